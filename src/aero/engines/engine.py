@@ -1,0 +1,86 @@
+"""The interface of an engine: run a graph, as one party, and say what it cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+import numpy as np
+
+from aero.graph import Graph
+
+
+class Party(StrEnum):
+    """Who one is: the client holds the token ids and learns the output, the server holds the weights."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+    @property
+    def other(self) -> Party:
+        return Party.SERVER if self is Party.CLIENT else Party.CLIENT
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run cost, counted where the bytes leave the machine.
+
+    seconds: wall time of the run, set-up of the connection excluded.
+    bytes_client_to_server, bytes_server_to_client: None where an engine sends nothing or cannot tell.
+    rounds: None where an engine counts messages only.
+    messages: sent by both parties together.
+    """
+
+    seconds: float
+    bytes_client_to_server: int | None = None
+    bytes_server_to_client: int | None = None
+    rounds: int | None = None
+    messages: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}; a cost is not negative")
+
+
+# Called with the label of the work in hand and the share of the run that is done, in [0, 1].
+Progress = Callable[[str, float], None]
+
+
+class Engine(ABC):
+    """One party of a computation.
+
+    An engine that needs both parties' secrets in one process, or gives no secrecy, is named `Insecure…`.
+    """
+
+    name: ClassVar[str]
+    insecure: ClassVar[bool]
+
+    @abstractmethod
+    def run(
+        self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """Compute the graph's output.
+
+        weights: float64 arrays by name; given by the server alone.
+        ids: int64 [graph.length]; given by the client alone.
+        Returns the output in float64 to the client, None to the server.
+        """
+
+    @property
+    @abstractmethod
+    def cost(self) -> Cost:
+        """The cost of the last run."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections; an engine is not used again afterwards."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

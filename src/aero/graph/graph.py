@@ -1,0 +1,190 @@
+"""The immutable graph: nodes in order of computation, each naming the values and the server's weights that it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+
+from aero.graph.ops import OPS, Attrs, Shape
+
+INPUT = "ids"  # the one input of a graph: the client's token ids, shape [length]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation; its name is the name of the value that it computes.
+
+    name: unique in the graph, dotted and readable ("blocks.0.attention.scores"); reports use it as the label.
+    op: a key of `aero.graph.ops.OPS`.
+    inputs: names of earlier nodes, or "ids".
+    weights: names of the server's tensors, in the order that the operation states.
+    attrs: the operation's public constants.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+    attrs: Attrs = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.op not in OPS:
+            raise ValueError(f"node {self.name!r}: unknown operation {self.op!r}; known: {', '.join(OPS)}")
+        spec = OPS[self.op]
+        if len(self.inputs) != spec.num_inputs:
+            raise ValueError(f"node {self.name!r}: {self.op} reads {spec.num_inputs} values, not {len(self.inputs)}")
+        if not spec.min_weights <= len(self.weights) <= len(spec.weights):
+            raise ValueError(f"node {self.name!r}: {self.op} takes weights {spec.weights}, not {self.weights}")
+        if set(self.attrs) != set(spec.attrs):
+            raise ValueError(f"node {self.name!r}: {self.op} has attributes {set(spec.attrs)}, not {set(self.attrs)}")
+        attrs = {key: kind(self.attrs[key]) for key, kind in spec.attrs.items()}
+        object.__setattr__(self, "attrs", MappingProxyType(attrs))
+
+    def replace(self, **changes: object) -> Node:
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is computed, without the weights: public, and equal at both parties.
+
+    length: number of token ids that it reads.
+    nodes: in an order in which every value is computed before it is read.
+    weight_shapes: shape of every tensor that the server brings.
+    output: name of the value that the client learns.
+    """
+
+    length: int
+    nodes: tuple[Node, ...]
+    weight_shapes: Mapping[str, Shape]
+    output: str
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"a graph reads at least one token, not {self.length}")
+        shapes = {name: tuple(int(n) for n in shape) for name, shape in self.weight_shapes.items()}
+        object.__setattr__(self, "nodes", tuple(self.nodes))
+        object.__setattr__(self, "weight_shapes", MappingProxyType(shapes))
+        if self.output not in self.shapes:
+            raise ValueError(f"the output {self.output!r} is not a value of this graph")
+        unused = set(shapes) - {name for node in self.nodes for name in node.weights}
+        if unused:
+            raise ValueError(f"no node reads the weights {sorted(unused)}; drop them")
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shape of every value, by name."""
+        shapes: dict[str, Shape] = {INPUT: (self.length,)}
+        for node in self.nodes:
+            if node.name in shapes:
+                raise ValueError(f"two values are named {node.name!r}")
+            for name in node.inputs:
+                if name not in shapes:
+                    raise ValueError(f"node {node.name!r} reads {name!r}, which is not computed before it")
+            for name in node.weights:
+                if name not in self.weight_shapes:
+                    raise ValueError(f"node {node.name!r} reads the weight {name!r}, which has no shape")
+            try:
+                shapes[node.name] = OPS[node.op].shape(
+                    [shapes[i] for i in node.inputs], [self.weight_shapes[w] for w in node.weights], node.attrs
+                )
+            except ValueError as error:
+                raise ValueError(f"node {node.name!r}: {error}") from None
+        return MappingProxyType(shapes)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        return MappingProxyType({node.name: node for node in self.nodes})
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value (the client, who reads the output, is not among them)."""
+        readers: dict[str, list[Node]] = {name: [] for name in self.shapes}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers[name].append(node)
+        return MappingProxyType({name: tuple(nodes) for name, nodes in readers.items()})
+
+    @cached_property
+    def weight_uses(self) -> Counter[str]:
+        """How many nodes read each weight: a rewrite may change a weight in place only where this is one."""
+        return Counter(name for node in self.nodes for name in node.weights)
+
+    def to_json(self) -> dict[str, object]:
+        """The structure as plain data; `aero.graph.serialize` reads it back."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "length": self.length,
+            "nodes": [
+                {
+                    "name": n.name,
+                    "op": n.op,
+                    "inputs": list(n.inputs),
+                    "weights": list(n.weights),
+                    "attrs": dict(n.attrs),
+                }
+                for n in self.nodes
+            ],
+            "weight_shapes": {name: list(shape) for name, shape in sorted(self.weight_shapes.items())},
+            "output": self.output,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical structure: the two parties compare it before they compute."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A graph together with its weights: what the server holds. Weights are float64 and never altered in place."""
+
+    graph: Graph
+    weights: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        weights: dict[str, np.ndarray] = {}
+        for name, shape in self.graph.weight_shapes.items():
+            if name not in self.weights:
+                raise ValueError(f"the weight {name!r} of the graph is missing")
+            array = np.asarray(self.weights[name], dtype=np.float64)
+            if array.shape != shape:
+                raise ValueError(f"the weight {name!r} has shape {array.shape}, the graph states {shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"the weight {name!r} holds NaN or infinity; the checkpoint is not usable")
+            array = array.view()
+            array.flags.writeable = False
+            weights[name] = array
+        object.__setattr__(self, "weights", MappingProxyType(weights))
+
+    @classmethod
+    def of(cls, length: int, nodes: Iterable[Node], weights: Mapping[str, np.ndarray], output: str) -> Program:
+        """A program from nodes and weights; keeps only what the output needs."""
+        nodes = live_nodes(tuple(nodes), output)
+        used = {name for node in nodes for name in node.weights}
+        kept = {name: np.asarray(array, dtype=np.float64) for name, array in weights.items() if name in used}
+        missing = used - set(kept)
+        if missing:
+            raise ValueError(f"no weights named {sorted(missing)} were given")
+        graph = Graph(length, nodes, {name: array.shape for name, array in kept.items()}, output)
+        return cls(graph, kept)
+
+
+def live_nodes(nodes: tuple[Node, ...], output: str) -> tuple[Node, ...]:
+    """The nodes that the output depends on, in their order."""
+    needed = {output}
+    for node in reversed(nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return tuple(node for node in nodes if node.name in needed)

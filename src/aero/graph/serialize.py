@@ -1,0 +1,76 @@
+"""A program on disk: `graph.json` (public structure) and `weights.safetensors` (the server's), in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from aero.graph.graph import FORMAT_VERSION, Graph, Node, Program
+
+GRAPH_FILE = "graph.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+# A structure that comes from a peer is refused beyond these sizes, before anything is allocated for it.
+MAX_NODES = 100_000
+MAX_ELEMENTS = 1 << 34
+
+
+def graph_from_json(data: Mapping[str, Any]) -> Graph:
+    """A graph from what `Graph.to_json` gave, perhaps at the other party. ValueError unless all of it is sound."""
+    if not isinstance(data, Mapping) or data.get("format_version") != FORMAT_VERSION:
+        found = data.get("format_version") if isinstance(data, Mapping) else type(data).__name__
+        raise ValueError(
+            f"graph format {found!r} is not {FORMAT_VERSION}; compile the model again with this version of aero"
+        )
+    try:
+        if len(data["nodes"]) > MAX_NODES:
+            raise ValueError(f"a graph of {len(data['nodes'])} nodes exceeds the limit of {MAX_NODES}")
+        shapes = {str(name): tuple(int(n) for n in shape) for name, shape in data["weight_shapes"].items()}
+        nodes = tuple(
+            Node(
+                str(n["name"]),
+                str(n["op"]),
+                tuple(map(str, n["inputs"])),
+                tuple(map(str, n["weights"])),
+                dict(n["attrs"]),
+            )
+            for n in data["nodes"]
+        )
+        if any(n < 1 for shape in shapes.values() for n in shape):
+            raise ValueError("a weight has an empty dimension")
+        graph = Graph(int(data["length"]), nodes, shapes, str(data["output"]))
+        sizes = [int(np.prod(shape, dtype=object)) for shape in (*graph.shapes.values(), *shapes.values())]
+        if sum(sizes) > MAX_ELEMENTS:
+            raise ValueError(f"a graph of {sum(sizes)} elements exceeds the limit of {MAX_ELEMENTS}")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a graph: {error!r}") from None
+    return graph
+
+
+def save(program: Program, folder: Path) -> None:
+    """Write a program; the structure is written last, so a folder with `graph.json` is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / (WEIGHTS_FILE + ".tmp")
+    save_file({name: np.ascontiguousarray(array) for name, array in program.weights.items()}, temporary)
+    os.replace(temporary, folder / WEIGHTS_FILE)
+    temporary = folder / (GRAPH_FILE + ".tmp")
+    temporary.write_text(json.dumps(program.graph.to_json(), indent=1) + "\n")
+    os.replace(temporary, folder / GRAPH_FILE)
+
+
+def load(folder: Path) -> Program:
+    """Read what `save` wrote. FileNotFoundError or ValueError name what is wrong."""
+    path = folder / GRAPH_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {GRAPH_FILE}; make one with `aero compile`")
+    try:
+        graph = graph_from_json(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    return Program(graph, load_file(folder / WEIGHTS_FILE))

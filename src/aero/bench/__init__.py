@@ -1,0 +1,1 @@
+"""Measured pieces of work: how they are timed, recorded and shown."""

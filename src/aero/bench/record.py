@@ -1,0 +1,99 @@
+"""One measured piece of work, and files of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import aero
+
+
+def machine() -> str:
+    """This machine in a few words: processor, cores, system."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux, or an unusual one: the architecture has to do
+    return f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was done, by which engine, and what it cost. None where not known.
+
+    work: name of the piece of work ("next-token", "linear/128x768x768", ...).
+    engine: name of the engine; an insecure one says so in its name.
+    notation: the model, in the papers' names.
+    context: number of tokens read.
+    seconds: wall time.
+    bytes_client_to_server, bytes_server_to_client: on the wire.
+    rounds: changes of direction of the talk, in sequence.
+    max_abs_error: largest difference from float64.
+    extra: further keys of this kind of work, written beside the others.
+    """
+
+    work: str
+    engine: str
+    notation: str | None = None
+    context: int | None = None
+    seconds: float | None = None
+    bytes_client_to_server: int | None = None
+    bytes_server_to_client: int | None = None
+    rounds: int | None = None
+    max_abs_error: float | None = None
+    machine: str = field(default_factory=machine)
+    version: str = aero.__version__
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.work or not self.engine:
+            raise ValueError("a record names its work and its engine")
+        for name in ("context", "seconds", "bytes_client_to_server", "bytes_server_to_client", "rounds", "max_abs_error"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} is {value}; a measurement is not negative (leave it out where not known)")
+        if clash := set(self.extra) & {f.name for f in fields(self)}:
+            raise ValueError(f"extra keys {sorted(clash)} are keys of every record")
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        return {**data, **data.pop("extra")}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Record:
+        known = {f.name for f in fields(cls)} - {"extra"}
+        if missing := {"work", "engine"} - set(data):
+            raise ValueError(f"not a record: the keys {sorted(missing)} are missing")
+        extra = {key: value for key, value in data.items() if key not in known}
+        return cls(**{key: value for key, value in data.items() if key in known}, extra=extra)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write data as JSON, atomically: a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a result file: a JSON list of records."""
+    write_json(path, [record.to_json() for record in records])
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read a result file. ValueError where it is not one."""
+    try:
+        data = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(data, list):
+        raise ValueError(f"{path} is not a list of records")
+    return [Record.from_json(item) for item in data]

@@ -1,0 +1,110 @@
+"""From a trained model to a graph: every operation of the forward pass, nothing folded yet.
+
+Only the last position's logits are asked for, so the last block's output is cut to one row before the final norm and the
+vocabulary projection.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from aero.graph import Node, Program
+from aero.models import AeroForCausalLM
+from aero.models.modeling_aero import AeroBlock
+
+
+class _Builder:
+    """Collects nodes and weights; every method adds one node and returns its name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.weights: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attrs: float) -> str:
+        names = []
+        for role, array in (weights or {}).items():
+            self.weights[f"{name}.{role}"] = array
+            names.append(f"{name}.{role}")
+        self.nodes.append(Node(name, op, inputs, tuple(names), attrs))
+        return name
+
+    def linear(self, name: str, x: str, layer: torch.nn.Linear) -> str:
+        weights = {"w": _array(layer.weight).T}
+        if layer.bias is not None:
+            weights["b"] = _array(layer.bias)
+        return self.add(name, "linear", x, weights=weights)
+
+    def norm(self, name: str, x: str, layer: torch.nn.Module) -> str:
+        if isinstance(layer, torch.nn.Identity):
+            return x
+        assert isinstance(layer, torch.nn.LayerNorm)
+        x = self.add(name, "layer_norm", x, eps=layer.eps)
+        x = self.add(f"{name}.gain", "gain", x, weights={"w": _array(layer.weight)})
+        return self.add(f"{name}.bias", "bias", x, weights={"w": _array(layer.bias)})
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.float64).numpy()
+
+
+def lower(model: AeroForCausalLM, length: int) -> Program:
+    """The graph that computes the logits [1, V] of the last of `length` positions.
+
+    Raises ValueError when the length exceeds the model's context. The model is not altered.
+    """
+    config = model.config
+    if not 1 <= length <= config.context:
+        raise ValueError(f"{length} tokens do not fit this model's context of {config.context}; shorten the prompt")
+    transformer, b = model.transformer, _Builder()
+    x = b.add("embedding", "embedding", "ids", weights={"table": _array(transformer.token_embedding.weight)})
+    x = b.add("positions", "bias", x, weights={"w": _array(transformer.position_embedding.weight)[:length]})
+    x = b.add("embedding_multiplier", "scale", x, factor=config.embedding_multiplier)
+    for index, block in enumerate(transformer.blocks):
+        x = _lower_block(b, x, block, f"blocks.{index}", length, config.num_heads)
+    x = b.add("last", "rows", x, start=length - 1, stop=length)
+    x = b.norm("final_norm", x, transformer.final_norm)
+    x = b.linear("logits", x, model.lm_head)
+    x = b.add("logit_multiplier", "scale", x, factor=config.logit_multiplier)
+    return Program.of(length, b.nodes, b.weights, x)
+
+
+def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, heads: int) -> str:
+    attention = block.attention
+    head_width = attention.q_proj.in_features // heads
+    normed = b.norm(f"{name}.norm_1", x, block.norm_1)
+    q = b.linear(f"{name}.q", normed, attention.q_proj)
+    k = b.linear(f"{name}.k", normed, attention.k_proj)
+    v = b.linear(f"{name}.v", normed, attention.v_proj)
+    q = b.add(f"{name}.q.scale", "scale", q, factor=1.0 / math.sqrt(head_width))
+    temperature = attention.temperature()
+    if temperature is not None:
+        # Logits are divided by t, one per head (and position): a row-wise gain of the queries, each head's columns alike.
+        per_row = _array(temperature).reshape(heads, -1)[:, :length].T  # [1 or length, H]
+        gain = np.repeat(1.0 / per_row, head_width, axis=1)
+        q = b.add(f"{name}.temperature", "gain", q, weights={"w": gain[0] if len(gain) == 1 else gain})
+    scores = b.add(f"{name}.scores", "scores", q, k, heads=heads)
+    probabilities = b.add(f"{name}.softmax", "causal_softmax", scores)
+    attended = b.add(f"{name}.attend", "attend", probabilities, v)
+    x = b.add(f"{name}.attention", "add", x, b.linear(f"{name}.o", attended, attention.o_proj))
+
+    if block.ffn is None:
+        return x
+    ffn = b.norm(f"{name}.norm_2", x, block.norm_2)
+    ffn = _lower_ffn(b, ffn, block, name)
+    if block.ffn_alpha is not None:
+        ffn = b.add(f"{name}.ffn.alpha", "gain", ffn, weights={"w": 1.0 / _array(block.ffn_alpha)})
+        x = b.add(f"{name}.ffn.beta", "gain", x, weights={"w": _array(block.ffn_beta)})
+    return b.add(f"{name}.ffn", "add", x, ffn)
+
+
+def _lower_ffn(b: _Builder, x: str, block: AeroBlock, name: str) -> str:
+    ffn = block.ffn
+    if hasattr(ffn, "w"):
+        return b.linear(f"{name}.ffn.w", x, ffn.w)
+    x = b.linear(f"{name}.ffn.in", x, ffn.w_in)
+    if ffn.activation_name != "identity":
+        x = b.add(f"{name}.ffn.{ffn.activation_name}", ffn.activation_name, x)
+    return b.linear(f"{name}.ffn.out", x, ffn.w_out)

@@ -1,0 +1,56 @@
+"""Scales and gains move into what computes the value that they multiply.
+
+    (x W + b) diag(g) = x (W diag(g)) + b diag(g)        (x + c) g = x g + c g        E[ids] diag(g) = (E diag(g))[ids]
+
+This takes 1/sqrt(d_k), a temperature per head, 1/alpha and the embedding's multiplier out of the graph.
+Precondition: nothing else reads that value, and the factor does not depend on the row (through a bias it may).
+"""
+
+from __future__ import annotations
+
+from aero.compiler.passes.rewrite import Rewrite, factor_of
+from aero.graph import Program
+from aero.graph.graph import INPUT
+
+
+def fold_into_previous(program: Program) -> Program:
+    """Fold until no scale or gain can move further up."""
+    while (smaller := _fold_one(program)) is not program:
+        program = smaller
+    return program
+
+
+def _fold_one(program: Program) -> Program:
+    graph = program.graph
+    for node in graph.nodes:
+        if node.op not in ("scale", "gain") or node.inputs[0] == INPUT:
+            continue
+        previous = graph.by_name[node.inputs[0]]
+        if len(graph.consumers[previous.name]) > 1 or previous.name == graph.output:
+            continue
+        rewrite, g = Rewrite(program), factor_of(program, node)
+        if previous.op in ("linear", "embedding") and g.ndim < 2:
+            arrays = [program.weights[w] * g for w in previous.weights]
+            roles = ("w", "b") if previous.op == "linear" else ("table",)
+            names = tuple(rewrite.own_weight(previous.name, role, a) for role, a in zip(roles, arrays, strict=False))
+            rewrite.replace(previous.name, previous.replace(weights=names))
+            rewrite.read_instead(node.name, previous.name)
+            return rewrite.done()
+        if previous.op == "bias":
+            # The factor steps over the bias: first the factor, then the scaled bias, under the bias's name.
+            c = rewrite.own_weight(previous.name, "w", program.weights[previous.weights[0]] * g)
+            rewrite.replace(node.name)
+            rewrite.replace(
+                previous.name,
+                node.replace(inputs=previous.inputs),
+                previous.replace(inputs=(node.name,), weights=(c,)),
+            )
+            rewrite.nodes = [
+                n.replace(inputs=tuple(previous.name if i == node.name else i for i in n.inputs))
+                if n.name != previous.name
+                else n
+                for n in rewrite.nodes
+            ]
+            rewrite.output = previous.name if rewrite.output == node.name else rewrite.output
+            return rewrite.done()
+    return program

@@ -1,0 +1,45 @@
+#include "bind.h"
+
+#include "dispatch.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+using aero::Level;
+
+constexpr struct {
+  const char* name;
+  Level level;
+} kLevels[] = {
+    {"portable", Level::portable}, {"armv8", Level::armv8}, {"avx2", Level::avx2}, {"avx512", Level::avx512}};
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.def("available_levels", [] {
+    nb::list names;
+    for (const auto& entry : kLevels)
+      if (aero::available(entry.level)) names.append(entry.name);
+    return names;
+  });
+  m.def("level", [] {
+    for (const auto& entry : kLevels)
+      if (entry.level == aero::level()) return entry.name;
+    return "";
+  });
+  m.def(
+      "set_level",
+      [](const nb::str& name) {
+        for (const auto& entry : kLevels)
+          if (nb::str(entry.name).equal(name)) {
+            aero::require(aero::available(entry.level), "this processor does not have that instruction set");
+            return aero::set_level(entry.level);
+          }
+        throw nb::value_error("unknown kernel level: use portable, avx2, avx512 or armv8");
+      },
+      nb::arg("name"));
+  aero::bind_symmetric(m);
+  aero::bind_ring(m);
+  aero::bind_lattice(m);
+}

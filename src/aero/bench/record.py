@@ -55,7 +55,14 @@ class Record:
     def __post_init__(self) -> None:
         if not self.work or not self.engine:
             raise ValueError("a record names its work and its engine")
-        for name in ("context", "seconds", "bytes_client_to_server", "bytes_server_to_client", "rounds", "max_abs_error"):
+        for name in (
+            "context",
+            "seconds",
+            "bytes_client_to_server",
+            "bytes_server_to_client",
+            "rounds",
+            "max_abs_error",
+        ):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} is {value}; a measurement is not negative (leave it out where not known)")
@@ -64,7 +71,8 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
-        return {**data, **data.pop("extra")}
+        extra = data.pop("extra")
+        return {**data, **extra}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:

@@ -1,4 +1,4 @@
-"""The compiler: from a trained model to the graph that engines run, by exact rewrites that `verify` checks in float64."""
+"""The compiler: a trained model becomes the graph that engines run, by exact rewrites checked in float64."""
 
 from aero.compiler.compile import compile
 from aero.compiler.lower import lower

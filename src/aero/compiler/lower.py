@@ -1,7 +1,7 @@
 """From a trained model to a graph: every operation of the forward pass, nothing folded yet.
 
-Only the last position's logits are asked for, so the last block's output is cut to one row before the final norm and the
-vocabulary projection.
+Only the last position's logits are asked for: the last block's output is cut to one row before the final norm and
+the vocabulary projection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class _Builder:
         self.nodes: list[Node] = []
         self.weights: dict[str, np.ndarray] = {}
 
-    def add(self, name: str, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attrs: float) -> str:
+    def add(
+        self, name: str, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attrs: float
+    ) -> str:
         names = []
         for role, array in (weights or {}).items():
             self.weights[f"{name}.{role}"] = array
@@ -81,7 +83,7 @@ def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, 
     q = b.add(f"{name}.q.scale", "scale", q, factor=1.0 / math.sqrt(head_width))
     temperature = attention.temperature()
     if temperature is not None:
-        # Logits are divided by t, one per head (and position): a row-wise gain of the queries, each head's columns alike.
+        # Logits are divided by t, one per head (and position): a gain of the queries, alike for a head's columns.
         per_row = _array(temperature).reshape(heads, -1)[:, :length].T  # [1 or length, H]
         gain = np.repeat(1.0 / per_row, head_width, axis=1)
         q = b.add(f"{name}.temperature", "gain", q, weights={"w": gain[0] if len(gain) == 1 else gain})

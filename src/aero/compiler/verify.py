@@ -22,7 +22,7 @@ class VerificationError(ValueError):
 
 @dataclass(frozen=True)
 class Verification:
-    """max_abs_error: largest difference of a logit; scale: largest logit, at least 1; prompts: how many were compared."""
+    """max_abs_error: largest difference of a logit; scale: largest logit, at least 1; prompts: number compared."""
 
     max_abs_error: float
     scale: float
@@ -35,7 +35,7 @@ class Verification:
 
 
 def model_logits(model: AeroForCausalLM, ids: np.ndarray) -> np.ndarray:
-    """Last-position logits [prompts, V] of the model itself in float64; ids [prompts, length]. The model is not altered."""
+    """The model's own last-position logits [prompts, V] in float64; ids [prompts, length]. The model is not altered."""
     twin = copy.deepcopy(model).to("cpu", torch.float64).eval()
     with torch.inference_mode():
         return twin(input_ids=torch.as_tensor(ids)).logits[:, -1].numpy()
@@ -46,9 +46,7 @@ def verify(program: Program, model: AeroForCausalLM, *, prompts: int = 2, seed: 
     ids = np.random.default_rng(seed).integers(model.config.vocab_size, size=(prompts, program.graph.length))
     expected = model_logits(model, ids)
     found = np.concatenate([interpret(program, row) for row in ids])
-    result = Verification(
-        float(np.abs(found - expected).max()), float(max(1.0, np.abs(expected).max())), prompts
-    )
+    result = Verification(float(np.abs(found - expected).max()), float(max(1.0, np.abs(expected).max())), prompts)
     if not result.passed:
         raise VerificationError(
             f"the compiled program differs from the model by {result.max_abs_error:.3g} in a logit "

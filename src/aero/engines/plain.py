@@ -1,7 +1,8 @@
 """The reference engine: fixed point in one process, without any cryptography.
 
 It shows what an engine's arithmetic does to a model, apart from its protocols: every value is an integer with f
-fractional bits in a ring modulo 2^64, every product is truncated, and a nonlinear function is the float64 one, rounded to a step.
+fractional bits in a ring modulo 2^64, every product is truncated, and a nonlinear function is the float64 one, rounded
+to a step.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class InsecurePlainEngine(Engine):
         """No partial sum of a product may wrap: bounded by the sum of magnitudes, in float64."""
         if magnitude.max() >= 2.0**63:
             raise OverflowError(
-                f"{node.name}: a product of magnitude {magnitude.max() * self.fixed.step**2:.3g} leaves the ring, which "
-                f"holds up to {self.fixed.largest_product:.3g}; use fewer fractional bits"
+                f"{node.name}: a product of magnitude {magnitude.max() * self.fixed.step**2:.3g} leaves the ring, "
+                f"which holds up to {self.fixed.largest_product:.3g}; use fewer fractional bits"
             )
 
     @property

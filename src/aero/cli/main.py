@@ -1,0 +1,85 @@
+"""`aero`: from text to a privately computed token. Each verb is a file beside this one.
+
+A verb imports what is heavy (torch, JAX, matplotlib) inside its function, so that `aero --help` is quick and a client
+needs no more than it uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import aero
+from aero.cli.data import data
+from aero.cli.demo import demo
+from aero.cli.entropy import entropy
+from aero.cli.eval import eval_
+from aero.cli.generate import generate
+from aero.cli.keys import keys
+from aero.cli.serve import serve
+from aero.cli.train import train
+
+app = typer.Typer(
+    help="AERO: language models made for private inference. A client keeps its prompt, a server keeps its weights, "
+    "and the client gets the next token by two-party cryptography.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for group, verbs in {
+    "Start here": {"demo": demo},
+    "Train": {"data": data, "train": train, "eval": eval_, "entropy": entropy},
+    "Serve": {"keys": keys, "serve": serve, "generate": generate},
+}.items():
+    for name, function in verbs.items():
+        app.command(name, rich_help_panel=group)(function)
+
+_debug = False
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and the log.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    if version:
+        print(aero.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a verb. Any error ends in one line on standard error and a non-zero exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("interrupted", code=130)
+    except ModuleNotFoundError as error:
+        if _debug:
+            raise
+        _fail(f"the Python package {error.name!r} is missing; install it: pip install 'aero[{_extra(error.name)}]'")
+    except Exception as error:
+        if _debug:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        _fail(message)
+
+
+def _extra(package: str | None) -> str:
+    root = (package or "").split(".")[0]
+    return {"spu": "spu", "jax": "spu", "matplotlib": "plot"}.get(root, "train")
+
+
+def _fail(message: str, code: int = 1) -> None:
+    Console(stderr=True).print(f"[red]error:[/red] {message}", soft_wrap=True, markup=True, highlight=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

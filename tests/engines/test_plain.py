@@ -1,0 +1,122 @@
+"""The plain engine against float64, within a bound carried through the graph."""
+
+import numpy as np
+import pytest
+
+from aero.engines.plain import InsecurePlainEngine
+from aero.graph import Node, Program, interpret
+from aero.graph.interpret import MEANING, merge_heads, split_heads
+from aero.mpc.fixed_point import FixedPoint
+from programs import RUNGS, random_ids, random_program
+
+
+def error_bound(program: Program, ids: np.ndarray, fixed: FixedPoint) -> float:
+    """Largest possible error of the output: first-order propagation of every rounding, entry by entry, doubled.
+
+    With e the bound on a value's error and u the step: a product adds |a| e_b + e_a |b| + u; a nonlinear function adds
+    u/2 and multiplies by its Lipschitz constant (softmax: p_i (|dz_i| + sum_j p_j |dz_j|); GELU: 1.13;
+    LayerNorm: |J| <= (1 + 1/d + |y_i y_j| / d) / sigma, entry by entry). The factor 2 covers second-order terms.
+    """
+    u = fixed.step
+    values: dict[str, np.ndarray] = {}
+    interpret(program, ids, keep=lambda name, value: values.update({name: value}))
+    e: dict[str, np.ndarray] = {}
+    for node in program.graph.nodes:
+        w = [program.weights[name] for name in node.weights]
+        x = [values.get(name, ids) for name in node.inputs]
+        ex = [e.get(name, np.zeros(())) for name in node.inputs]
+        match node.op:
+            case "embedding":
+                bound = np.full(values[node.name].shape, u / 2)
+            case "linear":
+                bound = ex[0] @ np.abs(w[0]) + np.abs(x[0]).sum(-1, keepdims=True) * u / 2 + 1.5 * u
+            case "gain":
+                bound = ex[0] * np.abs(w[0]) + np.abs(x[0]) * u / 2 + u
+            case "scale":
+                bound = ex[0] * abs(node.attrs["factor"]) + np.abs(x[0]) * u / 2 + u
+            case "bias":
+                bound = ex[0] + u / 2
+            case "add":
+                bound = ex[0] + ex[1]
+            case "rows":
+                bound = ex[0][node.attrs["start"] : node.attrs["stop"]]
+            case "scores":
+                (q, k), (eq, ek) = ((split_heads(a, node.attrs["heads"]) for a in pair) for pair in (x, ex))
+                bound = np.abs(q) @ ek.transpose(0, 2, 1) + eq @ np.abs(k).transpose(0, 2, 1) + u
+            case "attend":
+                (p, ep), (v, ev) = (x[0], ex[0]), (split_heads(a, x[0].shape[0]) for a in (x[1], ex[1]))
+                bound = merge_heads(p @ ev + ep @ np.abs(v) + u)
+            case "causal_softmax":
+                p = values[node.name]
+                bound = p * (ex[0] + (p * ex[0]).sum(-1, keepdims=True)) + u / 2
+            case "relu":
+                bound = ex[0] + u / 2
+            case "gelu":
+                bound = 1.13 * ex[0] + u / 2
+            case "layer_norm":
+                y, d = np.abs(values[node.name]), x[0].shape[1]
+                sigma = np.sqrt(x[0].var(-1, keepdims=True) + node.attrs["eps"])
+                total = ex[0].sum(-1, keepdims=True)
+                bound = (ex[0] + total / d + y * (y * ex[0]).sum(-1, keepdims=True) / d) / sigma + u / 2
+        e[node.name] = bound
+    return float(2 * e[program.graph.output].max())
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("bits", [22, 26])
+def test_error_stays_within_the_bound(rung, bits):
+    """One layer: through more, the worst case grows far beyond what happens and would show nothing."""
+    program, fixed = random_program(layers=1, **RUNGS[rung]), FixedPoint(bits)
+    ids = random_ids(program)
+    bound = error_bound(program, ids, fixed)
+    assert bound < 1
+    found = InsecurePlainEngine(fixed).run(program.graph, weights=program.weights, ids=ids)
+    assert 0 < np.abs(found - interpret(program, ids)).max() < bound
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("bits", [14, 18, 24])
+def test_each_operation_alone_is_right_to_a_step(rung, bits, monkeypatch):
+    """Against float64 on the very numbers that the engine read, so nothing accumulates: at most 1 step for a product
+    or half a step for a rounding, none for sums and moves."""
+    program, fixed = random_program(**RUNGS[rung]), FixedPoint(bits)
+    allowed = dict.fromkeys(("embedding", "rows", "add", "bias"), 0.0) | dict.fromkeys(
+        ("causal_softmax", "relu", "gelu", "layer_norm"), 0.5
+    )
+    checked = set()
+    original = InsecurePlainEngine._apply
+
+    def checking(engine, node, inputs, weights):
+        value = original(engine, node, inputs, weights)
+        reals = [x if node.op == "embedding" else fixed.decode(x) for x in inputs]
+        attrs = dict(node.attrs)
+        if node.op == "scale":
+            attrs["factor"] = float(fixed.decode(fixed.encode(np.float64(attrs["factor"]))))
+        exact = MEANING[node.op](*reals, *[fixed.decode(w) for w in weights], **attrs)
+        error = np.abs(fixed.decode(value) - exact).max() / fixed.step
+        assert error <= allowed.get(node.op, 1.0) + 1e-4, node
+        checked.add(node.op)
+        return value
+
+    monkeypatch.setattr(InsecurePlainEngine, "_apply", checking)
+    InsecurePlainEngine(fixed).run(program.graph, weights=program.weights, ids=random_ids(program))
+    assert checked == {node.op for node in program.graph.nodes}
+
+
+def test_a_product_that_leaves_the_ring_names_its_node():
+    rng = np.random.default_rng(0)
+    nodes = [Node("x", "embedding", ("ids",), ("t",)), Node("wide", "linear", ("x",), ("w",))]
+    weights = {"t": rng.normal(0, 1e6, (5, 4)), "w": rng.normal(0, 1e6, (4, 4))}
+    program = Program.of(2, nodes, weights, "wide")
+    with pytest.raises(OverflowError, match="wide"):
+        InsecurePlainEngine().run(program.graph, weights=program.weights, ids=np.array([1, 2]))
+
+
+def test_it_says_that_it_is_insecure():
+    assert InsecurePlainEngine.insecure and "insecure" in InsecurePlainEngine.name
+
+
+def test_both_inputs_are_needed():
+    program = random_program()
+    with pytest.raises(ValueError, match="weights and the ids"):
+        InsecurePlainEngine().run(program.graph, ids=random_ids(program))

@@ -1,0 +1,81 @@
+"""Small random programs, written by hand, for tests that need no torch."""
+
+import numpy as np
+
+from aero.graph import Node, Program
+
+
+def random_program(
+    *,
+    length: int = 6,
+    width: int = 8,
+    heads: int = 2,
+    vocabulary: int = 11,
+    layers: int = 2,
+    norm: bool = False,
+    activation: str | None = None,
+    scaled: bool = False,
+    seed: int = 0,
+) -> Program:
+    """A decoder as the compiler lowers it; the FFN is fused where there is no activation."""
+    rng = np.random.default_rng(seed)
+    nodes: list[Node] = []
+    weights: dict[str, np.ndarray] = {}
+
+    def add(name: str, op: str, *inputs: str, tensors: dict[str, np.ndarray] | None = None, **attrs: float) -> str:
+        for role, array in (tensors or {}).items():
+            weights[f"{name}.{role}"] = array
+        nodes.append(Node(name, op, inputs, tuple(f"{name}.{role}" for role in tensors or {}), attrs))
+        return name
+
+    def linear(name: str, x: str, k: int, m: int) -> str:
+        return add(name, "linear", x, tensors={"w": rng.normal(0, k**-0.5, (k, m)), "b": rng.normal(0, 0.1, m)})
+
+    def layer_norm(name: str, x: str) -> str:
+        if not norm:
+            return x
+        x = add(name, "layer_norm", x, eps=1e-5)
+        x = add(f"{name}.gain", "gain", x, tensors={"w": rng.uniform(0.5, 1.5, width)})
+        return add(f"{name}.bias", "bias", x, tensors={"w": rng.normal(0, 0.1, width)})
+
+    x = add("embedding", "embedding", "ids", tensors={"table": rng.normal(0, 0.5, (vocabulary, width))})
+    x = add("positions", "bias", x, tensors={"w": rng.normal(0, 0.5, (length, width))})
+    x = add("embedding_multiplier", "scale", x, factor=2.0)
+    for i in range(layers):
+        b = f"blocks.{i}"
+        n = layer_norm(f"{b}.norm_1", x)
+        q, k, v = (linear(f"{b}.{role}", n, width, width) for role in "qkv")
+        q = add(f"{b}.q.scale", "scale", q, factor=(width // heads) ** -0.5)
+        p = add(f"{b}.softmax", "causal_softmax", add(f"{b}.scores", "scores", q, k, heads=heads))
+        o = linear(f"{b}.o", add(f"{b}.attend", "attend", p, v), width, width)
+        x = add(f"{b}.attention", "add", x, o)
+        f = layer_norm(f"{b}.norm_2", x)
+        if activation:
+            f = linear(f"{b}.ffn.in", f, width, 4 * width)
+            f = add(f"{b}.ffn.{activation}", activation, f)
+            f = linear(f"{b}.ffn.out", f, 4 * width, width)
+        else:
+            f = linear(f"{b}.ffn.w", f, width, width)
+        if scaled:
+            f = add(f"{b}.ffn.alpha", "gain", f, tensors={"w": np.float64(1 / rng.uniform(0.7, 1.3))})
+            x = add(f"{b}.ffn.beta", "gain", x, tensors={"w": np.float64(rng.uniform(0.7, 1.3))})
+        x = add(f"{b}.ffn", "add", x, f)
+    x = add("last", "rows", x, start=length - 1, stop=length)
+    x = layer_norm("final_norm", x)
+    x = add("logits", "linear", x, tensors={"w": rng.normal(0, 1, (width, vocabulary))})
+    x = add("logit_multiplier", "scale", x, factor=3.0)
+    return Program.of(length, nodes, weights, x)
+
+
+RUNGS = {
+    "softmax-only": {},
+    "softmax-only, scaled": {"scaled": True},
+    "relu": {"activation": "relu"},
+    "layer norm, relu, scaled": {"norm": True, "activation": "relu", "scaled": True},
+    "layer norm, gelu": {"norm": True, "activation": "gelu"},
+}
+
+
+def random_ids(program: Program, seed: int = 0) -> np.ndarray:
+    table = program.graph.by_name["embedding"].weights[0]
+    return np.random.default_rng(seed).integers(program.graph.weight_shapes[table][0], size=program.graph.length)

@@ -1,0 +1,14 @@
+"""The wire between two parties: typed messages, counted once, over memory or mutually authenticated TLS 1.3.
+
+    errors.py    what can go wrong, one class per cause
+    frame.py     one message as bytes: header, description, data; strict limits
+    traffic.py   what was counted: bytes, messages, rounds, by op
+    channel.py   Channel: send and receive arrays and control objects; the only counter
+    link.py      Link: the ordered byte pipe under a channel, and the queue that keeps senders from blocking
+    memory.py    two channels joined in memory, for two threads
+    tcp.py       connect and Listener: TCP with TLS 1.3
+    keys.py      key pairs, self-signed certificates, and what a party presents and expects
+    network.py   LAN and WAN profiles, and a link that emulates them
+
+This package knows nothing of models, graphs or protocols. docs/wire.md specifies the bytes.
+"""

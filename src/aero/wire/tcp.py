@@ -1,0 +1,342 @@
+"""Channels over TCP, under TLS 1.3 with both parties authenticated by pinned certificates.
+
+    server:  with Listener("0.0.0.0", 7700, Identity("keys/server")) as listener:
+                 channel = listener.accept()
+    client:  channel = connect("server.example", 7700, Identity("keys/client"))
+
+Setting up is: TCP, TLS handshake, then a greeting of 24 bytes from the server and one from the client, which carries
+the wire version and the emulated network. The server greets first: under TLS 1.3 a client believes the handshake done
+before the server has looked at its certificate, and waiting for the greeting is how it learns that it was refused.
+
+Without TLS only on purpose: pass `InsecurePlaintext()` where an `Identity` belongs.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from aero.wire.channel import Channel
+from aero.wire.errors import (
+    AddressError,
+    PeerAbsentError,
+    PeerSilentError,
+    PeerVanishedError,
+    ProtocolError,
+    RefusedByPeerError,
+    UntrustedPeerError,
+    VersionError,
+    WireError,
+)
+from aero.wire.frame import MAGIC, MAX_FRAME_BYTES, VERSION
+from aero.wire.keys import Identity
+from aero.wire.link import ABRUPT_PATIENCE, DEFAULT_TIMEOUT, Link, Outbox
+from aero.wire.network import LOOPBACK, Network, shape
+
+log = logging.getLogger(__name__)
+
+SETUP_TIMEOUT = 10.0
+"""Seconds for TCP, TLS and the greeting together."""
+
+_GREETING = struct.Struct("<4sB3xdd")
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True)
+class InsecurePlaintext:
+    """In place of an `Identity`: no encryption, no authentication. For experiments on one machine only."""
+
+
+Security = Identity | InsecurePlaintext
+
+
+def connect(
+    host: str,
+    port: int,
+    security: Security,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    setup_timeout: float = SETUP_TIMEOUT,
+    network: Network = LOOPBACK,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
+) -> Channel:
+    """A channel to the party that listens at `host`:`port`. `timeout` is the silence in seconds that ends the session.
+
+    Raises `PeerAbsentError`, `PeerSilentError`, `UntrustedPeerError`, `RefusedByPeerError`, `ProtocolError`."""
+    deadline = time.monotonic() + setup_timeout
+    where = f"{host}:{port}"
+    try:
+        sock = socket.create_connection((host, port), timeout=setup_timeout)
+    except (socket.gaierror, UnicodeError):
+        raise PeerAbsentError(f"the name {host!r} is unknown; check the address") from None
+    except OverflowError:
+        raise PeerAbsentError(f"port {port} does not exist; give 1 to 65535") from None
+    except TimeoutError:
+        raise PeerAbsentError(f"{where} did not answer within {setup_timeout:g} s; check the address") from None
+    except OSError as error:
+        raise PeerAbsentError(f"nobody listens at {where} ({error.strerror}); start the server first") from None
+    return _set_up(sock, security, where, deadline, timeout, network, max_frame_bytes, server_side=False)
+
+
+class Listener:
+    """Waits for clients at an address; port 0 picks a free one, see `port`. Raises `AddressError`."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        security: Security,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        setup_timeout: float = SETUP_TIMEOUT,
+        network: Network = LOOPBACK,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+    ) -> None:
+        self._security = security
+        self._timeout = timeout
+        self._setup_timeout = setup_timeout
+        self._network = network
+        self._max_frame_bytes = max_frame_bytes
+        where = f"{host}:{port}"
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+                0
+            ]
+            self._socket = socket.create_server(address[:2], family=family)
+        except (socket.gaierror, UnicodeError, OverflowError):
+            raise AddressError(f"{where} is not an address of this machine; try localhost:7700") from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressError(f"{where} is in use; stop the other server, or choose another port") from None
+            raise AddressError(f"cannot listen at {where}: {error.strerror}") from None
+        if isinstance(security, InsecurePlaintext):
+            log.warning("listening at %s WITHOUT encryption or authentication", where)
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return int(self._socket.getsockname()[1])
+
+    def accept(self, timeout: float | None = None) -> Channel:
+        """Wait for a client, at most `timeout` seconds (None: for ever), and set up a channel with it.
+
+        A client that is not trusted, silent, or no AERO client raises like `connect`; the listener stays usable."""
+        self._socket.settimeout(timeout)
+        try:
+            sock, address = self._socket.accept()
+        except TimeoutError:
+            raise PeerAbsentError(f"no client came within {timeout:g} s") from None
+        except OSError as error:
+            raise AddressError(f"the listener is closed: {error.strerror}") from None
+        deadline = time.monotonic() + self._setup_timeout
+        where = f"{address[0]}:{address[1]}"
+        return _set_up(
+            sock, self._security, where, deadline, self._timeout, self._network, self._max_frame_bytes, server_side=True
+        )
+
+    def close(self) -> None:
+        """Stop listening; channels that were accepted live on."""
+        self._socket.close()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _set_up(
+    sock: socket.socket,
+    security: Security,
+    where: str,
+    deadline: float,
+    timeout: float,
+    network: Network,
+    max_frame_bytes: int,
+    *,
+    server_side: bool,
+) -> Channel:
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if isinstance(security, Identity):
+            sock = _handshake(sock, security, where, deadline, server_side=server_side)
+        link = TcpLink(sock, timeout)
+        _greet(link, network, where, deadline, server_side=server_side)
+        log.info("%s %s (%s)", "accepted" if server_side else "connected to", where, type(security).__name__)
+        return Channel(shape(link, network), max_frame_bytes=max_frame_bytes)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _handshake(
+    sock: socket.socket, identity: Identity, where: str, deadline: float, *, server_side: bool
+) -> ssl.SSLSocket:
+    context = identity.tls_context(server_side=server_side)
+    tls = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
+    try:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                _wait(tls, select.POLLIN, deadline, f"{where} did not finish the TLS handshake in time")
+            except ssl.SSLWantWriteError:
+                _wait(tls, select.POLLOUT, deadline, f"{where} did not finish the TLS handshake in time")
+        if not identity.is_peer(tls.getpeercert(binary_form=True)):
+            raise UntrustedPeerError(f"{where} presented another certificate than {identity.peer_path}")
+    except OSError as error:
+        _shut(tls, politely=isinstance(error, ssl.SSLError))
+        tls.close()
+        raise error if isinstance(error, WireError) else _explain(error, where, identity) from None
+    return tls
+
+
+def _greet(link: TcpLink, network: Network, where: str, deadline: float, *, server_side: bool) -> None:
+    ours = _GREETING.pack(MAGIC, VERSION, network.bits_per_second, network.round_trip_seconds)
+    theirs = bytearray(_GREETING.size)
+    if server_side:
+        link.send([memoryview(ours)])
+    try:
+        link.receive_into(memoryview(theirs), deadline)
+    except PeerSilentError:
+        raise PeerSilentError(f"{where} sent no greeting in time (busy, or TLS on one side only?)") from None
+    except PeerVanishedError as error:
+        if isinstance(error.__cause__, ssl.SSLError):
+            raise _explain(error.__cause__, where, None) from None
+        raise PeerVanishedError(
+            f"{where} closed the connection before its greeting (does it trust this side, and is TLS on both sides?)"
+        ) from None
+    magic, version, bits_per_second, round_trip_seconds = _GREETING.unpack(theirs)
+    if magic != MAGIC:
+        raise ProtocolError(f"{where} is not an AERO party, or speaks TLS where this side speaks plaintext")
+    if not server_side:
+        link.send([memoryview(ours)])  # Even to a version we refuse, so that both sides can say why.
+    if version != VERSION:
+        raise VersionError(f"{where} speaks wire version {version}, this side {VERSION}; use the same release")
+    if (bits_per_second, round_trip_seconds) != (network.bits_per_second, network.round_trip_seconds):
+        raise ProtocolError(f"{where} emulates another network than {network}; give both sides the same --network")
+
+
+def _explain(error: OSError, where: str, identity: Identity | None) -> WireError:
+    """A TLS failure in words: whose refusal it was, and why."""
+    reason = getattr(error, "reason", None) or ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        pinned = f"; it is not {identity.peer_path}" if identity else ""
+        return UntrustedPeerError(f"the certificate of {where} is not trusted ({error.verify_message}){pinned}")
+    if "PEER_DID_NOT_RETURN_A_CERTIFICATE" in reason:
+        return UntrustedPeerError(f"{where} presented no certificate")
+    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        return RefusedByPeerError(f"{where} does not trust this side's certificate; give it a copy of cert.pem")
+    if "PROTOCOL" in reason or "VERSION" in reason:
+        return UntrustedPeerError(f"{where} offers no TLS 1.3 ({reason.lower().replace('_', ' ')})")
+    if isinstance(error, ssl.SSLError) and reason:
+        return ProtocolError(f"the TLS handshake with {where} failed ({reason.lower().replace('_', ' ')})")
+    return PeerVanishedError(f"{where} closed the connection during the TLS handshake (plaintext on one side?)")
+
+
+def _wait(sock: socket.socket, events: int, deadline: float, complaint: str) -> None:
+    """Wait until `sock` may be read or written. Raises `PeerSilentError(complaint)` after `deadline`."""
+    poll = select.poll()
+    poll.register(sock, events)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise PeerSilentError(complaint)
+
+
+class TcpLink(Link):
+    """A connected socket, with or without TLS, that one thread writes and another reads.
+
+    The sending thread writes as much as the connection takes at once; a copy of the rest goes to the outbox."""
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        super().__init__(timeout)
+        sock.setblocking(False)
+        self._socket = sock
+        # OpenSSL forbids reading and writing one connection at the same time; nothing blocks while this is held.
+        self._lock = threading.Lock()
+        self._outbox: Outbox[memoryview] = Outbox(self._write, timeout)
+        self._closed = False
+
+    def send(self, buffers: Sequence[memoryview]) -> None:
+        if sum(len(buffer) for buffer in buffers) <= _PIECE:
+            buffers = [memoryview(b"".join(buffers))]  # One small message is one TLS record and one packet.
+        for buffer in buffers:
+            rest = self._write_now(buffer) if self._outbox.empty else buffer
+            if len(rest):
+                self._outbox.put(memoryview(bytes(rest)), len(rest))
+
+    def receive_into(self, view: memoryview, deadline: float) -> None:
+        while len(view):
+            count, events = self._attempt(self._socket.recv_into, view, select.POLLIN)
+            if events:
+                _wait(self._socket, events, deadline, "the other side sent nothing within the timeout")
+            elif count == 0:
+                raise PeerVanishedError("the connection ended without a goodbye: the other side died, or the network")
+            view = view[count:]
+
+    def close(self, *, abruptly: bool = False) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._outbox.flush(abruptly=abruptly)
+        self._outbox.fail(WireError("this link is closed"))
+        _shut(self._socket, politely=abruptly)  # Wakes the outbox's thread, if it still waits to write.
+        self._outbox.join()
+        self._socket.close()
+
+    def _write_now(self, view: memoryview) -> memoryview:
+        """Write what the connection takes without waiting; what it does not take is returned."""
+        while len(view):
+            count, events = self._attempt(self._socket.send, view[:_PIECE], select.POLLOUT)
+            if events:
+                break
+            view = view[count:]
+        return view
+
+    def _write(self, view: memoryview) -> None:
+        while len(view := self._write_now(view)):
+            complaint = f"the other side took nothing for {self.timeout:g} s"
+            _wait(self._socket, select.POLLOUT, time.monotonic() + self.timeout, complaint)
+
+    def _attempt(self, operation: Callable[[memoryview], int], view: memoryview, events: int) -> tuple[int, int]:
+        """Bytes moved and 0, or 0 and the poll events to wait for before the next attempt."""
+        try:
+            with self._lock:
+                return operation(view), 0
+        except ssl.SSLWantReadError:
+            return 0, select.POLLIN
+        except ssl.SSLWantWriteError:
+            return 0, select.POLLOUT
+        except BlockingIOError:
+            return 0, events
+        except OSError as error:
+            why = getattr(error, "reason", None) or error.strerror or type(error).__name__
+            raise PeerVanishedError(f"the connection to the other side broke ({why})") from error
+
+
+def _shut(sock: socket.socket, *, politely: bool) -> None:
+    """End a connection. Politely: read what still comes for a moment, because closing with unread bytes may destroy
+    our last words before the other side has read them."""
+    # The base class's methods, because those of an SSLSocket would take the encryption off first.
+    try:
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+        deadline = time.monotonic() + ABRUPT_PATIENCE
+        while politely:
+            _wait(sock, select.POLLIN, deadline, "")
+            politely = bool(socket.socket.recv(sock, _PIECE))
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        pass  # It has ended already, or goes on talking: there is nothing more to hear.

@@ -1,0 +1,63 @@
+"""`aero data`: build a data folder from text."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+
+def data(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="'stdlib' (this Python's standard library, the default), a file or a folder; repeat for several."
+        ),
+    ] = None,
+    vocab: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 4096,
+    valid_fraction: Annotated[float, typer.Option(help="Share of the text kept for validation.")] = 0.05,
+    max_megabytes: Annotated[float | None, typer.Option(help="Use at most so much text.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the order and the split of the files.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing data folder.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the result as a JSON list of one record.")] = None,
+) -> None:
+    """Build a data folder: documents, a byte-level BPE tokenizer, token ids for training and validation.
+
+    OUT gets tokenizer.json, train.bin, valid.bin and data.json. Files are deduplicated, generated tables dropped, and
+    whole files go to training or to validation. --json adds to a record's usual keys: folder, and those of data.json.
+    """
+    from aero.bench.record import Record, write_records
+    from aero.data.build import DataSettings, build
+
+    settings = DataSettings(
+        sources=tuple(source or ("stdlib",)),
+        vocab_size=vocab,
+        valid_fraction=valid_fraction,
+        max_megabytes=max_megabytes,
+        seed=seed,
+    )
+    started = time.perf_counter()
+    columns = TextColumn("{task.description:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    console = Console()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("reading", total=None)
+
+        def show(stage: str, done: int, total: int) -> None:
+            progress.update(task, description=stage, completed=done, total=total or None)
+
+        info = build(out, settings, force=force, on_progress=show).info
+    seconds = time.perf_counter() - started
+    for name, part in (("train", info.train), ("valid", info.valid)):
+        console.print(f"{name}: {part.documents:,} files, {part.bytes / 1e6:.1f} MB, {part.tokens:,} tokens")
+    console.print(
+        f"vocabulary {info.vocab_size}, {info.train.bytes / info.train.tokens:.2f} bytes per token, {seconds:.0f} s"
+    )
+    console.print(f"wrote {out}", soft_wrap=True, markup=False)
+    if json is not None:
+        extra = {"folder": str(out), **info.to_json()}
+        write_records(json, [Record("data", "tokenizers", seconds=seconds, extra=extra)])

@@ -1,0 +1,157 @@
+"""Documents: the interpreter's own standard library, or local files; cleaned, and split by file.
+
+A corpus that every machine has: Python's standard library is real code, a few million tokens of it, and needs no
+network. Duplicates and generated tables are dropped, because a model is praised for remembering the first and learns
+nothing from the second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+STDLIB = "stdlib"
+SUFFIXES = (".py", ".pyi", ".txt", ".md", ".rst")  # what is read from a folder
+MAX_BYTES_IN_FOLDER = 512 * 1024  # a larger file in a folder is nearly always generated; one named by the user is read
+
+_SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "node_modules"}
+_BLANKS = re.compile(r"\s+")
+_COMMENTS_AND_BLANKS = re.compile(r"#[^\n]*|\s+")
+_LITERAL_LINE = re.compile(r"""[bBuUrR]{0,2}['"]|[-+]?\d|\\x""")
+_MIN_TABLE_LINES = 40
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file's text. `name` says where it came from and orders the corpus; it is unique within a source."""
+
+    name: str
+    text: str
+
+    @property
+    def is_python(self) -> bool:
+        return self.name.endswith((".py", ".pyi"))
+
+    @cached_property
+    def bytes(self) -> int:
+        """Length in UTF-8."""
+        return len(self.text.encode("utf-8"))
+
+
+def read(source: str | Path) -> Iterator[Document]:
+    """The documents of a source: "stdlib", a file, or a folder (searched for text files), in a fixed order.
+
+    Files that are not UTF-8 are skipped in a folder; a single file must be UTF-8 (ValueError).
+    FileNotFoundError where the path does not exist.
+    """
+    if str(source) == STDLIB:
+        yield from _read_folder(Path(sysconfig.get_path("stdlib")), suffixes=(".py",), prefix=STDLIB)
+        return
+    path = Path(source)
+    if path.is_dir():
+        yield from _read_folder(path, suffixes=SUFFIXES, prefix=path.name)
+    elif path.is_file():
+        try:
+            yield Document(path.name, path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8 text") from None
+    else:
+        raise FileNotFoundError(f"no file or folder {str(path)!r} (a source is {STDLIB!r} or a path)")
+
+
+def _read_folder(root: Path, suffixes: tuple[str, ...], prefix: str) -> Iterator[Document]:
+    for path in sorted(p for p in root.rglob("*") if p.suffix in suffixes):
+        parts = path.relative_to(root).parts
+        if any(part in _SKIPPED_FOLDERS or part.startswith(".") for part in parts):
+            continue
+        try:
+            if not path.is_file() or path.stat().st_size > MAX_BYTES_IN_FOLDER:
+                continue
+            yield Document("/".join((prefix, *parts)), path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, OSError) as error:
+            logger.info("skipped %s: %s", path, error)
+
+
+def clean(documents: Iterable[Document]) -> Iterator[Document]:
+    """Drop empty documents, generated tables, and repetitions (same text but for comments and blanks)."""
+    seen: set[bytes] = set()
+    for document in documents:
+        core = (_COMMENTS_AND_BLANKS if document.is_python else _BLANKS).sub("", document.text)
+        key = hashlib.sha256(core.encode("utf-8")).digest()
+        if not core or key in seen or (document.is_python and is_table(document.text)):
+            continue
+        seen.add(key)
+        yield document
+
+
+def is_table(text: str) -> bool:
+    """Whether Python source is mostly a table of literals, as generators write (character maps, entity lists)."""
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    literals = sum(_LITERAL_LINE.match(line) is not None for line in lines)
+    return len(lines) >= _MIN_TABLE_LINES and literals > 0.6 * len(lines)
+
+
+def shuffle(documents: Iterable[Document], seed: int) -> list[Document]:
+    """The documents in an order given by the seed and the names alone, not by the order in which they come."""
+    return sorted(documents, key=lambda d: hashlib.sha256(f"{seed}:{d.name}".encode()).digest())
+
+
+def limit(documents: list[Document], max_bytes: int | None) -> list[Document]:
+    """The first documents, up to `max_bytes` of UTF-8 in all; what would exceed it is left out. None: all of them.
+
+    Where not one fits, the beginning of the first.
+    """
+    if max_bytes is None:
+        return documents
+    kept, total = [], 0
+    for document in documents:
+        if total + document.bytes <= max_bytes:
+            kept.append(document)
+            total += document.bytes
+    if documents and not kept:
+        first = documents[0]
+        text = first.text.encode("utf-8")[:max_bytes].decode("utf-8", errors="ignore")
+        kept = [Document(first.name, text)]
+    return kept
+
+
+def split(documents: list[Document], valid_fraction: float) -> tuple[list[Document], list[Document]]:
+    """Training and validation documents: the first ones, up to that fraction of the bytes, are for validation.
+
+    Shuffle first. No file is on both sides, except that a single document is cut at a line, its end for validation.
+    """
+    if not 0 < valid_fraction < 1:
+        raise ValueError(f"the fraction for validation is {valid_fraction}; it must lie between 0 and 1")
+    if not documents:
+        raise ValueError("no text found in the source")
+    if len(documents) == 1:
+        return _cut(documents[0], valid_fraction)
+    budget = valid_fraction * sum(d.bytes for d in documents)
+    train: list[Document] = []
+    valid: list[Document] = []
+    for document in documents:
+        if document.bytes <= budget:
+            valid.append(document)
+            budget -= document.bytes
+        else:
+            train.append(document)
+    if not valid:  # a few large files: the smallest has to do
+        valid = [min(train, key=lambda d: d.bytes)]
+        train.remove(valid[0])
+    return train, valid
+
+
+def _cut(document: Document, valid_fraction: float) -> tuple[list[Document], list[Document]]:
+    middle = document.text.rfind("\n", 0, int(len(document.text) * (1 - valid_fraction))) + 1
+    if middle == 0:
+        raise ValueError(f"{document.name} is too short to be cut into training and validation text")
+    head, tail = document.text[:middle], document.text[middle:]
+    return [Document(document.name, head)], [Document(document.name, tail)]

@@ -1,0 +1,122 @@
+"""A data folder: tokenizer.json, train.bin, valid.bin, and data.json, which says what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aero.data import tokenizer
+from aero.data.packing import Shard, token_dtype
+
+FORMAT_VERSION = 1
+FILE = "data.json"
+TRAIN_FILE = "train.bin"
+VALID_FILE = "valid.bin"
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """One side of the split: number of documents, of bytes of their text in UTF-8, of tokens (END_OF_TEXT included)."""
+
+    documents: int
+    bytes: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What data.json says; its keys are these fields.
+
+    vocab_size: number of token ids.
+    end_of_text: id that ends every document.
+    dtype: of the shards, as NumPy spells it: "uint16" or "uint32", little-endian.
+    sources: where the documents came from.
+    seed, valid_fraction, max_megabytes: how they were ordered, split and limited.
+    tokenizer_sha256: of tokenizer.json, so that a model is not measured with another's tokens.
+    python_version, aero_version: what built the folder (the standard library differs between versions of Python).
+    """
+
+    vocab_size: int
+    end_of_text: int
+    dtype: str
+    sources: tuple[str, ...]
+    seed: int
+    valid_fraction: float
+    max_megabytes: float | None
+    train: SplitInfo
+    valid: SplitInfo
+    tokenizer_sha256: str
+    python_version: str
+    aero_version: str
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.dtype != token_dtype(self.vocab_size).name:
+            raise ValueError(f"dtype {self.dtype!r} does not go with a vocabulary of {self.vocab_size}")
+        if not 0 <= self.end_of_text < self.vocab_size:
+            raise ValueError(f"end_of_text {self.end_of_text} lies outside the vocabulary of {self.vocab_size}")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> DataInfo:
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"data format {version!r} is not {FORMAT_VERSION}; build the folder again with `aero data`"
+            )
+        try:
+            values = {f.name: data[f.name] for f in fields(cls)}
+            values["sources"] = tuple(values["sources"])
+            values["train"], values["valid"] = SplitInfo(**values["train"]), SplitInfo(**values["valid"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"data.json is incomplete ({error}); build the folder again with `aero data`") from None
+
+
+class DataFolder:
+    """A data folder, opened and checked: `info`, `train`, `valid`, `tokenizer()`.
+
+    FileNotFoundError where there is none; ValueError where it is of another version or its files do not agree.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / FILE).is_file():
+            raise FileNotFoundError(
+                f"no data folder at {self.path} ({FILE} is missing); make one with `aero data {self.path}`"
+            )
+        try:
+            data = json.loads((self.path / FILE).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.path / FILE} is not JSON: {error}") from None
+        self.info = DataInfo.from_json(data)
+        if file_sha256(self.path / tokenizer.FILE) != self.info.tokenizer_sha256:
+            raise ValueError(f"{self.path / tokenizer.FILE} is not the one the shards were written with")
+        self.train = self._shard(TRAIN_FILE, self.info.train.tokens)
+        self.valid = self._shard(VALID_FILE, self.info.valid.tokens)
+
+    def tokenizer(self) -> tokenizer.Tokenizer:
+        return tokenizer.load(self.path)
+
+    def _shard(self, name: str, tokens: int) -> Shard:
+        path = self.path / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; build the folder again with `aero data`")
+        shard = Shard(path, np.dtype(self.info.dtype).newbyteorder("<"))
+        if shard.tokens != tokens:
+            raise ValueError(f"{path} holds {shard.tokens} tokens, data.json says {tokens}; build the folder again")
+        return shard
+
+
+def file_sha256(path: Path) -> str:
+    """Fingerprint of a file's content, in hexadecimal. FileNotFoundError where it is missing."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    return hashlib.sha256(path.read_bytes()).hexdigest()

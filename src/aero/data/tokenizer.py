@@ -1,0 +1,112 @@
+"""Text to token ids and back: byte-level BPE, from the `tokenizers` library. Needs no torch.
+
+Byte-level: every text has ids, and the ids give back exactly that text. The one special token, `END_OF_TEXT`, separates
+documents; it is never produced from text, not even from text that spells it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+END_OF_TEXT = "<|endoftext|>"
+FILE = "tokenizer.json"
+MIN_VOCAB = 257  # 256 bytes and END_OF_TEXT
+
+
+class Tokenizer:
+    """A trained byte-level BPE. Make one by `train` or `load`."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        end = inner.token_to_id(END_OF_TEXT)
+        if end is None:
+            raise ValueError(f"the tokenizer has no {END_OF_TEXT} token; use one made by `aero data`")
+        inner.encode_special_tokens = True  # text that spells a special token stays text
+        self._inner = inner
+        self.end_of_text: int = end
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, END_OF_TEXT included."""
+        return self._inner.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        return self._inner.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, on all cores (see TOKENIZERS_PARALLELISM)."""
+        return [e.ids for e in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; bytes that are not UTF-8 (half of a character) become U+FFFD.
+
+        ValueError for an unknown id.
+        """
+        ids = [int(i) for i in ids]
+        if bad := [i for i in ids if not 0 <= i < self.vocab_size]:
+            raise ValueError(f"token id {bad[0]} is not in the vocabulary of {self.vocab_size}")
+        return self._inner.decode(ids, skip_special_tokens=False)
+
+    def token_bytes(self) -> list[int]:
+        """For each id, how many bytes of text it stands for; 0 for END_OF_TEXT."""
+        # A byte-level token is spelt with one character for each byte.
+        spelt = (self._inner.id_to_token(i) or "" for i in range(self.vocab_size))
+        return [0 if i == self.end_of_text else len(token) for i, token in enumerate(spelt)]
+
+    def save(self, path: Path) -> None:
+        """Write the file (format of `tokenizers`), atomically."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._inner.save(str(temporary))
+        os.replace(temporary, path)
+
+
+def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train byte-level BPE (Sennrich et al. 2016, on bytes as in GPT-2) to at most `vocab_size` ids.
+
+    Little text may give fewer: see the result's `vocab_size`.
+    """
+    if vocab_size < MIN_VOCAB:
+        raise ValueError(
+            f"a vocabulary of {vocab_size} is too small; it needs at least {MIN_VOCAB}: the bytes and {END_OF_TEXT}"
+        )
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    inner.train_from_iterator(_checked(texts), trainer)
+    return Tokenizer(inner)
+
+
+def load(path: str | Path) -> Tokenizer:
+    """Load `tokenizer.json`, given itself or the folder of a run or of data that holds it.
+
+    FileNotFoundError where there is none, ValueError where it is not one.
+    """
+    path = Path(path)
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"no tokenizer: {file} does not exist")
+    try:
+        inner = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(f"{file} is not a tokenizer file: {error}") from None
+    return Tokenizer(inner)
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    empty = True
+    for text in texts:
+        empty = False
+        yield text
+    if empty:
+        raise ValueError("no text to train a tokenizer on")

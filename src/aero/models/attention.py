@@ -1,0 +1,88 @@
+"""Causal multi-head softmax attention, computed as it is written: two matrix products with a softmax between them.
+
+Shapes: B batch, H heads, T queries, S keys (T plus what the cache holds), d width, k = d/H head width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from aero.models.configuration_aero import AeroConfig
+
+
+class Attended(NamedTuple):
+    """output: [B, T, d]; probabilities: [B, H, T, S], rows sum to one."""
+
+    output: Tensor
+    probabilities: Tensor
+
+
+class Attention(nn.Module):
+    """Softmax(Q K^T / (t sqrt(k)) + mask) V, heads concatenated, then W_O; t = exp(s) is learnable or absent.
+
+    The temperature is held as its logarithm, so that it stays positive, and starts at one (Jha & Reagen 2025, §4).
+    """
+
+    def __init__(self, config: AeroConfig, layer: int) -> None:
+        super().__init__()
+        d = config.hidden_size
+        self.layer = layer
+        self.num_heads = config.num_heads
+        self.head_width = d // config.num_heads
+        self.q_proj = nn.Linear(d, d)
+        self.k_proj = nn.Linear(d, d)
+        self.v_proj = nn.Linear(d, d)
+        self.o_proj = nn.Linear(d, d)
+        if config.attention_temperature == "none":
+            self.register_parameter("log_temperature", None)
+        else:
+            columns = 1 if config.attention_temperature == "per_head" else config.context
+            self.log_temperature = nn.Parameter(torch.zeros(config.num_heads, columns))
+
+    def temperature(self) -> Tensor | None:
+        """t, the divisor of the logits: [H, 1] or [H, context]; None where there is none."""
+        return None if self.log_temperature is None else self.log_temperature.exp()
+
+    def forward(self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None) -> Attended:
+        """x: [B, T, d]; mask: added to the logits, broadcast to [B, H, T, S]; positions of the queries: [1 or B, T]."""
+        q = self._heads(self.q_proj(x) * (1 / math.sqrt(self.head_width)))
+        k, v = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
+        if self.log_temperature is not None:
+            q = q * self._inverse_temperature(positions).to(q.dtype)
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer)
+        # Adding the mask in place spares a copy of the logits, and its gradient is the identity.
+        logits = (q @ k.transpose(-1, -2)).add_(mask.to(q.dtype))
+        probabilities = logits.softmax(dim=-1)
+        mixed = (probabilities @ v).transpose(1, 2).flatten(2)
+        return Attended(self.o_proj(mixed), probabilities)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[B, T, d] -> [B, H, T, k]"""
+        return x.unflatten(-1, (self.num_heads, self.head_width)).transpose(1, 2)
+
+    def _inverse_temperature(self, positions: Tensor) -> Tensor:
+        """1/t as [1 or B, H, 1 or T, 1]."""
+        assert self.log_temperature is not None
+        inverse = torch.exp(-self.log_temperature)
+        per_position = inverse.shape[1] > 1
+        return (inverse[:, positions].transpose(0, 1) if per_position else inverse[None])[..., None]
+
+
+def additive_causal_mask(
+    length: int, past: int, padding: Tensor | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """What to add to the logits so that a query sees itself and what came before: [1 or B, 1, T, S], S = past + T.
+
+    padding: [B, S], zero where a key is padding and must not be seen. Uses the most negative number and not -inf: a
+    query that is itself padding sees nothing, and must not become NaN.
+    """
+    hidden = torch.ones(length, past + length, dtype=torch.bool, device=device).triu_(past + 1)[None, None]
+    if padding is not None:
+        hidden = hidden | (padding[:, None, None, :] == 0)
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)

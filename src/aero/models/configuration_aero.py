@@ -1,0 +1,129 @@
+"""The configuration of an AERO decoder: about ten architectural axes, validated (Jha & Reagen 2024, §3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast, get_args
+
+from transformers import PreTrainedConfig
+
+from aero.models import notation, presets
+from aero.models.notation import Activation, Ffn, Norm, Notation, Temperature
+from aero.models.presets import Scale, Size
+
+FORMAT_VERSION = 1
+
+
+class AeroConfig(PreTrainedConfig):
+    """A GPT-2 shaped decoder, V tokens, T positions, L layers, H heads, width d.
+
+    ffn: the form of the FFN, one word for all layers or a list of L words:
+        plain         X + FFN(X),                    FFN(X) = act(X W_in) W_out
+        scaled        beta X + FFN(X) / alpha        alpha, beta: learnable, one of each per layer
+        fused         X + X W                        W: d x d, no activation
+        scaled_fused  beta X + (X W) / alpha
+        absent        X
+    attention_temperature: divides the attention logits, learnable as t = exp(s): "none", "per_head" or "per_position" (for
+        each head).
+    entropy_thresholds: does the model carry the entropy regulariser's learnable thresholds [L, H]?
+    embedding_multiplier, logit_multiplier: public constants, see `aero.models.presets`.
+    Raises ValueError for values that do not make a model, and for another format version.
+    """
+
+    model_type = "aero"
+    keys_to_ignore_at_inference = ["past_key_values", "entropies"]  # noqa: RUF012
+    attribute_map = {  # noqa: RUF012
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "max_position_embeddings": "context",
+        "tie_word_embeddings": "tie_embeddings",
+    }
+
+    vocab_size: int = 4096
+    context: int = 128
+    num_layers: int = 6
+    num_heads: int = 4
+    hidden_size: int = 128
+    norm: Norm = "layer"
+    activation: Activation = "gelu"
+    ffn: Ffn | Sequence[Ffn] = "plain"
+    ffn_multiplier: int = 4
+    attention_temperature: Temperature = "none"
+    entropy_thresholds: bool = False
+    embedding_multiplier: float = 1.0
+    logit_multiplier: float = 1.0
+    tie_embeddings: bool = True
+    initializer_range: float = 0.02
+    norm_eps: float = 1e-5
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.format_version != FORMAT_VERSION:
+            raise ValueError(
+                f"this model has format version {self.format_version}, and this aero reads version {FORMAT_VERSION}; "
+                "use the version of aero that wrote it, or train it again"
+            )
+        for field in ("vocab_size", "context", "num_layers", "num_heads", "hidden_size", "ffn_multiplier"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{field} is {value!r}; give a whole number of at least 1")
+        for field in ("embedding_multiplier", "logit_multiplier", "initializer_range", "norm_eps"):
+            value = getattr(self, field)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise ValueError(f"{field} is {value!r}; give a positive number")
+            setattr(self, field, float(value))
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one of them"
+            )
+        self.ffn = [self.ffn] * self.num_layers if isinstance(self.ffn, str) else list(self.ffn)
+        if len(self.ffn) != self.num_layers:
+            raise ValueError(f"ffn names {len(self.ffn)} layers of {self.num_layers}; give one word, or one per layer")
+        for field, allowed in (("norm", Norm), ("activation", Activation), ("attention_temperature", Temperature)):
+            _one_of(field, getattr(self, field), get_args(allowed))
+        for layer, form in enumerate(self.ffn):
+            _one_of(f"ffn of layer {layer}", form, get_args(Ffn))
+            if form in ("fused", "scaled_fused") and self.activation != "identity":
+                raise ValueError(
+                    f"a fused FFN has no activation, so activation must be 'identity', not {self.activation!r}"
+                )
+
+    @classmethod
+    def from_notation(
+        cls, name: str | Notation, shape: str | Size, *, scale: Scale = "recommended", **overrides: Any
+    ) -> AeroConfig:
+        """The configuration of a name ("SM+ScFuFFN") at a size (a name or a Size of `aero.models.presets`).
+
+        scale: "recommended" multipliers or "gpt2" ones; overrides: any fields, after the notation and the size;
+        vocab_size, context and num_layers among them replace the size's own.
+        """
+        parsed = notation.parse(name) if isinstance(name, str) else name
+        shape = presets.size(shape) if isinstance(shape, str) else shape
+        sizes = {key: overrides.pop(key) for key in ("vocab_size", "context", "num_layers") if key in overrides}
+        return cls(**{**presets.config_fields(parsed, shape, scale=scale, **sizes), **overrides})
+
+    @property
+    def ffn_forms(self) -> list[Ffn]:
+        """`ffn` for each of the L layers."""
+        return cast(list[Ffn], self.ffn)
+
+    @property
+    def notation(self) -> Notation:
+        """The papers' name of this architecture. Raises ValueError where they have none."""
+        return notation.of_fields(
+            norm=self.norm,
+            activation=self.activation,
+            ffn=self.ffn_forms,
+            attention_temperature=self.attention_temperature,
+            entropy_thresholds=self.entropy_thresholds,
+        )
+
+
+def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field} is {value!r}; choose one of {', '.join(allowed)}")

@@ -1,0 +1,252 @@
+"""One decoder for every architecture of the papers, GPT-2 shaped, pre-norm (Jha & Reagen 2024, §3).
+
+    x0 = embedding_multiplier * (E[ids] + P[positions])
+    each block:   X_sa  = X + Attention(norm_1(X))
+                  X_out = beta * X_sa + (1/alpha) * FFN(norm_2(X_sa))        alpha, beta only where the FFN is scaled
+    logits = logit_multiplier * final_norm(x) E^T
+
+Shapes: B batch, T positions of this call, S keys (T plus what the cache holds), L layers, H heads, d width, V words.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple
+
+from aero.entropy.measure import row_entropy
+from aero.models.attention import Attention, additive_causal_mask
+from aero.models.configuration_aero import AeroConfig
+from aero.models.ffn import FusedFFN, PlainFFN, make_ffn
+from aero.models.loss import causal_lm_loss
+from aero.models.norm import make_norm
+
+
+@dataclass
+class AeroModelOutput(BaseModelOutputWithPast):
+    """As BaseModelOutputWithPast; entropies: for each layer, of every attention row, in nats [B, H, T]."""
+
+    entropies: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class AeroCausalLMOutput(CausalLMOutputWithPast):
+    """As CausalLMOutputWithPast; entropies: for each layer, of every attention row, in nats [B, H, T]."""
+
+    entropies: tuple[Tensor, ...] | None = None
+
+
+class AeroBlock(nn.Module):
+    """One layer: attention, then the FFN in its form. What it lacks of `ffn`, `ffn_alpha` and `ffn_beta` is None."""
+
+    def __init__(self, config: AeroConfig, layer: int) -> None:
+        super().__init__()
+        form = config.ffn_forms[layer]
+        self.norm_1 = make_norm(config)
+        self.attention = Attention(config, layer)
+        self.norm_2 = nn.Identity() if form == "absent" else make_norm(config)
+        self.ffn = make_ffn(config, form)
+        scaled = form in ("scaled", "scaled_fused")
+        # One element and not zero dimensions, which sharded training does not take.
+        self.ffn_alpha = nn.Parameter(torch.ones(1)) if scaled else None
+        self.ffn_beta = nn.Parameter(torch.ones(1)) if scaled else None
+
+    def forward(self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        """x: [B, T, d] -> the next layer's x and the attention [B, H, T, S]."""
+        attended, probabilities = self.attention(self.norm_1(x), mask, positions, cache)
+        x = x + attended
+        if self.ffn is None:
+            return x, probabilities
+        y = self.ffn(self.norm_2(x))
+        if self.ffn_alpha is not None and self.ffn_beta is not None:
+            x, y = self.ffn_beta * x, y / self.ffn_alpha
+        return x + y, probabilities
+
+
+class AeroPreTrainedModel(PreTrainedModel):
+    config_class = AeroConfig
+    base_model_prefix = "transformer"
+    _no_split_modules = ["AeroBlock"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """N(0, initializer_range), biases zero, gains, scales and temperatures one; what writes to the residual stream
+        is divided by sqrt(2L) (Radford et al. 2019, §2.3).
+        """
+        super()._init_weights(module)
+        residual_std = self.config.initializer_range / math.sqrt(2 * self.config.num_layers)
+        if isinstance(module, Attention):
+            init.normal_(module.o_proj.weight, std=residual_std)
+            if module.log_temperature is not None:
+                init.zeros_(module.log_temperature)
+        elif isinstance(module, PlainFFN):
+            init.normal_(module.w_out.weight, std=residual_std)
+        elif isinstance(module, FusedFFN):
+            init.normal_(module.w.weight, std=residual_std)
+        elif isinstance(module, AeroBlock):
+            for scale in (module.ffn_alpha, module.ffn_beta):
+                if scale is not None:
+                    init.ones_(scale)
+        elif isinstance(module, AeroForCausalLM) and module.reg_threshold_weights is not None:
+            init.constant_(module.reg_threshold_weights, 0.5)
+
+
+class AeroModel(AeroPreTrainedModel):
+    """Token ids to the last layer's features."""
+
+    def __init__(self, config: AeroConfig) -> None:
+        super().__init__(config)
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.context, config.hidden_size)
+        self.blocks = nn.ModuleList([AeroBlock(config, layer) for layer in range(config.num_layers)])
+        self.final_norm = make_norm(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.token_embedding
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.token_embedding = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_entropies: bool = False,
+    ) -> AeroModelOutput:
+        """input_ids: [B, T]; attention_mask: [B, S], zero for padding; position_ids: [1 or B, T].
+
+        output_attentions: for each layer [B, H, T, S]; output_hidden_states: what enters each block, and the result;
+        output_entropies: of every attention row, for each layer [B, H, T]. Raises ValueError for more positions than
+        the context has.
+        """
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = (
+            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        length = input_ids.shape[1]
+        if past + length > self.config.context:
+            raise ValueError(
+                f"{past + length} tokens do not fit this model's context of {self.config.context}; shorten the text"
+            )
+        if position_ids is None:
+            position_ids = torch.arange(past, past + length, device=input_ids.device)[None]
+
+        x = self.token_embedding(input_ids) + self.position_embedding(position_ids)
+        if self.config.embedding_multiplier != 1:
+            x = x * self.config.embedding_multiplier
+        mask = additive_causal_mask(length, past, attention_mask, x.dtype, x.device)
+        attentions: list[Tensor] = []
+        hidden_states: list[Tensor] = []
+        entropies: list[Tensor] = []
+        for block in self.blocks:
+            if output_hidden_states:
+                hidden_states.append(x)
+            x, probabilities = block(x, mask, position_ids, past_key_values)
+            if output_attentions:
+                attentions.append(probabilities)
+            if output_entropies:
+                entropies.append(row_entropy(probabilities))
+        x = self.final_norm(x)
+        return AeroModelOutput(
+            last_hidden_state=x,
+            past_key_values=past_key_values,
+            hidden_states=(*hidden_states, x) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+            entropies=tuple(entropies) if output_entropies else None,
+        )
+
+
+class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
+    """The decoder with its vocabulary projection; see AeroConfig for its variants."""
+
+    _tied_weights_keys = {"lm_head.weight": "transformer.token_embedding.weight"}  # noqa: RUF012
+    # The loss divides by num_items_in_batch, so gradient accumulation gives the mean over all the tokens of a step.
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: AeroConfig) -> None:
+        super().__init__(config)
+        self.transformer = AeroModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # theta of the entropy regulariser: a fraction of the largest entropy for each head (Jha & Reagen 2025, Alg. 1).
+        thresholds = torch.full((config.num_layers, config.num_heads), 0.5) if config.entropy_thresholds else None
+        self.reg_threshold_weights = nn.Parameter(thresholds) if thresholds is not None else None
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        self.lm_head = new_embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_entropies: bool = False,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: Tensor | int | None = None,
+        skip_logits: bool | None = None,
+    ) -> AeroCausalLMOutput:
+        """input_ids: [B, T] -> logits [B, T, V], and with `labels` the loss in nats per token.
+
+        labels: [B, T], the input ids themselves (they are shifted inside), -100 where a token does not count;
+        num_items_in_batch: divide the summed loss by this instead of the tokens here; skip_logits: give none, by
+        default while training with labels, where they need never exist as a whole; logits_to_keep: only of the last
+        so many positions, or of these indices. The other arguments are AeroModel's.
+        """
+        features = self.transformer(
+            input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            output_entropies=output_entropies,
+        )
+        x: Tensor = features.last_hidden_state
+        loss = logits = None
+        multiplier = self.config.logit_multiplier
+        if labels is not None:
+            loss = causal_lm_loss(x, self.lm_head.weight, labels, multiplier=multiplier, num_items=num_items_in_batch)
+        if skip_logits is None:
+            skip_logits = self.training and labels is not None
+        if not skip_logits:
+            if isinstance(logits_to_keep, Tensor):
+                x = x[:, logits_to_keep]
+            elif logits_to_keep:
+                x = x[:, -logits_to_keep:]
+            logits = self.lm_head(x)
+            if multiplier != 1:
+                logits = logits * multiplier
+        return AeroCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=features.past_key_values,
+            hidden_states=features.hidden_states,
+            attentions=features.attentions,
+            entropies=features.entropies,
+        )

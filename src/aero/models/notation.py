@@ -1,0 +1,154 @@
+"""The papers' names of architectures, such as "SM+LN+G" and "EReg(SM(t)+ScFuFFN_i6)" (Jha & Reagen 2024, §3).
+
+A name says what a network keeps (Softmax, LayerNorm, an activation) and what form its FFNs have:
+
+    name := body | EReg(body)                        EReg: trained with the entropy regulariser
+    body := SM [(t) | (t_h)] [+LN] [+G | +R] [+ffn]  (t): a temperature per head and position; (t_h): one per head
+    ffn  := (ScFFN | ScFuFFN) [_ik]                  scaled / scaled and fused; the k deepest pruned
+
+Needs no torch. It does not know sizes: those are in `aero.models.presets`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Norm = Literal["layer", "none"]
+Activation = Literal["gelu", "relu", "identity"]
+Ffn = Literal["plain", "scaled", "fused", "scaled_fused", "absent"]
+Temperature = Literal["none", "per_head", "per_position"]
+
+# Every name of the papers' tables; `parse` accepts these and their combinations.
+KNOWN = (
+    "SM+LN+G",
+    "SM+LN+R",
+    "SM+LN",
+    "SM+G",
+    "SM+R",
+    "SM",
+    "SM+ScFFN",
+    "SM+ScFuFFN",
+    "SM+ScFuFFN_i6",
+    "SM(t)+ScFuFFN",
+    "EReg(SM(t)+ScFuFFN)",
+    "EReg(SM(t)+ScFuFFN_i6)",
+)
+
+_ACTIVATIONS: dict[str | None, Activation] = {"G": "gelu", "R": "relu", None: "identity"}
+_FFNS: dict[str | None, Ffn] = {"ScFFN": "scaled", "ScFuFFN": "scaled_fused", None: "plain"}
+_TEMPERATURES: dict[str | None, Temperature] = {"(t)": "per_position", "(t_h)": "per_head", None: "none"}
+_BODY = re.compile(
+    r"SM(?P<temperature>\(t\)|\(t_h\))?(?P<norm>\+LN)?(\+(?P<activation>[GR]))?"
+    r"(\+(?P<ffn>ScFFN|ScFuFFN)(_i(?P<pruned>[1-9][0-9]*))?)?"
+)
+
+
+@dataclass(frozen=True)
+class Notation:
+    """What an architecture keeps. `str()` gives its name, `parse` comes back from it.
+
+    norm: "layer" or "none"; activation: of the FFN; ffn: "plain", "scaled" or "scaled_fused", of all FFNs that are
+    left; pruned: how many of the deepest FFNs are removed; temperature: of the softmax; entropy_regularized: EReg.
+    """
+
+    norm: Norm = "layer"
+    activation: Activation = "gelu"
+    ffn: Ffn = "plain"
+    pruned: int = 0
+    temperature: Temperature = "none"
+    entropy_regularized: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("norm", self.norm, ("layer", "none"))
+        _one_of("activation", self.activation, tuple(_ACTIVATIONS.values()))
+        _one_of("ffn", self.ffn, tuple(_FFNS.values()))
+        _one_of("temperature", self.temperature, tuple(_TEMPERATURES.values()))
+        if self.ffn == "scaled_fused" and self.activation != "identity":
+            raise ValueError(f"a fused FFN has no activation, so it cannot have {self.activation}; drop one of the two")
+        if self.pruned < 0 or (self.pruned and self.ffn == "plain"):
+            raise ValueError(f"cannot prune {self.pruned} FFNs; `_ik` (k at least 1) follows ScFFN or ScFuFFN")
+
+    def __str__(self) -> str:
+        body = "SM" + (_key(_TEMPERATURES, self.temperature) or "")
+        parts = [
+            body,
+            "LN" if self.norm == "layer" else None,
+            _key(_ACTIVATIONS, self.activation),
+            _key(_FFNS, self.ffn),
+        ]
+        name = "+".join(part for part in parts if part) + (f"_i{self.pruned}" if self.pruned else "")
+        return f"EReg({name})" if self.entropy_regularized else name
+
+    @property
+    def softmax_only(self) -> bool:
+        """Is softmax the only nonlinear operation?"""
+        return self.norm == "none" and self.activation == "identity"
+
+    def config_fields(self, num_layers: int) -> dict[str, Any]:
+        """The fields of an AeroConfig of `num_layers` layers that this notation decides.
+
+        Raises ValueError when more FFNs are pruned than there are layers.
+        """
+        if self.pruned > num_layers:
+            raise ValueError(f"{self} prunes {self.pruned} FFNs, but the model has {num_layers} layers; prune fewer")
+        return {
+            "norm": self.norm,
+            "activation": self.activation,
+            "ffn": [self.ffn] * (num_layers - self.pruned) + ["absent"] * self.pruned,
+            "attention_temperature": self.temperature,
+            "entropy_thresholds": self.entropy_regularized,
+        }
+
+
+def parse(name: str) -> Notation:
+    """The architecture that a name stands for. Raises ValueError, listing the known names, for any other text."""
+    text = name.strip()
+    regularized = text.startswith("EReg(") and text.endswith(")")
+    match = _BODY.fullmatch(text[len("EReg(") : -1] if regularized else text)
+    if match is None:
+        raise ValueError(f"unknown notation {name!r}; known: {', '.join(KNOWN)}, and their combinations")
+    return Notation(
+        norm="layer" if match["norm"] else "none",
+        activation=_ACTIVATIONS[match["activation"]],
+        ffn=_FFNS[match["ffn"]],
+        pruned=int(match["pruned"] or 0),
+        temperature=_TEMPERATURES[match["temperature"]],
+        entropy_regularized=regularized,
+    )
+
+
+def of_fields(
+    *,
+    norm: Norm,
+    activation: Activation,
+    ffn: Sequence[Ffn],
+    attention_temperature: Temperature,
+    entropy_thresholds: bool,
+) -> Notation:
+    """The notation of a model with these AeroConfig fields; the inverse of `config_fields`.
+
+    Raises ValueError where the papers have no name for it: FFNs of several forms, or one pruned that is not among the
+    deepest.
+    """
+    kept = len(ffn)
+    while kept and ffn[kept - 1] == "absent":
+        kept -= 1
+    forms = set(ffn[:kept])
+    form: Ffn = forms.pop() if len(forms) == 1 else "absent"
+    if not kept:
+        form = "scaled_fused" if activation == "identity" else "scaled"
+    if forms or form not in _FFNS.values():
+        raise ValueError(f"no name for FFNs of the forms {', '.join(ffn)}; give the configuration itself")
+    return Notation(norm, activation, form, len(ffn) - kept, attention_temperature, entropy_thresholds)
+
+
+def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+def _key(table: dict[str | None, Any], value: str) -> str | None:
+    return next(key for key, entry in table.items() if entry == value)

@@ -1,0 +1,86 @@
+"""Model sizes, and the public multipliers to train them with, as data. Needs no torch.
+
+An LN-free model whose residual stream starts too small never wakes its attention, and an LN model of small width with
+tied embeddings starts with logits too flat: two public constants, which fold into weights and cost nothing at
+inference, repair both. Compare architectures only with the scale that each needs; "gpt2" gives GPT-2's own (1 and 1) by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from aero.models.notation import Notation
+
+Scale = Literal["recommended", "gpt2"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """The shape of a decoder, without its architecture.
+
+    context: T, the most positions it sees; hidden_size: d; embedding_multiplier: recommended for LN-free models of this
+    size; logit_multiplier: recommended for models with LayerNorm.
+    """
+
+    vocab_size: int
+    context: int
+    num_layers: int
+    num_heads: int
+    hidden_size: int
+    embedding_multiplier: float = 1.0
+    logit_multiplier: float = 1.0
+
+
+SIZES: dict[str, Size] = {
+    # Small enough to train in a minute or two and to run privately in seconds per token.
+    "demo": Size(2048, 64, 2, 2, 64, embedding_multiplier=16, logit_multiplier=16),
+    # A study of architectures on a laptop: some minutes of training on one core.
+    "nano": Size(4096, 128, 6, 4, 128, embedding_multiplier=16, logit_multiplier=16),
+    # The papers' models (Jha & Reagen 2024, §4), with the tokenizer of its CodeParrot runs; multipliers not tuned here.
+    "gpt2-small": Size(50_000, 128, 12, 12, 768),
+    "gpt2-small-18": Size(50_000, 128, 18, 12, 768),
+    "gpt2-medium": Size(50_000, 128, 24, 16, 1024),
+    "gpt2-large": Size(50_000, 128, 36, 20, 1280),
+}
+
+
+def size(name: str) -> Size:
+    """The size of that name. Raises ValueError, listing the known ones."""
+    if name not in SIZES:
+        raise ValueError(f"unknown size {name!r}; known: {', '.join(SIZES)}")
+    return SIZES[name]
+
+
+def config_fields(
+    notation: Notation,
+    shape: Size,
+    *,
+    scale: Scale = "recommended",
+    vocab_size: int | None = None,
+    context: int | None = None,
+    num_layers: int | None = None,
+) -> dict[str, Any]:
+    """All fields of the AeroConfig of an architecture at a size; the last three replace the size's own.
+
+    scale: "recommended", or "gpt2" for multipliers of one. Raises ValueError where they do not fit together.
+    """
+    if scale not in ("recommended", "gpt2"):
+        raise ValueError(f"scale is {scale!r}; choose one of recommended, gpt2")
+    shape = replace(
+        shape,
+        vocab_size=vocab_size or shape.vocab_size,
+        context=context or shape.context,
+        num_layers=num_layers or shape.num_layers,
+    )
+    tuned, layer_norm = scale == "recommended", notation.norm == "layer"
+    return {
+        "vocab_size": shape.vocab_size,
+        "context": shape.context,
+        "num_layers": shape.num_layers,
+        "num_heads": shape.num_heads,
+        "hidden_size": shape.hidden_size,
+        "embedding_multiplier": shape.embedding_multiplier if tuned and not layer_norm else 1.0,
+        "logit_multiplier": shape.logit_multiplier if tuned and layer_norm else 1.0,
+        **notation.config_fields(shape.num_layers),
+    }

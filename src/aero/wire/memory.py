@@ -11,14 +11,17 @@ from aero.wire.channel import Channel
 from aero.wire.errors import PeerSilentError, PeerVanishedError
 from aero.wire.frame import MAX_FRAME_BYTES
 from aero.wire.link import DEFAULT_TIMEOUT, Link
+from aero.wire.network import LOOPBACK, Network, shape
 
 
 def channel_pair(
-    *, timeout: float = DEFAULT_TIMEOUT, max_frame_bytes: int = MAX_FRAME_BYTES
+    *, timeout: float = DEFAULT_TIMEOUT, network: Network = LOOPBACK, max_frame_bytes: int = MAX_FRAME_BYTES
 ) -> tuple[Channel, Channel]:
     """Two channels, each the other's peer. Give one to each thread."""
-    first, second = link_pair(timeout=timeout)
-    return Channel(first, max_frame_bytes=max_frame_bytes), Channel(second, max_frame_bytes=max_frame_bytes)
+    first, second = (
+        Channel(shape(link, network), max_frame_bytes=max_frame_bytes) for link in link_pair(timeout=timeout)
+    )
+    return first, second
 
 
 def link_pair(*, timeout: float = DEFAULT_TIMEOUT) -> tuple[MemoryLink, MemoryLink]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """Whose keys to make."""
 
     both = "both"
@@ -28,7 +28,7 @@ def keys(
 ) -> None:
     """Make the keys with which a server and a client recognise each other.
 
-    Each party gets key.pem (private, stays on its machine), cert.pem, and peer.pem: the one certificate that it accepts.
+    Each party gets key.pem (private, stays on its machine), cert.pem, and peer.pem, the one certificate it accepts.
     With --role, a party makes its own keys on its own machine, and the two exchange their cert.pem files: each stores
     the other's as its peer.pem. --json writes an object with one key, certificates: a list of objects with the keys
     role, folder, certificate, fingerprint (SHA-256) and expires.

@@ -12,3 +12,33 @@
 
 This package knows nothing of models, graphs or protocols. docs/wire.md specifies the bytes.
 """
+
+from aero.wire.channel import Channel
+from aero.wire.errors import (
+    AddressError,
+    PeerAbsentError,
+    PeerClosedError,
+    PeerSilentError,
+    PeerVanishedError,
+    ProtocolError,
+    RefusedByPeerError,
+    UntrustedPeerError,
+    VersionError,
+    WireError,
+)
+from aero.wire.traffic import Traffic
+
+__all__ = [
+    "AddressError",
+    "Channel",
+    "PeerAbsentError",
+    "PeerClosedError",
+    "PeerSilentError",
+    "PeerVanishedError",
+    "ProtocolError",
+    "RefusedByPeerError",
+    "Traffic",
+    "UntrustedPeerError",
+    "VersionError",
+    "WireError",
+]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aero
+from aero.engines.engine import Cost
 
 
 def machine() -> str:
@@ -68,6 +69,21 @@ class Record:
                 raise ValueError(f"{name} is {value}; a measurement is not negative (leave it out where not known)")
         if clash := set(self.extra) & {f.name for f in fields(self)}:
             raise ValueError(f"extra keys {sorted(clash)} are keys of every record")
+
+    @classmethod
+    def of_cost(cls, cost: Cost, work: str, engine: str, notation: str, context: int) -> Record:
+        """A piece of work that an engine did, at what it says it cost."""
+        return cls(
+            work,
+            engine,
+            notation,
+            context,
+            cost.seconds,
+            cost.bytes_client_to_server,
+            cost.bytes_server_to_client,
+            cost.rounds,
+            extra={"messages": cost.messages},
+        )
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)

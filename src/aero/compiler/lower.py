@@ -81,11 +81,10 @@ def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, 
     k = b.linear(f"{name}.k", normed, attention.k_proj)
     v = b.linear(f"{name}.v", normed, attention.v_proj)
     q = b.add(f"{name}.q.scale", "scale", q, factor=1.0 / math.sqrt(head_width))
-    temperature = attention.temperature()
-    if temperature is not None:
+    if attention.log_temperature is not None:
         # Logits are divided by t, one per head (and position): a gain of the queries, alike for a head's columns.
-        per_row = _array(temperature).reshape(heads, -1)[:, :length].T  # [1 or length, H]
-        gain = np.repeat(1.0 / per_row, head_width, axis=1)
+        inverse = np.exp(-_array(attention.log_temperature)[:, :length].T)  # [1 or length, H]
+        gain = np.repeat(inverse, head_width, axis=1)
         q = b.add(f"{name}.temperature", "gain", q, weights={"w": gain[0] if len(gain) == 1 else gain})
     scores = b.add(f"{name}.scores", "scores", q, k, heads=heads)
     probabilities = b.add(f"{name}.softmax", "causal_softmax", scores)
@@ -97,8 +96,8 @@ def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, 
     ffn = b.norm(f"{name}.norm_2", x, block.norm_2)
     ffn = _lower_ffn(b, ffn, block, name)
     if block.ffn_alpha is not None:
-        ffn = b.add(f"{name}.ffn.alpha", "gain", ffn, weights={"w": 1.0 / _array(block.ffn_alpha)})
-        x = b.add(f"{name}.ffn.beta", "gain", x, weights={"w": _array(block.ffn_beta)})
+        ffn = b.add(f"{name}.ffn.alpha", "gain", ffn, weights={"w": 1.0 / _array(block.ffn_alpha).reshape(())})
+        x = b.add(f"{name}.ffn.beta", "gain", x, weights={"w": _array(block.ffn_beta).reshape(())})
     return b.add(f"{name}.ffn", "add", x, ffn)
 
 

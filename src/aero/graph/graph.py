@@ -139,11 +139,14 @@ class Graph:
             "output": self.output,
         }
 
+    def dumps(self) -> str:
+        """The structure as canonical JSON text: equal graphs give equal texts."""
+        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the canonical structure: the two parties compare it before they compute."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of the canonical structure, a name for what is computed."""
+        return hashlib.sha256(self.dumps().encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,6 @@ from aero.compiler.passes.fold_into_previous import fold_into_previous
 from aero.compiler.passes.sink_scalar_gains import sink_scalar_gains
 from aero.graph import Program
 
-PASSES: tuple[Callable[[Program], Program], ...] = (fold_into_next, sink_scalar_gains, fold_into_previous)
+PASSES: tuple[Callable[[Program], Program], ...] = (fold_into_next, fold_into_previous, sink_scalar_gains)
 
 __all__ = ["PASSES", "fold_into_next", "fold_into_previous", "sink_scalar_gains"]

@@ -6,6 +6,7 @@ With X = s Z, s > 0, each reader of X reads Z instead:
     X + F              = s (Z + F / s)                     the sum carries the gain on; 1/s goes into what computes F
     LayerNorm_eps(X)   = LayerNorm_{eps / s^2}(Z)          the gain ends here
     rows(X)            = s rows(Z)
+    X diag(g)          = Z diag(s g)
 
 This takes beta, the FFN's scale of the residual stream, out of the graph. A scalar s <= 0 is left where it is
 (LayerNorm would change its sign).
@@ -18,7 +19,7 @@ import numpy as np
 from aero.compiler.passes.rewrite import Rewrite, factor_of
 from aero.graph import Node, Program
 
-_PASSES_THROUGH = ("linear", "add", "layer_norm", "rows")
+_PASSES_THROUGH = ("linear", "add", "layer_norm", "rows", "gain")
 
 
 def sink_scalar_gains(program: Program) -> Program:
@@ -58,7 +59,7 @@ def _movable(program: Program, node: Node, reader: Node) -> bool:
 def _read_unscaled(program: Program, rewrite: Rewrite, node: Node, reader: Node, s: np.ndarray) -> None:
     (source,) = node.inputs
     unscaled = reader.replace(inputs=tuple(source if i == node.name else i for i in reader.inputs))
-    if reader.op == "linear":
+    if reader.op in ("linear", "gain"):
         w = rewrite.own_weight(reader.name, "w", program.weights[reader.weights[0]] * s)
         rewrite.replace(reader.name, unscaled.replace(weights=(w, *reader.weights[1:])))
         return
@@ -73,6 +74,8 @@ def _read_unscaled(program: Program, rewrite: Rewrite, node: Node, reader: Node,
             for role, name in zip(("w", "b"), layer.weights, strict=False)
         )
         rewrite.replace(other, layer.replace(weights=names))
-    gain = f"{reader.name}.carried_gain"
+    gain = f"{reader.name}.carried"
+    while gain in program.graph.by_name:  # an earlier one waits there for a reader that is not ready
+        gain += "+"
     rewrite.read_instead(reader.name, gain)
     rewrite.replace(reader.name, unscaled, Node(gain, "gain", (reader.name,), (rewrite.own_weight(gain, "w", s),)))

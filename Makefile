@@ -1,0 +1,58 @@
+# Each target sets up what it needs in its own virtual environment.
+#
+#   make demo      the whole idea on real input: train two small models, generate privately, write runs/demo/
+#   make test      the tests            make test-all   with the slow ones
+#   make check     ruff, mypy, import contracts
+#   make bench     the benchmarks       make docs       the documentation as HTML, in site/
+#
+# TORCH chooses the build of PyTorch. On a Linux machine without a GPU, the CPU build saves gigabytes:
+#   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+EXTRAS ?= train,plot,spu,dev
+
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+NATIVE    := CMakeLists.txt $(wildcard csrc/*)
+
+.PHONY: demo test test-all check bench docs venv format clean
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml $(NATIVE)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/aero demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/mkdocs build --strict --quiet
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build site

@@ -1,0 +1,46 @@
+// Arithmetic modulo primes below 2^50, in the form that the lattice kernels share.
+//
+// A product with a constant w uses the constant's quotient w' = floor(w 2^52 / q) (Shoup; Harvey, "Faster arithmetic
+// for number-theoretic transforms", 2014): for any x < 2^52, x w - floor(x w' / 2^52) q lies in [0, 2q). 52 bits,
+// because the IFMA instructions multiply 52-bit words; the portable code does the same sums.
+#pragma once
+
+#include <cstdint>
+
+namespace aero {
+
+constexpr int kWordBits = 52;
+constexpr std::uint64_t kWordMask = (std::uint64_t{1} << kWordBits) - 1;
+constexpr int kMaxPrimeBits = 50;  // 4q must fit a 52-bit word
+
+// A constant multiplicand modulo q with its quotient.
+struct Factor {
+  std::uint64_t value = 0, quotient = 0;
+};
+
+static inline std::uint64_t mul_mod(std::uint64_t a, std::uint64_t b, std::uint64_t q) {
+  return static_cast<std::uint64_t>(static_cast<unsigned __int128>(a) * b % q);
+}
+
+static inline std::uint64_t pow_mod(std::uint64_t a, std::uint64_t exponent, std::uint64_t q) {
+  std::uint64_t result = 1 % q;
+  for (a %= q; exponent; exponent >>= 1, a = mul_mod(a, a, q))
+    if (exponent & 1) result = mul_mod(result, a, q);
+  return result;
+}
+
+// The inverse of a modulo the prime q.
+static inline std::uint64_t inverse_mod(std::uint64_t a, std::uint64_t q) { return pow_mod(a, q - 2, q); }
+
+static inline Factor factor(std::uint64_t w, std::uint64_t q) {
+  return {w, static_cast<std::uint64_t>((static_cast<unsigned __int128>(w) << kWordBits) / q)};
+}
+
+// x w mod q for any x < 2^52.
+static inline std::uint64_t mul_mod(std::uint64_t x, Factor w, std::uint64_t q) {
+  const auto estimate = static_cast<std::uint64_t>((static_cast<unsigned __int128>(x) * w.quotient) >> kWordBits);
+  const std::uint64_t r = x * w.value - estimate * q;
+  return r >= q ? r - q : r;
+}
+
+}  // namespace aero

@@ -13,6 +13,7 @@ import torch
 
 from aero.graph import Node, Program
 from aero.models import AeroForCausalLM
+from aero.models.ffn import FusedFFN, PlainFFN
 from aero.models.modeling_aero import AeroBlock
 
 
@@ -65,6 +66,7 @@ def lower(model: AeroForCausalLM, length: int) -> Program:
     x = b.add("positions", "bias", x, weights={"w": _array(transformer.position_embedding.weight)[:length]})
     x = b.add("embedding_multiplier", "scale", x, factor=config.embedding_multiplier)
     for index, block in enumerate(transformer.blocks):
+        assert isinstance(block, AeroBlock)
         x = _lower_block(b, x, block, f"blocks.{index}", length, config.num_heads)
     x = b.add("last", "rows", x, start=length - 1, stop=length)
     x = b.norm("final_norm", x, transformer.final_norm)
@@ -95,7 +97,7 @@ def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, 
         return x
     ffn = b.norm(f"{name}.norm_2", x, block.norm_2)
     ffn = _lower_ffn(b, ffn, block, name)
-    if block.ffn_alpha is not None:
+    if block.ffn_alpha is not None and block.ffn_beta is not None:
         ffn = b.add(f"{name}.ffn.alpha", "gain", ffn, weights={"w": 1.0 / _array(block.ffn_alpha).reshape(())})
         x = b.add(f"{name}.ffn.beta", "gain", x, weights={"w": _array(block.ffn_beta).reshape(())})
     return b.add(f"{name}.ffn", "add", x, ffn)
@@ -103,8 +105,9 @@ def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, 
 
 def _lower_ffn(b: _Builder, x: str, block: AeroBlock, name: str) -> str:
     ffn = block.ffn
-    if hasattr(ffn, "w"):
+    if isinstance(ffn, FusedFFN):
         return b.linear(f"{name}.ffn.w", x, ffn.w)
+    assert isinstance(ffn, PlainFFN)
     x = b.linear(f"{name}.ffn.in", x, ffn.w_in)
     if ffn.activation_name != "identity":
         x = b.add(f"{name}.ffn.{ffn.activation_name}", ffn.activation_name, x)

@@ -36,7 +36,7 @@ class Verification:
 
 def model_logits(model: AeroForCausalLM, ids: np.ndarray) -> np.ndarray:
     """The model's own last-position logits [prompts, V] in float64; ids [prompts, length]. The model is not altered."""
-    twin = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    twin = copy.deepcopy(model).cpu().double().eval()
     with torch.inference_mode():
         return twin(input_ids=torch.as_tensor(ids)).logits[:, -1].numpy()
 

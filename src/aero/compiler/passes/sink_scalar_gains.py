@@ -64,7 +64,7 @@ def _read_unscaled(program: Program, rewrite: Rewrite, node: Node, reader: Node,
         rewrite.replace(reader.name, unscaled.replace(weights=(w, *reader.weights[1:])))
         return
     if reader.op == "layer_norm":
-        rewrite.replace(reader.name, unscaled.replace(attrs={"eps": reader.attrs["eps"] / float(s) ** 2}))
+        rewrite.replace(reader.name, unscaled.replace(attrs={"eps": float(reader.attrs["eps"]) / float(s) ** 2}))
         return
     if reader.op == "add":
         (other,) = (name for name in reader.inputs if name != node.name)

@@ -1,0 +1,25 @@
+"""The options with which `serve` and `generate` say whom they trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aero.engines.engine import Party
+from aero.wire.keys import Identity
+from aero.wire.tcp import InsecurePlaintext
+
+KEYS_HELP = "Folder of keys, made by `aero keys`: certificates for TLS 1.3, each party authenticated."
+PLAINTEXT_HELP = (
+    "No TLS: whoever reads the wire of both directions reads the prompt and the weights. For loopback trials."
+)
+
+
+def security_of(keys: Path | None, party: Party, insecure_plaintext: bool) -> Identity | InsecurePlaintext:
+    """What the options ask for. ValueError where they ask for neither or both."""
+    if insecure_plaintext:
+        if keys is not None:
+            raise ValueError("--keys and --insecure-plaintext exclude each other; drop one")
+        return InsecurePlaintext()
+    if keys is None:
+        raise ValueError("give --keys DIR (make one with `aero keys DIR`), so that the parties know each other")
+    return Identity(keys if (keys / "key.pem").exists() else keys / party.value)

@@ -1,0 +1,80 @@
+"""`aero serve`: this process holds the weights, and computes with clients without seeing their text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from aero.bench.record import Record, write_records
+from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
+from aero.engines.engine import Party
+from aero.serve.server import Server, Step
+from aero.wire import PeerAbsentError
+from aero.wire.tcp import Listener
+
+
+def serve(
+    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
+    keys: Annotated[Path | None, typer.Option(help=KEYS_HELP, show_default=False)] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 picks a free one.", min=0, max=65535)] = 7700,
+    once: Annotated[bool, typer.Option("--once", help="Serve one client, then exit.")] = False,
+    wait: Annotated[float | None, typer.Option(help="Exit after so many seconds without a client.")] = None,
+    insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
+    json: Annotated[Path | None, typer.Option(help="Write a record of each private token, after each client.")] = None,
+) -> None:
+    """Serve a run privately. The server sees how many tokens a prompt has, and nothing of it."""
+    from aero.compiler.run import CompiledRun
+    from aero.data import tokenizer
+    from aero.engines.connect import SPU, connect_engine
+
+    console = Console(highlight=False)
+    security = security_of(keys, Party.SERVER, insecure_plaintext)
+    model = CompiledRun.load(run)
+    tokenizer.load(run)  # refuse a damaged one before a client meets it
+    server = Server(
+        notation=model.notation,
+        context=model.context,
+        vocab_size=model.vocab_size,
+        tokenizer=(run / tokenizer.FILE).read_bytes(),
+        program_for=model.program_for,
+        engine=SPU,
+        engine_for=lambda channel: connect_engine(
+            SPU, Party.SERVER, channel, host, insecure_plaintext=insecure_plaintext
+        ),
+    )
+    records: list[Record] = []
+
+    def on_step(step: Step) -> None:
+        console.print(f"  {step.length} tokens  {step.cost.seconds:.2f} s")
+        records.append(Record.of_cost(step.cost, "next-token", SPU, model.notation, step.length))
+
+    with Listener(host, port, security) as listener:
+        console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)
+        while True:
+            failure = _serve_one(server, listener, wait, on_step)
+            if json is not None:
+                write_records(json, records)
+            if once and failure is not None:
+                raise failure
+            console.print(f"session ended: {failure}" if failure else "session finished", soft_wrap=True, markup=False)
+            if once:
+                return
+
+
+def _serve_one(
+    server: Server, listener: Listener, wait: float | None, on_step: Callable[[Step], None]
+) -> ConnectionError | None:
+    """One session. A client that is not trusted, misbehaves or goes away ends its session, not the server."""
+    try:
+        with listener.accept(wait) as channel:
+            server.handle(channel, on_step)
+    except PeerAbsentError:
+        raise  # nobody came within the time that the user set
+    except ConnectionError as error:
+        return error
+    return None

@@ -1,0 +1,112 @@
+"""Two parties that have agreed on an engine connect it, over the authenticated channel that they already have.
+
+SPU opens connections of its own, one in each direction. Each party makes a key and a certificate for this session alone
+and sends the certificate over the channel, so SPU's connections are authenticated by whoever the channel authenticated:
+
+    server  ->  {port, certificate}            client  ->  {host, port, certificate}
+"""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import tempfile
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from aero.engines.engine import Engine, Party
+from aero.engines.spu import SpuEngine, TlsFiles
+from aero.wire import Channel, ProtocolError
+
+SPU = SpuEngine.name
+_MAX_CERTIFICATE = 1 << 14
+
+
+def connect_engine(name: str, party: Party, channel: Channel, host: str, *, insecure_plaintext: bool = False) -> Engine:
+    """The engine of this name, connected to the other party's.
+
+    host: for the server, the address that it listens at; for the client, the server's address.
+    insecure_plaintext: the channel has no TLS, and the engine will have none.
+    Raises ValueError for an engine that this party does not run, ConnectionError when the other party goes away.
+    """
+    if name != SPU:
+        raise ValueError(f"the other party computes with {name!r}, which this aero does not have; it has {SPU!r}")
+    own_host = host if party is Party.SERVER else _own_address_towards(host)
+    port = _free_port(own_host)
+    with tempfile.TemporaryDirectory(prefix="aero-") as folder:
+        files = Path(folder)
+        certificate = "" if insecure_plaintext else _session_certificate(files)
+        channel.send_control({"say": "engine", "host": own_host, "port": port, "certificate": certificate})
+        message = channel.recv_control()
+        peer_host, peer_port, peer_certificate = (message.get(key) for key in ("host", "port", "certificate"))
+        if (
+            not isinstance(peer_host, str)
+            or not isinstance(peer_port, int)
+            or not 0 < peer_port < 65536
+            or not isinstance(peer_certificate, str)
+            or len(peer_certificate) > _MAX_CERTIFICATE
+        ):
+            raise ProtocolError("the other side's engine has no usable address")
+        tls = None
+        if not insecure_plaintext:
+            (files / "peer.pem").write_text(peer_certificate)
+            tls = TlsFiles(files / "cert.pem", files / "key.pem", files / "peer.pem")
+        # The client reaches the server's engine where it reached the server, whatever the server calls itself.
+        peer_host = host if party is Party.CLIENT else peer_host
+        return SpuEngine(
+            party,
+            _join(own_host, port),
+            _join(peer_host, peer_port),
+            tls=tls,
+            insecure_plaintext=insecure_plaintext,
+        )
+
+
+def _session_certificate(folder: Path) -> str:
+    """Make key.pem and cert.pem, self-signed and valid for a day; returns the certificate as PEM text.
+
+    P-256, and no statement of usage: SPU's TLS shows one certificate in both roles, and reads no Ed25519 keys.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "aero session")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "key.pem").touch(mode=0o600)
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    text = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    (folder / "cert.pem").write_text(text)
+    return text
+
+
+def _own_address_towards(host: str) -> str:
+    """The address of this machine from which packets to `host` leave. Nothing is sent."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
+
+
+def _free_port(host: str) -> int:
+    family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 
 class Role(StrEnum):
@@ -38,16 +37,9 @@ def keys(
 
     made = make_keys(directory, roles=ROLES if role is Role.both else (role.value,), days=days, force=force)
     console = Console()
-    table = Table("party", "folder", "expires", "SHA-256 fingerprint of its certificate")
     for certificate in made:
-        fingerprint = certificate.fingerprint
-        table.add_row(
-            certificate.role,
-            str(certificate.path.parent),
-            f"{certificate.expires:%Y-%m-%d}",
-            f"{fingerprint[:32]}\n{fingerprint[32:]}",
-        )
-    console.print(table)
+        text = f"{certificate.role}: {certificate.path.parent}, certificate expires {certificate.expires:%Y-%m-%d}"
+        console.print(text, f"  SHA-256 {certificate.fingerprint}", sep="\n", soft_wrap=True, highlight=False)
     if role is Role.both:
         advice = f"move {directory / 'client'} to the client's machine over a safe way, and delete it here"
     else:

@@ -36,7 +36,7 @@ class PeerAbsentError(WireError):
 
 
 class AddressError(WireError):
-    """The address cannot be listened on: in use, not ours, or not an address."""
+    """The address is none, or cannot be listened on: in use, or another machine's."""
 
 
 class UntrustedPeerError(WireError):

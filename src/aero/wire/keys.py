@@ -139,8 +139,9 @@ class Identity:
 
 def load_certificate(path: Path) -> x509.Certificate:
     """The certificate at `path`, if it is valid today. Raises `KeyFileError`."""
+    data = _read(path)
     try:
-        certificate = x509.load_pem_x509_certificate(_read(path))
+        certificate = x509.load_pem_x509_certificate(data)
     except ValueError:
         raise KeyFileError(f"{path} is not a certificate in PEM form; make one with `aero keys`") from None
     now = datetime.datetime.now(datetime.UTC)

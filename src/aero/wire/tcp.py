@@ -74,12 +74,12 @@ def connect(
     Raises `PeerAbsentError`, `PeerSilentError`, `UntrustedPeerError`, `RefusedByPeerError`, `ProtocolError`."""
     deadline = time.monotonic() + setup_timeout
     where = f"{host}:{port}"
+    if not 1 <= port <= 65535:
+        raise AddressError(f"port {port} does not exist; give 1 to 65535")
     try:
         sock = socket.create_connection((host, port), timeout=setup_timeout)
     except (socket.gaierror, UnicodeError):
         raise PeerAbsentError(f"the name {host!r} is unknown; check the address") from None
-    except OverflowError:
-        raise PeerAbsentError(f"port {port} does not exist; give 1 to 65535") from None
     except TimeoutError:
         raise PeerAbsentError(f"{where} did not answer within {setup_timeout:g} s; check the address") from None
     except OSError as error:
@@ -107,12 +107,14 @@ class Listener:
         self._network = network
         self._max_frame_bytes = max_frame_bytes
         where = f"{host}:{port}"
+        if not 0 <= port <= 65535:
+            raise AddressError(f"port {port} does not exist; give 1 to 65535, or 0 for a free one")
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
                 0
             ]
             self._socket = socket.create_server(address[:2], family=family)
-        except (socket.gaierror, UnicodeError, OverflowError):
+        except (socket.gaierror, UnicodeError):
             raise AddressError(f"{where} is not an address of this machine; try localhost:7700") from None
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -130,8 +132,8 @@ class Listener:
         """Wait for a client, at most `timeout` seconds (None: for ever), and set up a channel with it.
 
         A client that is not trusted, silent, or no AERO client raises like `connect`; the listener stays usable."""
-        self._socket.settimeout(timeout)
         try:
+            self._socket.settimeout(timeout)
             sock, address = self._socket.accept()
         except TimeoutError:
             raise PeerAbsentError(f"no client came within {timeout:g} s") from None
@@ -243,7 +245,7 @@ def _explain(error: OSError, where: str, identity: Identity | None) -> WireError
         return RefusedByPeerError(f"{where} does not trust this side's certificate; give it a copy of cert.pem")
     if "PROTOCOL" in reason or "VERSION" in reason:
         return UntrustedPeerError(f"{where} offers no TLS 1.3 ({reason.lower().replace('_', ' ')})")
-    if isinstance(error, ssl.SSLError) and reason:
+    if isinstance(error, ssl.SSLError) and reason and not isinstance(error, ssl.SSLEOFError):
         return ProtocolError(f"the TLS handshake with {where} failed ({reason.lower().replace('_', ' ')})")
     return PeerVanishedError(f"{where} closed the connection during the TLS handshake (plaintext on one side?)")
 

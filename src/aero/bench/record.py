@@ -71,7 +71,7 @@ class Record:
             raise ValueError(f"extra keys {sorted(clash)} are keys of every record")
 
     @classmethod
-    def of_cost(cls, cost: Cost, work: str, engine: str, notation: str, context: int) -> Record:
+    def of_cost(cls, cost: Cost, work: str, engine: str, notation: str, context: int | None) -> Record:
         """A piece of work that an engine did, at what it says it cost."""
         return cls(
             work,

@@ -48,7 +48,7 @@ def _private(address: str, text: str, max_new_tokens: int, security: Security) -
     from aero.engines.connect import connect_engine
 
     host, port = parse_address(address)
-    console, records, new = Console(stderr=True, highlight=False), [], []
+    console, new = Console(stderr=True, highlight=False), []
     with connect(host, port, security) as channel:
         plaintext = isinstance(security, InsecurePlaintext)
         with Client(
@@ -57,6 +57,7 @@ def _private(address: str, text: str, max_new_tokens: int, security: Security) -
             ids = client.tokenizer.encode(text)
             check_length(len(ids), max_new_tokens, client.offer.context)
             console.print(f"{client.offer.notation} by {client.offer.engine}; {len(ids)} prompt tokens", style="dim")
+            records = [Record.of_cost(client.set_up_cost, "set-up", client.offer.engine, client.offer.notation, None)]
             typer.echo(text, nl=False)
             for token in client.generate(ids, max_new_tokens):
                 new.append(token)
@@ -115,7 +116,8 @@ def _plaintext(run: Path, text: str, max_new_tokens: int) -> dict[str, object]:
 def _cost_line(record: Record) -> str:
     up, down = record.bytes_client_to_server, record.bytes_server_to_client
     traffic = "" if up is None or down is None else f"  {up / 1e6:.2f} MB up  {down / 1e6:.2f} MB down"
-    return f"{record.context} tokens  {record.seconds:.2f} s{traffic}"
+    what = f"{record.context} tokens" if record.context else record.work
+    return f"{what}  {record.seconds:.2f} s{traffic}"
 
 
 def parse_address(address: str) -> tuple[str, int]:

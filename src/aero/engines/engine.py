@@ -75,6 +75,11 @@ class Engine(ABC):
     def cost(self) -> Cost:
         """The cost of the last run."""
 
+    @property
+    def set_up_cost(self) -> Cost:
+        """What connecting cost: keys and base transfers, once for all runs."""
+        return Cost(0.0)
+
     @abstractmethod
     def close(self) -> None:
         """Release connections; an engine is not used again afterwards."""

@@ -114,7 +114,7 @@ class SpuEngine(Engine):
             self._warm_up(threads)
         except RuntimeError as error:
             raise self._lost(error) from error
-        self._setup_cost = self._take_cost(time.perf_counter() - started)
+        self._set_up_cost = self._take_cost(time.perf_counter() - started)
 
     @property
     def cost(self) -> Cost:
@@ -123,9 +123,9 @@ class SpuEngine(Engine):
         return self._cost
 
     @property
-    def setup_cost(self) -> Cost:
+    def set_up_cost(self) -> Cost:
         """What the constructor cost: keys and base transfers, once per connection; the wait for the peer included."""
-        return self._setup_cost
+        return self._set_up_cost
 
     def compile(self, graph: Graph) -> None:
         """Compile a graph ahead of `run`, which otherwise does so the first time that it meets the graph."""

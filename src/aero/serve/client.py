@@ -53,6 +53,11 @@ class Client:
         self._channel = channel
         self._engine = engine_for(self.offer.engine, channel)
 
+    @property
+    def set_up_cost(self) -> Cost:
+        """What connecting the engine cost, once for the session."""
+        return self._engine.set_up_cost
+
     def next_logits(self, ids: np.ndarray) -> tuple[np.ndarray, Cost]:
         """Logits float64 [V] of the token after `ids` (int64 [n], n up to the context), computed privately."""
         check_length(len(ids), 1, self.offer.context)

@@ -1,0 +1,230 @@
+"""`aero demo`: the whole idea on real input, step by step, each step a command that you can run yourself."""
+
+from __future__ import annotations
+
+import json as json_format
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from aero.bench.record import Record, write_records
+from aero.bench.report import Page
+
+BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
+PROMPT = "import os\n\n\ndef main():\n    "
+_PATIENCE = 120.0  # seconds for a server to load its model, and for a client to finish after its last token
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model did. records: one for each private token; perplexity: on the validation text."""
+
+    notation: str
+    perplexity: float
+    plaintext_ids: list[int]
+    private_ids: list[int]
+    text: str
+    set_up: Record
+    records: list[Record]
+
+    @property
+    def same_tokens(self) -> bool:
+        return self.plaintext_ids == self.private_ids
+
+    def mean(self, field: str) -> float:
+        """Mean of a record's field over the tokens."""
+        return mean(record.to_json()[field] for record in self.records)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("runs/demo"),
+    steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = 400,
+    size: Annotated[str, typer.Option(help="Size of both models.")] = "demo",
+    vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = 2048,
+    megabytes: Annotated[float, typer.Option(help="Text to use, at most.")] = 16.0,
+    tokens: Annotated[int, typer.Option(help="Tokens to generate privately with each model.", min=1)] = 4,
+    json: Annotated[Path | None, typer.Option(help="Also write the records here.", show_default=False)] = None,
+) -> None:
+    """Text, a tokenizer, two small models trained from scratch, and private tokens from two processes.
+
+    Writes OUT/results.json (records: one for each private token and set-up), OUT/report.html, OUT/entropy.png, and the
+    data and run folders. Beyond a record's usual keys: messages, perplexity, same_token (as the plaintext model's).
+    """
+    from aero.cli.data import data
+    from aero.cli.entropy import entropy
+    from aero.cli.train import train
+
+    console, started = Console(highlight=False), time.perf_counter()
+    _claim(out)
+    runs = {notation: out / notation for notation in (BASELINE, AERO)}
+
+    _announce(console, "A corpus from Python's own standard library", f"aero data {out}/data --vocab {vocab}")
+    data(out / "data", vocab=vocab, max_megabytes=megabytes)
+    for notation, run in runs.items():
+        command = f"aero train {run} --data {out}/data --notation {notation} --size {size} --steps {steps}"
+        _announce(console, f"Train {notation} from scratch, on the same tokens", command)
+        train(run, out / "data", notation, size, steps=steps)
+    _announce(console, "Attention entropy of every head", f"aero entropy {' '.join(map(str, runs.values()))}")
+    entropy(list(runs.values()), out=out / "entropy.png", json=out / "entropy.json")
+
+    _announce(console, "Keys with which server and client know each other", f"aero keys {out}/keys")
+    keys = out / "keys"
+    _aero("keys", str(keys))
+    outcomes = [_generate(console, notation, run, keys, tokens) for notation, run in runs.items()]
+
+    seconds = time.perf_counter() - started
+    console.print(_table(outcomes))
+    records = [record for outcome in outcomes for record in (outcome.set_up, *outcome.records)]
+    write_records(out / "results.json", records)
+    if json is not None:
+        write_records(json, records)
+    _report(outcomes, out, seconds)
+    console.print(f"{seconds:.0f} s in all; wrote {out}/results.json, entropy.png, report.html", soft_wrap=True)
+    if not all(outcome.same_tokens for outcome in outcomes):
+        raise ValueError("a private token differs from the plaintext model's; see max_abs_error in results.json")
+
+
+def _claim(out: Path) -> None:
+    """An empty folder for the demo; an earlier demo's is replaced, anything else is left alone."""
+    marker = out / ".aero-demo"
+    if out.exists() and any(out.iterdir()) and not marker.exists():
+        raise ValueError(f"{out} exists and is not a demo's folder; give another one with --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    marker.touch()
+
+
+def _announce(console: Console, what: str, command: str) -> None:
+    console.print(f"\n[bold]{what}[/bold]\n[dim]$ {command}[/dim]", soft_wrap=True)
+
+
+def _generate(console: Console, notation: str, run: Path, keys: Path, tokens: int) -> Outcome:
+    """Start a server process and a client process, and compare what the client gets with the plaintext model."""
+    from aero.compiler.run import load_model
+    from aero.compiler.verify import model_logits
+    from aero.train.run_folder import RunInfo
+
+    result_file = run / "private.json"
+    with _server(run, keys) as address:
+        options = f"--private {address} --keys {keys} --prompt {shlex.quote(PROMPT)} -n {tokens}"
+        _announce(
+            console,
+            f"{notation}: a server holds the weights, a client holds the prompt",
+            f"aero serve {run} --keys {keys} &   aero generate {options}",
+        )
+        _aero("generate", *shlex.split(options), "--json", str(result_file), visible=True)
+    result: dict[str, Any] = json_format.loads(result_file.read_text())
+
+    model, ids = load_model(run), list(result["prompt_ids"])
+    perplexity = float((RunInfo.read(run).result or {})["perplexity"])
+    set_up, *private = (Record.from_json(item) for item in result["records"])
+    plaintext_ids, records = [], []
+    for record, token, logits in zip(private, result["new_ids"], result["logits"], strict=True):
+        expected = model_logits(model, np.array([ids]))[0]
+        plaintext_ids.append(int(expected.argmax()))
+        records.append(
+            replace(
+                record,
+                max_abs_error=float(np.abs(np.array(logits) - expected).max()),
+                extra={**record.extra, "perplexity": perplexity, "same_token": plaintext_ids[-1] == token},
+            )
+        )
+        ids.append(token)
+    outcome = Outcome(notation, perplexity, plaintext_ids, result["new_ids"], result["text"], set_up, records)
+    verdict = "[green]the same[/green]" if outcome.same_tokens else "[red]not the same[/red]"
+    console.print(f"the plaintext model's tokens are {verdict}: {outcome.private_ids} and {outcome.plaintext_ids}")
+    return outcome
+
+
+@contextmanager
+def _server(run: Path, keys: Path) -> Iterator[str]:
+    """A server process that serves one client; gives its address. It never outlives the block."""
+    command = [sys.executable, "-m", "aero.cli.main", "serve", str(run), "--keys", str(keys), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--once", "--wait", str(_PATIENCE)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        line = process.stdout.readline()
+        match = re.search(r" at (\S+:\d+)$", line.strip())
+        if match is None:
+            raise ConnectionError(f"the server did not start: {(line + process.stderr.read()).strip()}")
+        yield match[1]
+        process.wait(_PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _aero(verb: str, *arguments: str, visible: bool = False) -> None:
+    """Run a verb in a process of its own; ConnectionError with its message where it fails."""
+    command = [sys.executable, "-m", "aero.cli.main", verb, *arguments]
+    done = subprocess.run(command, stdout=None if visible else subprocess.DEVNULL, stderr=None, check=False)
+    if done.returncode:
+        raise ConnectionError(f"`aero {verb}` failed (exit code {done.returncode}); its message is above")
+
+
+_HEADER = ("model", "perplexity", "s/token", "MB up", "MB down", "messages", "max error", "same tokens", "savings")
+
+
+def _rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
+    baseline = outcomes[0]
+    rows: list[tuple[str, ...]] = []
+    for o in outcomes:
+        total, base = (x.mean("bytes_client_to_server") + x.mean("bytes_server_to_client") for x in (o, baseline))
+        savings = f"{base / total:.1f}x bytes, {baseline.mean('seconds') / o.mean('seconds'):.1f}x time"
+        rows.append(
+            (
+                o.notation,
+                f"{o.perplexity:.1f}",
+                f"{o.mean('seconds'):.2f}",
+                f"{o.mean('bytes_client_to_server') / 1e6:.1f}",
+                f"{o.mean('bytes_server_to_client') / 1e6:.1f}",
+                f"{o.mean('messages'):.0f}",
+                f"{max(r.max_abs_error or 0.0 for r in o.records):.1e}",
+                "yes" if o.same_tokens else "no",
+                savings if o is not baseline else "1x",
+            )
+        )
+    return rows
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    table = Table(*_HEADER, title=f"Private inference, {outcomes[0].records[0].engine}, mean of each token")
+    for row in _rows(outcomes):
+        table.add_row(*row)
+    return table
+
+
+def _report(outcomes: list[Outcome], out: Path, seconds: float) -> None:
+    page = Page("AERO: private inference of two small language models")
+    page.text(
+        "A server process held the weights, a client process held the prompt. The client learnt the logits of the last "
+        "position; the server learnt the length of the prompt. Figures are means of one generated token; MB are 10^6 "
+        "bytes. Set-up, once for a session, is not in them."
+    )
+    page.table(_HEADER, _rows(outcomes))
+    page.heading("What was generated")
+    for o in outcomes:
+        page.text(f"{o.notation}, set-up {o.set_up.seconds:.1f} s")
+        page.code(PROMPT + o.text)
+    page.heading("Entropy of each attention head")
+    page.png(out / "entropy.png", "heat maps of head entropy, layers by heads, one for each model")
+    page.heading("Where")
+    record = outcomes[0].records[0]
+    page.text(f"{record.machine}; aero {record.version}; the whole demo took {seconds:.0f} s.")
+    page.write(out / "report.html")

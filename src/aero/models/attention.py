@@ -50,6 +50,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None) -> Attended:
         """x: [B, T, d]; mask: added to the logits, broadcast to [B, H, T, S]; positions of the queries: [1 or B, T]."""
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # once, and not in each projection
         q = self._heads(self.q_proj(x) * (1 / math.sqrt(self.head_width)))
         k, v = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
         if self.log_temperature is not None:
@@ -63,8 +65,8 @@ class Attention(nn.Module):
         return Attended(self.o_proj(mixed), probabilities)
 
     def _heads(self, x: Tensor) -> Tensor:
-        """[B, T, d] -> [B, H, T, k]"""
-        return x.unflatten(-1, (self.num_heads, self.head_width)).transpose(1, 2)
+        """[B, T, d] -> [B, H, T, k], contiguous, as batched products want it."""
+        return x.unflatten(-1, (self.num_heads, self.head_width)).transpose(1, 2).contiguous()
 
     def _inverse_temperature(self, positions: Tensor) -> Tensor:
         """1/t as [1 or B, H, 1 or T, 1]."""

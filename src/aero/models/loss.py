@@ -44,7 +44,7 @@ def causal_lm_loss(
 def _chunk_rows(vocabulary: Tensor) -> int:
     """Rows whose logits fit a core's cache; on an accelerator, rows that fill it."""
     if vocabulary.device.type == "cpu":
-        return max(64, 2**20 // vocabulary.shape[0])
+        return max(64, 2**21 // vocabulary.shape[0])
     return max(1024, 2**27 // vocabulary.shape[0])
 
 
@@ -57,28 +57,31 @@ class _CrossEntropySum(torch.autograd.Function):
     ) -> Tensor:
         rows, words = (hidden * multiplier).to(dtype), vocabulary.to(dtype)
         exact = dtype if dtype == torch.float64 else torch.float32
-        total = torch.zeros((), dtype=exact, device=hidden.device)
+        kept = (targets != IGNORED)[:, None]
+        targets = targets.clamp(min=0)[:, None]
+        log_likelihood = torch.zeros_like(targets, dtype=exact)
         need_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         if need_gradient:
             d_rows, d_words = torch.empty_like(rows), torch.zeros_like(vocabulary, dtype=exact)
+        # Memory for one chunk, used again for every chunk.
+        chunk = min(chunk, len(rows))
+        logits_memory = rows.new_empty(chunk, len(words))
+        log_p_memory = torch.empty_like(logits_memory, dtype=exact)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(rows), chunk):
-                part, target = rows[start : start + chunk], targets[start : start + chunk, None]
-                kept = target != IGNORED
-                target = target.clamp(min=0)
-                log_p = torch.log_softmax(part @ words.T, dim=-1, dtype=exact)
-                total -= (log_p.gather(1, target) * kept).sum()
+                here = slice(start, start + chunk)
+                part, target = rows[here], targets[here]
+                logits = torch.mm(part, words.T, out=logits_memory[: len(part)])
+                log_p = torch.log_softmax(logits, dim=-1, dtype=exact, out=log_p_memory[: len(part)])
+                torch.gather(log_p, 1, target, out=log_likelihood[here])
                 if need_gradient:
-                    p = log_p.exp_()
-                    p.scatter_add_(1, target, torch.full_like(target, -1, dtype=exact))
-                    if not kept.all():
-                        p *= kept
-                    p = p.to(dtype)
-                    torch.mm(p, words, out=d_rows[start : start + chunk])
-                    d_words += p.T @ part
+                    d_logits = log_p.exp_().scatter_add_(1, target, log_p.new_full(target.shape, -1))
+                    d_logits = logits.copy_(d_logits)  # to the type of the products, in the memory of the logits
+                    torch.mm(d_logits, words, out=d_rows[here])
+                    d_words += d_logits.T @ (part * kept[here])
         if need_gradient:
-            ctx.save_for_backward((d_rows * multiplier).to(hidden.dtype), d_words.to(vocabulary.dtype))
-        return total
+            ctx.save_for_backward((d_rows * kept * multiplier).to(hidden.dtype), d_words.to(vocabulary.dtype))
+        return -(log_likelihood * kept).sum()
 
     @staticmethod
     @once_differentiable

@@ -65,7 +65,7 @@ class AeroBlock(nn.Module):
             return x, probabilities
         y = self.ffn(self.norm_2(x))
         if self.ffn_alpha is not None and self.ffn_beta is not None:
-            x, y = self.ffn_beta * x, y / self.ffn_alpha
+            x, y = self.ffn_beta * x, (1 / self.ffn_alpha) * y
         return x + y, probabilities
 
 

@@ -110,9 +110,8 @@ class Listener:
         if not 0 <= port <= 65535:
             raise AddressError(f"port {port} does not exist; give 1 to 65535, or 0 for a free one")
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-                0
-            ]
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, _, _, _, address = found[0]
             self._socket = socket.create_server(address[:2], family=family)
         except (socket.gaierror, UnicodeError):
             raise AddressError(f"{where} is not an address of this machine; try localhost:7700") from None

@@ -1,0 +1,80 @@
+"""Hugging Face's GPT-2 to AERO's decoder: the same function, as SM+LN+G (or SM+LN+R)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from aero.models.configuration_aero import AeroConfig
+from aero.models.modeling_aero import AeroForCausalLM
+from aero.models.notation import Activation
+
+_ACTIVATIONS: dict[str, Activation] = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
+
+
+def convert_gpt2_config(config: GPT2Config) -> AeroConfig:
+    """The AeroConfig of a GPT-2. Raises ValueError for a variant that AERO's decoder cannot express.
+
+    Dropout is not carried over: AERO trains without it, and it has no part in inference.
+    """
+    if config.activation_function not in _ACTIVATIONS:
+        raise ValueError(
+            f"cannot convert a GPT-2 with activation {config.activation_function!r}; convertible: {', '.join(_ACTIVATIONS)}"
+        )
+    if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights or config.add_cross_attention:
+        raise ValueError(
+            "cannot convert a GPT-2 with cross-attention, or whose attention is not scaled by 1/sqrt(head width) alone"
+        )
+    inner = config.n_inner or 4 * config.n_embd
+    if inner % config.n_embd:
+        raise ValueError(f"cannot convert a GPT-2 whose n_inner {inner} is not a multiple of n_embd {config.n_embd}")
+    return AeroConfig(
+        vocab_size=config.vocab_size,
+        context=config.n_positions,
+        num_layers=config.n_layer,
+        num_heads=config.n_head,
+        hidden_size=config.n_embd,
+        activation=_ACTIVATIONS[config.activation_function],
+        ffn_multiplier=inner // config.n_embd,
+        tie_embeddings=config.tie_word_embeddings,
+        initializer_range=config.initializer_range,
+        norm_eps=config.layer_norm_epsilon,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+@torch.no_grad()
+def convert_gpt2(source: GPT2LMHeadModel) -> AeroForCausalLM:
+    """A new AERO model with GPT-2's weights, in the same float type, in evaluation mode; the source is not altered.
+
+    Raises ValueError as `convert_gpt2_config` does.
+    """
+    model = AeroForCausalLM(convert_gpt2_config(source.config)).to(source.dtype)
+    theirs, ours = source.transformer, model.transformer
+    ours.token_embedding.weight.copy_(theirs.wte.weight)
+    ours.position_embedding.weight.copy_(theirs.wpe.weight)
+    _copy(ours.final_norm, theirs.ln_f.weight, theirs.ln_f.bias)
+    for block, layer in zip(ours.blocks, theirs.h, strict=True):
+        _copy(block.norm_1, layer.ln_1.weight, layer.ln_1.bias)
+        _copy(block.norm_2, layer.ln_2.weight, layer.ln_2.bias)
+        # Their weights are [in, out], and Q, K and V lie side by side.
+        attention, d = block.attention, source.config.n_embd
+        weights, biases = layer.attn.c_attn.weight.split(d, dim=1), layer.attn.c_attn.bias.split(d)
+        for projection, weight, bias in zip(
+            (attention.q_proj, attention.k_proj, attention.v_proj), weights, biases, strict=True
+        ):
+            _copy(projection, weight.T, bias)
+        _copy(attention.o_proj, layer.attn.c_proj.weight.T, layer.attn.c_proj.bias)
+        _copy(block.ffn.w_in, layer.mlp.c_fc.weight.T, layer.mlp.c_fc.bias)
+        _copy(block.ffn.w_out, layer.mlp.c_proj.weight.T, layer.mlp.c_proj.bias)
+    if not model.config.tie_embeddings:
+        model.lm_head.weight.copy_(source.lm_head.weight)
+    return model.eval()
+
+
+def _copy(module: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    module.weight.copy_(weight)
+    module.bias.copy_(bias)

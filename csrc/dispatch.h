@@ -14,10 +14,9 @@
 // and a kernel without a variant for some level simply has no such line: the next lower one serves.
 // Every level gives the same bytes.
 //
-// Rule for the files with special flags: include only headers without inline functions of external linkage
-// (<cstdint>, <cstddef>, <cstring>, the intrinsics, and our own headers whose functions are `static inline`), and
-// put every helper into an anonymous namespace. A template from the standard library compiled there could be the
-// copy that the linker keeps for everybody, and would crash older processors.
+// Rule for the files with special flags: use no template and no inline function of external linkage, the standard
+// library's included, and put every helper into an anonymous namespace. What such a file shares with others could be
+// the copy that the linker keeps for everybody, and would crash older processors. The build checks it.
 #pragma once
 
 #if defined(__x86_64__)

@@ -1,0 +1,67 @@
+// A group of eight values is one register; bytes are moved to their places by one or two byte permutations.
+#include <immintrin.h>
+
+#include "bitpack.h"
+
+namespace aero {
+namespace {
+
+// Where the eight values of a group go: value i, moved up by i width mod 8 bits, begins at byte i width div 8. Only
+// neighbours share a byte, so even and odd values are placed apart and joined by an OR.
+struct Placement {
+  __m512i shift, even, odd;
+  __mmask64 even_bytes, odd_bytes;
+};
+
+Placement placement(int width) {
+  alignas(64) std::uint64_t shift[8];
+  alignas(64) std::uint8_t index[2][64] = {};
+  std::uint64_t mask[2] = {0, 0};
+  for (int i = 0; i < 8; ++i) {
+    shift[i] = static_cast<std::uint64_t>(i * width % 8);
+    const int from = i * width / 8, to = ((i + 1) * width - 1) / 8;
+    for (int byte = from; byte <= to; ++byte) {
+      index[i % 2][byte] = static_cast<std::uint8_t>(8 * i + byte - from);
+      mask[i % 2] |= std::uint64_t{1} << byte;
+    }
+  }
+  return {_mm512_load_si512(shift), _mm512_load_si512(index[0]), _mm512_load_si512(index[1]), mask[0], mask[1]};
+}
+
+}  // namespace
+
+std::size_t bit_pack_groups_avx512(const std::uint64_t* values, std::size_t groups, int width, std::uint8_t* out) {
+  // Above 57 bits a shifted value would not fit its lane; below 8, three values may share a byte.
+  if (width > 57 || width < 8) return 0;
+  const Placement place = placement(width);
+  const __m512i low = _mm512_set1_epi64(static_cast<long long>(~std::uint64_t{0} >> (64 - width)));
+  const __mmask64 written = ~std::uint64_t{0} >> (64 - width);
+  for (std::size_t g = 0; g < groups; ++g) {
+    const __m512i lanes = _mm512_sllv_epi64(_mm512_and_si512(_mm512_loadu_si512(values + 8 * g), low), place.shift);
+    const __m512i packed = _mm512_or_si512(_mm512_maskz_permutexvar_epi8(place.even_bytes, place.even, lanes),
+                                           _mm512_maskz_permutexvar_epi8(place.odd_bytes, place.odd, lanes));
+    _mm512_mask_storeu_epi8(out + g * static_cast<std::size_t>(width), written, packed);
+  }
+  return groups;
+}
+
+std::size_t bit_unpack_groups_avx512(const std::uint8_t* bytes, std::size_t groups, int width, std::uint64_t* out) {
+  if (width > 57) return 0;  // a value may lie across nine bytes
+  alignas(64) std::uint64_t shifts[8];
+  alignas(64) std::uint8_t indices[64];
+  for (int i = 0; i < 8; ++i) {
+    shifts[i] = static_cast<std::uint64_t>(i * width % 8);
+    for (int byte = 0; byte < 8; ++byte) indices[8 * i + byte] = static_cast<std::uint8_t>(i * width / 8 + byte);
+  }
+  const __m512i index = _mm512_load_si512(indices), shift = _mm512_load_si512(shifts);
+  const __m512i low = _mm512_set1_epi64(static_cast<long long>(~std::uint64_t{0} >> (64 - width)));
+  const __mmask64 read = ~std::uint64_t{0} >> (64 - width);
+  for (std::size_t g = 0; g < groups; ++g) {
+    const __m512i packed = _mm512_maskz_loadu_epi8(read, bytes + g * static_cast<std::size_t>(width));
+    const __m512i lanes = _mm512_srlv_epi64(_mm512_permutexvar_epi8(index, packed), shift);
+    _mm512_storeu_si512(out + 8 * g, _mm512_and_si512(lanes, low));
+  }
+  return groups;
+}
+
+}  // namespace aero

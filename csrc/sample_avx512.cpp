@@ -1,0 +1,63 @@
+// Rejection by compressing a register's accepted candidates to its front.
+#include <immintrin.h>
+
+#include "sample_steps.h"
+
+namespace aero {
+namespace {
+
+Accepted accept_below_avx512(const std::uint64_t* words, std::size_t count, std::uint64_t mask, std::uint64_t q,
+                             std::uint64_t* out, std::size_t wanted) {
+  const __m512i masks = _mm512_set1_epi64(static_cast<long long>(mask));
+  const __m512i bound = _mm512_set1_epi64(static_cast<long long>(q));
+  Accepted used{0, 0};
+  while (used.candidates + 8 <= count && used.results + 8 <= wanted) {
+    const __m512i candidates = _mm512_and_si512(_mm512_loadu_si512(words + used.candidates), masks);
+    const __mmask8 accepted = _mm512_cmplt_epu64_mask(candidates, bound);
+    _mm512_storeu_si512(out + used.results, _mm512_maskz_compress_epi64(accepted, candidates));
+    used.results += static_cast<std::size_t>(__builtin_popcount(accepted));
+    used.candidates += 8;
+  }
+  const Accepted rest = accept_below(words + used.candidates, count - used.candidates, mask, q, out + used.results,
+                                     wanted - used.results);
+  return {used.results + rest.results, used.candidates + rest.candidates};
+}
+
+Accepted accept_ternary_avx512(const std::uint8_t* bytes, std::size_t count, std::int8_t* out, std::size_t wanted) {
+  // 16 = 4 = 1 modulo 3, so digits in base 16, then in base 4, may be added; the sum of at most 10 is looked up.
+  const __m512i nibble = _mm512_set1_epi8(15), pair = _mm512_set1_epi8(3);
+  const __m512i centred = _mm512_broadcast_i32x4(_mm_setr_epi8(-1, 0, 1, -1, 0, 1, -1, 0, 1, -1, 0, 1, -1, 0, 1, -1));
+  const __m512i rejected = _mm512_set1_epi8(-1);
+  Accepted used{0, 0};
+  while (used.candidates + 64 <= count && used.results + 64 <= wanted) {
+    const __m512i candidates = _mm512_loadu_si512(bytes + used.candidates);
+    const __mmask64 accepted = _mm512_cmpneq_epi8_mask(candidates, rejected);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(candidates, 4), nibble);
+    const __m512i sum = _mm512_add_epi8(high, _mm512_and_si512(candidates, nibble));  // at most 30
+    const __m512i quarter = _mm512_and_si512(_mm512_srli_epi16(sum, 2), nibble);
+    const __m512i digits = _mm512_add_epi8(quarter, _mm512_and_si512(sum, pair));
+    const __m512i results = _mm512_shuffle_epi8(centred, digits);
+    _mm512_storeu_si512(out + used.results, _mm512_maskz_compress_epi8(accepted, results));
+    used.results += static_cast<std::size_t>(__builtin_popcountll(accepted));
+    used.candidates += 64;
+  }
+  const Accepted rest =
+      accept_ternary(bytes + used.candidates, count - used.candidates, out + used.results, wanted - used.results);
+  return {used.results + rest.results, used.candidates + rest.candidates};
+}
+
+void spread_bits_avx512(const std::uint8_t* bytes, std::size_t count, std::uint8_t* out) {
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    __mmask64 bits;
+    __builtin_memcpy(&bits, bytes + i, 8);
+    _mm512_storeu_si512(out + 8 * i, _mm512_maskz_set1_epi8(bits, 1));
+  }
+  spread_bits(bytes + i, count - i, out + 8 * i);
+}
+
+}  // namespace
+
+const SampleSteps kSampleStepsAvx512 = {accept_below_avx512, accept_ternary_avx512, binomial, spread_bits_avx512};
+
+}  // namespace aero

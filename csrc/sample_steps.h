@@ -1,0 +1,59 @@
+// The steps of sample.h as plain loops, compiled once for each instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "sample.h"
+
+namespace aero {
+
+static inline Accepted accept_below(const std::uint64_t* words, std::size_t count, std::uint64_t mask, std::uint64_t q,
+                                    std::uint64_t* out, std::size_t wanted) {
+  Accepted used{0, 0};
+  while (used.results < wanted && used.candidates < count) {
+    const std::uint64_t candidate = words[used.candidates++] & mask;
+    out[used.results] = candidate;
+    used.results += candidate < q;
+  }
+  return used;
+}
+
+// b mod 3 for a byte: 171 / 512 is just above 1 / 3.
+static inline std::int8_t centred_mod_3(std::uint8_t b) {
+  return static_cast<std::int8_t>(b - 3 * ((b * 171u) >> 9) - 1);
+}
+
+static inline Accepted accept_ternary(const std::uint8_t* bytes, std::size_t count, std::int8_t* out,
+                                      std::size_t wanted) {
+  Accepted used{0, 0};
+  while (used.results < wanted && used.candidates < count) {
+    const std::uint8_t candidate = bytes[used.candidates++];
+    out[used.results] = centred_mod_3(candidate);
+    used.results += candidate != 255;
+  }
+  return used;
+}
+
+static inline std::uint64_t ones(std::uint64_t x) {
+  x -= (x >> 1) & 0x5555555555555555;
+  x = (x & 0x3333333333333333) + ((x >> 2) & 0x3333333333333333);
+  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0f;
+  x += x >> 8;
+  x += x >> 16;
+  x += x >> 32;
+  return x & 0x7f;
+}
+
+static inline void binomial(const std::uint64_t* words, std::size_t count, int eta, std::int8_t* out) {
+  const std::uint64_t mask = (std::uint64_t{1} << eta) - 1;
+  for (std::size_t i = 0; i < count; ++i)
+    out[i] = static_cast<std::int8_t>(ones(words[i] & mask) - ones((words[i] >> eta) & mask));
+}
+
+static inline void spread_bits(const std::uint8_t* bytes, std::size_t count, std::uint8_t* out) {
+  for (std::size_t i = 0; i < count; ++i)
+    for (int j = 0; j < 8; ++j) out[8 * i + j] = (bytes[i] >> j) & 1;
+}
+
+}  // namespace aero

@@ -6,7 +6,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from aero.models.convert_hf import convert_gpt2, convert_gpt2_config
 
-SMALL = {"vocab_size": 61, "n_positions": 24, "n_embd": 32, "n_layer": 3, "n_head": 4, "eos_token_id": 0, "bos_token_id": 0}
+SMALL = {
+    "vocab_size": 61,
+    "n_positions": 24,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "eos_token_id": 0,
+    "bos_token_id": 0,
+}
 
 
 def pair(dtype, **fields):

@@ -41,7 +41,9 @@ def test_value_and_gradients_equal_pytorch(batch, chunk_rows, multiplier):
 
 def test_gradcheck(batch):
     hidden, words, labels = batch
-    assert torch.autograd.gradcheck(lambda h, w: causal_lm_loss(h, w, labels, multiplier=2.0, chunk_rows=4), (hidden, words))
+    assert torch.autograd.gradcheck(
+        lambda h, w: causal_lm_loss(h, w, labels, multiplier=2.0, chunk_rows=4), (hidden, words)
+    )
 
 
 def test_num_items_replaces_the_count(batch):

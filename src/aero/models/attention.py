@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from aero.models.configuration_aero import AeroConfig
+from aero.models.residual import ResidualLinear
 
 
 class Attended(NamedTuple):
@@ -37,7 +38,7 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(d, d)
         self.k_proj = nn.Linear(d, d)
         self.v_proj = nn.Linear(d, d)
-        self.o_proj = nn.Linear(d, d)
+        self.o_proj = ResidualLinear(d, d)
         if config.attention_temperature == "none":
             self.register_parameter("log_temperature", None)
         else:

@@ -24,8 +24,8 @@ class AeroConfig(PreTrainedConfig):
         fused         X + X W                        W: d x d, no activation
         scaled_fused  beta X + (X W) / alpha
         absent        X
-    attention_temperature: divides the attention logits, learnable as t = exp(s): "none", "per_head" or "per_position" (for
-        each head).
+    attention_temperature: divides the attention logits, learnable as t = exp(s): "none", "per_head", or
+        "per_position" for each head.
     entropy_thresholds: does the model carry the entropy regulariser's learnable thresholds [L, H]?
     embedding_multiplier, logit_multiplier: public constants, see `aero.models.presets`.
     Raises ValueError for values that do not make a model, and for another format version.
@@ -57,7 +57,7 @@ class AeroConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     norm_eps: float = 1e-5
     bos_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
     format_version: int = FORMAT_VERSION
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -20,7 +22,8 @@ def convert_gpt2_config(config: GPT2Config) -> AeroConfig:
     """
     if config.activation_function not in _ACTIVATIONS:
         raise ValueError(
-            f"cannot convert a GPT-2 with activation {config.activation_function!r}; convertible: {', '.join(_ACTIVATIONS)}"
+            f"cannot convert a GPT-2 with activation {config.activation_function!r}; "
+            f"convertible: {', '.join(_ACTIVATIONS)}"
         )
     if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights or config.add_cross_attention:
         raise ValueError(
@@ -52,8 +55,10 @@ def convert_gpt2(source: GPT2LMHeadModel) -> AeroForCausalLM:
 
     Raises ValueError as `convert_gpt2_config` does.
     """
-    model = AeroForCausalLM(convert_gpt2_config(source.config)).to(source.dtype)
-    theirs, ours = source.transformer, model.transformer
+    model = AeroForCausalLM(convert_gpt2_config(source.config))
+    model.to(dtype=source.dtype)
+    theirs: Any = source.transformer  # its blocks' parts have no declared types
+    ours: Any = model.transformer
     ours.token_embedding.weight.copy_(theirs.wte.weight)
     ours.position_embedding.weight.copy_(theirs.wpe.weight)
     _copy(ours.final_norm, theirs.ln_f.weight, theirs.ln_f.bias)
@@ -75,6 +80,6 @@ def convert_gpt2(source: GPT2LMHeadModel) -> AeroForCausalLM:
     return model.eval()
 
 
-def _copy(module: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _copy(module: nn.Linear | nn.LayerNorm, weight: Tensor, bias: Tensor) -> None:
     module.weight.copy_(weight)
     module.bias.copy_(bias)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from aero.models.configuration_aero import AeroConfig
 from aero.models.notation import Ffn
-
+from aero.models.residual import ResidualLinear
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": partial(F.gelu, approximate="tanh"),
@@ -30,7 +30,7 @@ class PlainFFN(nn.Module):
         inner = config.ffn_multiplier * config.hidden_size
         self.activation_name = config.activation
         self.w_in = nn.Linear(config.hidden_size, inner)
-        self.w_out = nn.Linear(inner, config.hidden_size)
+        self.w_out = ResidualLinear(inner, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w_out(_ACTIVATIONS[self.activation_name](self.w_in(x)))
@@ -41,7 +41,7 @@ class FusedFFN(nn.Module):
 
     def __init__(self, config: AeroConfig) -> None:
         super().__init__()
-        self.w = nn.Linear(config.hidden_size, config.hidden_size)
+        self.w = ResidualLinear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w(x)

@@ -23,9 +23,10 @@ from transformers.utils.generic import can_return_tuple
 from aero.entropy.measure import row_entropy
 from aero.models.attention import Attention, additive_causal_mask
 from aero.models.configuration_aero import AeroConfig
-from aero.models.ffn import FusedFFN, PlainFFN, make_ffn
+from aero.models.ffn import make_ffn
 from aero.models.loss import causal_lm_loss
 from aero.models.norm import make_norm
+from aero.models.residual import ResidualLinear
 
 
 @dataclass
@@ -72,23 +73,20 @@ class AeroBlock(nn.Module):
 class AeroPreTrainedModel(PreTrainedModel):
     config_class = AeroConfig
     base_model_prefix = "transformer"
+    _input_embed_layer = "token_embedding"
     _no_split_modules = ["AeroBlock"]  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """N(0, initializer_range), biases zero, gains, scales and temperatures one; what writes to the residual stream
-        is divided by sqrt(2L) (Radford et al. 2019, §2.3).
+        """N(0, initializer_range), biases zero, gains, scales and temperatures one; see ResidualLinear.
+
+        transformers calls this only for modules that hold parameters themselves.
         """
         super()._init_weights(module)
-        residual_std = self.config.initializer_range / math.sqrt(2 * self.config.num_layers)
-        if isinstance(module, Attention):
-            init.normal_(module.o_proj.weight, std=residual_std)
-            if module.log_temperature is not None:
-                init.zeros_(module.log_temperature)
-        elif isinstance(module, PlainFFN):
-            init.normal_(module.w_out.weight, std=residual_std)
-        elif isinstance(module, FusedFFN):
-            init.normal_(module.w.weight, std=residual_std)
+        if isinstance(module, ResidualLinear):
+            init.normal_(module.weight, std=self.config.initializer_range / math.sqrt(2 * self.config.num_layers))
+        elif isinstance(module, Attention) and module.log_temperature is not None:
+            init.zeros_(module.log_temperature)
         elif isinstance(module, AeroBlock):
             for scale in (module.ffn_alpha, module.ffn_beta):
                 if scale is not None:
@@ -107,12 +105,6 @@ class AeroModel(AeroPreTrainedModel):
         self.blocks = nn.ModuleList([AeroBlock(config, layer) for layer in range(config.num_layers)])
         self.final_norm = make_norm(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.token_embedding
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.token_embedding = value
 
     @can_return_tuple
     def forward(
@@ -187,12 +179,6 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
         thresholds = torch.full((config.num_layers, config.num_heads), 0.5) if config.entropy_thresholds else None
         self.reg_threshold_weights = nn.Parameter(thresholds) if thresholds is not None else None
         self.post_init()
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        self.lm_head = new_embeddings
 
     @can_return_tuple
     def forward(

@@ -2,7 +2,8 @@
 
 An LN-free model whose residual stream starts too small never wakes its attention, and an LN model of small width with
 tied embeddings starts with logits too flat: two public constants, which fold into weights and cost nothing at
-inference, repair both. Compare architectures only with the scale that each needs; "gpt2" gives GPT-2's own (1 and 1) by name.
+inference, repair both. Compare architectures only with the scale that each needs. "gpt2" gives GPT-2's own, 1 and 1,
+by name.
 """
 
 from __future__ import annotations

@@ -1,0 +1,84 @@
+"""AeroConfig: validation, saving, and the way from a name and a size to a configuration."""
+
+import json
+
+import pytest
+from transformers import AutoConfig
+
+from aero.models import AeroConfig
+from aero.models.notation import KNOWN
+from aero.models.presets import SIZES
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_layers": 0}, "num_layers is 0"),
+        ({"vocab_size": 12.5}, "vocab_size is 12.5"),
+        ({"hidden_size": 100, "num_heads": 3}, "not a multiple of num_heads"),
+        ({"norm": "rms"}, "norm is 'rms'; choose one of layer, none"),
+        ({"activation": "swish"}, "activation is 'swish'"),
+        ({"ffn": "gated", "num_layers": 2}, "ffn of layer 0 is 'gated'"),
+        ({"ffn": ["plain"], "num_layers": 2}, "ffn names 1 layers of 2"),
+        ({"ffn": "fused", "activation": "relu"}, "must be 'identity', not 'relu'"),
+        ({"attention_temperature": "global"}, "attention_temperature is 'global'"),
+        ({"embedding_multiplier": 0}, "embedding_multiplier is 0"),
+        ({"norm_eps": float("nan")}, "norm_eps is nan"),
+        ({"format_version": 2}, "format version 2, and this aero reads version 1"),
+    ],
+)
+def test_bad_values_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        AeroConfig(**fields)
+
+
+@pytest.mark.parametrize(("name", "size"), [*((name, "nano") for name in KNOWN), *(("SM+R", size) for size in SIZES)])
+def test_round_trip_through_disk(name, size, tmp_path):
+    config = AeroConfig.from_notation(name, size, num_layers=8, eos_token_id=3)
+    config.save_pretrained(tmp_path)
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert type(again) is AeroConfig
+    fields = AeroConfig.__dataclass_fields__
+    differing = {f for f in fields if f != "architectures" and getattr(again, f) != getattr(config, f)}
+    assert differing <= {"transformers_version"}
+    assert str(again.notation) == name
+
+
+def test_another_format_version_is_refused_on_load(tmp_path):
+    AeroConfig().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+    with pytest.raises(ValueError, match="format version 99"):
+        AutoConfig.from_pretrained(tmp_path)
+
+
+def test_multipliers_follow_the_architecture_and_the_scale():
+    def multipliers(name, **settings):
+        config = AeroConfig.from_notation(name, "nano", **settings)
+        return config.embedding_multiplier, config.logit_multiplier
+
+    assert multipliers("SM+R") == (16, 1)
+    assert multipliers("SM+LN+G") == (1, 16)
+    assert multipliers("SM+R", scale="gpt2") == multipliers("SM+LN+G", scale="gpt2") == (1, 1)
+    assert multipliers("SM+R", embedding_multiplier=4) == (4, 1)
+    with pytest.raises(ValueError, match="scale is 'large'"):
+        multipliers("SM+R", scale="large")
+
+
+def test_overrides_replace_the_size():
+    config = AeroConfig.from_notation("SM+ScFuFFN_i1", "nano", vocab_size=300, num_layers=3, context=16)
+    assert (config.vocab_size, config.num_layers, config.context, config.hidden_size) == (300, 3, 16, 128)
+    assert config.ffn == ["scaled_fused", "scaled_fused", "absent"]
+
+
+def test_unknown_size_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown size 'huge'; known: demo, nano, gpt2-small"):
+        AeroConfig.from_notation("SM", "huge")
+
+
+def test_names_of_other_configurations_work():
+    config = AeroConfig(
+        num_hidden_layers=3, num_attention_heads=2, max_position_embeddings=10, tie_word_embeddings=False
+    )
+    assert (config.num_layers, config.num_heads, config.context, config.tie_embeddings) == (3, 2, 10, False)
+    assert len(config.ffn) == 3

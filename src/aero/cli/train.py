@@ -1,0 +1,113 @@
+"""`aero train`: train a model into a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from aero.train.callbacks import Progress
+    from aero.train.run_folder import RunInfo
+
+
+def train(
+    out: Annotated[Path, typer.Argument(help="Run folder to make.", show_default=False)],
+    data: Annotated[Path | None, typer.Option(help="Data folder, from `aero data`.", show_default=False)] = None,
+    notation: Annotated[
+        str, typer.Option(help="Architecture, in the papers' names: SM+LN+G, SM+R, SM+ScFuFFN_i2, …")
+    ] = "SM+ScFuFFN",
+    size: Annotated[str, typer.Option(help="Size of the model: demo, nano, gpt2-small, …")] = "nano",
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
+    seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in OUT; its own settings count, not those here.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
+    ] = None,
+) -> None:
+    """Train a model from scratch, and measure its perplexity on the validation text.
+
+    OUT gets the model (safetensors), tokenizer.json, run.json (settings and results), metrics.jsonl, tensorboard/ and
+    checkpoints/. A stopped run goes on with --resume, to the very weights it would have had. --json adds to a record's
+    usual keys: folder, parameters, settings, data, and those of run.json's result.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from aero.bench.record import Record, write_records
+    from aero.data.folder import DataFolder
+    from aero.models import AeroConfig
+    from aero.train import trainer
+    from aero.train.callbacks import TrainingInterrupted
+    from aero.train.settings import TrainSettings
+
+    disable_progress_bar()  # ours is enough
+    console = Console(highlight=False)
+    try:
+        if resume:
+            with _bar(console, f"resuming {out}") as show:
+                info = trainer.resume(out, on_progress=show)
+        else:
+            if data is None:
+                raise ValueError("name the data folder: --data DIR (make one with `aero data DIR`)")
+            settings = TrainSettings(steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed)
+            folder = DataFolder(data)
+            config = AeroConfig.from_notation(notation, size, vocab_size=folder.info.vocab_size)
+            with _bar(console, notation) as show:
+                info = trainer.train(out, folder, config, settings, force=force, on_progress=show)
+    except TrainingInterrupted as stopped:
+        Console(stderr=True, highlight=False).print(f"interrupted: {stopped}", soft_wrap=True, markup=False)
+        raise typer.Exit(130) from None
+
+    result = info.result or {}
+    for line in _summary(info, result, out):
+        console.print(line, soft_wrap=True, markup=False)
+    if json is not None:
+        extra = {
+            "folder": str(out),
+            "parameters": info.parameters,
+            "settings": info.settings.to_json(),
+            "data": info.data.path,
+            **{key: value for key, value in result.items() if key != "seconds"},
+        }
+        record = Record("train", "torch", info.notation, info.context, seconds=result["seconds"], extra=extra)
+        write_records(json, [record])
+
+
+@contextmanager
+def _bar(console: Console, name: str) -> Iterator[Any]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None, state="")
+
+        def show(now: Progress) -> None:
+            speed = f"  {now.tokens_per_second:,.0f} tokens/s" if now.tokens_per_second else ""
+            bar.update(task, completed=now.step, total=now.steps, state=f"loss {now.loss:.3f}{speed}")
+
+        yield show
+
+
+def _summary(info: RunInfo, result: dict[str, Any], out: Path) -> list[str]:
+    return [
+        f"{info.notation}: {info.parameters:,} parameters, {result['train_tokens']:,} tokens "
+        f"in {result['seconds']:.0f} s, {result['tokens_per_second']:,.0f} tokens/s",
+        f"validation perplexity {result['perplexity']:.2f}, {result['bits_per_byte']:.3f} bits per byte",
+        f"wrote {out}",
+    ]

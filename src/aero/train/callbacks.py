@@ -1,0 +1,162 @@
+"""What happens beside the training loop: metrics, progress, a clean stop, and no checkpoint of broken weights."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from aero.data.atomic import write_text
+
+
+class TrainingDivergedError(ArithmeticError):
+    """The loss, or a weight, is no longer a finite number."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Stopped by a signal, after the state was saved."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is. loss: of the last step, nats per token; tokens_per_second: since the last line of metrics."""
+
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float | None
+
+
+class Metrics(TrainerCallback):
+    """One line of metrics.jsonl every few steps, the same numbers to TensorBoard, and progress at every step.
+
+    Keys of a line: step, loss (nats per token, mean since the line before), learning_rate, grad_norm (before clipping),
+    tokens (read so far), seconds (of training so far), tokens_per_second (since the line before).
+    """
+
+    def __init__(
+        self, path: Path, tensorboard: Path, tokens_per_step: int, on_progress: Callable[[Progress], None] | None
+    ) -> None:
+        self.last: dict[str, Any] = {}
+        self.step_loss = float("nan")  # set by the trainer
+        self._path = path
+        self._tensorboard = tensorboard
+        self._tokens_per_step = tokens_per_step
+        self._on_progress = on_progress
+        self._writer: SummaryWriter | None = None
+        self._mark = (0, 0.0)  # step and time of the last line
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        rows = [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+        kept = [row for row in rows if row["step"] <= state.global_step]  # what was lost is written again
+        self.last = kept[-1] if kept else {}
+        self._mark = (state.global_step, time.perf_counter())
+        if state.is_world_process_zero:
+            write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+            self._writer = SummaryWriter(str(self._tensorboard), purge_step=state.global_step + 1)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # the last steps may be fewer than make a line
+        if self._on_progress and state.is_world_process_zero:
+            speed = self.last.get("tokens_per_second")
+            self._on_progress(Progress(state.global_step, state.max_steps, self.step_loss, speed))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return  # the summary at the end of training
+        now, (step_before, time_before) = time.perf_counter(), self._mark
+        tokens = (state.global_step - step_before) * self._tokens_per_step
+        row = {
+            "step": state.global_step,
+            "loss": logs["loss"],
+            "learning_rate": logs["learning_rate"],
+            "grad_norm": logs["grad_norm"],
+            "tokens": state.global_step * self._tokens_per_step,
+            "seconds": self.last.get("seconds", 0.0) + now - time_before,
+            "tokens_per_second": tokens / (now - time_before),
+        }
+        self.last, self._mark = row, (state.global_step, now)
+        if self._writer is None:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        for key, value in row.items():
+            if key != "step":
+                self._writer.add_scalar(f"train/{key}", value, state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class FiniteWeights(TrainerCallback):
+    """Refuses to save weights that are not finite, so that the last checkpoint is always a good one."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        last = state.global_step >= state.max_steps
+        if (control.should_save or last) and model is not None:
+            for name, parameter in model.named_parameters():
+                if not torch.isfinite(parameter).all():
+                    raise TrainingDivergedError(f"the weights of {name} are not finite after step {state.global_step}")
+
+
+class StopOnSignal(TrainerCallback):
+    """After the first SIGINT or SIGTERM, finish the step, save and stop; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.received and state.global_step < state.max_steps:
+            control.should_log = control.should_save = control.should_training_stop = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals within this block; outside the main thread, which gets none, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.received = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,96 @@
+"""How to train: the settings of one run, and the precision a machine is good at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Precision = Literal["auto", "bf16", "float32"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training run: AdamW, linear warm-up, linear decay to zero (Jha & Reagen 2024, §5, at a smaller budget)."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    batch_size: int = 16
+    """Blocks of the context length in one forward pass, on each device."""
+    gradient_accumulation: int = 1
+    """Forward passes for one optimizer step."""
+    learning_rate: float = 2e-3
+    """Peak, reached at the end of the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates."""
+    adam_eps: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: float = 0.1
+    """On the weights of linear layers and embeddings only; never on biases, norms and scales."""
+    warmup_fraction: float = 0.05
+    """Share of the steps in which the learning rate rises from zero."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm where it is larger."""
+    seed: int = 0
+    """Decides the initial weights and the order of the text."""
+    precision: Precision = "auto"
+    """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it."""
+    log_every: int = 10
+    """Steps from one line of metrics to the next."""
+    save_every: int = 200
+    """Steps from one checkpoint to the next."""
+    keep_checkpoints: int = 2
+    """How many of the latest checkpoints stay on disk."""
+    valid_blocks: int | None = 512
+    """Validation blocks for the perplexity at the end; None: all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "save_every", "keep_checkpoints"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.valid_blocks is None or self.valid_blocks >= 1, "valid_blocks", self.valid_blocks, "at least 1")
+        for name in ("learning_rate", "adam_eps", "max_grad_norm"):
+            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0")
+        _require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0")
+        _require(0 <= self.warmup_fraction <= 1, "warmup_fraction", self.warmup_fraction, "between 0 and 1")
+        _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two in [0, 1)")
+        _require(0 <= self.seed < 1 << 32, "seed", self.seed, "between 0 and 2^32 - 1")
+        _require(self.precision in get_args(Precision), "precision", self.precision, ", ".join(get_args(Precision)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "betas": list(self.betas)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrainSettings:
+        """Raises ValueError for unknown keys."""
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ValueError(f"not the settings of a training run: {error}") from None
+
+
+def _require(fine: bool, name: str, value: object, wanted: str) -> None:
+    if not fine:
+        raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+
+
+def use_bf16(precision: Precision) -> bool:
+    """Whether to train in bf16: as told, or where this machine's accelerator, or its CPU, has instructions for it."""
+    import torch
+
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return _cpu_has_bf16()
+
+
+def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    # A CPU without these computes bf16 products by way of float32, slower than float32 itself.
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)

@@ -1,0 +1,250 @@
+"""Train a model from scratch into a run folder, on Hugging Face's Trainer."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from torch import nn
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+
+import aero
+from aero.data import tokenizer
+from aero.data.atomic import check_replaceable, write_text
+from aero.data.folder import DataFolder
+from aero.data.loader import TrainingBlocks, collate
+from aero.models import AeroConfig, AeroForCausalLM
+from aero.train.callbacks import (
+    FiniteWeights,
+    Metrics,
+    Progress,
+    StopOnSignal,
+    TrainingDivergedError,
+    TrainingInterrupted,
+)
+from aero.train.evaluate import evaluate_on
+from aero.train.run_folder import (
+    CHECKPOINTS,
+    FILE,
+    METRICS_FILE,
+    TENSORBOARD,
+    DataUsed,
+    RunInfo,
+    latest_checkpoint,
+)
+from aero.train.settings import TrainSettings, use_bf16
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    out: Path,
+    data: DataFolder,
+    config: AeroConfig,
+    settings: TrainSettings | None = None,
+    force: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RunInfo:
+    """Train a new model into the run folder `out`; returns what run.json says at the end.
+
+    Raises ValueError where model and data do not go together or `out` exists (unless it is a run and `force`),
+    TrainingDivergedError where the loss is no longer finite, TrainingInterrupted after a SIGINT or SIGTERM: in both
+    cases the last checkpoint is good, and `resume` goes on from it.
+    """
+    settings = settings or TrainSettings()
+    _check_fits(config, data)
+    if (out / FILE).is_file() and not force:
+        raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
+    check_replaceable(out, FILE, force)
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    config.bos_token_id = config.eos_token_id = data.info.end_of_text
+    info = RunInfo(
+        notation=_name(config),
+        context=config.context,
+        parameters=AeroForCausalLM(config).num_parameters(),
+        settings=settings,
+        data=DataUsed.of(data),
+        versions={
+            "aero": aero.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
+    )
+    info.write(out)
+    write_text(out / "config.json", config.to_json_string())
+    data.tokenizer().save(out / tokenizer.FILE)
+    return _run(out, data, config, info, on_progress)
+
+
+def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> RunInfo:
+    """Go on with a run from its last checkpoint, to the same weights as if it had never stopped; a finished run stays.
+
+    Everything is taken from its run.json. Raises FileNotFoundError or ValueError where the run or its data folder are
+    not there or not the same any more, and what `train` raises.
+    """
+    info = RunInfo.read(out)
+    if info.status == "finished":
+        return info
+    data = DataFolder(info.data.path)
+    if DataUsed.of(data) != info.data:
+        raise ValueError(f"{data.path} is not the data that {out} was trained on; train again with --force")
+    config = AeroConfig.from_pretrained(out)
+    return _run(out, data, config, replace(info, status="unfinished"), on_progress)
+
+
+def _check_fits(config: AeroConfig, data: DataFolder) -> None:
+    if config.vocab_size != data.info.vocab_size:
+        raise ValueError(
+            f"the model has a vocabulary of {config.vocab_size}, and the data in {data.path} one of "
+            f"{data.info.vocab_size}; make them the same"
+        )
+    if config.entropy_thresholds:
+        raise ValueError("EReg, training with the entropy regulariser, is not available; leave EReg(...) away")
+    if data.valid.blocks(config.context) == 0:
+        raise ValueError(f"{data.path} has less validation text than one block of {config.context}; use more text")
+
+
+def _name(config: AeroConfig) -> str | None:
+    try:
+        return str(config.notation)
+    except ValueError:
+        return None  # an architecture of the user's own
+
+
+def _run(
+    out: Path, data: DataFolder, config: AeroConfig, info: RunInfo, on_progress: Callable[[Progress], None] | None
+) -> RunInfo:
+    settings = info.settings
+    set_seed(settings.seed)
+    model = AeroForCausalLM(config)
+    bf16 = use_bf16(settings.precision)
+    arguments = _arguments(out, settings, bf16)
+    tokens_per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    tokens_per_step *= config.context
+    metrics = Metrics(out / METRICS_FILE, out / TENSORBOARD, tokens_per_step, on_progress)
+    stop = StopOnSignal()
+    trainer = AeroTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=TrainingBlocks(
+            data.train, config.context, settings.steps * tokens_per_step // config.context, settings.seed
+        ),
+        data_collator=collate,
+        callbacks=[metrics, stop, FiniteWeights()],  # in this order: the last sees whether a save is due
+        metrics=metrics,
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = latest_checkpoint(out)
+    try:
+        with stop.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except TrainingDivergedError as error:
+        replace(info, status="diverged").write(out)
+        good = latest_checkpoint(out)
+        where = f"the last good state is {good}" if good else "no checkpoint had been saved yet"
+        raise TrainingDivergedError(f"training diverged: {error}; {where}; try a lower learning rate") from None
+    finally:
+        metrics.close()
+    if trainer.state.global_step < settings.steps:
+        raise TrainingInterrupted(f"stopped at step {trainer.state.global_step} of {settings.steps}; --resume goes on")
+
+    _save_model(model, out)
+    # What is on disk is measured, in float32: the model here still computes in the precision it was trained in.
+    saved = AeroForCausalLM.from_pretrained(out).to(model.device)  # type: ignore[arg-type]
+    evaluation = evaluate_on(saved, data, settings.valid_blocks)
+    seconds = metrics.last["seconds"]
+    result = {
+        "train_loss": metrics.last["loss"],
+        "valid_loss": evaluation.loss,
+        "perplexity": evaluation.perplexity,
+        "bits_per_byte": evaluation.bits_per_byte,
+        "valid_tokens": evaluation.tokens,
+        "train_tokens": metrics.last["tokens"],
+        "seconds": seconds,
+        "tokens_per_second": metrics.last["tokens"] / seconds,
+        "threads": torch.get_num_threads(),
+        "bf16": bf16,
+    }
+    finished = replace(info, status="finished", result=result)
+    finished.write(out)
+    return finished
+
+
+def _arguments(out: Path, settings: TrainSettings, bf16: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(out / CHECKPOINTS),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        adam_epsilon=settings.adam_eps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused",
+        lr_scheduler_type="linear",
+        warmup_steps=math.ceil(settings.warmup_fraction * settings.steps),
+        seed=settings.seed,
+        bf16=bf16,
+        use_cpu=not torch.accelerator.is_available(),
+        train_sampling_strategy="sequential",  # TrainingBlocks is in order already
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        logging_steps=settings.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_steps=settings.save_every,
+        save_total_limit=settings.keep_checkpoints,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def _save_model(model: AeroForCausalLM, out: Path) -> None:
+    """Write the model's files, each in one step."""
+    with tempfile.TemporaryDirectory(prefix=".model.", dir=out) as folder:
+        model.save_pretrained(folder)
+        for path in sorted(Path(folder).iterdir()):
+            os.replace(path, out / path.name)
+
+
+class AeroTrainer(Trainer):
+    """Hugging Face's Trainer with our weight decay, and an error where the loss is no longer a number."""
+
+    def __init__(self, *args: Any, metrics: Metrics, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Blocks are all of one length: the mean of the forward passes' means is the mean over tokens.
+        self.model_accepts_loss_kwargs = False
+        self._metrics = metrics
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        value = float(loss) * self.current_gradient_accumulation_steps
+        if not math.isfinite(value):
+            raise TrainingDivergedError(f"the loss is {value} at step {self.state.global_step + 1}")
+        self._metrics.step_loss = value
+        return loss
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """The matrices: weights of linear layers and embeddings."""
+        kinds = (nn.Linear, nn.Embedding)
+        return [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, kinds)]
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # Trainer's own estimate walks all parameters at every step, and counts another architecture

@@ -1,0 +1,278 @@
+"""Training: equal to a loop written out by hand, the same every time, and the same when it was stopped on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from aero.data import tokenizer
+from aero.data.folder import DataFolder
+from aero.data.loader import TrainingBlocks
+from aero.models import AeroConfig, AeroForCausalLM
+from aero.train.callbacks import FiniteWeights, Progress, TrainingDivergedError, TrainingInterrupted
+from aero.train.evaluate import evaluate_run
+from aero.train.run_folder import RunInfo, latest_checkpoint
+from aero.train.settings import TrainSettings
+from aero.train.trainer import resume, train
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def rows(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("notation", ["SM+ScFuFFN", "SM+LN+G"])
+def test_equals_a_loop_written_out_by_hand(
+    notation: str, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    if notation == "SM+LN+G":
+        config.norm, config.activation, config.ffn = "layer", "gelu", ["plain"] * config.num_layers
+    settings = replace(settings, gradient_accumulation=2, warmup_fraction=0.25, max_grad_norm=0.5)
+    train(tmp_path / "run", data, config, settings)
+
+    torch.manual_seed(settings.seed)
+    model = AeroForCausalLM(config)
+    decay = [m.weight for m in model.transformer.modules() if isinstance(m, (nn.Linear, nn.Embedding))]
+    decayed = {id(p) for p in decay}
+    others = [p for p in model.parameters() if id(p) not in decayed]
+    assert all(p.ndim == 1 for p in others)
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], betas=(0.9, 0.95), eps=1e-8
+    )
+    blocks = TrainingBlocks(data.train, config.context, samples=12 * 8, seed=settings.seed)
+    for step in range(12):
+        ids = torch.stack([blocks[i]["input_ids"] for i in range(step * 8, step * 8 + 8)])
+        logits = model(input_ids=ids).logits
+        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * (step / 3 if step < 3 else (12 - step) / 9)
+        optimizer.step()
+    for name, value in weights(tmp_path / "run").items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=2e-6, msg=lambda m, n=name: n + m)
+
+
+def test_a_run_folder_holds_all_that_a_user_needs(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    seen: list[Progress] = []
+    info = train(out, data, config, replace(settings, steps=80, learning_rate=1e-2), on_progress=seen.append)
+
+    assert [p.step for p in seen] == list(range(1, 81))
+    assert RunInfo.read(out) == info
+    assert (info.notation, info.status, info.context) == ("SM+ScFuFFN", "finished", 16)
+    model = AeroForCausalLM.from_pretrained(out)
+    assert model.num_parameters() == info.parameters
+    assert model.config.eos_token_id == data.info.end_of_text
+    assert tokenizer.load(out).encode("def f") == data.tokenizer().encode("def f")
+
+    assert info.result is not None
+    assert info.result["perplexity"] < 100 < data.info.vocab_size, "it has learnt something"
+    assert evaluate_run(out)[2].perplexity == info.result["perplexity"]
+    assert info.result["train_tokens"] == 80 * 4 * 16
+
+    lines = rows(out)
+    assert [r["step"] for r in lines] == [1, *range(3, 79, 3), 80]
+    assert lines[-1]["tokens"] == 80 * 4 * 16
+    assert lines[-1]["loss"] == info.result["train_loss"] < lines[0]["loss"]
+    assert set(lines[0]) == {"step", "loss", "learning_rate", "grad_norm", "tokens", "seconds", "tokens_per_second"}
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["checkpoint-75", "checkpoint-80"]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    recorded = [(e.step, e.value) for e in events.Scalars("train/loss")]
+    assert recorded == [(r["step"], pytest.approx(r["loss"])) for r in lines]
+    assert not [p for p in out.iterdir() if p.name.startswith(".")], "no temporary files are left"
+
+
+def test_the_seed_decides_everything(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(tmp_path / name, data, config, replace(settings, seed=seed))
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert same(a, b)
+    assert not same(a, c)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
+    precision: str, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, gradient_accumulation=2, precision=precision)
+    train(tmp_path / "whole", data, config, settings)
+
+    def press_control_c(progress: Progress) -> None:
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingInterrupted, match=r"step [78] of 12; --resume"):
+        train(tmp_path / "stopped", data, config, settings, on_progress=press_control_c)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert RunInfo.read(tmp_path / "stopped").status == "unfinished"
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    with pytest.raises(ValueError, match="unfinished"):
+        evaluate_run(tmp_path / "stopped")
+
+    info = resume(tmp_path / "stopped")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    whole = RunInfo.read(tmp_path / "whole").result
+    assert whole is not None and info.result is not None
+    assert info.result["perplexity"] == whole["perplexity"]
+    assert info.result["train_tokens"] == whole["train_tokens"]
+
+
+def test_killed_between_checkpoints_and_resumed_equals_uninterrupted(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    train(tmp_path / "whole", data, config, settings)
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(progress: Progress) -> None:
+        if progress.step == 9:
+            raise PowerCut
+
+    out = tmp_path / "cut"
+    with pytest.raises(PowerCut):
+        train(out, data, config, settings, on_progress=cut)
+    assert [r["step"] for r in rows(out)] == [1, 3, 6]
+    half = out / "checkpoints" / "checkpoint-8"
+    half.mkdir()  # as if the power had gone while it was written
+    (half / "trainer_state.json").write_text('{"global_st')
+    assert latest_checkpoint(out) == out / "checkpoints" / "checkpoint-5"
+
+    resume(out)
+    assert same(weights(tmp_path / "whole"), weights(out))
+    assert [r["step"] for r in rows(out)] == [r["step"] for r in rows(tmp_path / "whole")]
+    assert [r["loss"] for r in rows(out)][3:] == [r["loss"] for r in rows(tmp_path / "whole")][3:]
+
+    stamp = (out / "model.safetensors").stat().st_mtime_ns
+    assert resume(out) == RunInfo.read(out)
+    assert (out / "model.safetensors").stat().st_mtime_ns == stamp, "a finished run stays as it is"
+
+
+def test_stopped_after_the_last_step_and_resumed(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("aero.train.trainer._save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        train(out, data, config, settings)
+    info = resume(out)
+    assert info.status == "finished"
+    assert same(weights(out), weights(out / "checkpoints" / "checkpoint-12"))
+
+
+def test_divergence_stops_the_run_and_keeps_a_good_state(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    settings = replace(settings, learning_rate=1e25, warmup_fraction=0.25, save_every=1)
+    with pytest.raises(
+        TrainingDivergedError, match=r"diverged: the loss is (nan|inf) at step \d+; the last good state"
+    ):
+        train(out, data, config, settings)
+    assert RunInfo.read(out).status == "diverged"
+    good = latest_checkpoint(out)
+    assert good is not None
+    assert all(torch.isfinite(w).all() for w in weights(good).values())
+    assert not (out / "model.safetensors").exists()
+
+
+def test_broken_weights_are_never_saved(config: AeroConfig, tmp_path: Path) -> None:
+    model = AeroForCausalLM(config)
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    state = TrainerState(global_step=5, max_steps=10)
+    check = FiniteWeights()
+    check.on_step_end(arguments, state, TrainerControl(should_save=True), model=model)
+    with torch.no_grad():
+        model.transformer.blocks[1].attention.q_proj.weight[0, 0] = float("nan")
+    check.on_step_end(arguments, state, TrainerControl(should_save=False), model=model)
+    with pytest.raises(
+        TrainingDivergedError, match=r"blocks\.1\.attention\.q_proj\.weight are not finite after step 5"
+    ):
+        check.on_step_end(arguments, state, TrainerControl(should_save=True), model=model)
+
+
+def test_what_does_not_go_together_is_refused_before_anything_is_written(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    config.vocab_size += 1
+    with pytest.raises(ValueError, match="vocabulary"):
+        train(out, data, config, settings)
+    config.vocab_size -= 1
+    config.context = 100_000
+    with pytest.raises(ValueError, match="less validation text"):
+        train(out, data, config, settings)
+    config.context = 16
+    config.entropy_thresholds = True
+    with pytest.raises(ValueError, match="EReg"):
+        train(out, data, config, settings)
+    assert not out.exists()
+
+
+def test_an_existing_folder_is_never_overwritten_unasked(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(out, data, config, replace(settings, steps=1))
+    before = weights(out)
+    with pytest.raises(ValueError, match=r"--resume .* --force"):
+        train(out, data, config, settings)
+    assert same(before, weights(out))
+    assert train(out, data, config, settings, force=True).settings.steps == 12
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="something else"):
+        train(tmp_path / "photos", data, config, settings, force=True)
+    assert (tmp_path / "photos" / "a.jpg").exists()
+
+
+def test_resume_needs_the_run_and_the_same_data(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="no run at"):
+        resume(tmp_path / "absent")
+    out = tmp_path / "run"
+    info = train(out, data, config, replace(settings, steps=1))
+    replace(info, status="unfinished", data=replace(info.data, train_tokens=1)).write(out)
+    with pytest.raises(ValueError, match="not the data"):
+        resume(out)
+    replace(info, status="unfinished", data=replace(info.data, path=str(tmp_path / "gone"))).write(out)
+    with pytest.raises(FileNotFoundError, match="no data folder"):
+        resume(out)
+
+
+def test_a_damaged_or_foreign_run_file_gives_a_clear_error(tmp_path: Path) -> None:
+    for text, message in (
+        ("{", "not JSON"),
+        ('{"format_version": 9}', "9 is not 1"),
+        ('{"format_version": 1}', "damaged"),
+    ):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            RunInfo.read(tmp_path)

@@ -35,7 +35,7 @@ class Record:
     context: number of tokens read.
     seconds: wall time.
     bytes_client_to_server, bytes_server_to_client: on the wire.
-    rounds: changes of direction of the talk, in sequence.
+    rounds: message delays on the longest chain of messages that depend on each other (`aero.wire.traffic`).
     max_abs_error: largest difference from float64.
     extra: further keys of this kind of work, written beside the others.
     """

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from aero.bench.record import Record, write_json
-from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
+from aero.cli.security import IDLE_SECONDS, KEYS_HELP, PLAINTEXT_HELP, security_of
 from aero.engines.engine import Party
 from aero.serve.client import Client, check_length
 from aero.wire.tcp import InsecurePlaintext, Security, connect
@@ -49,7 +49,7 @@ def _private(address: str, text: str, max_new_tokens: int, security: Security) -
 
     host, port = parse_address(address)
     console, new = Console(stderr=True, highlight=False), []
-    with connect(host, port, security) as channel:
+    with connect(host, port, security, timeout=IDLE_SECONDS) as channel:
         plaintext = isinstance(security, InsecurePlaintext)
         with Client(
             channel, lambda name, c: connect_engine(name, Party.CLIENT, c, host, insecure_plaintext=plaintext)

@@ -13,6 +13,9 @@ PLAINTEXT_HELP = (
     "No TLS: whoever reads the wire of both directions reads the prompt and the weights. For loopback trials."
 )
 
+# How long a session may be silent: a person may think, a server may compile a large model.
+IDLE_SECONDS = 600.0
+
 
 def security_of(keys: Path | None, party: Party, insecure_plaintext: bool) -> Identity | InsecurePlaintext:
     """What the options ask for. ValueError where they ask for neither or both."""

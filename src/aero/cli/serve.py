@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from aero.bench.record import Record, write_records
-from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
+from aero.cli.security import IDLE_SECONDS, KEYS_HELP, PLAINTEXT_HELP, security_of
 from aero.engines.engine import Party
 from aero.serve.server import Server, Step
 from aero.wire import PeerAbsentError
@@ -53,7 +53,7 @@ def serve(
         console.print(f"  {step.length} tokens  {step.cost.seconds:.2f} s")
         records.append(Record.of_cost(step.cost, "next-token", SPU, model.notation, step.length))
 
-    with Listener(host, port, security) as listener:
+    with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
         console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)
         while True:
             failure = _serve_one(server, listener, wait, on_step)

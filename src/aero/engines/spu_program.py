@@ -1,4 +1,4 @@
-"""The JAX function of a graph, written for what is cheap on SPU under Cheetah. Imports JAX; only `spu.py` imports this.
+"""The JAX functions of a graph, written for what is cheap on SPU under Cheetah.
 
 Bytes for each element, both directions, 64-bit ring (`docs/spu.md`): product of two secrets 310, comparison 90, choice
 by a secret bit 10, product with a public number 3, anything linear with public numbers 0. So powers are few, and pieces
@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aero.engines.engine import Party
 from aero.graph import Graph, Node
 from aero.graph.interpret import causal_mask, gelu
+from aero.graph.ops import Shape
 
 FRACTION_BITS = 18
 
@@ -28,39 +31,84 @@ EXP_SQUARINGS = 6
 GELU_KNOTS = (0.0, 0.6, 1.1, 1.71, 2.85, 4.49)
 
 
-class GraphFunction:
-    """The JAX function of a graph: arguments are the inputs by name, the result is the graph's output."""
+@dataclass(frozen=True)
+class Step:
+    """One SPU program: a node of the graph, or all the products of one value.
 
-    def __init__(self, graph: Graph, names: tuple[str, ...]) -> None:
-        self.__name__ = "graph"
-        self._graph = graph
-        self._names = names
+    function: of arrays in the order of `inputs`; returns one array for each of `outputs`.
+    inputs: names of variables: "value:NODE", "ids:VOCABULARY", "weights:NAME".
+    key: equal for steps that compile to the same code.
+    """
 
-    def __call__(self, *arrays: Any) -> Any:
-        inputs = dict(zip(self._names, arrays, strict=True))
-        values: dict[str, Any] = {}
-        for node in self._graph.nodes:
-            if node.name in values:
-                continue
-            weights = [inputs[f"weights:{name}"] for name in node.weights]
-            if node.op == "embedding":
-                values[node.name] = inputs[f"ids:{weights[0].shape[0]}"] @ weights[0]
-            elif node.op == "linear":
-                values.update(self._linear(node, values, inputs))
-            else:
-                values[node.name] = OPS[node.op](*(values[i] for i in node.inputs), *weights, **node.attrs)
-        return values[self._graph.output]
+    label: str
+    function: Callable[..., tuple[Any, ...]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    key: tuple[Hashable, ...]
 
-    def _linear(self, node: Node, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """All products of one value in one: its ciphertexts are sent and expanded once."""
-        x = values[node.inputs[0]]
-        group = [n for n in self._graph.consumers[node.inputs[0]] if n.op == "linear"]
-        matrices = [inputs[f"weights:{n.weights[0]}"] for n in group]
-        products = jnp.split(
-            x @ jnp.concatenate(matrices, axis=1), np.cumsum([w.shape[1] for w in matrices])[:-1], axis=1
-        )
-        biases = [inputs[f"weights:{n.weights[1]}"] if len(n.weights) > 1 else 0.0 for n in group]
-        return {n.name: product + bias for n, product, bias in zip(group, products, biases, strict=True)}
+
+def input_layout(graph: Graph) -> dict[str, tuple[Shape, type, Party]]:
+    """Names, shapes, types and owners of the inputs: one-hot rows for each size of table, and the weights."""
+    layout: dict[str, tuple[Shape, type, Party]] = {}
+    for node in graph.nodes:
+        if node.op == "embedding":
+            vocabulary = graph.weight_shapes[node.weights[0]][0]
+            layout[f"ids:{vocabulary}"] = ((graph.length, vocabulary), np.int64, Party.CLIENT)
+    for name, shape in sorted(graph.weight_shapes.items()):
+        layout[f"weights:{name}"] = (shape, np.float64, Party.SERVER)
+    return layout
+
+
+def steps(graph: Graph) -> list[Step]:
+    """The graph as programs in order. Small ones: SPU compiles slowly, and those of all layers are the same."""
+    found: list[Step] = []
+    done: set[str] = set()
+    for node in graph.nodes:
+        if node.name in done:
+            continue
+        group = [node]
+        if node.op == "linear":
+            group = [n for n in graph.consumers[node.inputs[0]] if n.op == "linear"]
+        found.append(_linear(graph, group) if node.op == "linear" else _step(graph, node))
+        done.update(n.name for n in group)
+    return found
+
+
+def _step(graph: Graph, node: Node) -> Step:
+    inputs = tuple(f"value:{name}" for name in node.inputs)
+    if node.op == "embedding":
+        inputs = (f"ids:{graph.weight_shapes[node.weights[0]][0]}",)
+    shapes = (*(graph.shapes[name] for name in node.inputs), *(graph.weight_shapes[name] for name in node.weights))
+    operation = functools.partial(_OPS[node.op], **node.attrs)
+    return Step(
+        node.name,
+        lambda *arrays: (operation(*arrays),),
+        inputs + tuple(f"weights:{name}" for name in node.weights),
+        (f"value:{node.name}",),
+        (node.op, *node.attrs.items(), shapes),
+    )
+
+
+def _linear(graph: Graph, group: list[Node]) -> Step:
+    """All products of one value in one: its ciphertexts are sent and expanded once."""
+    count = len(group)
+    biased = [len(n.weights) > 1 for n in group]
+    widths = [graph.shapes[n.name][1] for n in group]
+
+    def products(x: Any, *weights: Any) -> tuple[Any, ...]:
+        biases = iter(weights[count:])
+        parts = jnp.split(x @ jnp.concatenate(weights[:count], axis=1), np.cumsum(widths)[:-1], axis=1)
+        return tuple(part + next(biases) if b else part for part, b in zip(parts, biased, strict=True))
+
+    matrices = [n.weights[0] for n in group]
+    biases = [n.weights[1] for n in group if len(n.weights) > 1]
+    return Step(
+        " ".join(n.name for n in group),
+        products,
+        (f"value:{group[0].inputs[0]}", *(f"weights:{name}" for name in matrices + biases)),
+        tuple(f"value:{n.name}" for n in group),
+        ("linear", graph.shapes[group[0].inputs[0]], tuple(widths), tuple(biased)),
+    )
 
 
 def _scores(q: Any, k: Any, heads: int) -> Any:
@@ -76,21 +124,29 @@ def _heads(x: Any, heads: int) -> Any:
 
 
 def _causal_softmax(scores: Any) -> Any:
-    """Only live entries are exponentiated: the rows of the triangle lie side by side in [H, entries]."""
-    queries, keys = scores.shape[1:]
-    live = causal_mask(queries, keys).sum(axis=1)
+    """Only live entries are exponentiated: the triangles are packed into [H, entries] by public indices."""
+    heads, queries, keys = scores.shape
+    mask = causal_mask(queries, keys)
+    live = np.flatnonzero(mask)
+    position = np.where(mask, mask.cumsum().reshape(mask.shape) - 1, 0).reshape(-1)
     far_below = -float(1 << 12)
-    top = jnp.where(causal_mask(queries, keys), scores, far_below).max(axis=-1, keepdims=True)
-    below = scores - top
-    e = _exp(jnp.concatenate([below[:, t, : live[t]] for t in range(queries)], axis=1))
-    rows = jnp.split(e, np.cumsum(live)[:-1], axis=1)
-    e = jnp.stack([jnp.pad(row, ((0, 0), (0, keys - row.shape[1]))) for row in rows], axis=1)
+    below = scores - jnp.where(mask, scores, far_below).max(axis=-1, keepdims=True)
+    e = _exp(_columns(below.reshape(heads, -1), live))
+    e = jnp.where(mask, _columns(e, position).reshape(scores.shape), 0.0)
     # A quotient would cost a division for each entry; this is one reciprocal for each row.
     return e * (1.0 / e.sum(axis=-1, keepdims=True))
 
 
+def _columns(x: Any, columns: np.ndarray) -> Any:
+    return x.at[:, columns].get(mode="promise_in_bounds")
+
+
 def _exp(x: Any) -> Any:
-    """exp on [-100, 0], as (1 + y + y^2 / 2)^64, written so that it starts with a square: ((1 + y)^2 + 1) / 2."""
+    """exp on [-100, 0], as (1 + y + y^2 / 2)^64 = (((1 + y)^2 + 1) / 2)^64.
+
+    Squares are written as products: SPU makes those from a cache, while its own square, which `jnp.exp` would use,
+    fills a batch of 4,096 even for a few entries.
+    """
     z = 1.0 + x * (1.0 / (1 << EXP_SQUARINGS))
     z = (z * z + 1.0) * 0.5
     for _ in range(EXP_SQUARINGS):
@@ -116,19 +172,18 @@ def _gelu(x: Any) -> Any:
     """relu(x) - g(|x|), with all comparisons in one batch; g's pieces come as steps from one parabola to the next."""
     square = x * x
     knots = np.array(GELU_KNOTS[1:]).reshape(-1, 1, 1)
-    positive, *beyond = jnp.concatenate([x[None], square[None] - knots**2]) > 0
-    relu = jnp.where(positive, x, 0.0)
+    above = jnp.concatenate([x[None], square[None] - knots**2]) > 0
+    relu = jnp.where(above[0], x, 0.0)
     size = 2.0 * relu - x
     pieces = gelu_pieces()
-    steps = np.diff(pieces, axis=0, append=0.0)
-    tail = _parabola(pieces[0], size, square)
-    for above, step in zip(beyond, steps, strict=True):
-        tail = tail + jnp.where(above, _parabola(step, size, square), 0.0)
-    return relu - tail
+    steps = _parabolas(np.diff(pieces, axis=0, append=0.0), size, square)
+    return relu - _parabolas(pieces[:1], size, square)[0] - jnp.where(above[1:], steps, 0.0).sum(axis=0)
 
 
-def _parabola(c: np.ndarray, x: Any, square: Any) -> Any:
-    return float(c[0]) + float(c[1]) * x + float(c[2]) * square
+def _parabolas(c: np.ndarray, x: Any, square: Any) -> Any:
+    """c [pieces, 3], x and x^2 [rows, features] -> [pieces, rows, features]."""
+    c = c.reshape(len(c), 3, 1, 1)
+    return c[:, 0] + c[:, 1] * x + c[:, 2] * square
 
 
 @functools.cache
@@ -147,7 +202,8 @@ def gelu_pieces() -> np.ndarray:
     return np.round(np.array([p.coef for p in pieces]) * 2.0**FRACTION_BITS) / 2.0**FRACTION_BITS
 
 
-OPS: Mapping[str, Callable[..., Any]] = {
+_OPS: Mapping[str, Callable[..., Any]] = {
+    "embedding": lambda rows, table: rows @ table,
     "gain": lambda x, w: x * w,
     "bias": lambda x, w: x + w,
     "scale": lambda x, factor: x * factor,

@@ -1,0 +1,285 @@
+"""The process that SPU lives in: `python -m aero.engines.spu_worker FD`, started by `SpuEngine` and by nothing else.
+
+SPU ends its whole process when a message to the peer cannot be sent, writes to the terminal, and keeps one logger for a
+process; none of that may happen to a server. The engine asks over a pipe of its own, one request at a time:
+
+    ("open", options)               ->  ("done", traffic)
+    ("run", graph, inputs)          ->  ("progress", label, share)*  ("done", traffic, output or None)
+    anything that fails             ->  ("failed", exception)
+
+The worker ends when its standard input does, that is, when the engine's process closes it or dies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import jax.experimental
+import numpy as np
+from spu import api, libspu
+from spu.utils import frontend
+
+from aero.engines.engine import Party
+from aero.engines.spu_program import FRACTION_BITS, input_layout, steps
+from aero.graph import Graph
+from aero.graph.serialize import graph_from_json
+
+log = logging.getLogger(__name__)
+
+RANK = {Party.CLIENT: 0, Party.SERVER: 1}
+MAX_CODES = 1024
+MAX_CHUNKS = 1024
+CONNECT_INTERVAL_MS = 250
+
+Tell = Callable[[str, float], None]
+
+
+class Worker:
+    """One party's link and SPU runtime. SPU's errors, RuntimeError, become ConnectionError here."""
+
+    def __init__(self, options: Mapping[str, Any], tell: Tell) -> None:
+        self._party = Party(options["party"])
+        self._tell = tell
+        self._log = LinkLog()
+        self._traffic = np.zeros(3, np.int64)  # bytes sent, bytes received, messages
+        self._codes: OrderedDict[Any, bytes] = OrderedDict()
+        tell("waiting for the peer", 0.0)
+        self._link = self._connect(options)
+        tell("exchanging keys", 0.0)
+        try:
+            config = _config(options["threads"])
+            self._runtime = api.Runtime(self._link, config)
+            self._io = api.Io(2, config)
+            self._meet_every_protocol()
+        except RuntimeError as error:
+            raise self._lost(error) from None
+
+    def take_traffic(self) -> list[int]:
+        traffic = self._traffic.tolist()
+        self._traffic[:] = 0
+        return traffic
+
+    def run(self, graph: Graph, inputs: Mapping[str, np.ndarray]) -> tuple[float, np.ndarray | None]:
+        """Seconds, and the output at the client. `inputs` are this party's."""
+        programs = self._programs(graph)
+        layout = input_layout(graph)
+        try:
+            self._agree(graph)
+            started = time.perf_counter()
+            for name, (shape, dtype, owner) in layout.items():
+                value = inputs[name] if owner is self._party else np.zeros(shape, dtype)
+                self._runtime.set_var(name, self._private(value, owner))
+            for index, program in enumerate(programs):
+                self._tell(program.name, index / len(programs))
+                self._execute(program)
+            output = self._reveal_to_client(self._runtime.get_var(f"value:{graph.output}"))
+            for name in (*layout, *(name for program in programs for name in program.output_names)):
+                self._runtime.del_var(name)
+        except RuntimeError as error:
+            raise self._lost(error) from None
+        return time.perf_counter() - started, output
+
+    # --- connection ---------------------------------------------------------------------------------------------
+
+    def _connect(self, options: Mapping[str, Any]) -> Any:
+        desc = libspu.link.Desc()
+        for party in RANK:
+            desc.add_party(party.value, options["own" if party is self._party else "peer"])
+        desc.recv_timeout_ms = desc.http_timeout_ms = int(1000 * options["timeout"])
+        # SPU counts attempts, not seconds: a refused one ends at once, one that nobody answers after 2 s or more.
+        desc.connect_retry_interval_ms = CONNECT_INTERVAL_MS
+        desc.connect_retry_times = max(1, int(1000 * options["connect_timeout"]) // CONNECT_INTERVAL_MS)
+        if options["tls"] is not None:
+            desc.enable_ssl = True
+            for end in (desc.client_ssl_opts, desc.server_ssl_opts):
+                end.cert.certificate_path, end.cert.private_key_path, end.verify.ca_file_path = options["tls"]
+                end.verify.verify_depth = 3
+        try:
+            return libspu.link.create_brpc(desc, RANK[self._party])
+        except RuntimeError as error:
+            if "server failed start" in str(error):
+                raise OSError(
+                    f"cannot listen at {options['own']}: the port is in use, or the address is not this machine's"
+                ) from None
+            raise ConnectionError(
+                f"no {self._party.other} at {options['peer']} within {options['connect_timeout']:g} s; start it, and"
+                f" check both addresses{'' if options['tls'] is None else ' and certificates'}"
+            ) from None
+
+    def _meet_every_protocol(self) -> None:
+        """Products, comparisons and matrix products of zeros: SPU exchanges its keys when it first meets each."""
+        owners = {"x": Party.CLIENT, "w": Party.SERVER}
+        zeros = np.zeros((64, 64))
+
+        def every_protocol(x: Any, w: Any) -> Any:
+            y = x @ w
+            return (y @ w) * y * (y > 0.5), y.T @ y
+
+        code = _compile(every_protocol, [zeros, zeros])
+        for name, owner in owners.items():
+            self._runtime.set_var(name, self._private(zeros, owner))
+        self._execute(libspu.Executable("set-up", list(owners), ["y", "z"], code))
+        for name in (*owners, "y", "z"):
+            self._runtime.del_var(name)
+
+    def _agree(self, graph: Graph) -> None:
+        """Both parties must run the same graph: compare digests before anything is computed."""
+        self._send(json.dumps([self._party, graph.digest]).encode())
+        if self._receive() != json.dumps([self._party.other, graph.digest]).encode():
+            raise ValueError("the parties hold different graphs; use the same model, prompt length and version of aero")
+
+    def _lost(self, error: RuntimeError) -> ConnectionError:
+        reason = re.sub(r"^\[[^\]]*\] ", "", str(error).strip().split("\n")[0])[:200]  # without the C++ stack
+        return ConnectionError(f"the {self._party.other} went away or stopped answering ({reason})")
+
+    def _send(self, data: bytes) -> None:
+        self._link.send(RANK[self._party.other], data)
+        self._traffic += (len(data), 0, 1)
+
+    def _receive(self) -> bytes:
+        data: bytes = self._link.recv(RANK[self._party.other])
+        self._traffic += (0, len(data), 1)
+        return data
+
+    # --- values -------------------------------------------------------------------------------------------------
+
+    def _private(self, value: np.ndarray, owner: Party) -> Any:
+        """This party's part of a private input: the value at its owner, a zero of the same shape at the other."""
+        shares = self._io.make_shares(np.ascontiguousarray(value), libspu.Visibility.VIS_SECRET, RANK[owner])
+        return shares[RANK[self._party]]
+
+    def _reveal_to_client(self, share: Any) -> np.ndarray | None:
+        if self._party is Party.SERVER:
+            self._send(share.meta)
+            self._send(len(share.share_chunks).to_bytes(4, "little"))
+            for chunk in share.share_chunks:
+                self._send(chunk)
+            return None
+        theirs = libspu.Share()
+        theirs.meta = self._receive()
+        chunks = int.from_bytes(self._receive(), "little")
+        if chunks > MAX_CHUNKS:
+            raise RuntimeError(f"an output in {chunks} pieces")
+        theirs.share_chunks = [self._receive() for _ in range(chunks)]
+        return np.asarray(self._io.reconstruct([share, theirs]), dtype=np.float64)
+
+    # --- programs -----------------------------------------------------------------------------------------------
+
+    def _programs(self, graph: Graph) -> list[Any]:
+        """The graph's executables; code is compiled once for each operation and shapes."""
+        examples: dict[str, np.ndarray] = {
+            name: np.zeros(shape, dtype) for name, (shape, dtype, _) in input_layout(graph).items()
+        }
+        examples.update((f"value:{name}", np.zeros(shape)) for name, shape in graph.shapes.items())
+        programs = []
+        todo = steps(graph)
+        for index, step in enumerate(todo):
+            if step.key not in self._codes:
+                self._tell("compiling", index / len(todo))
+                self._codes[step.key] = _compile(step.function, [examples[name] for name in step.inputs])
+            self._codes.move_to_end(step.key)
+            programs.append(libspu.Executable(step.label, list(step.inputs), list(step.outputs), self._codes[step.key]))
+        while len(self._codes) > MAX_CODES:
+            self._codes.popitem(last=False)
+        return programs
+
+    def _execute(self, program: Any) -> None:
+        self._log.forget()
+        self._runtime.run(program)
+        self._traffic += self._log.traffic()
+
+
+def _compile(function: Callable[..., Any], examples: list[np.ndarray]) -> bytes:
+    """SPU's code for a function of secrets, shaped like the examples."""
+    names = [f"input{i}" for i in range(len(examples))]
+    secret = [libspu.Visibility.VIS_SECRET] * len(names)
+    with jax.experimental.enable_x64():
+        executable, _ = frontend.compile(
+            frontend.Kind.JAX, function, examples, {}, names, secret, lambda outputs: ["" for _ in outputs]
+        )
+    code: bytes = executable.code
+    return code
+
+
+def _config(threads: int) -> Any:
+    config = libspu.RuntimeConfig(libspu.ProtocolKind.CHEETAH, libspu.FieldType.FM64, FRACTION_BITS)
+    config.max_concurrency = threads
+    # Weights stay in the clear at their owner, who multiplies them by the other party's ciphertexts.
+    config.experimental_enable_colocated_optimization = True
+    # The link's statistics reach Python only through this profile's log.
+    config.enable_pphlo_profile = True
+    return config
+
+
+class LinkLog:
+    """SPU's log, in a file instead of on the terminal: what it says of the link's traffic is read from there."""
+
+    _TRAFFIC = re.compile(
+        r"Link details: total send bytes (\d+), recv bytes (\d+), send actions (\d+), recv actions (\d+)"
+    )
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="aero-spu-")
+        path = Path(self._folder.name) / "spu.log"
+        options = libspu.logging.LogOptions()
+        options.enable_console_logger = False
+        options.system_log_path = str(path)
+        options.log_level = libspu.logging.LogLevel.INFO
+        libspu.logging.setup_logging(options)
+        self._file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115
+        # The file is read and written through its open ends; without a name, nothing stays behind in any kind of end.
+        self._folder.cleanup()
+
+    def forget(self) -> None:
+        self._file.seek(0, os.SEEK_END)
+
+    def traffic(self) -> tuple[int, int, int]:
+        """Bytes sent, bytes received and messages of the one program that ran since `forget`."""
+        found = self._TRAFFIC.findall(self._file.read())
+        assert len(found) == 1, "SPU reports the traffic of each program once"
+        sent, received, sends, receives = map(int, found[0])
+        return sent, received, sends + receives
+
+
+def serve(pipe: Connection) -> None:
+    def tell(label: str, share: float) -> None:
+        pipe.send(("progress", label, share))
+
+    worker: Worker | None = None
+    while True:
+        request, *arguments = pipe.recv()
+        try:
+            if request == "open":
+                started = time.perf_counter()
+                worker = Worker(arguments[0], tell)
+                pipe.send(("done", time.perf_counter() - started, worker.take_traffic(), None))
+            else:
+                assert worker is not None and request == "run"
+                seconds, output = worker.run(graph_from_json(arguments[0]), arguments[1])
+                pipe.send(("done", seconds, worker.take_traffic(), output))
+        except (ValueError, OSError) as error:
+            pipe.send(("failed", error))
+
+
+def _end_with_standard_input() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine's process decides, and closes standard input
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
+    serve(Connection(int(sys.argv[1])))

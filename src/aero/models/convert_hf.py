@@ -56,7 +56,7 @@ def convert_gpt2(source: GPT2LMHeadModel) -> AeroForCausalLM:
     Raises ValueError as `convert_gpt2_config` does.
     """
     model = AeroForCausalLM(convert_gpt2_config(source.config))
-    model.to(dtype=source.dtype)
+    model.to(dtype=source.dtype)  # type: ignore[call-arg]
     theirs: Any = source.transformer  # its blocks' parts have no declared types
     ours: Any = model.transformer
     ours.token_embedding.weight.copy_(theirs.wte.weight)

@@ -1,5 +1,13 @@
 #include "bind.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <vector>
+
 #include "ntt.h"
+#include "rlwe.h"
 
 namespace aero {
 namespace {
@@ -42,8 +50,158 @@ void bind_ntt(nb::module_& m) {
           array("coefficients"), array("out"));
 }
 
+using Words1 = In<std::uint64_t, 1>;
+using Small1 = In<std::int8_t, 1>;
+
+// Every array is flat here: rlwe.py knows the shapes, and these checks only keep the kernels inside their arrays.
+void require_size(std::size_t actual, std::size_t expected) {
+  if (actual != expected) throw nb::value_error("an array has the wrong size");
+}
+void require_bits(int bits, int most) { require(bits >= 1 && bits <= most, "a number of bits is out of range"); }
+
+void bind_rlwe(nb::module_& m) {
+  m.attr("MAX_INNER") = kMaxInner;
+
+  nb::class_<Lattice>(m, "Lattice")
+      .def(nb::init<std::uint32_t, const std::vector<std::uint64_t>&, std::uint64_t>(), nb::arg("n"),
+           nb::arg("primes"), nb::arg("special"))
+      .def_prop_ro("node_size", &Lattice::node_size)
+      .def(
+          "transform_small",
+          [](const Lattice& t, Small1 small, Out<std::uint64_t, 1> out) {
+            const std::size_t count = small.size() / t.n();
+            require_size(small.size(), count * t.n());
+            require_size(out.size(), count * t.residues() * t.n());
+            nb::gil_scoped_release release;
+            t.transform_small(small.data(), count, out.data());
+          },
+          array("small"), array("out"))
+      .def(
+          "encrypt",
+          [](const Lattice& t, std::size_t residues, Words1 secret, Words1 a, Small1 noise,
+             std::optional<Words1> message, int ring_bits, Out<std::uint64_t, 1> b) {
+            const std::size_t count = noise.size() / t.n();
+            require(residues >= t.primes() && residues <= t.residues(), "a number of residues is out of range");
+            require(!message || residues == t.primes(), "messages are encrypted modulo the ciphertext primes");
+            require_bits(ring_bits, 64);
+            require_size(secret.size(), t.residues() * t.n());
+            require_size(noise.size(), count * t.n());
+            if (message) require_size(message->size(), count * t.n());
+            require_size(a.size(), count * residues * t.n());
+            require_size(b.size(), count * residues * t.n());
+            nb::gil_scoped_release release;
+            encrypt(t, residues, secret.data(), a.data(), noise.data(), message ? message->data() : nullptr, ring_bits,
+                    count, b.data());
+          },
+          nb::arg("residues"), array("secret"), array("a"), array("noise"), array("message").none(),
+          nb::arg("ring_bits"), array("b"))
+      .def(
+          "packing_key",
+          [](const Lattice& t, Words1 secret, int log_galois, Words1 a, Small1 noise, Out<std::uint64_t, 1> b) {
+            require(log_galois >= 1 && (1u << log_galois) <= t.n(), "no such packing step");
+            require_size(secret.size(), t.residues() * t.n());
+            require_size(a.size(), t.primes() * t.residues() * t.n());
+            require_size(noise.size(), t.primes() * t.n());
+            require_size(b.size(), a.size());
+            nb::gil_scoped_release release;
+            packing_key(t, secret.data(), log_galois, a.data(), noise.data(), b.data());
+          },
+          array("secret"), nb::arg("log_galois"), array("a"), array("noise"), array("b"))
+      .def(
+          "arrange",
+          [](const Lattice& t, std::size_t row_tiles, std::size_t inner, Words1 b, Words1 a,
+             std::optional<Words1> addend, int ring_bits, Out<std::uint64_t, 1> out) {
+            const std::size_t count = row_tiles * inner;
+            require_bits(ring_bits, 64);
+            require_size(b.size(), count * t.primes() * t.n());
+            require_size(a.size(), b.size());
+            if (addend) require_size(addend->size(), count * t.n());
+            require_size(out.size(), 2 * b.size());
+            nb::gil_scoped_release release;
+            arrange(t, row_tiles, inner, b.data(), a.data(), addend ? addend->data() : nullptr, ring_bits, out.data());
+          },
+          nb::arg("row_tiles"), nb::arg("inner"), array("b"), array("a"), array("addend").none(), nb::arg("ring_bits"),
+          array("out"))
+      .def(
+          "prepare",
+          [](const Lattice& t, In<std::int64_t, 3> weights, Out<std::uint64_t, 1> out) {
+            const std::size_t columns = weights.shape(0), inner = weights.shape(1), front = weights.shape(2);
+            require(front >= kRun && front <= t.n() && !(front & (front - 1)), "bad number of coefficients");
+            require_size(out.size(), t.primes() * ((columns + 3) / 4 * 4) * inner * t.n());
+            nb::gil_scoped_release release;
+            prepare(t, columns, inner, static_cast<std::uint32_t>(front), weights.data(), out.data());
+          },
+          array("weights"), array("out"))
+      .def(
+          "products",
+          [](const Lattice& t, const PackingKeys& keys, std::size_t batch, std::size_t row_tiles, std::size_t inner,
+             std::size_t columns, std::size_t merge, std::uint32_t front, std::uint32_t spacing, Words1 x,
+             std::optional<In<std::int64_t, 1>> weights, std::optional<Words1> prepared, Out<std::uint64_t, 1> out) {
+            const auto power_of_two = [](std::size_t k) { return k && !(k & (k - 1)); };
+            require(batch && row_tiles && inner && columns, "an empty product");
+            require(power_of_two(front) && front >= kRun && front <= t.n(), "bad number of coefficients");
+            require(power_of_two(spacing) && power_of_two(merge) && spacing <= t.n() && merge <= spacing, "bad packing");
+            require(weights.has_value() != prepared.has_value(), "give either weights or their prepared form");
+            const Products p{batch, row_tiles, inner, columns, merge, front, spacing};
+            require_size(x.size(), 2 * batch * row_tiles * inner * t.primes() * t.n());
+            if (weights) require_size(weights->size(), batch * columns * inner * front);
+            if (prepared) require_size(prepared->size(), batch * t.primes() * ((columns + 3) / 4 * 4) * inner * t.n());
+            require_size(out.size(), p.packed() * t.node_size());
+            nb::gil_scoped_release release;
+            products(t, keys, p, x.data(), weights ? weights->data() : nullptr, prepared ? prepared->data() : nullptr,
+                     out.data());
+          },
+          nb::arg("keys"), nb::arg("batch"), nb::arg("row_tiles"), nb::arg("inner"), nb::arg("columns"),
+          nb::arg("merge"), nb::arg("front"), nb::arg("spacing"), array("x"), array("weights").none(),
+          array("prepared").none(), array("out"))
+      .def(
+          "respond",
+          [](const Lattice& t, Out<std::uint64_t, 1> in, Words1 public_b, Words1 public_a, Small1 u, Small1 e_b,
+             Small1 e_a, int bits, Out<std::uint64_t, 1> b, Out<std::uint64_t, 1> a) {
+            const std::size_t count = u.size() / t.n();
+            require_bits(bits, 63);
+            require_size(in.size(), count * t.node_size());
+            require_size(public_b.size(), t.primes() * t.n());
+            require_size(public_a.size(), t.primes() * t.n());
+            for (std::size_t size : {u.size(), e_b.size(), e_a.size(), b.size(), a.size()})
+              require_size(size, count * t.n());
+            nb::gil_scoped_release release;
+            respond(t, count, in.data(), public_b.data(), public_a.data(), u.data(), e_b.data(), e_a.data(), bits,
+                    b.data(), a.data());
+          },
+          array("packed"), array("public_b"), array("public_a"), array("u"), array("e_b"), array("e_a"),
+          nb::arg("bits"), array("b"), array("a"))
+      .def(
+          "times_secret",
+          [](const Lattice& t, Words1 secret, Words1 a, int bits, Out<std::uint64_t, 1> out) {
+            const std::size_t count = a.size() / t.n();
+            require_bits(bits, 63);
+            require_size(secret.size(), t.residues() * t.n());
+            require_size(a.size(), count * t.n());
+            require_size(out.size(), a.size());
+            nb::gil_scoped_release release;
+            times_secret(t, count, secret.data(), a.data(), bits, out.data());
+          },
+          array("secret"), array("a"), nb::arg("bits"), array("out"));
+
+  nb::class_<PackingKeys>(m, "PackingKeys")
+      .def(nb::init<const Lattice&>(), nb::arg("lattice"), nb::keep_alive<1, 2>())
+      .def(
+          "add",
+          [](PackingKeys& keys, int log_galois, Words1 a, Words1 b) {
+            const Lattice& t = keys.lattice();
+            require_size(a.size(), t.primes() * t.residues() * t.n());
+            require_size(b.size(), a.size());
+            keys.add(log_galois, a.data(), b.data());
+          },
+          nb::arg("log_galois"), array("a"), array("b"));
+}
+
 }  // namespace
 
-void bind_lattice(nb::module_& m) { bind_ntt(m); }
+void bind_lattice(nb::module_& m) {
+  bind_ntt(m);
+  bind_rlwe(m);
+}
 
 }  // namespace aero

@@ -65,7 +65,9 @@ struct Transform {
     }
   }
 
-  // The last six steps: x holds 64 coefficients, `node` is n/64 + the number of the run.
+  // The last six steps: x holds 64 coefficients, `node` is n/64 + the number of the run. Values stay below 4q unless
+  // they are to be fully reduced.
+  template <bool Full = true>
   void forward_tail(V (&x)[8], std::uint32_t node) const {
     for (int k = 0; k < 3; ++k) {
       const int half = 4 >> k;
@@ -85,7 +87,8 @@ struct Transform {
         forward_step(x[lo], x[lo + half], L::load(w), L::load(w + 8));
       }
     }
-    for (int r = 0; r < 8; ++r) x[r] = m.full(x[r]);
+    if (Full)
+      for (int r = 0; r < 8; ++r) x[r] = m.full(x[r]);
   }
 
   void forward_run(const U* in, U* out, std::uint32_t node) const {

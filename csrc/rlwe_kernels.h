@@ -1,0 +1,177 @@
+// Loops over residues, written once over either kind of lanes (modarith_lanes.h). All inputs and outputs are fully
+// reduced unless a comment says otherwise.
+#pragma once
+
+#include "modarith_lanes.h"
+#include "ntt_kernels.h"
+#include "rlwe_steps.h"
+
+namespace aero {
+namespace {
+
+template <typename L>
+struct RlweKernels {
+  using V = typename L::V;
+  using U = std::uint64_t;
+  using M = LaneModulus<L>;
+
+  // lo + 2^52 hi, times the constant c whose multiples c, c 2^52, c 2^104 are given.
+  //
+  // Each product of a transform below 4q with a residue below q adds less than 2^52 to lo and 2^50 to hi, so after
+  // kMaxInner = 2^11 of them the sums are below 2^63 and 2^61: hi itself may exceed a word and is split as well.
+  static V reduce(const M& m, const V& lo, const V& hi, const Factor (&c)[3]) {
+    const V carried = L::add(hi, L::carry(lo));
+    const V low = m.mul_lazy(L::word(lo), c[0]);
+    const V middle = m.mul_lazy(L::word(carried), c[1]);
+    const V high = m.mul_lazy(L::carry(carried), c[2]);
+    const V sum = L::add(m.halve(L::add(low, middle)), high);  // below 4q
+    return m.full(sum);
+  }
+
+  // J results at once, eight values of each: x [inner][b, a][8], w [inner][Stride][8].
+  template <int J, int Stride>
+  static void accumulate(const M& m, const ProductsJob& job, const U* x, const U* w, std::size_t out) {
+    V lo[2 * J], hi[2 * J];
+    for (int i = 0; i < 2 * J; ++i) lo[i] = hi[i] = L::set(0);
+    for (std::uint32_t k = 0; k < job.inner; ++k, x += 16, w += 8 * Stride) {
+      const V b = L::load(x), a = L::load(x + 8);
+      for (int j = 0; j < J; ++j) {
+        const V wj = L::load(w + 8 * j);
+        lo[2 * j] = L::mul_lo(lo[2 * j], b, wj);
+        hi[2 * j] = L::mul_hi(hi[2 * j], b, wj);
+        lo[2 * j + 1] = L::mul_lo(lo[2 * j + 1], a, wj);
+        hi[2 * j + 1] = L::mul_hi(hi[2 * j + 1], a, wj);
+      }
+    }
+    for (int j = 0; j < J; ++j) {
+      L::store(job.out_b + out + j * job.column_stride, reduce(m, lo[2 * j], hi[2 * j], job.scale_b));
+      L::store(job.out_a + out + j * job.column_stride, reduce(m, lo[2 * j + 1], hi[2 * j + 1], job.scale_a));
+    }
+  }
+
+  // Runs of 8 values from `first` on, with the transforms w [runs][inner][Stride][8] of columns `column` to column + J - 1.
+  template <int J, int Stride>
+  static void accumulate_runs(const M& m, const ProductsJob& job, std::uint32_t column, std::uint32_t first,
+                              std::uint32_t runs, const U* w) {
+    const std::size_t x_row = std::size_t{16} * job.inner;
+    for (std::uint32_t v = 0; v < runs; ++v, w += std::size_t{8} * Stride * job.inner)
+      for (std::uint32_t row = 0; row < job.row_tiles; ++row)
+        accumulate<J, Stride>(m, job, job.x + ((first + v) * std::size_t{job.row_tiles} + row) * x_row, w,
+                      row * job.row_stride + column * job.column_stride + 8 * (first + v));
+  }
+
+  // The part of the transforms of columns `column` to column + J - 1 that comes from `node`, to w.
+  template <int J>
+  static void transform_columns(const Transform<L>& t, const ProductsJob& job, std::uint32_t column,
+                                std::uint32_t node, U* w) {
+    const std::uint32_t front = job.front;
+    U* block = job.block;
+    for (std::uint32_t k = 0; k < job.inner; ++k)
+      for (int j = 0; j < J; ++j) {
+        const U* in = job.weights + ((column + j) * std::size_t{job.inner} + k) * front;
+        U* out = w + 8 * (k * std::size_t{J} + j);
+        const std::size_t stride = std::size_t{8} * J * job.inner;
+        if (front == kRun) {
+          V x[8];
+          for (int r = 0; r < 8; ++r) x[r] = L::load(in + 8 * r);
+          t.template forward_tail<false>(x, node);
+          for (int r = 0; r < 8; ++r) L::store(out + r * stride, x[r]);
+        } else {
+          for (std::uint32_t i = 0; i < front; i += 8) L::store(block + i, L::load(in + i));
+          t.forward_block(block, front, node);
+          for (std::uint32_t i = 0; i < front / 8; ++i) L::store(out + i * stride, L::load(block + 8 * i));
+        }
+      }
+  }
+
+  static void products(const ProductsJob& job) {
+    const Transform<L> t(*job.ntt);
+    const M& m = t.m;
+    const std::uint32_t n = job.ntt->n;
+    if (job.prepared) {
+      const std::size_t four = std::size_t{4} * n * job.inner;  // words of four columns
+      std::uint32_t c = 0;
+      for (; c + 4 <= job.columns; c += 4)
+        accumulate_runs<4, 4>(m, job, c, 0, n / 8, job.prepared + c / 4 * four);
+      for (; c < job.columns; ++c)
+        accumulate_runs<1, 4>(m, job, c, 0, n / 8, job.prepared + c / 4 * four + 8 * (c % 4));
+      return;
+    }
+    // Some columns at a time so that their coefficients stay in the cache while the outer loop walks the transform.
+    const std::uint32_t some = 16, runs = job.front / 8;
+    for (std::uint32_t c0 = 0; c0 < job.columns; c0 += some)
+      for (std::uint32_t i = 0; i < n / job.front; ++i) {
+        const std::uint32_t end = c0 + some < job.columns ? c0 + some : job.columns, node = n / job.front + i;
+        std::uint32_t c = c0;
+        for (; c + 4 <= end; c += 4) {
+          transform_columns<4>(t, job, c, node, job.transforms);
+          accumulate_runs<4, 4>(m, job, c, i * runs, runs, job.transforms);
+        }
+        for (; c < end; ++c) {
+          transform_columns<1>(t, job, c, node, job.transforms);
+          accumulate_runs<1, 1>(m, job, c, i * runs, runs, job.transforms);
+        }
+      }
+  }
+
+  // (x, y) -> (x + w y, x - w y)
+  static void split(U q, std::uint32_t n, U* x, const U* y, const U* w, const U* w_q, U* difference) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8) {
+      const V wy = m.once(m.mul_lazy(L::load(y + i), L::load(w + i), L::load(w_q + i)));
+      const V xi = L::load(x + i);
+      L::store(x + i, m.add(xi, wy));
+      L::store(difference + i, m.sub(xi, wy));
+    }
+  }
+  static void permute(std::uint32_t n, const U* in, const std::uint32_t* permutation, U* out) {
+    for (std::uint32_t i = 0; i < n; i += 8) L::store(out + i, L::gather(in, permutation + i));
+  }
+  static void permute_add(U q, std::uint32_t n, const U* in, const std::uint32_t* permutation, U* sum) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8)
+      L::store(sum + i, m.add(L::load(sum + i), L::gather(in, permutation + i)));
+  }
+  // The representative between -p/2 and p/2 of a residue modulo p, modulo q. Needs p/2 < q.
+  static void lift(U p, U q, std::uint32_t n, const U* in, U* out) {
+    const V half = L::set(p / 2), shift = L::set(q - p);
+    for (std::uint32_t i = 0; i < n; i += 8) {
+      const V x = L::load(in + i);
+      L::store(out + i, L::add(x, L::above(x, half, shift)));
+    }
+  }
+  // sum += x w
+  static void multiply_add(U q, std::uint32_t n, const U* x, const U* w, const U* w_q, U* sum) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8) {
+      const V product = m.once(m.mul_lazy(L::load(x + i), L::load(w + i), L::load(w_q + i)));
+      L::store(sum + i, m.add(L::load(sum + i), product));
+    }
+  }
+  // sum += x - c y
+  static void add_difference(U q, std::uint32_t n, const U* x, const U* y, Factor c, U* sum) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8) {
+      const V d = m.sub(L::load(x + i), m.mul(L::load(y + i), c));
+      L::store(sum + i, m.add(L::load(sum + i), d));
+    }
+  }
+  // sum += c x y, given c, c 2^52, c 2^104
+  static void add_product(U q, std::uint32_t n, const U* x, const U* y, const Factor (&c)[3], U* sum) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8) {
+      const V xi = L::load(x + i), yi = L::load(y + i), zero = L::set(0);
+      const V product = reduce(m, L::mul_lo(zero, xi, yi), L::mul_hi(zero, xi, yi), c);
+      L::store(sum + i, m.add(L::load(sum + i), product));
+    }
+  }
+};
+
+template <typename L>
+constexpr RlweSteps rlwe_steps() {
+  using K = RlweKernels<L>;
+  return {K::products, K::split, K::permute, K::permute_add, K::lift, K::multiply_add, K::add_difference, K::add_product};
+}
+
+}  // namespace
+}  // namespace aero

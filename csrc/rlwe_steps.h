@@ -1,0 +1,43 @@
+// The loops under rlwe.cpp, one table of them per instruction set. rlwe_kernels.h defines and documents them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "modarith.h"
+#include "ntt.h"
+
+namespace aero {
+
+// Products of row_tiles x inner ciphertexts with inner x columns plaintexts, modulo one prime.
+struct ProductsJob {
+  const NttView* ntt;
+  std::uint32_t row_tiles, inner, columns, front;
+  const std::uint64_t* x;         // [n / 8][row_tiles][inner][b, a][8]
+  const std::uint64_t* weights;   // residues [columns][inner][front], or null
+  const std::uint64_t* prepared;  // transforms [columns / 4][n / 8][inner][4][8], or null
+  Factor scale_b[3], scale_a[3];  // c, c 2^52, c 2^104 for the constant c by which the results are multiplied
+  std::uint64_t *out_b, *out_a;   // result (row, column) begins at row row_stride + column column_stride
+  std::size_t row_stride, column_stride;
+  std::uint64_t *block, *transforms;  // room for front and 4 inner front words
+};
+
+struct RlweSteps {
+  void (*products)(const ProductsJob&);
+  void (*split)(std::uint64_t q, std::uint32_t n, std::uint64_t* x, const std::uint64_t* y, const std::uint64_t* w,
+                const std::uint64_t* w_q, std::uint64_t* difference);
+  void (*permute)(std::uint32_t n, const std::uint64_t* in, const std::uint32_t* permutation, std::uint64_t* out);
+  void (*permute_add)(std::uint64_t q, std::uint32_t n, const std::uint64_t* in, const std::uint32_t* permutation,
+                      std::uint64_t* sum);
+  void (*lift)(std::uint64_t p, std::uint64_t q, std::uint32_t n, const std::uint64_t* in, std::uint64_t* out);
+  void (*multiply_add)(std::uint64_t q, std::uint32_t n, const std::uint64_t* x, const std::uint64_t* w,
+                       const std::uint64_t* w_q, std::uint64_t* sum);
+  void (*add_difference)(std::uint64_t q, std::uint32_t n, const std::uint64_t* x, const std::uint64_t* y, Factor c,
+                         std::uint64_t* sum);
+  void (*add_product)(std::uint64_t q, std::uint32_t n, const std::uint64_t* x, const std::uint64_t* y,
+                      const Factor (&c)[3], std::uint64_t* sum);
+};
+
+extern const RlweSteps kRlweStepsAvx512;
+
+}  // namespace aero

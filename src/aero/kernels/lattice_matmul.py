@@ -1,0 +1,429 @@
+"""Matrix products under RLWE: one party's encrypted matrix times the other party's plaintext matrix, into shares.
+
+    owner (has the secret key, X [batch, T, K])          evaluator (has W [batch, K, M])
+    upload = plan.encrypt(secret, X, ...)           -->
+                                                         x = plan.load(upload, addend)      X + addend from here on
+                                                         packed = plan.evaluate(keys, x, plan.encode_weights(W))
+                                                    <--  response, its_share = plan.respond(keys, packed, ...)
+    owner_share = plan.decrypt(secret, response)
+
+The two shares add up to X W 2^(output_bits - ring_bits), rounded, modulo 2^output_bits, up to a small error that
+`lattice_noise` bounds; with output_bits = ring_bits that is X W modulo 2^ring_bits. Dropping low bits this way costs
+nothing and makes the response smaller.
+
+Encoding (Cheetah, Huang et al. 2022, section 4; BumbleBee, Lu et al. 2023, section 4). X is cut into tiles d0 x d1 and
+W into tiles d1 x d2 with d0 d1 d2 = n:
+
+    X[r, c]  at coefficient  r d1 d2 - c    (below zero: its negative at n + that, as X^n = -1)
+    W[c, m]  at coefficient  m d1 + c       so only the first d1 d2 coefficients are not zero
+    (X W)[r, m]  then stands at coefficient r d1 d2 + m d1 of the product, and junk between.
+
+`merge` products (a power of two up to d1) are packed into one ciphertext by automorphisms: the wanted coefficients
+of the j-th move j d1/merge up.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aero.kernels import bitpack
+from aero.kernels.native import _native
+from aero.kernels.prg import Prg
+from aero.kernels.rlwe import NOISE_ETA, Ciphertexts, Params, PublicKeys, SecretKey, Words
+
+MIN_FRONT = 64  # coefficients of a plaintext polynomial that the transform takes at least
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a product takes. Times come from counting, with the weights in `MatmulPlan.cost`."""
+
+    upload_bytes: int
+    response_bytes: int
+    transforms: int
+    """Transforms of plaintext polynomials, counted by prime."""
+    multiplications: int
+    """Products of residues, both ciphertext components and all primes."""
+    key_switches: int
+    seconds: float
+    """A rough estimate for one core with AVX-512, only for comparing plans."""
+
+
+@dataclass(frozen=True)
+class MatmulPlan:
+    """A product [batch, T, K] x [batch, K, M] and how it is cut. `plan_matmul` chooses d0, d1, d2 and merge."""
+
+    params: Params
+    rows: int
+    """T."""
+    inner: int
+    """K."""
+    columns: int
+    """M."""
+    ring_bits: int
+    """X counts modulo 2^ring_bits, at most 64."""
+    d0: int
+    d1: int
+    d2: int
+    merge: int
+    """Products packed into one ciphertext: 1 (no packing) to d1."""
+    output_bits: int
+    """The shares of the result count modulo 2^output_bits: ring_bits, or less where low bits are dropped. At most 54."""
+    batch: int = 1
+    digits: int = 1
+    """W is split into that many digits, and X uploaded as often, so that large W add less noise."""
+    guard_a: int = 7
+    """The response's a counts modulo 2^(output_bits + guard_a): rounding it adds about n^(1/2) / 5 / 2^guard_a."""
+    guard_b: int = 2
+    """The response's b is sent with output_bits + guard_b bits."""
+
+    def __post_init__(self) -> None:
+        n = self.params.n
+        sizes = (self.rows, self.inner, self.columns, self.batch, self.digits)
+        if min(sizes) < 1:
+            raise ValueError(f"an empty product: rows, inner, columns, batch, digits are {sizes}")
+        tile = (self.d0, self.d1, self.d2)
+        if min(tile) < 1 or math.prod(tile) != n or any(d & (d - 1) for d in tile):
+            raise ValueError(f"the tile {tile} is not three powers of two with product {n}")
+        if not 1 <= self.merge <= self.d1 or self.merge & (self.merge - 1):
+            raise ValueError(f"merge is a power of two up to d1 = {self.d1}, not {self.merge}")
+        if not 1 <= self.output_bits <= self.ring_bits <= 64 or not self.output_bits <= 54:
+            raise ValueError(f"{self.ring_bits} ring bits to {self.output_bits}: at most 64, and the output at most 54")
+        if not 1 <= self.guard_b <= self.guard_a <= 9 or not 1 <= self.digits <= self.ring_bits:
+            raise ValueError("guard bits are 1 to 9, guard_b at most guard_a; digits are at most ring_bits")
+        if self.inner_tiles > _native.MAX_INNER:
+            raise ValueError(f"{self.inner_tiles} tiles along the inner dimension, at most {_native.MAX_INNER}: raise d1")
+
+    @property
+    def row_tiles(self) -> int:
+        return -(-self.rows // self.d0)
+
+    @property
+    def inner_tiles(self) -> int:
+        """Tiles along K, those of all digits."""
+        return -(-self.inner // self.d1) * self.digits
+
+    @property
+    def column_tiles(self) -> int:
+        """Tiles along M; rounded up to a power of two where a row tile does not fill a packed ciphertext."""
+        tiles = -(-self.columns // self.d2)
+        return tiles if tiles >= self.merge else 1 << (tiles - 1).bit_length()
+
+    @property
+    def front(self) -> int:
+        return max(self.d1 * self.d2, MIN_FRONT)
+
+    @property
+    def uploads(self) -> int:
+        """Ciphertexts from the owner."""
+        return self.batch * self.row_tiles * self.inner_tiles
+
+    @property
+    def packed(self) -> int:
+        """Ciphertexts back."""
+        if self.column_tiles >= self.merge:
+            return self.batch * self.row_tiles * -(-self.column_tiles // self.merge)
+        return -(-self.batch * self.row_tiles * self.column_tiles // self.merge)
+
+    @property
+    def response_bits(self) -> tuple[int, int]:
+        """Bits of a coefficient of the response's b, and of its a."""
+        return self.output_bits + self.guard_b, self.output_bits + self.guard_a
+
+    @property
+    def digit_bits(self) -> int:
+        return -(-self.ring_bits // self.digits)
+
+    @property
+    def upload_bytes(self) -> int:
+        return Ciphertexts.byte_size(self.params, self.uploads)
+
+    @property
+    def response_bytes(self) -> int:
+        b_bits, a_bits = self.response_bits
+        wanted = self.batch * self.rows * self.columns
+        return bitpack.packed_size(wanted, b_bits) + bitpack.packed_size(self.packed * self.params.n, a_bits)
+
+    def cost(self, bytes_per_second: float = 125e6, *, prepared: bool = False) -> Cost:
+        """Counts, and seconds from them: the network's share at the given rate, and the evaluator's kernels.
+
+        `prepared`: with weights transformed beforehand.
+        """
+        p = self.params
+        primes, n = len(p.primes), p.n
+        columns = self.batch * self.column_tiles
+        transforms = 0 if prepared else columns * self.inner_tiles * primes
+        multiplications = 2 * columns * self.inner_tiles * self.row_tiles * n * primes
+        switches = _key_switches(self)
+        stages = math.log2(self.front)
+        butterflies = transforms * n * stages / 2 + switches * (primes + 1) ** 2 * n * math.log2(n) / 2
+        pointwise = switches * n * 8 * primes * (primes + 1) / 2
+        compute = butterflies * 0.4e-9 + multiplications * 0.25e-9 + pointwise * 0.4e-9
+        network = (self.upload_bytes + self.response_bytes) / bytes_per_second
+        return Cost(
+            self.upload_bytes, self.response_bytes, transforms, multiplications, switches, compute + network
+        )
+
+    # The owner of the secret key
+
+    def encrypt(self, secret: SecretKey, x: Words, seed: bytes, errors: Prg) -> Ciphertexts:
+        """X: uint64 [batch, T, K], or [T, K] for a batch of one, taken modulo 2^ring_bits.
+
+        `seed`: 16 bytes that become public, never used before. `errors`: the owner's private stream.
+        """
+        if secret.params != self.params:
+            raise ValueError("the secret key has other parameters than the plan")
+        return secret.encrypt(self._messages(x), self.ring_bits, seed, errors)
+
+    def decrypt(self, secret: SecretKey, response: "Response") -> Words:
+        """The owner's share of the result: uint64 [batch, T, M] below 2^output_bits."""
+        b_bits, a_bits = self.response_bits
+        phase = response.b << np.uint64(a_bits - b_bits)
+        phase += secret.times(response.a, a_bits).reshape(-1)[self._where]
+        return _round_shift(phase, a_bits, self.output_bits)
+
+    # The evaluator
+
+    def load(self, uploads: Ciphertexts, addend: Words | None = None) -> Words:
+        """Ciphertexts in the order in which `evaluate` reads them: uint64, flat.
+
+        `addend`: the evaluator's own share of X, of X's shape; the product is then that of X + addend.
+        """
+        if len(uploads) != self.uploads or uploads.params != self.params:
+            raise ValueError(f"this product takes {self.uploads} ciphertexts of its parameters, not {len(uploads)}")
+        each = self.row_tiles * self.inner_tiles
+        messages = None if addend is None else self._messages(addend).reshape(self.batch, -1)
+        out = np.empty((self.batch, 2 * each * len(self.params.primes) * self.params.n), dtype=np.uint64)
+        for i in range(self.batch):
+            b, a = (part[i * each : (i + 1) * each].reshape(-1) for part in (uploads.b, uploads.a))
+            own = None if messages is None else messages[i]
+            self.params.lattice.arrange(self.row_tiles, self.inner_tiles, b, a, own, self.ring_bits, out[i])
+        return out.reshape(-1)
+
+    def encode_weights(self, w: NDArray[np.int64]) -> NDArray[np.int64]:
+        """W: int64 [batch, K, M], or [K, M] for a batch of one, as polynomials [batch, column tiles, inner tiles, front].
+
+        With one digit, W is taken as it is: small numbers of either sign. With more, it is taken modulo 2^ring_bits.
+        """
+        w = self._checked(w, np.dtype(np.int64), (self.inner, self.columns))
+        tiles = -(-self.inner // self.d1)
+        shape = (self.batch, tiles, self.d1, self.column_tiles, self.d2)
+        out = np.zeros((self.batch, self.column_tiles, self.digits, tiles, self.front), dtype=np.int64)
+        for digit, part in enumerate(_balanced_digits(w, self.ring_bits, self.digit_bits, self.digits)):
+            padded = np.zeros((self.batch, tiles * self.d1, self.column_tiles * self.d2), dtype=np.int64)
+            padded[:, : self.inner, : self.columns] = part
+            polynomials = padded.reshape(shape).transpose(0, 3, 1, 4, 2)  # batch, column tile, tile, m, c
+            out[:, :, digit, :, : self.d1 * self.d2] = polynomials.reshape(*polynomials.shape[:3], -1)
+        return out.reshape(self.batch, self.column_tiles, self.inner_tiles, self.front)
+
+    def prepare_weights(self, encoded: NDArray[np.int64]) -> Words:
+        """Transforms of encoded weights, to use them many times: n/front times their size, by prime. uint64, flat."""
+        fours = -(-self.column_tiles // 4) * 4
+        out = np.empty((self.batch, len(self.params.primes) * fours * self.inner_tiles * self.params.n), dtype=np.uint64)
+        for i in range(self.batch):
+            self.params.lattice.prepare(np.ascontiguousarray(encoded[i]), out[i])
+        return out.reshape(-1)
+
+    def evaluate(self, keys: PublicKeys, x: Words, weights: NDArray[np.int64] | Words) -> Words:
+        """The packed products, in the form that `respond` takes: they must not be sent as they are.
+
+        `weights`: what `encode_weights` (int64) or `prepare_weights` (uint64) gave.
+        """
+        if keys.params != self.params:
+            raise ValueError("the public keys have other parameters than the plan")
+        if self.merge > 1 and keys.max_spacing < self.d1:
+            raise ValueError(f"the public keys pack a spacing of {keys.max_spacing} at most, and d1 is {self.d1}")
+        out = np.empty(self.packed * self.params.lattice.node_size, dtype=np.uint64)
+        encoded = weights.reshape(-1) if weights.dtype == np.int64 else None
+        prepared = None if weights.dtype == np.int64 else weights
+        self.params.lattice.products(
+            keys.native,
+            self.batch,
+            self.row_tiles,
+            self.inner_tiles,
+            self.column_tiles,
+            self.merge,
+            self.front,
+            self.d1,
+            x,
+            encoded,
+            prepared,
+            out,
+        )
+        return out
+
+    def respond(self, keys: PublicKeys, packed: Words, errors: Prg, masks: Prg) -> tuple["Response", Words]:
+        """The response to send, and the evaluator's share of the result, uint64 [batch, T, M] below 2^output_bits.
+
+        Adds a fresh public-key encryption of zero to every packed ciphertext, without which a would be a known
+        multiple of the weights; switches it to the modulus 2^(output_bits + guard_a); and subtracts a mask uniform
+        modulo that from every coefficient of b that is sent. `packed` is used up.
+        """
+        n = self.params.n
+        b_bits, a_bits = self.response_bits
+        b, a = np.empty((self.packed, n), dtype=np.uint64), np.empty((self.packed, n), dtype=np.uint64)
+        u = errors.ternary((self.packed, n)).reshape(-1)
+        e_b, e_a = (errors.noise((self.packed, n), NOISE_ETA).reshape(-1) for _ in range(2))
+        public = keys.encryption_b.reshape(-1), keys.encryption_a.reshape(-1)
+        self.params.lattice.respond(packed, *public, u, e_b, e_a, a_bits, b.reshape(-1), a.reshape(-1))
+        mask = masks.uniform((self.batch, self.rows, self.columns), a_bits)
+        masked = b.reshape(-1)[self._where] - mask
+        return Response(_round_shift(masked, a_bits, b_bits), a), _round_shift(mask, a_bits, self.output_bits)
+
+    # Encoding
+
+    def _checked(self, values: np.ndarray, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
+        if not isinstance(values, np.ndarray) or values.dtype != dtype:
+            raise ValueError(f"expected a {dtype} array")
+        if self.batch == 1 and values.ndim == 2:
+            values = values[None]
+        if values.shape != (self.batch, *shape):
+            raise ValueError(f"expected an array of shape {(self.batch, *shape)}, not {values.shape}")
+        return values
+
+    def _messages(self, x: Words) -> Words:
+        """X's tiles as polynomials [batch * row tiles * inner tiles, n]."""
+        x = self._checked(x, np.dtype(np.uint64), (self.rows, self.inner))
+        tiles = -(-self.inner // self.d1)
+        padded = np.zeros((self.batch, self.row_tiles * self.d0, tiles * self.d1), dtype=np.uint64)
+        padded[:, : self.rows, : self.inner] = x
+        tiled = padded.reshape(self.batch, self.row_tiles, self.d0, tiles, self.d1).transpose(0, 1, 3, 2, 4)
+        rows = np.zeros((*tiled.shape[:4], self.d1 * self.d2), dtype=np.uint64)  # ..., r, coefficients r d1 d2 + ...
+        rows[..., 0] = tiled[..., 0]
+        if self.d1 > 1:
+            before = slice(1 - self.d1, None)  # X[r, c] stands c before the coefficient of X[r, 0]
+            rows[..., :-1, before] = tiled[..., 1:, :0:-1]
+            rows[..., -1, before] = np.uint64(0) - tiled[..., 0, :0:-1]
+        shifts = np.arange(self.digits, dtype=np.uint64) * np.uint64(self.digit_bits)
+        digits = rows.reshape(self.batch, self.row_tiles, 1, tiles, -1) << shifts.reshape(-1, 1, 1)
+        return digits.reshape(self.uploads, self.params.n)
+
+    @cached_property
+    def _where(self) -> NDArray[np.int64]:
+        """Where each result stands among the packed ciphertexts' coefficients: [batch, T, M]."""
+        member, t, column = np.ogrid[: self.batch, : self.rows, : self.columns]
+        row, tile = member * self.row_tiles + t // self.d0, column // self.d2
+        if self.column_tiles >= self.merge:
+            groups = -(-self.column_tiles // self.merge)
+            packed, slot = row * groups + tile // self.merge, tile % self.merge
+        else:
+            flat = row * self.column_tiles + tile
+            packed, slot = flat // self.merge, flat % self.merge
+        coefficient = t % self.d0 * (self.d1 * self.d2) + column % self.d2 * self.d1 + slot * (self.d1 // self.merge)
+        return packed * self.params.n + coefficient
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the evaluator sends back: b uint64 [batch, T, M] and a uint64 [packed, n], below `plan.response_bits`."""
+
+    b: Words
+    a: Words
+
+    def to_bytes(self, plan: MatmulPlan) -> bytes:
+        b_bits, a_bits = plan.response_bits
+        return bitpack.pack(self.b, b_bits).tobytes() + bitpack.pack(self.a, a_bits).tobytes()
+
+    @classmethod
+    def from_bytes(cls, plan: MatmulPlan, data: bytes | memoryview) -> "Response":
+        """ValueError unless the length is `plan.response_bytes`. Every value of these bits is in range."""
+        if len(data) != plan.response_bytes:
+            raise ValueError(f"the response to this product takes {plan.response_bytes} bytes, not {len(data)}")
+        b_bits, a_bits = plan.response_bits
+        shape = (plan.batch, plan.rows, plan.columns)
+        size = bitpack.packed_size(math.prod(shape), b_bits)
+        view = memoryview(data)
+        b = bitpack.unpack(view[:size], math.prod(shape), b_bits).reshape(shape)
+        a = bitpack.unpack(view[size:], plan.packed * plan.params.n, a_bits)
+        return cls(b, a.reshape(plan.packed, plan.params.n))
+
+
+def plan_matmul(
+    params: Params,
+    rows: int,
+    inner: int,
+    columns: int,
+    ring_bits: int,
+    *,
+    output_bits: int | None = None,
+    batch: int = 1,
+    digits: int = 1,
+    prepared: bool = False,
+    max_spacing: int = 256,
+    bytes_per_second: float = 125e6,
+) -> MatmulPlan:
+    """The cheapest plan by `MatmulPlan.cost` at that network rate.
+
+    `prepared`: weights will be used in their prepared form, so that transforms are free, and d0 is 1 to keep that form
+    small. `max_spacing`: what the public keys can pack.
+    """
+    best: tuple[float, MatmulPlan] | None = None
+    out = ring_bits if output_bits is None else output_bits
+    for log_d1 in range(params.n.bit_length()):
+        for log_d0 in range(params.n.bit_length() - log_d1):
+            d0, d1 = 1 << log_d0, 1 << log_d1
+            if (prepared and d0 > 1) or d0 >= 2 * rows or d1 >= 2 * inner or d1 > max_spacing:
+                continue
+            if -(-inner // d1) * digits > _native.MAX_INNER:
+                continue
+            for log_merge in range(log_d1 + 1):
+                plan = MatmulPlan(
+                    params,
+                    rows,
+                    inner,
+                    columns,
+                    ring_bits,
+                    d0,
+                    d1,
+                    params.n // (d0 * d1),
+                    1 << log_merge,
+                    out,
+                    batch,
+                    digits,
+                )
+                cost = plan.cost(bytes_per_second, prepared=prepared).seconds
+                if best is None or cost < best[0]:
+                    best = cost, plan
+    if best is None:
+        raise ValueError(f"no tiling of a {rows} x {inner} x {columns} product fits degree {params.n}: split it")
+    return best[1]
+
+
+def _key_switches(plan: MatmulPlan) -> int:
+    """Steps of the packing, counting those whose second ciphertext is absent."""
+
+    def steps(present: int) -> int:
+        total, half = 0, plan.merge // 2
+        while half:
+            present = min(half, present)
+            total, half = total + present, half // 2
+        return total
+
+    if plan.column_tiles >= plan.merge:
+        full, rest = divmod(plan.column_tiles, plan.merge)
+        return plan.batch * plan.row_tiles * (full * steps(plan.merge) + (steps(rest) if rest else 0))
+    full, rest = divmod(plan.batch * plan.row_tiles * plan.column_tiles, plan.merge)
+    return full * steps(plan.merge) + (steps(rest) if rest else 0)
+
+
+def _round_shift(values: Words, bits: int, to_bits: int) -> Words:
+    """Values modulo 2^bits, divided by 2^(bits - to_bits) and rounded, modulo 2^to_bits."""
+    shift = np.uint64(bits - to_bits)
+    half = np.uint64((1 << (bits - to_bits)) >> 1)
+    return (values + half & np.uint64((1 << bits) - 1)) >> shift
+
+
+def _balanced_digits(w: NDArray[np.int64], ring_bits: int, digit_bits: int, digits: int) -> list[NDArray[np.int64]]:
+    """Digits between -2^(digit_bits - 1) and 2^(digit_bits - 1) whose sum by powers of 2^digit_bits is w."""
+    if digits == 1:
+        return [w]
+    rest, parts = w, []
+    for bits in [digit_bits] * (digits - 1) + [ring_bits - digit_bits * (digits - 1)]:
+        up = np.int64(64 - bits)
+        digit = rest << up >> up
+        parts.append(digit)
+        rest = (rest - digit) >> np.int64(bits)
+    return parts

@@ -178,33 +178,31 @@ def _aero(verb: str, *arguments: str, visible: bool = False) -> None:
         raise ConnectionError(f"`aero {verb}` failed (exit code {done.returncode}); its message is above")
 
 
-_HEADER = ("model", "perplexity", "s/token", "MB up", "MB down", "messages", "max error", "same tokens", "savings")
+def _header(outcomes: list[Outcome]) -> tuple[str, ...]:
+    return ("of each private token, the mean", *(o.notation for o in outcomes), "savings")
 
 
 def _rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
-    baseline = outcomes[0]
-    rows: list[tuple[str, ...]] = []
-    for o in outcomes:
-        total, base = (x.mean("bytes_client_to_server") + x.mean("bytes_server_to_client") for x in (o, baseline))
-        savings = f"{base / total:.1f}x bytes, {baseline.mean('seconds') / o.mean('seconds'):.1f}x time"
-        rows.append(
-            (
-                o.notation,
-                f"{o.perplexity:.1f}",
-                f"{o.mean('seconds'):.2f}",
-                f"{o.mean('bytes_client_to_server') / 1e6:.1f}",
-                f"{o.mean('bytes_server_to_client') / 1e6:.1f}",
-                f"{o.mean('messages'):.0f}",
-                f"{max(r.max_abs_error or 0.0 for r in o.records):.1e}",
-                "yes" if o.same_tokens else "no",
-                savings if o is not baseline else "1x",
-            )
-        )
+    """One row for each quantity: its name, its value for each model, and how many times less the last one needs."""
+    rows: list[tuple[str, ...]] = [("validation perplexity", *(f"{o.perplexity:.1f}" for o in outcomes), "")]
+    for name, field, unit, digits in (
+        ("seconds", "seconds", 1, 2),
+        ("MB from client to server", "bytes_client_to_server", 1e6, 1),
+        ("MB from server to client", "bytes_server_to_client", 1e6, 1),
+        ("messages", "messages", 1, 0),
+    ):
+        values = [o.mean(field) / unit for o in outcomes]
+        rows.append((name, *(f"{value:.{digits}f}" for value in values), f"{values[0] / values[-1]:.1f}x"))
+    errors = (max(r.max_abs_error or 0.0 for r in o.records) for o in outcomes)
+    rows.append(("largest error of a logit", *(f"{error:.4f}" for error in errors), ""))
+    rows.append(("same tokens as in plaintext", *("yes" if o.same_tokens else "NO" for o in outcomes), ""))
     return rows
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    table = Table(*_HEADER, title=f"Private inference, {outcomes[0].records[0].engine}, mean of each token")
+    table = Table(title=f"Private inference between two processes, by {outcomes[0].records[0].engine}")
+    for index, name in enumerate(_header(outcomes)):
+        table.add_column(name, justify="right" if index else "left")
     for row in _rows(outcomes):
         table.add_row(*row)
     return table
@@ -217,7 +215,7 @@ def _report(outcomes: list[Outcome], out: Path, seconds: float) -> None:
         "position; the server learnt the length of the prompt. Figures are means of one generated token; MB are 10^6 "
         "bytes. Set-up, once for a session, is not in them."
     )
-    page.table(_HEADER, _rows(outcomes))
+    page.table(_header(outcomes), _rows(outcomes))
     page.heading("What was generated")
     for o in outcomes:
         page.text(f"{o.notation}, set-up {o.set_up.seconds:.1f} s")

@@ -7,6 +7,7 @@ needs no more than it uses.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -56,6 +57,7 @@ def _options(
 
 def main() -> None:
     """Run a verb. Any error ends in one line on standard error and a non-zero exit code."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the verbs show progress of their own
     try:
         app()
     except KeyboardInterrupt:

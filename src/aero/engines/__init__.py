@@ -1,1 +1,1 @@
-"""Engines: what can run a graph. Each is one party's view of a computation; `aero.engines.engine` is the interface."""
+"""What can run a graph: each engine is one party's view of a computation; `aero.engines.engine` is the interface."""

@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
+from aero.entropy.regularizer import EntropyRegularizer, Reduction
+
 Precision = Literal["auto", "bf16", "float32"]
 
 
@@ -34,6 +38,12 @@ class TrainSettings:
     """Gradients are scaled down to this norm where it is larger."""
     seed: int = 0
     """Decides the initial weights and the order of the text."""
+    entropy_weight: float = 1e-5
+    """lambda of the entropy regulariser, for EReg architectures only (Jha & Reagen 2025, Alg. 1)."""
+    entropy_margin: float = 0.2
+    """gamma: how far a head's entropy may be from its threshold without penalty, as a fraction of log T."""
+    entropy_reduction: Reduction = "mean"
+    """What deviates: each head's mean entropy ("mean"), or every query position's, summed ("sum")."""
     precision: Precision = "auto"
     """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it."""
     log_every: int = 10
@@ -56,7 +66,11 @@ class TrainSettings:
         _require(0 <= self.warmup_fraction <= 1, "warmup_fraction", self.warmup_fraction, "between 0 and 1")
         _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two in [0, 1)")
         _require(0 <= self.seed < 1 << 32, "seed", self.seed, "between 0 and 2^32 - 1")
+        self.regularizer()  # checks its three settings
         _require(self.precision in get_args(Precision), "precision", self.precision, ", ".join(get_args(Precision)))
+
+    def regularizer(self) -> EntropyRegularizer:
+        return EntropyRegularizer(self.entropy_weight, self.entropy_margin, self.entropy_reduction)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "betas": list(self.betas)}
@@ -77,8 +91,6 @@ def _require(fine: bool, name: str, value: object, wanted: str) -> None:
 
 def use_bf16(precision: Precision) -> bool:
     """Whether to train in bf16: as told, or where this machine's accelerator, or its CPU, has instructions for it."""
-    import torch
-
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():

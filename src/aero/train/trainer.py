@@ -24,6 +24,7 @@ from aero.data import tokenizer
 from aero.data.atomic import check_replaceable, write_text
 from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks, collate
+from aero.entropy.regularizer import EntropyRegularizer
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.train.callbacks import (
     FiniteWeights,
@@ -113,8 +114,6 @@ def _check_fits(config: AeroConfig, data: DataFolder) -> None:
             f"the model has a vocabulary of {config.vocab_size}, and the data in {data.path} one of "
             f"{data.info.vocab_size}; make them the same"
         )
-    if config.entropy_thresholds:
-        raise ValueError("EReg, training with the entropy regulariser, is not available; leave EReg(...) away")
     if data.valid.blocks(config.context) == 0:
         raise ValueError(f"{data.path} has less validation text than one block of {config.context}; use more text")
 
@@ -147,6 +146,7 @@ def _run(
         data_collator=collate,
         callbacks=[metrics, stop, FiniteWeights()],  # in this order: the last sees whether a save is due
         metrics=metrics,
+        regularizer=settings.regularizer() if config.entropy_thresholds else None,
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = latest_checkpoint(out)
@@ -225,13 +225,21 @@ def _save_model(model: AeroForCausalLM, out: Path) -> None:
 
 
 class AeroTrainer(Trainer):
-    """Hugging Face's Trainer with our weight decay, and an error where the loss is no longer a number."""
+    """Hugging Face's Trainer with our weight decay, entropy regulariser, and an error where the loss is not finite."""
 
-    def __init__(self, *args: Any, metrics: Metrics, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, metrics: Metrics, regularizer: EntropyRegularizer | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Blocks are all of one length: the mean of the forward passes' means is the mean over tokens.
         self.model_accepts_loss_kwargs = False
         self._metrics = metrics
+        self._regularizer = regularizer
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self._regularizer is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        output = model(**inputs, output_entropies=True)
+        thresholds = self.accelerator.unwrap_model(model).reg_threshold_weights
+        return output.loss + self._regularizer(output.entropies, thresholds)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)

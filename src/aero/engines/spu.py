@@ -5,8 +5,8 @@
     server  weights --------------'                                      '-- (its own share stays secret-shared)
 
 A graph becomes JAX functions (`spu_program`), which SPU compiles and runs, in a process of its own (`spu_worker`), on
-shares in the ring of 64 bits with 18 fractional bits. An input is *private* to its owner: the owner holds the value, the
-other party a public zero, so no input leaves its party as such. At the end the server sends its share of the output.
+shares in the ring of 64 bits with 18 fractional bits. An input is *private* to its owner: the owner holds the value,
+the other party a public zero. So no input leaves its party; at the end the server sends its share of the output.
 
 `docs/spu.md` states the approximations, their errors, and what was measured. This module needs neither SPU nor JAX.
 """

@@ -1,11 +1,14 @@
 """The plain engine against float64, within a bound carried through the graph."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.plain import Arithmetic, InsecurePlainEngine, decode
 from aero.graph import Node, Program, interpret
 from aero.graph.interpret import MEANING, merge_heads, split_heads
+from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.fixed_point import FixedPoint
 from programs import RUNGS, random_ids, random_program
 
@@ -76,31 +79,73 @@ def test_error_stays_within_the_bound(rung, bits):
 
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("bits", [14, 18, 24])
-def test_each_operation_alone_is_right_to_a_step(rung, bits, monkeypatch):
-    """Against float64 on the very numbers that the engine read, so nothing accumulates: at most 1 step for a product
-    or half a step for a rounding, none for sums and moves."""
-    program, fixed = random_program(**RUNGS[rung]), FixedPoint(bits)
-    allowed = dict.fromkeys(("embedding", "rows", "add", "bias"), 0.0) | dict.fromkeys(
-        ("causal_softmax", "relu", "gelu", "layer_norm"), 0.5
-    )
-    checked = set()
-    original = InsecurePlainEngine._apply
+def test_each_operation_alone_is_right_to_half_a_step(rung, bits, monkeypatch):
+    """Against float64 on the very numbers that the engine read, so nothing accumulates: at most half a step for a
+    product or a rounding, none for sums and moves."""
+    program = random_program(**RUNGS[rung])
+    check_each_operation(program, FixedPoint(bits), random_ids(program), monkeypatch)
 
-    def checking(engine, node, inputs, weights):
-        value = original(engine, node, inputs, weights)
-        reals = [x if node.op == "embedding" else fixed.decode(x) for x in inputs]
+
+def mixed_plan(program: Program, seed: int) -> RingPlan:
+    """Random fractional bits for every tensor."""
+    rng = np.random.default_rng(seed)
+    uniform = RingPlan.uniform(program.graph, 16)
+    values, weights = (
+        {name: Format(64, int(rng.integers(10, 20))) for name in of} for of in (uniform.values, uniform.weights)
+    )
+    for node in program.graph.nodes:
+        if node.op == "rows":
+            del values[node.name]  # has the format of what it moves
+    return RingPlan(values, weights, {})
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_each_operation_is_right_where_every_tensor_has_its_own_format(rung, monkeypatch):
+    program = random_program(**RUNGS[rung])
+    for seed in range(3):
+        check_each_operation(program, mixed_plan(program, seed), random_ids(program, seed), monkeypatch)
+
+
+def check_each_operation(program, numbers, ids, monkeypatch):
+    moves, checked = ("rows", "concat_rows"), set()
+    original = Arithmetic.apply
+
+    def checking(self, inputs, weights):
+        node, value = self.node, original(self, inputs, weights)
+        reals = inputs if node.op == "embedding" else [decode(x, f) for x, f in zip(inputs, self.inputs, strict=True)]
         attrs = dict(node.attrs)
         if node.op == "scale":
-            attrs["factor"] = float(fixed.decode(fixed.encode(np.float64(attrs["factor"]))))
-        exact = MEANING[node.op](*reals, *[fixed.decode(w) for w in weights], **attrs)
-        error = np.abs(fixed.decode(value) - exact).max() / fixed.step
-        assert error <= allowed.get(node.op, 1.0) + 1e-4, node
+            step = self.inputs[0].step
+            attrs["factor"] = np.rint(attrs["factor"] / step) * step
+        tensors = [decode(w, self.weight_format(name)) for name, w in zip(node.weights, weights, strict=True)]
+        error = np.abs(decode(value, self.output) - MEANING[node.op](*reals, *tensors, **attrs)).max()
+        roundings = 0 if node.op in moves else 2 if node.op == "add" else 1  # each term of a sum may change its format
+        assert error <= roundings * self.output.step / 2 * (1 + 1e-6), node
         checked.add(node.op)
         return value
 
-    monkeypatch.setattr(InsecurePlainEngine, "_apply", checking)
-    InsecurePlainEngine(fixed).run(program.graph, weights=program.weights, ids=random_ids(program))
+    with monkeypatch.context() as patch:
+        patch.setattr(Arithmetic, "apply", checking)
+        InsecurePlainEngine(numbers).run(program.graph, weights=program.weights, ids=ids)
     assert checked == {node.op for node in program.graph.nodes}
+
+
+def test_what_a_plan_does_not_hold_is_an_error_that_names_the_node():
+    program = random_program()
+    plan = RingPlan.uniform(program.graph, 16)
+    ids = random_ids(program)
+    for changes, message in (
+        ({"values": {**plan.values, "blocks.1.attend": Format(12, 16)}}, r"blocks\.1\.attend"),
+        ({"values": {**plan.values, "blocks.1.softmax": Format(14, 16)}}, r"blocks\.1\.softmax"),
+        ({"products": {**plan.products, "blocks.0.q": 20}}, r"blocks\.0\.q: .* ring of 20 bits"),
+        ({"weights": {**plan.weights, "logits.w": Format(8, 16)}}, r"logits\.w"),
+    ):
+        with pytest.raises(OverflowError, match=message):
+            engine = InsecurePlainEngine(dataclasses.replace(plan, **changes))
+            engine.run(program.graph, weights=program.weights, ids=ids)
+    with pytest.raises(ValueError, match="no format for"):
+        other = RingPlan({}, plan.weights, plan.products)
+        InsecurePlainEngine(other).run(program.graph, weights=program.weights, ids=ids)
 
 
 def test_a_product_that_leaves_the_ring_names_its_node():

@@ -1,8 +1,8 @@
 """The reference engine: fixed point in one process, without any cryptography.
 
-It shows what an engine's arithmetic does to a model, apart from its protocols: every value is an integer with f
-fractional bits in a ring modulo 2^64, every product is truncated, and a nonlinear function is the float64 one, rounded
-to a step.
+It shows what an engine's arithmetic does to a model, apart from its protocols: every value is an integer with a number
+of fractional bits, in a ring; every product is truncated, with half a step added first, as a two-party truncation does
+with a public constant; and a nonlinear function is the float64 one, rounded to a step.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ import numpy as np
 from aero.engines.engine import Cost, Engine
 from aero.graph import Graph, Node
 from aero.graph.graph import INPUT
-from aero.graph.interpret import apply, check_ids, merge_heads, split_heads
+from aero.graph.interpret import apply, causal_mask, check_ids, check_state, merge_heads, split_heads
+from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.fixed_point import FixedPoint
+
+_EXACT_IN_FLOAT64 = 2.0**53
 
 
 class InsecurePlainEngine(Engine):
     """Both parties in one process, for tests and as the reference of every secure engine.
 
-    fixed: the number format of all values and weights.
+    numbers: a ring plan; or one number format for all values and weights, in the ring of 64 bits.
 
-    Error: with f fractional bits each truncated product is off by less than 1 step, each rounded weight, input or
-    nonlinear value by half a step; `tests/engines/test_plain.py` carries these bounds through the graph.
+    Error: each truncated product, rounded weight, input or nonlinear value is off by at most half a step of its format;
+    `tests/engines/test_plain.py` carries these bounds through the graph.
     """
 
     name: ClassVar[str] = "insecure-plain"
     insecure: ClassVar[bool] = True
 
-    def __init__(self, fixed: FixedPoint | None = None) -> None:
-        self.fixed = fixed or FixedPoint()
+    def __init__(self, numbers: FixedPoint | RingPlan | None = None) -> None:
+        self._numbers = numbers or FixedPoint()
+        self._state: dict[str, np.ndarray] = {}
         self._cost = Cost(0.0)
 
     def run(
@@ -41,59 +45,120 @@ class InsecurePlainEngine(Engine):
     ) -> np.ndarray:
         """As `Engine.run`, but one process brings both the weights and the ids.
 
-        Raises OverflowError, naming the node, where a value leaves the ring.
+        Raises OverflowError, naming the node, where a value leaves its ring.
         """
         if weights is None or ids is None:
             raise ValueError("the plain engine is both parties at once: it needs the weights and the ids")
         start = time.perf_counter()
-        encoded = {name: self.fixed.encode(weights[name]) for name in graph.weight_shapes}
-        values: dict[str, np.ndarray] = {INPUT: check_ids(ids, graph.length)}
+        plan = self._numbers
+        if isinstance(plan, FixedPoint):
+            plan = RingPlan.uniform(graph, plan.fraction_bits)
+        values = {INPUT: check_ids(ids, graph.length), **check_state(graph, self._state)}
         for node in graph.nodes:
-            values[node.name] = self._apply(node, [values[i] for i in node.inputs], [encoded[w] for w in node.weights])
+            arithmetic = Arithmetic(graph, node, plan)
+            arrays = [encode(name, weights[name], arithmetic.weight_format(name)) for name in node.weights]
+            values[node.name] = arithmetic.apply([values[i] for i in node.inputs], arrays)
+        self._state = {name: values[value] for name, value in graph.state_out.items()}
         self._cost = Cost(time.perf_counter() - start)
-        return self.fixed.decode(values[graph.output])
-
-    def _apply(self, node: Node, inputs: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
-        fixed, attrs = self.fixed, dict[str, Any](node.attrs)
-        match node.op:
-            case "embedding" | "rows" | "add" | "bias":
-                value = apply(node, inputs, weights)  # exact on integers
-            case "linear":
-                value = fixed.truncate(self._matmul(node, inputs[0], weights[0]))
-                value = value + weights[1] if len(weights) == 2 else value
-            case "gain":
-                value = fixed.truncate(self._multiply(node, inputs[0], weights[0]))
-            case "scale":
-                value = fixed.truncate(self._multiply(node, inputs[0], fixed.encode(np.float64(attrs["factor"]))))
-            case "scores":
-                q, k = (split_heads(x, attrs["heads"]) for x in inputs)
-                value = fixed.truncate(self._matmul(node, q, k.transpose(0, 2, 1)))
-            case "attend":
-                p, v = inputs
-                value = merge_heads(fixed.truncate(self._matmul(node, p, split_heads(v, p.shape[0]))))
-            case _:  # nonlinear
-                value = fixed.encode(apply(node, [fixed.decode(x) for x in inputs], []))
-        return value
-
-    def _matmul(self, node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        self._check(node, np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64)))
-        return a @ b
-
-    def _multiply(self, node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        self._check(node, np.abs(a.astype(np.float64) * b.astype(np.float64)))
-        return a * b
-
-    def _check(self, node: Node, magnitude: np.ndarray) -> None:
-        """No partial sum of a product may wrap: bounded by the sum of magnitudes, in float64."""
-        if magnitude.max() >= 2.0**63:
-            raise OverflowError(
-                f"{node.name}: a product of magnitude {magnitude.max() * self.fixed.step**2:.3g} leaves the ring, "
-                f"which holds up to {self.fixed.largest_product:.3g}; use fewer fractional bits"
-            )
+        return decode(values[graph.output], plan.of_value(graph, graph.output))
 
     @property
     def cost(self) -> Cost:
         return self._cost
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Forget the state of the last run."""
+        self._state = {}
+
+
+class Arithmetic:
+    """One node, on integers in the formats of a plan."""
+
+    def __init__(self, graph: Graph, node: Node, plan: RingPlan) -> None:
+        self.node, self.plan = node, plan
+        self.inputs = [plan.of_value(graph, name) for name in node.inputs if name != INPUT]
+        self.output = plan.of_value(graph, node.name)
+
+    def weight_format(self, name: str) -> Format:
+        """What is added to a product is held as the value is; a factor, as the plan says."""
+        added = self.node.op == "bias" or name in self.node.weights[1:]
+        return Format(64, self.output.fraction_bits) if added else self.plan.of_weight(name)
+
+    def apply(self, inputs: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
+        """int64 arrays in, int64 out. OverflowError where a product or the value leaves its ring."""
+        node, attrs = self.node, dict[str, Any](self.node.attrs)
+        match node.op:
+            case "rows" | "concat_rows":
+                return apply(node, inputs, weights)
+            case "embedding":
+                value = self._to_output(apply(node, inputs, weights), self.plan.of_weight(node.weights[0]))
+            case "add":
+                value = sum(self._to_output(x, f) for x, f in zip(inputs, self.inputs, strict=True))
+            case "bias":
+                value = self._to_output(inputs[0], self.inputs[0]) + weights[0]
+            case "linear":
+                value = self._product(inputs[0], weights[0], self._factor(), matrix=True)
+                value = value + weights[1] if len(weights) == 2 else value
+            case "gain":
+                value = self._product(inputs[0], weights[0], self._factor())
+            case "scale":
+                factor = Format(64, self.inputs[0].fraction_bits)
+                value = self._product(inputs[0], encode(node.name, np.float64(attrs["factor"]), factor), factor)
+            case "scores":
+                q, k = (split_heads(x, attrs["heads"]) for x in inputs)
+                live = causal_mask(q.shape[1], k.shape[1])
+                value = np.where(live, self._product(q, k.transpose(0, 2, 1), self.inputs[1], matrix=True), 0)
+            case "attend":
+                p, v = inputs
+                value = merge_heads(self._product(p, split_heads(v, p.shape[0]), self.inputs[1], matrix=True))
+            case _:  # nonlinear
+                reals = [decode(x, f) for x, f in zip(inputs, self.inputs, strict=True)]
+                return encode(node.name, apply(node, reals, []), self.output)
+        self._check(np.abs(value).max(), self.output.bits, self.output.fraction_bits)
+        return value
+
+    def _factor(self) -> Format:
+        return self.plan.of_weight(self.node.weights[0])
+
+    def _to_output(self, x: np.ndarray, held: Format) -> np.ndarray:
+        return shift(x, held.fraction_bits - self.output.fraction_bits)
+
+    def _product(self, a: np.ndarray, b: np.ndarray, factor: Format, *, matrix: bool = False) -> np.ndarray:
+        """a b, truncated to the output's format. No partial sum may wrap: bounded by the sum of magnitudes."""
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        largest = (np.abs(x) @ np.abs(y) if matrix else np.abs(x * y)).max()
+        fraction_bits = self.inputs[0].fraction_bits + factor.fraction_bits
+        self._check(largest, self.plan.products.get(self.node.name, 64), fraction_bits)
+        if largest < _EXACT_IN_FLOAT64:  # the same integers, by a much faster product
+            product = (x @ y if matrix else x * y).astype(np.int64)
+        else:
+            product = a @ b if matrix else a * b
+        return shift(product, fraction_bits - self.output.fraction_bits)
+
+    def _check(self, largest: float, bits: int, fraction_bits: int) -> None:
+        if not largest < 2.0 ** (bits - 1):
+            raise OverflowError(
+                f"{self.node.name}: {largest * 2.0**-fraction_bits:.3g} leaves its ring of {bits} bits, which holds up "
+                f"to {2.0 ** (bits - 1 - fraction_bits):.3g}; use fewer fractional bits, or calibrate on such text"
+            )
+
+
+def shift(x: np.ndarray, bits: int) -> np.ndarray:
+    """Divide by 2^bits, to the nearest integer; negative bits multiply."""
+    return (x + (1 << (bits - 1))) >> bits if bits > 0 else x << -bits
+
+
+def encode(name: str, x: np.ndarray, held: Format) -> np.ndarray:
+    """float64 -> int64, to the nearest step. OverflowError where a number does not fit."""
+    scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**held.fraction_bits)
+    if not (np.abs(scaled) < 2.0 ** (held.bits - 1)).all():
+        raise OverflowError(
+            f"{name}: {np.abs(x).max():.3g} does not fit a ring of {held.bits} bits with {held.fraction_bits} "
+            "fractional bits; use fewer of them, or calibrate on such text"
+        )
+    return scaled.astype(np.int64)
+
+
+def decode(x: np.ndarray, held: Format) -> np.ndarray:
+    """int64 -> float64."""
+    return x.astype(np.float64) * held.step

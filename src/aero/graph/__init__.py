@@ -5,7 +5,7 @@ The contract between machine learning (which writes it, through `aero.compiler`)
 """
 
 from aero.graph.graph import Graph, Node, Program
-from aero.graph.interpret import interpret
+from aero.graph.interpret import interpret, interpret_step
 from aero.graph.ops import OPS, OpSpec
 
-__all__ = ["OPS", "Graph", "Node", "OpSpec", "Program", "interpret"]
+__all__ = ["OPS", "Graph", "Node", "OpSpec", "Program", "interpret", "interpret_step"]

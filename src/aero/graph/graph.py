@@ -15,7 +15,7 @@ import numpy as np
 
 from aero.graph.ops import OPS, Attrs, Shape
 
-INPUT = "ids"  # the one input of a graph: the client's token ids, shape [length]
+INPUT = "ids"  # the client's token ids, shape [length]
 
 FORMAT_VERSION = 1
 
@@ -26,7 +26,7 @@ class Node:
 
     name: unique in the graph, dotted and readable ("blocks.0.attention.scores"); reports use it as the label.
     op: a key of `aero.graph.ops.OPS`.
-    inputs: names of earlier nodes, or "ids".
+    inputs: names of earlier nodes, of states, or "ids".
     weights: names of the server's tensors, in the order that the operation states.
     attrs: the operation's public constants.
     """
@@ -45,9 +45,10 @@ class Node:
             raise ValueError(f"node {self.name!r}: {self.op} reads {spec.num_inputs} values, not {len(self.inputs)}")
         if not spec.min_weights <= len(self.weights) <= len(spec.weights):
             raise ValueError(f"node {self.name!r}: {self.op} takes weights {spec.weights}, not {self.weights}")
-        if set(self.attrs) != set(spec.attrs):
+        if set(self.attrs) - set(spec.optional) != set(spec.attrs):
             raise ValueError(f"node {self.name!r}: {self.op} has attributes {set(spec.attrs)}, not {set(self.attrs)}")
-        attrs = {key: kind(self.attrs[key]) for key, kind in spec.attrs.items()}
+        kinds = {**spec.attrs, **spec.optional}
+        attrs = {key: kinds[key](value) for key, value in self.attrs.items()}
         object.__setattr__(self, "attrs", MappingProxyType(attrs))
 
     def replace(self, **changes: object) -> Node:
@@ -62,12 +63,19 @@ class Graph:
     nodes: in an order in which every value is computed before it is read.
     weight_shapes: shape of every tensor that the server brings.
     output: name of the value that the client learns.
+    state_in: shapes of the values, by name, that an earlier run left and this one reads.
+    state_out: which value of this run is left under which name for the next.
+
+    State is how keys and values of earlier tokens reach the next one. It never leaves an engine: each party keeps its
+    own shares, from one run to the next; a run replaces what the last one left.
     """
 
     length: int
     nodes: tuple[Node, ...]
     weight_shapes: Mapping[str, Shape]
     output: str
+    state_in: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    state_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -75,8 +83,12 @@ class Graph:
         shapes = {name: tuple(int(n) for n in shape) for name, shape in self.weight_shapes.items()}
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "weight_shapes", MappingProxyType(shapes))
-        if self.output not in self.shapes:
-            raise ValueError(f"the output {self.output!r} is not a value of this graph")
+        states = {name: tuple(int(n) for n in shape) for name, shape in self.state_in.items()}
+        object.__setattr__(self, "state_in", MappingProxyType(states))
+        object.__setattr__(self, "state_out", MappingProxyType(dict(self.state_out)))
+        for name in (self.output, *self.state_out.values()):
+            if name not in self.shapes or name == INPUT:
+                raise ValueError(f"the output {name!r} is not a value of this graph")
         unused = set(shapes) - {name for node in self.nodes for name in node.weights}
         if unused:
             raise ValueError(f"no node reads the weights {sorted(unused)}; drop them")
@@ -84,7 +96,7 @@ class Graph:
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """Shape of every value, by name."""
-        shapes: dict[str, Shape] = {INPUT: (self.length,)}
+        shapes: dict[str, Shape] = {INPUT: (self.length,), **self.state_in}
         for node in self.nodes:
             if node.name in shapes:
                 raise ValueError(f"two values are named {node.name!r}")
@@ -122,6 +134,10 @@ class Graph:
 
     def to_json(self) -> dict[str, object]:
         """The structure as plain data; `aero.graph.serialize` reads it back."""
+        state = {
+            "state_in": {name: list(shape) for name, shape in sorted(self.state_in.items())},
+            "state_out": dict(sorted(self.state_out.items())),
+        }
         return {
             "format_version": FORMAT_VERSION,
             "length": self.length,
@@ -137,6 +153,7 @@ class Graph:
             ],
             "weight_shapes": {name: list(shape) for name, shape in sorted(self.weight_shapes.items())},
             "output": self.output,
+            **{key: value for key, value in state.items() if value},
         }
 
     def dumps(self) -> str:
@@ -172,21 +189,33 @@ class Program:
         object.__setattr__(self, "weights", MappingProxyType(weights))
 
     @classmethod
-    def of(cls, length: int, nodes: Iterable[Node], weights: Mapping[str, np.ndarray], output: str) -> Program:
-        """A program from nodes and weights; keeps only what the output needs."""
-        nodes = live_nodes(tuple(nodes), output)
+    def of(
+        cls,
+        length: int,
+        nodes: Iterable[Node],
+        weights: Mapping[str, np.ndarray],
+        output: str,
+        *,
+        state_in: Mapping[str, Shape] | None = None,
+        state_out: Mapping[str, str] | None = None,
+    ) -> Program:
+        """A program from nodes and weights; keeps only what the output and the state need."""
+        state_out = dict(state_out or {})
+        nodes = live_nodes(tuple(nodes), (output, *state_out.values()))
         used = {name for node in nodes for name in node.weights}
         kept = {name: np.asarray(array, dtype=np.float64) for name, array in weights.items() if name in used}
         missing = used - set(kept)
         if missing:
             raise ValueError(f"no weights named {sorted(missing)} were given")
-        graph = Graph(length, nodes, {name: array.shape for name, array in kept.items()}, output)
-        return cls(graph, kept)
+        read = {name for node in nodes for name in node.inputs}
+        states = {name: shape for name, shape in (state_in or {}).items() if name in read}
+        shapes = {name: array.shape for name, array in kept.items()}
+        return cls(Graph(length, nodes, shapes, output, states, state_out), kept)
 
 
-def live_nodes(nodes: tuple[Node, ...], output: str) -> tuple[Node, ...]:
-    """The nodes that the output depends on, in their order."""
-    needed = {output}
+def live_nodes(nodes: tuple[Node, ...], outputs: Iterable[str]) -> tuple[Node, ...]:
+    """The nodes that the outputs depend on, in their order."""
+    needed = set(outputs)
     for node in reversed(nodes):
         if node.name in needed:
             needed.update(node.inputs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aero.graph.graph import INPUT, Node, Program
+from aero.graph.graph import INPUT, Graph, Node, Program
 
 Array = np.ndarray
 
@@ -39,10 +39,21 @@ def layer_norm(x: Array, eps: float) -> Array:
     return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
 
 
-def causal_softmax(scores: Array) -> Array:
+def rms_norm(x: Array, eps: float) -> Array:
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
+
+
+def live_scores(q: Array, k: Array, heads: int) -> Array:
+    """q_h k_h^T for each head; zero where the query does not see the key."""
+    scores = split_heads(q, heads) @ split_heads(k, heads).transpose(0, 2, 1)
+    return np.where(causal_mask(*scores.shape[1:]), scores, 0)
+
+
+def causal_softmax(scores: Array, base: float = np.e) -> Array:
     live = causal_mask(*scores.shape[1:])
     scores = np.where(live, scores, -np.inf)
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    below = scores - scores.max(axis=-1, keepdims=True)
+    exponentials = np.exp2(below) if base == 2.0 else np.exp(below)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
@@ -58,12 +69,14 @@ MEANING: Mapping[str, Callable[..., Array]] = {
     "scale": lambda x, factor: x * factor,
     "add": lambda x, y: x + y,
     "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
     "relu": lambda x: np.maximum(x, 0.0),
     "gelu": gelu,
-    "scores": lambda q, k, heads: split_heads(q, heads) @ split_heads(k, heads).transpose(0, 2, 1),
+    "scores": live_scores,
     "causal_softmax": causal_softmax,
     "attend": lambda p, v: merge_heads(p @ split_heads(v, p.shape[0])),
     "rows": lambda x, start, stop: x[start:stop],
+    "concat_rows": lambda x, y: np.concatenate([x, y]),
 }
 
 
@@ -73,22 +86,44 @@ def apply(node: Node, inputs: list[Array], weights: list[Array]) -> Array:
     return MEANING[node.op](*inputs, *weights, **attrs)
 
 
-def interpret(program: Program, ids: Array, *, keep: Callable[[str, Array], None] | None = None) -> Array:
+def interpret(
+    program: Program,
+    ids: Array,
+    *,
+    state: Mapping[str, Array] | None = None,
+    keep: Callable[[str, Array], None] | None = None,
+) -> Array:
     """Run a program in float64.
 
     ids: token ids, shape [length], integers in [0, V).
+    state: what an earlier run left, for a graph that continues one.
     keep: called with the name and the array of every value, for calibration and comparison.
-    Returns the output value.  Raises ValueError when the ids do not fit the graph.
+    Returns the output value.  Raises ValueError when the ids or the state do not fit the graph.
     """
+    return interpret_step(program, ids, state or {}, keep=keep)[0]
+
+
+def interpret_step(
+    program: Program, ids: Array, state: Mapping[str, Array], *, keep: Callable[[str, Array], None] | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """As `interpret`; returns the output and the state that the next graph reads."""
     graph = program.graph
-    ids = check_ids(ids, graph.length)
-    values: dict[str, Array] = {INPUT: ids}
+    values: dict[str, Array] = {INPUT: check_ids(ids, graph.length), **check_state(graph, state)}
     for node in graph.nodes:
         value = apply(node, [values[i] for i in node.inputs], [program.weights[w] for w in node.weights])
         if keep is not None:
             keep(node.name, value)
         values[node.name] = value
-    return values[graph.output]
+    return values[graph.output], {name: values[value] for name, value in graph.state_out.items()}
+
+
+def check_state(graph: Graph, state: Mapping[str, Array]) -> dict[str, Array]:
+    """What a graph reads of a state. ValueError where it is missing or has another shape."""
+    found = {name: state[name] for name in graph.state_in if name in state}
+    for name, shape in graph.state_in.items():
+        if name not in found or found[name].shape != shape:
+            raise ValueError(f"this graph continues another: run the one that leaves {name!r} as {list(shape)} first")
+    return found
 
 
 def check_ids(ids: Array, length: int) -> Array:

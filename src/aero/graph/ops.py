@@ -2,6 +2,10 @@
 
 Shapes, throughout:  T query rows, S key rows (S >= T), d features, H heads, d_k = d / H, V vocabulary.
 Values are matrices [rows, features]; attention scores and probabilities are [H, T, S].
+
+The causal triangle: query row t of T sees keys 0 .. S - T + t. Only those entries of scores and probabilities are live;
+the others are zero by definition, no operation reads them, and an engine need not compute them. `aero.graph.count`
+counts live entries alone.
 `aero.graph.interpret` gives each operation its one authoritative meaning in float64.
 """
 
@@ -21,6 +25,7 @@ class OpSpec:
     num_inputs: how many values it reads.
     weights: names of the server's tensors that it takes, in order; a name that ends in "?" may be left out.
     attrs: names and types of its public constants; all are required.
+    optional: names and types of constants that may be left out.
     shape: (input shapes, weight shapes, attrs) -> output shape; raises ValueError when they do not fit.
     nonlinear: whether a two-party engine needs an interactive protocol beyond products.
     """
@@ -29,6 +34,7 @@ class OpSpec:
     shape: Callable[[list[Shape], list[Shape], Attrs], Shape]
     weights: tuple[str, ...] = ()
     attrs: Mapping[str, type] = field(default_factory=dict)
+    optional: Mapping[str, type] = field(default_factory=dict)
     nonlinear: bool = False
 
     @property
@@ -86,9 +92,10 @@ def _scores(inputs: list[Shape], _w: list[Shape], attrs: Attrs) -> Shape:
     return (heads, q[0], k[0])
 
 
-def _softmax(inputs: list[Shape], _w: list[Shape], _: Attrs) -> Shape:
+def _softmax(inputs: list[Shape], _w: list[Shape], attrs: Attrs) -> Shape:
     x = inputs[0]
     _need(len(x) == 3 and x[2] >= x[1], f"causal softmax reads scores [H, T, S] with S >= T, not {x}")
+    _need(float(attrs.get("base", 2.0)) == 2.0, f"causal softmax has base e, or base=2.0, not {attrs.get('base')}")
     return x
 
 
@@ -97,6 +104,12 @@ def _attend(inputs: list[Shape], _w: list[Shape], _: Attrs) -> Shape:
     _need(len(p) == 3 and len(v) == 2 and p[2] == v[0], f"probabilities {p} do not fit values {v}")
     _need(v[1] % p[0] == 0, f"{p[0]} heads do not divide a width of {v[1]}")
     return (p[1], v[1])
+
+
+def _concat_rows(inputs: list[Shape], _w: list[Shape], _: Attrs) -> Shape:
+    x, y = inputs
+    _need(len(x) == 2 and len(y) == 2 and x[1] == y[1], f"rows of {x} and {y} differ in width")
+    return (x[0] + y[0], x[1])
 
 
 def _rows(inputs: list[Shape], _w: list[Shape], attrs: Attrs) -> Shape:
@@ -118,15 +131,19 @@ OPS: Mapping[str, OpSpec] = {
     "add": OpSpec(2, _add),
     # (x - mean) / sqrt(variance + eps) over features; gain and bias are nodes of their own
     "layer_norm": OpSpec(1, _same_matrix, attrs={"eps": float}, nonlinear=True),
+    # x / sqrt(mean of squares + eps) over features: layer_norm of rows whose mean is zero
+    "rms_norm": OpSpec(1, _same_matrix, attrs={"eps": float}, nonlinear=True),
     "relu": OpSpec(1, _same_matrix, nonlinear=True),
     # GPT-2's tanh form
     "gelu": OpSpec(1, _same_matrix, nonlinear=True),
     # queries [T, d], keys [S, d] -> [H, T, S]: q_h k_h^T for each head, unscaled
     "scores": OpSpec(2, _scores, attrs={"heads": int}),
-    # row t of T sees keys 0 .. S - T + t; the others get probability 0
-    "causal_softmax": OpSpec(1, _softmax, nonlinear=True),
+    # base^(score - log_base of the row's sum); base is e, or 2 where it is given: an engine may work in powers of two
+    "causal_softmax": OpSpec(1, _softmax, optional={"base": float}, nonlinear=True),
     # probabilities [H, T, S], values [S, d] -> [T, d], heads side by side
     "attend": OpSpec(2, _attend),
     # x[start:stop], public bounds
     "rows": OpSpec(1, _rows, attrs={"start": int, "stop": int}),
+    # the rows of x, then those of y
+    "concat_rows": OpSpec(2, _concat_rows),
 }

@@ -42,9 +42,11 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:
             )
             for n in data["nodes"]
         )
-        if any(n < 1 for shape in shapes.values() for n in shape):
-            raise ValueError("a weight has an empty dimension")
-        graph = Graph(int(data["length"]), nodes, shapes, str(data["output"]))
+        states = {str(name): tuple(int(n) for n in shape) for name, shape in data.get("state_in", {}).items()}
+        if any(n < 1 for shape in (*shapes.values(), *states.values()) for n in shape):
+            raise ValueError("a weight or a state has an empty dimension")
+        left = {str(name): str(value) for name, value in data.get("state_out", {}).items()}
+        graph = Graph(int(data["length"]), nodes, shapes, str(data["output"]), states, left)
         sizes = [int(np.prod(shape, dtype=object)) for shape in (*graph.shapes.values(), *shapes.values())]
         if sum(sizes) > MAX_ELEMENTS:
             raise ValueError(f"a graph of {sum(sizes)} elements exceeds the limit of {MAX_ELEMENTS}")

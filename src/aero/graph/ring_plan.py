@@ -1,0 +1,182 @@
+"""How the numbers of a graph are held: a fixed-point format for each value and weight, a ring for each product.
+
+A real x with f fractional bits in a ring of l bits is the integer round(x 2^f), from -2^(l-1) up to 2^(l-1) - 1. The
+plan is public, as the structure is: it may be made from the server's weights and from calibration text, and tells
+their sizes to within a power of two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from aero.graph.graph import Graph
+
+FORMAT_VERSION = 1
+MAX_BITS = 64
+MAX_FRACTION_BITS = 40
+
+
+@dataclass(frozen=True)
+class Format:
+    """bits: l, of the ring; fraction_bits: f."""
+
+    bits: int
+    fraction_bits: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= MAX_BITS or not 0 <= self.fraction_bits <= MAX_FRACTION_BITS:
+            raise ValueError(
+                f"a ring of {self.bits} bits with {self.fraction_bits} fractional bits is not usable; "
+                f"bits lie in 2 .. {MAX_BITS}, fractional bits in 0 .. {MAX_FRACTION_BITS}"
+            )
+
+    @property
+    def step(self) -> float:
+        return 2.0**-self.fraction_bits
+
+    @property
+    def limit(self) -> float:
+        """Magnitudes from here on do not fit."""
+        return 2.0 ** (self.bits - 1 - self.fraction_bits)
+
+
+@dataclass(frozen=True)
+class ScoreWindow:
+    """Where the scores of one head lie, so that an engine can leave the secret maximum of a row out.
+
+    An engine computes exp(score - reference); `reference` is public, and a row works while its own maximum stays within
+    the engine's headroom above it, and not so far below that all its exponentials vanish.
+
+    layer: name of the softmax; head: its index.
+    row_maximum: lowest and highest maximum of a row, on calibration text.
+    lowest: of all live scores on calibration text.
+    outside: how much higher the highest maximum of a row was on out-of-domain text, at least 0.
+    reference: the highest row maximum, plus the margin.
+    """
+
+    layer: str
+    head: int
+    row_maximum: tuple[float, float]
+    lowest: float
+    outside: float
+    reference: float
+
+    @property
+    def spread(self) -> float:
+        """Rows' maxima lie in a window of this width."""
+        return self.reference - self.row_maximum[0]
+
+
+@dataclass(frozen=True)
+class RingPlan:
+    """values: format of each node's value, by name; weights: of each weight; products: bits of the ring in which a
+    node's product is held before it is truncated to its value's format; windows: of attention scores, where known.
+    """
+
+    values: Mapping[str, Format]
+    weights: Mapping[str, Format]
+    products: Mapping[str, int]
+    windows: tuple[ScoreWindow, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("values", "weights", "products"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        object.__setattr__(self, "windows", tuple(self.windows))
+        for name, bits in self.products.items():
+            if not 2 <= bits <= MAX_BITS:
+                raise ValueError(f"the product {name!r} needs a ring of {bits} bits; give fewer fractional bits")
+
+    @classmethod
+    def uniform(cls, graph: Graph, fraction_bits: int, bits: int = MAX_BITS) -> RingPlan:
+        """One format for everything."""
+        each = Format(bits, fraction_bits)
+        names = [node.name for node in graph.nodes]
+        return cls(dict.fromkeys(names, each), dict.fromkeys(graph.weight_shapes, each), dict.fromkeys(names, bits))
+
+    def of_value(self, graph: Graph, name: str) -> Format:
+        """The format of a value or state. What only moves rows has the format of what it moves."""
+        if name in graph.state_in:
+            return self.values[state_source(name)]
+        node = graph.by_name[name]
+        if name not in self.values and node.op in ("rows", "concat_rows"):
+            return self.of_value(graph, node.inputs[-1])
+        if name not in self.values:
+            raise ValueError(f"the ring plan has no format for {name!r}; make one for this model with `aero compile`")
+        return self.values[name]
+
+    def of_weight(self, name: str) -> Format:
+        """The format of a weight, or of some rows of one."""
+        name = whole_weight(name)
+        if name not in self.weights:
+            raise ValueError(f"the ring plan has no format for the weight {name!r}; make one with `aero compile`")
+        return self.weights[name]
+
+    def to_json(self) -> dict[str, Any]:
+        def formats(of: Mapping[str, Format]) -> dict[str, list[int]]:
+            return {name: [f.bits, f.fraction_bits] for name, f in sorted(of.items())}
+
+        return {
+            "format_version": FORMAT_VERSION,
+            "values": formats(self.values),
+            "weights": formats(self.weights),
+            "products": dict(sorted(self.products.items())),
+            "windows": [{**vars(w), "row_maximum": list(w.row_maximum)} for w in self.windows],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RingPlan:
+        """What `to_json` gave. ValueError unless all of it is sound."""
+        if not isinstance(data, Mapping) or data.get("format_version") != FORMAT_VERSION:
+            raise ValueError(f"not a ring plan of format {FORMAT_VERSION}; make it again with `aero compile`")
+        try:
+            return cls(
+                {str(name): Format(int(bits), int(f)) for name, (bits, f) in data["values"].items()},
+                {str(name): Format(int(bits), int(f)) for name, (bits, f) in data["weights"].items()},
+                {str(name): int(bits) for name, bits in data["products"].items()},
+                tuple(
+                    ScoreWindow(
+                        str(w["layer"]),
+                        int(w["head"]),
+                        (float(w["row_maximum"][0]), float(w["row_maximum"][1])),
+                        float(w["lowest"]),
+                        float(w["outside"]),
+                        float(w["reference"]),
+                    )
+                    for w in data["windows"]
+                ),
+            )
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a ring plan: {error!r}") from None
+
+
+def load_plan(path: Path) -> RingPlan:
+    """Read a plan's JSON file. FileNotFoundError or ValueError name what is wrong."""
+    try:
+        return RingPlan.from_json(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+# Names that tie the graphs of one model together: the state that a value leaves, and some rows of a weight.
+_STATE = ".past"
+
+
+def state_name(value: str) -> str:
+    return value + _STATE
+
+
+def state_source(state: str) -> str:
+    return state.removesuffix(_STATE)
+
+
+def weight_rows(weight: str, start: int, stop: int) -> str:
+    return f"{whole_weight(weight)}[{start}:{stop}]"
+
+
+def whole_weight(weight: str) -> str:
+    return weight.partition("[")[0]

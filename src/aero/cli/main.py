@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -31,13 +32,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group, verbs in {
+_VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Start here": {"demo": demo},
     "Train": {"data": data, "train": train, "eval": eval_, "entropy": entropy},
     "Serve": {"keys": keys, "serve": serve, "generate": generate},
-}.items():
-    for name, function in verbs.items():
-        app.command(name, rich_help_panel=group)(function)
+}
+for _group, _verbs in _VERBS.items():
+    for _name, _function in _verbs.items():
+        app.command(_name, rich_help_panel=_group)(_function)
 
 _debug = False
 

@@ -1,0 +1,109 @@
+"""The real thing: a server process and a client process, TLS between them, SPU's cryptography, on a tiny model."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aero.compiler.verify import model_logits
+from aero.data.tokenizer import train
+from aero.models import AeroConfig, AeroForCausalLM
+from aero.wire.keys import make_keys
+
+pytest.importorskip("spu")
+PATIENCE = 240
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("private")
+    make_keys(folder / "keys")
+    make_keys(folder / "other-keys")
+    tokenizer = train(["def main():\n    return 1\n"] * 4, 270)
+    torch.manual_seed(0)
+    config = AeroConfig.from_notation(
+        "SM+ScFuFFN", "demo", vocab_size=tokenizer.vocab_size, context=12, hidden_size=16, initializer_range=0.2
+    )
+    AeroForCausalLM(config).save_pretrained(folder / "run")
+    tokenizer.save(folder / "run" / "tokenizer.json")
+    return folder
+
+
+def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen, str]:
+    command = [sys.executable, "-m", "aero.cli.main", "serve", str(folder / "run"), "--port", "0"]
+    server = subprocess.Popen(
+        [*command, "--keys", str(folder / "keys"), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    line = server.stdout.readline()
+    match = re.search(r" at (\S+)$", line.strip())
+    assert match, line + server.stderr.read()
+    return server, match[1]
+
+
+def client(folder: Path, address: str, *options: str, keys: str = "keys") -> subprocess.Popen:
+    command = [sys.executable, "-m", "aero.cli.main", "generate", "--private", address, "--keys", str(folder / keys)]
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_private_tokens_are_those_of_the_model(folder, tmp_path):
+    server, address = start_server(folder, "--once", "--json", str(tmp_path / "server.json"))
+    with server:
+        done = client(folder, address, "--prompt", "def main", "-n", "2", "--json", str(tmp_path / "client.json"))
+        out, err = done.communicate(timeout=PATIENCE)
+        server_out, server_err = server.communicate(timeout=PATIENCE)
+    assert done.returncode == 0 and server.returncode == 0, err + server_err
+    result = json.loads((tmp_path / "client.json").read_text())
+    assert out.strip() == ("def main" + result["text"]).strip()
+
+    model, ids = AeroForCausalLM.from_pretrained(folder / "run"), list(result["prompt_ids"])
+    for token, logits in zip(result["new_ids"], result["logits"], strict=True):
+        expected = model_logits(model, np.array([ids]))[0]
+        # 18 fractional bits; docs/spu.md states SPU's approximations, which stay below this on such small logits
+        assert np.abs(np.array(logits) - expected).max() < 1e-2
+        ids.append(token)
+
+    # Both parties report the same traffic, and the server's output knows nothing of the text.
+    ours = [r for r in result["records"] if r["work"] == "next-token"]
+    theirs = json.loads((tmp_path / "server.json").read_text())
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in ("context", "engine", "bytes_client_to_server", "bytes_server_to_client", "messages"):
+            assert mine[key] == other[key]
+    assert "main" not in server_out + server_err
+
+
+@pytest.mark.slow
+def test_a_server_outlives_strangers_and_lost_clients(folder):
+    server, address = start_server(folder)
+    try:
+        stranger = client(folder, address, keys="other-keys")
+        _, err = stranger.communicate(timeout=PATIENCE)
+        assert stranger.returncode == 1 and len(err.strip().splitlines()) == 1 and "error:" in err
+
+        lost = client(folder, address, "--prompt", "def main", "-n", "4")
+        assert "prompt tokens" in lost.stderr.readline()
+        lost.kill()
+        lost.communicate()
+
+        good = client(folder, address, "--prompt", "def", "-n", "1")
+        out, err = good.communicate(timeout=PATIENCE)
+        assert good.returncode == 0 and out.startswith("def"), err
+    finally:
+        server.kill()
+        out, _ = server.communicate()
+    assert out.count("session ended") == 2 and out.count("session finished") == 1
+
+
+@pytest.mark.slow
+def test_a_client_notices_a_lost_server(folder):
+    server, address = start_server(folder)
+    lonely = client(folder, address, "--prompt", "def main", "-n", "4")
+    assert "prompt tokens" in lonely.stderr.readline()
+    server.kill()
+    server.communicate()
+    _, err = lonely.communicate(timeout=PATIENCE)
+    assert lonely.returncode == 1 and "error:" in err and "Traceback" not in err

@@ -48,8 +48,10 @@ void aes_counter_armv8(const RoundKeys& keys, std::uint64_t first_block, std::si
     uint8x16_t x[kInFlight];
     for (std::size_t i = 0; i < kInFlight; ++i) x[i] = words(0, __builtin_bswap64(first_block + done + i));
     encrypt(k, x);
-    const std::size_t now = blocks - done < kInFlight ? blocks - done : kInFlight;
-    for (std::size_t i = 0; i < now; ++i) vst1q_u8(out + kBlockBytes * (done + i), x[i]);
+    if (blocks - done >= kInFlight)
+      for (std::size_t i = 0; i < kInFlight; ++i) vst1q_u8(out + kBlockBytes * (done + i), x[i]);
+    else
+      for (std::size_t i = 0; i < blocks - done; ++i) vst1q_u8(out + kBlockBytes * (done + i), x[i]);
   }
 }
 

@@ -40,13 +40,16 @@ void expand_key_avx2(const std::uint8_t* key, RoundKeys& keys) { expand_key_with
 
 void aes_counter_avx2(const RoundKeys& keys, std::uint64_t first_block, std::size_t blocks, std::uint8_t* out) {
   const Keys k = load(keys);
+  __m128i* to = reinterpret_cast<__m128i*>(out);
   for (std::size_t done = 0; done < blocks; done += kInFlight) {
     __m128i x[kInFlight];
     for (std::size_t i = 0; i < kInFlight; ++i)
       x[i] = _mm_set_epi64x(static_cast<long long>(__builtin_bswap64(first_block + done + i)), 0);
     encrypt(k, x);
-    const std::size_t now = blocks - done < kInFlight ? blocks - done : kInFlight;
-    for (std::size_t i = 0; i < now; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out) + done + i, x[i]);
+    if (blocks - done >= kInFlight)
+      for (std::size_t i = 0; i < kInFlight; ++i) _mm_storeu_si128(to + done + i, x[i]);
+    else
+      for (std::size_t i = 0; i < blocks - done; ++i) _mm_storeu_si128(to + done + i, x[i]);
   }
 }
 

@@ -11,11 +11,12 @@ constexpr std::size_t kGroup = 8;  // values; a group takes `width` whole bytes
 
 std::uint64_t mask_of(int width) { return ~std::uint64_t{0} >> (64 - width); }
 
-void pack_portable(const std::uint64_t* values, std::size_t n, int width, std::uint8_t* out) {
+void pack_portable(const std::uint64_t* values, std::size_t n, int width, std::uint8_t* out, std::uint64_t& used) {
   const std::uint64_t mask = mask_of(width);
   std::uint64_t word = 0;  // `filled` bits wait here, fewer than 64
   int filled = 0;
   for (std::size_t i = 0; i < n; ++i) {
+    used |= values[i];
     const std::uint64_t value = values[i] & mask;
     word |= value << filled;
     filled += width;
@@ -56,15 +57,14 @@ void unpack_portable(const std::uint8_t* bytes, std::size_t n, int width, std::u
 }  // namespace
 
 bool bit_pack(const std::uint64_t* values, std::size_t n, int width, std::uint8_t* out) {
-  std::uint64_t used = 0;
-  for (std::size_t i = 0; i < n; ++i) used |= values[i];
-  if (used & ~mask_of(width)) return false;
+  std::uint64_t used = 0;  // the bits that occur in any value
   std::size_t groups = 0;
 #if AERO_X86
-  if (level() >= Level::avx512) groups = bit_pack_groups_avx512(values, n / kGroup, width, out);
+  if (level() >= Level::avx512) groups = bit_pack_groups_avx512(values, n / kGroup, width, out, used);
 #endif
-  pack_portable(values + kGroup * groups, n - kGroup * groups, width, out + groups * static_cast<std::size_t>(width));
-  return true;
+  pack_portable(values + kGroup * groups, n - kGroup * groups, width, out + groups * static_cast<std::size_t>(width),
+                used);
+  return (used & ~mask_of(width)) == 0;
 }
 
 bool bit_unpack(const std::uint8_t* bytes, std::size_t n, int width, std::uint64_t* out) {

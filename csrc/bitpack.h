@@ -18,8 +18,9 @@ bool bit_pack(const std::uint64_t* values, std::size_t n, int width, std::uint8_
 bool bit_unpack(const std::uint8_t* bytes, std::size_t n, int width, std::uint64_t* out);
 
 // Whole groups of eight values, which take `width` bytes: how many groups were done from the front (the caller does
-// the others). Packing takes only the low `width` bits of each value.
-std::size_t bit_pack_groups_avx512(const std::uint64_t* values, std::size_t groups, int width, std::uint8_t* out);
+// the others). Packing takes the low `width` bits of each value and ORs whole values into `used`.
+std::size_t bit_pack_groups_avx512(const std::uint64_t* values, std::size_t groups, int width, std::uint8_t* out,
+                                   std::uint64_t& used);
 std::size_t bit_unpack_groups_avx512(const std::uint8_t* bytes, std::size_t groups, int width, std::uint64_t* out);
 
 }  // namespace aero

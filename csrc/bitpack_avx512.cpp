@@ -28,21 +28,47 @@ Placement placement(int width) {
   return {_mm512_load_si512(shift), _mm512_load_si512(index[0]), _mm512_load_si512(index[1]), mask[0], mask[1]};
 }
 
-}  // namespace
+// Widths below 8: the low byte of each value, and a bit extraction over the eight of them.
+std::size_t pack_narrow_groups(const std::uint64_t* values, std::size_t groups, int width, std::uint8_t* out,
+                               __m512i& used) {
+  const std::uint64_t wanted = 0x0101010101010101 * ((1u << width) - 1);
+  const std::size_t step = static_cast<std::size_t>(width);
+  std::size_t g = 0;
+  for (; (groups - g) * step >= 8; ++g) {  // room for eight bytes, of which the next group overwrites the last
+    const __m512i lanes = _mm512_loadu_si512(values + 8 * g);
+    used = _mm512_or_si512(used, lanes);
+    const long long bytes = _mm_cvtsi128_si64(_mm512_cvtepi64_epi8(lanes));
+    const std::uint64_t packed = _pext_u64(static_cast<std::uint64_t>(bytes), wanted);
+    __builtin_memcpy(out + g * step, &packed, 8);
+  }
+  return g;
+}
 
-std::size_t bit_pack_groups_avx512(const std::uint64_t* values, std::size_t groups, int width, std::uint8_t* out) {
-  // Above 57 bits a shifted value would not fit its lane; below 8, three values may share a byte.
-  if (width > 57 || width < 8) return 0;
+std::size_t pack_groups(const std::uint64_t* values, std::size_t groups, int width, std::uint8_t* out, __m512i& used) {
+  if (width > 57) return 0;  // a shifted value would not fit its lane
+  if (width < 8) return pack_narrow_groups(values, groups, width, out, used);
   const Placement place = placement(width);
   const __m512i low = _mm512_set1_epi64(static_cast<long long>(~std::uint64_t{0} >> (64 - width)));
   const __mmask64 written = ~std::uint64_t{0} >> (64 - width);
   for (std::size_t g = 0; g < groups; ++g) {
-    const __m512i lanes = _mm512_sllv_epi64(_mm512_and_si512(_mm512_loadu_si512(values + 8 * g), low), place.shift);
+    const __m512i whole = _mm512_loadu_si512(values + 8 * g);
+    used = _mm512_or_si512(used, whole);
+    const __m512i lanes = _mm512_sllv_epi64(_mm512_and_si512(whole, low), place.shift);
     const __m512i packed = _mm512_or_si512(_mm512_maskz_permutexvar_epi8(place.even_bytes, place.even, lanes),
                                            _mm512_maskz_permutexvar_epi8(place.odd_bytes, place.odd, lanes));
     _mm512_mask_storeu_epi8(out + g * static_cast<std::size_t>(width), written, packed);
   }
   return groups;
+}
+
+}  // namespace
+
+std::size_t bit_pack_groups_avx512(const std::uint64_t* values, std::size_t groups, int width, std::uint8_t* out,
+                                   std::uint64_t& used) {
+  __m512i seen = _mm512_setzero_si512();
+  const std::size_t done = pack_groups(values, groups, width, out, seen);
+  used |= static_cast<std::uint64_t>(_mm512_reduce_or_epi64(seen));
+  return done;
 }
 
 std::size_t bit_unpack_groups_avx512(const std::uint8_t* bytes, std::size_t groups, int width, std::uint64_t* out) {

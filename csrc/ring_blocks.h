@@ -28,6 +28,29 @@ inline void copy_panel(const std::uint64_t* from, std::size_t step, std::size_t 
     }
 }
 
+// The same for rows of Tile::cols words, of which `used` are there.
+template <typename Tile>
+inline void copy_row_panel(const std::uint64_t* from, std::size_t step, std::size_t depth, std::size_t used,
+                           std::uint64_t* panel) {
+  constexpr std::size_t cols = Tile::cols;
+  if (used < cols) return copy_panel<Tile>(from, step, 1, depth, used, cols, panel);
+  for (std::size_t d = 0; d < depth; ++d, from += step, panel += 2 * cols)
+    for (std::size_t i = 0; i < cols; ++i) {
+      panel[i] = from[i];
+      panel[cols + i] = Tile::companion(from[i]);
+    }
+}
+
+// For few rows, where copying b would be most of the work: row by row of b.
+inline void stream_multiply_add(const std::uint64_t* a, const std::uint64_t* b, std::uint64_t* out, std::size_t m,
+                                std::size_t k, std::size_t n) {
+  for (std::size_t i = 0; i < m; ++i)
+    for (std::size_t d = 0; d < k; ++d) {
+      const std::uint64_t factor = a[i * k + d];
+      for (std::size_t j = 0; j < n; ++j) out[i * n + j] += factor * b[d * n + j];
+    }
+}
+
 // Tile::multiply for the number of rows at hand.
 template <typename Tile, int Rows = Tile::rows>
 inline void multiply_rows(int rows, const std::uint64_t* a, const std::uint64_t* b, std::size_t depth,
@@ -42,6 +65,7 @@ template <typename Tile>
 inline void blocked_multiply_add(const std::uint64_t* a, const std::uint64_t* b, std::uint64_t* out, std::size_t m,
                                  std::size_t k, std::size_t n, std::uint64_t* scratch) {
   constexpr std::size_t rows = Tile::rows, cols = Tile::cols;
+  if (m <= 2) return stream_multiply_add(a, b, out, m, k, n);
   static_assert(kWidth % cols == 0 && 2 * kDepth * (kWidth + rows) <= kRingScratch, "the panels fit the scratch");
   std::uint64_t* const b_panels = scratch;
   std::uint64_t* const a_panel = scratch + 2 * kDepth * kWidth;
@@ -51,8 +75,8 @@ inline void blocked_multiply_add(const std::uint64_t* a, const std::uint64_t* b,
     for (std::size_t n0 = 0; n0 < n; n0 += kWidth) {
       const std::size_t width = n - n0 < kWidth ? n - n0 : kWidth;
       for (std::size_t j = 0; j < width; j += cols)
-        copy_panel<Tile>(b + k0 * n + n0 + j, n, 1, depth, width - j < cols ? width - j : cols, cols,
-                         b_panels + 2 * depth * j);
+        copy_row_panel<Tile>(b + k0 * n + n0 + j, n, depth, width - j < cols ? width - j : cols,
+                             b_panels + 2 * depth * j);
       for (std::size_t i = 0; i < m; i += rows) {
         const std::size_t height = m - i < rows ? m - i : rows;
         copy_panel<Tile>(a + i * k + k0, 1, k, depth, height, height, a_panel);

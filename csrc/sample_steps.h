@@ -35,20 +35,20 @@ static inline Accepted accept_ternary(const std::uint8_t* bytes, std::size_t cou
   return used;
 }
 
+// How many bits are set.
 static inline std::uint64_t ones(std::uint64_t x) {
   x -= (x >> 1) & 0x5555555555555555;
   x = (x & 0x3333333333333333) + ((x >> 2) & 0x3333333333333333);
   x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0f;
   x += x >> 8;
   x += x >> 16;
-  x += x >> 32;
-  return x & 0x7f;
+  return (x + (x >> 32)) & 0x7f;
 }
 
 static inline void binomial(const std::uint64_t* words, std::size_t count, int eta, std::int8_t* out) {
-  const std::uint64_t mask = (std::uint64_t{1} << eta) - 1;
-  for (std::size_t i = 0; i < count; ++i)
-    out[i] = static_cast<std::int8_t>(ones(words[i] & mask) - ones((words[i] >> eta) & mask));
+  // (ones of the low half) - (ones of the high half) = (ones of both, the high half inverted) - eta.
+  const std::uint64_t used = ~std::uint64_t{0} >> (64 - 2 * eta), high = used ^ (used >> eta);
+  for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::int8_t>(ones((words[i] ^ high) & used) - eta);
 }
 
 static inline void spread_bits(const std::uint8_t* bytes, std::size_t count, std::uint8_t* out) {

@@ -12,7 +12,8 @@ constexpr std::size_t kRows = 128;
 // first. Bit r mod 8 of byte r div 8 of the 16-byte block c of `out` is bit c of row r.
 void transpose_128(const std::uint8_t* in, std::size_t columns, std::uint8_t* out);
 
-// Transposes whole groups of eight bytes of the rows: how many bytes of each row were done from the front.
-std::size_t transpose_128_avx512(const std::uint8_t* in, std::size_t row_bytes, std::uint8_t* out);
+// One tile: 128 rows of kTileBytes bytes, one after the other, to 8 kTileBytes blocks.
+constexpr std::size_t kTileBytes = 64;
+void transpose_tile_avx512(const std::uint8_t* tile, std::uint8_t* out);
 
 }  // namespace aero

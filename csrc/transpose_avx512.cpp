@@ -8,7 +8,7 @@
 namespace aero {
 namespace {
 
-constexpr int kGroups = 16;  // of eight rows
+constexpr std::size_t kGroups = 16;  // of eight rows
 
 // Transposes 8 x 8 bytes within the register.
 inline __m512i transpose_bytes(__m512i rows) {
@@ -28,40 +28,39 @@ inline __m512i transpose_bits(__m512i words) {
 
 }  // namespace
 
-std::size_t transpose_128_avx512(const std::uint8_t* in, std::size_t row_bytes, std::uint8_t* out) {
-  const long long stride = static_cast<long long>(row_bytes);
-  const __m512i offsets = _mm512_setr_epi64(0, stride, 2 * stride, 3 * stride, 4 * stride, 5 * stride, 6 * stride, 7 * stride);
-  std::size_t done = 0;
-  for (; done + 8 <= row_bytes; done += 8) {
+void transpose_tile_avx512(const std::uint8_t* tile, std::uint8_t* out) {
+  constexpr long long stride = kTileBytes;
+  const __m512i offsets =
+      _mm512_setr_epi64(0, stride, 2 * stride, 3 * stride, 4 * stride, 5 * stride, 6 * stride, 7 * stride);
+  for (std::size_t byte = 0; byte < kTileBytes; byte += 8) {
     __m512i g[kGroups], h[kGroups];
-    for (int i = 0; i < kGroups; ++i) {
-      const __m512i rows = _mm512_i64gather_epi64(offsets, in + 8 * static_cast<std::size_t>(i) * row_bytes + done, 1);
+    for (std::size_t i = 0; i < kGroups; ++i) {
+      const __m512i rows = _mm512_i64gather_epi64(offsets, tile + 8 * i * kTileBytes + byte, 1);
       g[i] = transpose_bits(transpose_bytes(rows));
     }
     // Unpacking register i with register i + 8 interleaves their bytes: after four rounds a quarter holds the sixteen
     // bytes, in the order of the groups, of one column.
     for (int round = 0; round < 2; ++round) {
-      for (int i = 0; i < kGroups / 2; ++i) {
+      for (std::size_t i = 0; i < kGroups / 2; ++i) {
         h[2 * i] = _mm512_unpacklo_epi8(g[i], g[i + 8]);
         h[2 * i + 1] = _mm512_unpackhi_epi8(g[i], g[i + 8]);
       }
-      for (int i = 0; i < kGroups / 2; ++i) {
+      for (std::size_t i = 0; i < kGroups / 2; ++i) {
         g[2 * i] = _mm512_unpacklo_epi8(h[i], h[i + 8]);
         g[2 * i + 1] = _mm512_unpackhi_epi8(h[i], h[i + 8]);
       }
     }
     // Quarter l of register k is block 16 l + k.
-    for (int k = 0; k < kGroups; k += 4) {
+    for (std::size_t k = 0; k < kGroups; k += 4) {
       const __m512i a = _mm512_shuffle_i64x2(g[k], g[k + 1], 0x44), b = _mm512_shuffle_i64x2(g[k], g[k + 1], 0xee);
       const __m512i c = _mm512_shuffle_i64x2(g[k + 2], g[k + 3], 0x44), d = _mm512_shuffle_i64x2(g[k + 2], g[k + 3], 0xee);
-      std::uint8_t* to = out + kRows * done + 16 * static_cast<std::size_t>(k);
+      std::uint8_t* to = out + kRows * byte + 16 * k;
       _mm512_storeu_si512(to, _mm512_shuffle_i64x2(a, c, 0x88));
       _mm512_storeu_si512(to + 256, _mm512_shuffle_i64x2(a, c, 0xdd));
       _mm512_storeu_si512(to + 512, _mm512_shuffle_i64x2(b, d, 0x88));
       _mm512_storeu_si512(to + 768, _mm512_shuffle_i64x2(b, d, 0xdd));
     }
   }
-  return done;
 }
 
 }  // namespace aero

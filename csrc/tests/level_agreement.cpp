@@ -1,0 +1,96 @@
+// Runs the kernels that need no Python at every level of this processor and compares a digest of their results.
+// For sanitizers and for other architectures under an emulator, where the Python tests are out of reach:
+//     cmake --build build/native --target level_agreement && build/native/level_agreement
+// The Python tests say what the results must be; this says that they do not depend on the level.
+#include <cstdint>
+#include <cstdio>
+#include <vector>
+
+#include "aes.h"
+#include "bitpack.h"
+#include "dispatch.h"
+#include "ring.h"
+#include "sample.h"
+#include "transpose.h"
+
+namespace {
+
+using namespace aero;
+
+struct Digest {  // FNV-1a
+  std::uint64_t value = 0xcbf29ce484222325;
+
+  template <typename T>
+  void add(const std::vector<T>& data, std::size_t count) {
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(data.data());
+    for (std::size_t i = 0; i < count * sizeof(T); ++i) value = (value ^ bytes[i]) * 0x100000001b3;
+  }
+};
+
+// False if a kernel refuses what another one made.
+bool run(Digest& digest) {
+  const std::uint8_t key[kBlockBytes] = {0x80};
+  RoundKeys keys;
+  expand_key(key, keys);
+  for (const std::size_t n : {1, 7, 64, 1001, 33333}) {
+    std::vector<std::uint64_t> words(n), unpacked(n), next;
+    std::vector<std::uint8_t> bytes(8 * n);
+    std::vector<std::int8_t> small(n);
+    next.push_back(sample_bytes(keys, 3, n, bytes.data()));
+    digest.add(bytes, n);
+    next.push_back(sample_bits(keys, 3, n, bytes.data()));
+    digest.add(bytes, n);
+    next.push_back(sample_ternary(keys, 3, n, small.data()));
+    digest.add(small, n);
+    next.push_back(sample_binomial(keys, 3, n, 21, small.data()));
+    digest.add(small, n);
+    for (const std::uint64_t q : {std::uint64_t{1}, (std::uint64_t{1} << 50) - 27, std::uint64_t{1} << 62}) {
+      next.push_back(sample_below(keys, 3, n, q, words.data()));
+      digest.add(words, n);
+    }
+    for (int width = 1; width <= 64; ++width) {
+      next.push_back(sample_ring(keys, 3, n, width, words.data()));
+      if (!bit_pack(words.data(), n, width, bytes.data())) return false;
+      if (!bit_unpack(bytes.data(), n, width, unpacked.data()) || unpacked != words) return false;
+      digest.add(bytes, packed_bytes(n, width));
+    }
+    std::vector<std::uint8_t> blocks(kBlockBytes * n), hashed(kBlockBytes * n);
+    sample_bytes(keys, 5, blocks.size(), blocks.data());
+    aes_hash(keys, blocks.data(), words.data(), n, hashed.data());
+    digest.add(hashed, hashed.size());
+    digest.add(next, next.size());
+  }
+  for (const std::size_t row_bytes : {1, 8, 64, 77, 130}) {
+    std::vector<std::uint8_t> rows(kRows * row_bytes), columns(kRows * row_bytes);
+    sample_bytes(keys, 7, rows.size(), rows.data());
+    transpose_128(rows.data(), 8 * row_bytes, columns.data());
+    digest.add(columns, columns.size());
+  }
+  for (const std::size_t m : {1, 2, 3, 13}) {
+    const std::size_t k = 300, n = 140;
+    std::vector<std::uint64_t> a(2 * m * k), b(k * n), product(2 * m * n);
+    sample_ring(keys, 1, a.size(), 64, a.data());
+    sample_ring(keys, 999, b.size(), 64, b.data());
+    ring_matmul(a.data(), m * k, b.data(), 0, product.data(), 2, m, k, n);
+    digest.add(product, product.size());
+  }
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  std::uint64_t expected = 0;
+  for (const Level level : {Level::portable, Level::armv8, Level::avx2, Level::avx512}) {
+    if (!available(level)) continue;
+    set_level(level);
+    Digest digest;
+    const bool accepted = run(digest);
+    std::printf("level %d: %016llx\n", static_cast<int>(level), static_cast<unsigned long long>(digest.value));
+    if (level == Level::portable) expected = digest.value;
+    if (!accepted || digest.value != expected) {
+      std::puts("this level differs");
+      return 1;
+    }
+  }
+}

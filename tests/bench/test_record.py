@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from aero.bench.record import Record, read_records, write_json, write_records
 
 KEYS = {

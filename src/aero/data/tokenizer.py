@@ -29,6 +29,15 @@ class Tokenizer:
         self._inner = inner
         self.end_of_text: int = end
 
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Tokenizer:
+        """A tokenizer from the bytes of its file. ValueError where they are not one."""
+        try:
+            inner = tokenizers.Tokenizer.from_buffer(data)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"not a tokenizer: {error}") from None
+        return cls(inner)
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, END_OF_TEXT included."""

@@ -24,14 +24,14 @@ def draw_heat_maps(records: Sequence[EntropyRecord], path: Path) -> None:
     top = max(record.log_context for record in records) or 1.0
     layers = max(len(record.head_entropy) for record in records)
     heads = [len(record.head_entropy[0]) for record in records]
-    figure = Figure(figsize=(1.5 + sum(max(2.2, 0.62 * n) for n in heads), 1.7 + max(1.6, 0.42 * layers)), dpi=150)
+    figure = Figure(figsize=(1.5 + sum(max(3.0, 0.62 * n) for n in heads), 1.7 + max(1.6, 0.42 * layers)), dpi=150)
     figure.set_layout_engine("constrained")
-    axes = figure.subplots(1, len(records), squeeze=False, width_ratios=[max(2.2, 0.62 * n) for n in heads])[0]
+    axes = figure.subplots(1, len(records), squeeze=False, width_ratios=[max(3.0, 0.62 * n) for n in heads])[0]
     image = None
     for axis, record in zip(axes, records, strict=True):
         image = axis.imshow(record.head_entropy, vmin=0, vmax=top, cmap="viridis", aspect="auto")
         low, _, _, high = record.shares
-        axis.set_title(f"{record.name}\n{low:.0%} collapsed, {high:.0%} overloaded", fontsize=9)
+        axis.set_title(f"{record.name}\n{low:.0%} in the lowest quarter, {high:.0%} in the highest", fontsize=9)
         axis.set_xlabel("head")
         axis.set_xticks(range(len(record.head_entropy[0])))
         axis.set_yticks(range(len(record.head_entropy)))
@@ -42,7 +42,7 @@ def draw_heat_maps(records: Sequence[EntropyRecord], path: Path) -> None:
                     axis.text(head, layer, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
     axes[0].set_ylabel("layer")
     assert image is not None
-    bar = figure.colorbar(image, ax=list(axes), label="head entropy (nats)")
+    bar = figure.colorbar(image, ax=list(axes), label="head entropy (nats); red: uniform attention")
     bar.ax.axhline(max(record.uniform for record in records), color="red", linewidth=1.5)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

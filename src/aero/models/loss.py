@@ -44,7 +44,7 @@ def causal_lm_loss(
 def _chunk_rows(vocabulary: Tensor) -> int:
     """Rows whose logits fit a core's cache; on an accelerator, rows that fill it."""
     if vocabulary.device.type == "cpu":
-        return max(64, 2**21 // vocabulary.shape[0])
+        return max(64, 2**20 // vocabulary.shape[0])
     return max(1024, 2**27 // vocabulary.shape[0])
 
 
@@ -65,23 +65,25 @@ class _CrossEntropySum(torch.autograd.Function):
             d_rows, d_words = torch.empty_like(rows), torch.zeros_like(vocabulary, dtype=exact)
         # Memory for one chunk, used again for every chunk.
         chunk = min(chunk, len(rows))
-        logits_memory = rows.new_empty(chunk, len(words))
-        log_p_memory = torch.empty_like(logits_memory, dtype=exact)
+        product_memory = rows.new_empty(chunk, len(words))
+        logits_memory = product_memory if dtype == exact else torch.empty_like(product_memory, dtype=exact)
+        log_p_memory = torch.empty_like(logits_memory)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(rows), chunk):
                 here = slice(start, start + chunk)
                 part, target = rows[here], targets[here]
-                logits = torch.mm(part, words.T, out=logits_memory[: len(part)])
-                log_p = torch.log_softmax(logits, dim=-1, dtype=exact, out=log_p_memory[: len(part)])
+                product = torch.mm(part, words.T, out=product_memory[: len(part)])
+                logits = product if dtype == exact else logits_memory[: len(part)].copy_(product)
+                log_p = torch.log_softmax(logits, dim=-1, out=log_p_memory[: len(part)])
                 torch.gather(log_p, 1, target, out=log_likelihood[here])
                 if need_gradient:
                     d_logits = log_p.exp_().scatter_add_(1, target, log_p.new_full(target.shape, -1))
-                    d_logits = logits.copy_(d_logits)  # to the type of the products, in the memory of the logits
+                    d_logits = product.copy_(d_logits)  # in the type of the products
                     torch.mm(d_logits, words, out=d_rows[here])
                     d_words += d_logits.T @ (part * kept[here])
         if need_gradient:
             ctx.save_for_backward((d_rows * kept * multiplier).to(hidden.dtype), d_words.to(vocabulary.dtype))
-        return -(log_likelihood * kept).sum()
+        return -log_likelihood.masked_fill_(~kept, 0).sum()
 
     @staticmethod
     @once_differentiable

@@ -18,6 +18,7 @@ import importlib.util
 import multiprocessing
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from aero.engines.engine import Cost, Engine, Party, Progress
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
 
+WAITING = "waiting for the peer"
 _CLOSING_SECONDS = 5.0
 
 
@@ -98,10 +100,11 @@ class SpuEngine(Engine):
             "peer": _address(peer_address),
             "tls": tls and (str(tls.certificate), str(tls.private_key), str(tls.authority)),
             "timeout": timeout,
-            "connect_timeout": connect_timeout,
             "threads": threads,
         }
         self._party = party
+        self._peer = peer_address
+        self._connect_timeout = connect_timeout
         self._progress = progress
         self._cost: Cost | None = None
         self._closed: str | None = None
@@ -171,7 +174,13 @@ class SpuEngine(Engine):
             raise ConnectionError(f"this engine cannot be used: {self._closed}; make a new one, at both parties")
         try:
             self._pipe.send(request)
+            deadline: float | None = None
             while True:
+                if not self._pipe.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                    raise ConnectionError(
+                        f"no {self._party.other} answers at {self._peer} within {self._connect_timeout:g} s; start it,"
+                        " and check both addresses and, with TLS, the certificates"
+                    )
                 kind, *answer = self._pipe.recv()
                 if kind == "done":
                     seconds, (sent, received, messages), output = answer
@@ -179,6 +188,7 @@ class SpuEngine(Engine):
                     return Cost(seconds, up, down, messages=messages), output
                 if kind == "failed":
                     raise self._fail(answer[0])
+                deadline = time.monotonic() + self._connect_timeout if answer[0] == WAITING else None
                 if self._progress is not None:
                     self._progress(*answer)
         except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -123,7 +123,7 @@ def _heads(x: Any, heads: int) -> Any:
     return x.reshape(x.shape[0], heads, x.shape[1] // heads)
 
 
-def _causal_softmax(scores: Any) -> Any:
+def _causal_softmax(scores: Any, base: float = np.e) -> Any:
     """Only live entries are exponentiated: the triangles are packed into [H, entries] by public indices."""
     heads, queries, keys = scores.shape
     mask = causal_mask(queries, keys)
@@ -131,7 +131,7 @@ def _causal_softmax(scores: Any) -> Any:
     position = np.where(mask, mask.cumsum().reshape(mask.shape) - 1, 0).reshape(-1)
     far_below = -float(1 << 12)
     below = scores - jnp.where(mask, scores, far_below).max(axis=-1, keepdims=True)
-    e = _exp(_columns(below.reshape(heads, -1), live))
+    e = _exp(_columns(below.reshape(heads, -1), live), rate=float(np.log(base)))
     e = jnp.where(mask, _columns(e, position).reshape(scores.shape), 0.0)
     # A quotient would cost a division for each entry; this is one reciprocal for each row.
     return e * (1.0 / e.sum(axis=-1, keepdims=True))
@@ -141,13 +141,13 @@ def _columns(x: Any, columns: np.ndarray) -> Any:
     return x.at[:, columns].get(mode="promise_in_bounds")
 
 
-def _exp(x: Any) -> Any:
-    """exp on [-100, 0], as (1 + y + y^2 / 2)^64 = (((1 + y)^2 + 1) / 2)^64.
+def _exp(x: Any, rate: float = 1.0) -> Any:
+    """exp(rate x) for rate x in [-100, 0], as (1 + y + y^2 / 2)^64 = (((1 + y)^2 + 1) / 2)^64 with y = rate x / 64.
 
     Squares are written as products: SPU makes those from a cache, while its own square, which `jnp.exp` would use,
     fills a batch of 4,096 even for a few entries.
     """
-    z = 1.0 + x * (1.0 / (1 << EXP_SQUARINGS))
+    z = 1.0 + x * (rate / (1 << EXP_SQUARINGS))
     z = (z * z + 1.0) * 0.5
     for _ in range(EXP_SQUARINGS):
         z = z * z
@@ -155,13 +155,15 @@ def _exp(x: Any) -> Any:
 
 
 def _layer_norm(x: Any, eps: float) -> Any:
-    share = 1.0 / x.shape[1]
-    centred = x - x.sum(axis=-1, keepdims=True) * share
-    variance = (centred * centred).sum(axis=-1, keepdims=True) * share + eps
-    y = jax.lax.rsqrt(variance)
+    return _rms_norm(x - x.sum(axis=-1, keepdims=True) * (1.0 / x.shape[1]), eps)
+
+
+def _rms_norm(x: Any, eps: float) -> Any:
+    mean_square = (x * x).sum(axis=-1, keepdims=True) * (1.0 / x.shape[1]) + eps
+    y = jax.lax.rsqrt(mean_square)
     # SPU's own approximation is good to about 1e-3; one step of Newton squares that, on one number for each row.
-    y = y * (1.5 - 0.5 * (variance * y * y))
-    return centred * y
+    y = y * (1.5 - 0.5 * (mean_square * y * y))
+    return x * y
 
 
 def _relu(x: Any) -> Any:
@@ -209,10 +211,12 @@ _OPS: Mapping[str, Callable[..., Any]] = {
     "scale": lambda x, factor: x * factor,
     "add": lambda x, y: x + y,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
     "relu": _relu,
     "gelu": _gelu,
     "scores": _scores,
     "causal_softmax": _causal_softmax,
     "attend": _attend,
     "rows": lambda x, start, stop: x[start:stop],
+    "concat_rows": lambda x, y: jnp.concatenate([x, y]),
 }

@@ -33,6 +33,7 @@ from spu import api, libspu
 from spu.utils import frontend
 
 from aero.engines.engine import Party
+from aero.engines.spu import WAITING
 from aero.engines.spu_program import FRACTION_BITS, input_layout, steps
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 RANK = {Party.CLIENT: 0, Party.SERVER: 1}
 MAX_CODES = 1024
 MAX_CHUNKS = 1024
-CONNECT_INTERVAL_MS = 250
 
 Tell = Callable[[str, float], None]
 
@@ -55,8 +55,9 @@ class Worker:
         self._tell = tell
         self._log = LinkLog()
         self._traffic = np.zeros(3, np.int64)  # bytes sent, bytes received, messages
+        self._state: dict[str, tuple[tuple[int, ...], Any]] = {}  # this party's shares of what the last run left
         self._codes: OrderedDict[Any, bytes] = OrderedDict()
-        tell("waiting for the peer", 0.0)
+        tell(WAITING, 0.0)
         self._link = self._connect(options)
         tell("exchanging keys", 0.0)
         try:
@@ -74,6 +75,10 @@ class Worker:
 
     def run(self, graph: Graph, inputs: Mapping[str, np.ndarray]) -> tuple[float, np.ndarray | None]:
         """Seconds, and the output at the client. `inputs` are this party's."""
+        if any(self._state.get(name, (None,))[0] != shape for name, shape in graph.state_in.items()):
+            raise ValueError(
+                "this graph continues a run that was not the last; run the graph of the whole prompt first"
+            )
         programs = self._programs(graph)
         layout = input_layout(graph)
         try:
@@ -82,11 +87,18 @@ class Worker:
             for name, (shape, dtype, owner) in layout.items():
                 value = inputs[name] if owner is self._party else np.zeros(shape, dtype)
                 self._runtime.set_var(name, self._private(value, owner))
+            for name in graph.state_in:
+                self._runtime.set_var(f"value:{name}", self._state[name][1])
             for index, program in enumerate(programs):
                 self._tell(program.name, index / len(programs))
                 self._execute(program)
+            self._state = {
+                name: (graph.shapes[value], self._runtime.get_var(f"value:{value}"))
+                for name, value in graph.state_out.items()
+            }
             output = self._reveal_to_client(self._runtime.get_var(f"value:{graph.output}"))
-            for name in (*layout, *(name for program in programs for name in program.output_names)):
+            left = [f"value:{name}" for name in graph.state_in]
+            for name in (*layout, *left, *(name for program in programs for name in program.output_names)):
                 self._runtime.del_var(name)
         except RuntimeError as error:
             raise self._lost(error) from None
@@ -99,9 +111,9 @@ class Worker:
         for party in RANK:
             desc.add_party(party.value, options["own" if party is self._party else "peer"])
         desc.recv_timeout_ms = desc.http_timeout_ms = int(1000 * options["timeout"])
-        # SPU counts attempts, not seconds: a refused one ends at once, one that nobody answers after 2 s or more.
-        desc.connect_retry_interval_ms = CONNECT_INTERVAL_MS
-        desc.connect_retry_times = max(1, int(1000 * options["connect_timeout"]) // CONNECT_INTERVAL_MS)
+        # SPU counts attempts, of two seconds and more, not time: the engine's process ends a wait that is too long.
+        desc.connect_retry_interval_ms = 250
+        desc.connect_retry_times = 1 << 30
         if options["tls"] is not None:
             desc.enable_ssl = True
             for end in (desc.client_ssl_opts, desc.server_ssl_opts):
@@ -114,10 +126,7 @@ class Worker:
                 raise OSError(
                     f"cannot listen at {options['own']}: the port is in use, or the address is not this machine's"
                 ) from None
-            raise ConnectionError(
-                f"no {self._party.other} at {options['peer']} within {options['connect_timeout']:g} s; start it, and"
-                f" check both addresses{'' if options['tls'] is None else ' and certificates'}"
-            ) from None
+            raise self._lost(error) from None
 
     def _meet_every_protocol(self) -> None:
         """Products, comparisons and matrix products of zeros: SPU exchanges its keys when it first meets each."""

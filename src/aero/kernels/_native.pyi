@@ -1,6 +1,8 @@
 """Types of the native module (csrc/bind*.cpp). Callers use the modules beside this file, which check arguments."""
 
-from numpy import int8, uint8, uint64
+from collections.abc import Sequence
+
+from numpy import int8, int64, uint8, uint32, uint64
 from numpy.typing import NDArray
 
 # Dispatch (bind.cpp)
@@ -22,3 +24,79 @@ def transpose_128(rows: NDArray[uint8], out: NDArray[uint8]) -> None: ...
 def bit_pack(values: NDArray[uint64], width: int, out: NDArray[uint8]) -> bool: ...
 def bit_unpack(bytes: NDArray[uint8], width: int, out: NDArray[uint64]) -> bool: ...
 def ring_matmul(a: NDArray[uint64], b: NDArray[uint64], out: NDArray[uint64]) -> None: ...
+
+# Lattices (bind_lattice.cpp). Arrays are flat where one axis is said.
+MAX_INNER: int
+
+def is_prime(n: int) -> bool: ...
+
+class Ntt:
+    def __init__(self, n: int, q: int) -> None: ...
+    @property
+    def psi(self) -> int: ...
+    def exponents(self, out: NDArray[uint32]) -> None: ...
+    def forward(self, a: NDArray[uint64]) -> None: ...
+    def inverse(self, a: NDArray[uint64]) -> None: ...
+    def forward_front(self, coefficients: NDArray[uint64], out: NDArray[uint64]) -> None: ...
+
+class Lattice:
+    def __init__(self, n: int, primes: Sequence[int], special: int) -> None: ...
+    @property
+    def node_size(self) -> int: ...
+    def transform_small(self, small: NDArray[int8], out: NDArray[uint64]) -> None: ...
+    def encrypt(
+        self,
+        residues: int,
+        secret: NDArray[uint64],
+        a: NDArray[uint64],
+        noise: NDArray[int8],
+        message: NDArray[uint64] | None,
+        ring_bits: int,
+        b: NDArray[uint64],
+    ) -> None: ...
+    def packing_key(
+        self, secret: NDArray[uint64], log_galois: int, a: NDArray[uint64], noise: NDArray[int8], b: NDArray[uint64]
+    ) -> None: ...
+    def arrange(
+        self,
+        row_tiles: int,
+        inner: int,
+        b: NDArray[uint64],
+        a: NDArray[uint64],
+        addend: NDArray[uint64] | None,
+        ring_bits: int,
+        out: NDArray[uint64],
+    ) -> None: ...
+    def prepare(self, weights: NDArray[int64], out: NDArray[uint64]) -> None: ...
+    def products(
+        self,
+        keys: PackingKeys,
+        batch: int,
+        row_tiles: int,
+        inner: int,
+        columns: int,
+        merge: int,
+        front: int,
+        spacing: int,
+        x: NDArray[uint64],
+        weights: NDArray[int64] | None,
+        prepared: NDArray[uint64] | None,
+        out: NDArray[uint64],
+    ) -> None: ...
+    def respond(
+        self,
+        packed: NDArray[uint64],
+        public_b: NDArray[uint64],
+        public_a: NDArray[uint64],
+        u: NDArray[int8],
+        e_b: NDArray[int8],
+        e_a: NDArray[int8],
+        bits: int,
+        b: NDArray[uint64],
+        a: NDArray[uint64],
+    ) -> None: ...
+    def times_secret(self, secret: NDArray[uint64], a: NDArray[uint64], bits: int, out: NDArray[uint64]) -> None: ...
+
+class PackingKeys:
+    def __init__(self, lattice: Lattice) -> None: ...
+    def add(self, log_galois: int, a: NDArray[uint64], b: NDArray[uint64]) -> None: ...

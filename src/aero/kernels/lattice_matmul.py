@@ -34,27 +34,13 @@ from aero.kernels.native import _native
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import NOISE_ETA, Ciphertexts, Params, PublicKeys, SecretKey, Words
 
+MAX_INNER_TILES: int = _native.MAX_INNER  # sums of more products would not fit the accumulators
 MIN_FRONT = 64  # coefficients of a plaintext polynomial that the transform takes at least
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a product takes. Times come from counting, with the weights in `MatmulPlan.cost`."""
-
-    upload_bytes: int
-    response_bytes: int
-    transforms: int
-    """Transforms of plaintext polynomials, counted by prime."""
-    multiplications: int
-    """Products of residues, both ciphertext components and all primes."""
-    key_switches: int
-    seconds: float
-    """A rough estimate for one core with AVX-512, only for comparing plans."""
-
-
-@dataclass(frozen=True)
 class MatmulPlan:
-    """A product [batch, T, K] x [batch, K, M] and how it is cut. `plan_matmul` chooses d0, d1, d2 and merge."""
+    """A product [batch, T, K] x [batch, K, M] and how it is cut. `lattice_cost.plan_matmul` chooses the tile."""
 
     params: Params
     rows: int
@@ -71,7 +57,7 @@ class MatmulPlan:
     merge: int
     """Products packed into one ciphertext: 1 (no packing) to d1."""
     output_bits: int
-    """The shares of the result count modulo 2^output_bits: ring_bits, or less where low bits are dropped. At most 54."""
+    """The shares of the result count modulo 2^output_bits: ring_bits, or less to drop low bits. At most 54."""
     batch: int = 1
     digits: int = 1
     """W is split into that many digits, and X uploaded as often, so that large W add less noise."""
@@ -94,8 +80,8 @@ class MatmulPlan:
             raise ValueError(f"{self.ring_bits} ring bits to {self.output_bits}: at most 64, and the output at most 54")
         if not 1 <= self.guard_b <= self.guard_a <= 9 or not 1 <= self.digits <= self.ring_bits:
             raise ValueError("guard bits are 1 to 9, guard_b at most guard_a; digits are at most ring_bits")
-        if self.inner_tiles > _native.MAX_INNER:
-            raise ValueError(f"{self.inner_tiles} tiles along the inner dimension, at most {_native.MAX_INNER}: raise d1")
+        if self.inner_tiles > MAX_INNER_TILES:
+            raise ValueError(f"{self.inner_tiles} inner tiles, and at most {MAX_INNER_TILES} are possible: raise d1")
 
     @property
     def row_tiles(self) -> int:
@@ -147,26 +133,6 @@ class MatmulPlan:
         wanted = self.batch * self.rows * self.columns
         return bitpack.packed_size(wanted, b_bits) + bitpack.packed_size(self.packed * self.params.n, a_bits)
 
-    def cost(self, bytes_per_second: float = 125e6, *, prepared: bool = False) -> Cost:
-        """Counts, and seconds from them: the network's share at the given rate, and the evaluator's kernels.
-
-        `prepared`: with weights transformed beforehand.
-        """
-        p = self.params
-        primes, n = len(p.primes), p.n
-        columns = self.batch * self.column_tiles
-        transforms = 0 if prepared else columns * self.inner_tiles * primes
-        multiplications = 2 * columns * self.inner_tiles * self.row_tiles * n * primes
-        switches = _key_switches(self)
-        stages = math.log2(self.front)
-        butterflies = transforms * n * stages / 2 + switches * (primes + 1) ** 2 * n * math.log2(n) / 2
-        pointwise = switches * n * 8 * primes * (primes + 1) / 2
-        compute = butterflies * 0.4e-9 + multiplications * 0.25e-9 + pointwise * 0.4e-9
-        network = (self.upload_bytes + self.response_bytes) / bytes_per_second
-        return Cost(
-            self.upload_bytes, self.response_bytes, transforms, multiplications, switches, compute + network
-        )
-
     # The owner of the secret key
 
     def encrypt(self, secret: SecretKey, x: Words, seed: bytes, errors: Prg) -> Ciphertexts:
@@ -204,7 +170,7 @@ class MatmulPlan:
         return out.reshape(-1)
 
     def encode_weights(self, w: NDArray[np.int64]) -> NDArray[np.int64]:
-        """W: int64 [batch, K, M], or [K, M] for a batch of one, as polynomials [batch, column tiles, inner tiles, front].
+        """W's tiles as polynomials [batch, column tiles, inner tiles, front]. W: int64 [batch, K, M] or [K, M].
 
         With one digit, W is taken as it is: small numbers of either sign. With more, it is taken modulo 2^ring_bits.
         """
@@ -221,8 +187,8 @@ class MatmulPlan:
 
     def prepare_weights(self, encoded: NDArray[np.int64]) -> Words:
         """Transforms of encoded weights, to use them many times: n/front times their size, by prime. uint64, flat."""
-        fours = -(-self.column_tiles // 4) * 4
-        out = np.empty((self.batch, len(self.params.primes) * fours * self.inner_tiles * self.params.n), dtype=np.uint64)
+        tiles = -(-self.column_tiles // 4) * 4 * self.inner_tiles
+        out = np.empty((self.batch, len(self.params.primes) * tiles * self.params.n), dtype=np.uint64)
         for i in range(self.batch):
             self.params.lattice.prepare(np.ascontiguousarray(encoded[i]), out[i])
         return out.reshape(-1)
@@ -234,11 +200,12 @@ class MatmulPlan:
         """
         if keys.params != self.params:
             raise ValueError("the public keys have other parameters than the plan")
+        if weights.dtype not in (np.int64, np.uint64):
+            raise ValueError(f"weights of type {weights.dtype}: encode them with encode_weights")
         if self.merge > 1 and keys.max_spacing < self.d1:
             raise ValueError(f"the public keys pack a spacing of {keys.max_spacing} at most, and d1 is {self.d1}")
         out = np.empty(self.packed * self.params.lattice.node_size, dtype=np.uint64)
-        encoded = weights.reshape(-1) if weights.dtype == np.int64 else None
-        prepared = None if weights.dtype == np.int64 else weights
+        is_prepared = weights.dtype == np.uint64
         self.params.lattice.products(
             keys.native,
             self.batch,
@@ -249,8 +216,8 @@ class MatmulPlan:
             self.front,
             self.d1,
             x,
-            encoded,
-            prepared,
+            None if is_prepared else weights.reshape(-1).view(np.int64),
+            weights.view(np.uint64) if is_prepared else None,
             out,
         )
         return out
@@ -339,74 +306,6 @@ class Response:
         b = bitpack.unpack(view[:size], math.prod(shape), b_bits).reshape(shape)
         a = bitpack.unpack(view[size:], plan.packed * plan.params.n, a_bits)
         return cls(b, a.reshape(plan.packed, plan.params.n))
-
-
-def plan_matmul(
-    params: Params,
-    rows: int,
-    inner: int,
-    columns: int,
-    ring_bits: int,
-    *,
-    output_bits: int | None = None,
-    batch: int = 1,
-    digits: int = 1,
-    prepared: bool = False,
-    max_spacing: int = 256,
-    bytes_per_second: float = 125e6,
-) -> MatmulPlan:
-    """The cheapest plan by `MatmulPlan.cost` at that network rate.
-
-    `prepared`: weights will be used in their prepared form, so that transforms are free, and d0 is 1 to keep that form
-    small. `max_spacing`: what the public keys can pack.
-    """
-    best: tuple[float, MatmulPlan] | None = None
-    out = ring_bits if output_bits is None else output_bits
-    for log_d1 in range(params.n.bit_length()):
-        for log_d0 in range(params.n.bit_length() - log_d1):
-            d0, d1 = 1 << log_d0, 1 << log_d1
-            if (prepared and d0 > 1) or d0 >= 2 * rows or d1 >= 2 * inner or d1 > max_spacing:
-                continue
-            if -(-inner // d1) * digits > _native.MAX_INNER:
-                continue
-            for log_merge in range(log_d1 + 1):
-                plan = MatmulPlan(
-                    params,
-                    rows,
-                    inner,
-                    columns,
-                    ring_bits,
-                    d0,
-                    d1,
-                    params.n // (d0 * d1),
-                    1 << log_merge,
-                    out,
-                    batch,
-                    digits,
-                )
-                cost = plan.cost(bytes_per_second, prepared=prepared).seconds
-                if best is None or cost < best[0]:
-                    best = cost, plan
-    if best is None:
-        raise ValueError(f"no tiling of a {rows} x {inner} x {columns} product fits degree {params.n}: split it")
-    return best[1]
-
-
-def _key_switches(plan: MatmulPlan) -> int:
-    """Steps of the packing, counting those whose second ciphertext is absent."""
-
-    def steps(present: int) -> int:
-        total, half = 0, plan.merge // 2
-        while half:
-            present = min(half, present)
-            total, half = total + present, half // 2
-        return total
-
-    if plan.column_tiles >= plan.merge:
-        full, rest = divmod(plan.column_tiles, plan.merge)
-        return plan.batch * plan.row_tiles * (full * steps(plan.merge) + (steps(rest) if rest else 0))
-    full, rest = divmod(plan.batch * plan.row_tiles * plan.column_tiles, plan.merge)
-    return full * steps(plan.merge) + (steps(rest) if rest else 0)
 
 
 def _round_shift(values: Words, bits: int, to_bits: int) -> Words:

@@ -48,7 +48,9 @@ class Params:
 
     def __post_init__(self) -> None:
         if self.n not in MAX_LOG_MODULUS:
-            raise ValueError(f"no security table for degree {self.n}: use one of {', '.join(map(str, MAX_LOG_MODULUS))}")
+            raise ValueError(
+                f"degree {self.n} is not in the security table: use {' or '.join(map(str, MAX_LOG_MODULUS))}"
+            )
         sizes = (*self.prime_bits, self.special_bits)
         if not 1 <= len(self.prime_bits) <= 3 or not all(20 <= bits <= 50 for bits in sizes):
             raise ValueError(f"moduli of {sizes} bits: use 1 to 3 ciphertext primes of 20 to 50 bits and a special one")
@@ -171,7 +173,7 @@ class SecretKey:
         return Ciphertexts(self.params, seed, b, a)
 
     def public_keys(self, seed: bytes, errors: Prg, max_spacing: int = 256) -> "PublicKeys":
-        """The encryption key and the keys for packing results whose wanted coefficients stand up to `max_spacing` apart.
+        """The encryption key, and keys to pack results whose wanted coefficients stand up to `max_spacing` apart.
 
         `seed`: 16 bytes that become public, never used before.
         """
@@ -198,7 +200,7 @@ class PublicKeys:
     """What the owner of a secret key publishes once: a public encryption key, and keys for packing results."""
 
     def __init__(self, params: Params, seed: bytes, encryption: Words, packing: Words) -> None:
-        """`encryption`: b [L, n]. `packing`: b [steps, L, L + 1, n] of the last `steps` steps, log2 n being the last."""
+        """`encryption`: b [L, n]. `packing`: b [steps, L, L + 1, n] of the packing's last steps."""
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a public seed has {SEED_BYTES} bytes, not {len(seed)}")
         primes, residues = len(params.primes), len(params.residues)

@@ -1,0 +1,96 @@
+"""How far the shares of an RLWE matrix product may be from the exact product, from the actual weights.
+
+Every term is in units of the output's last place, that is of Q / 2^output_bits in the phase b + a s. Errors are sums
+of independent terms, so a bound of `TAIL` standard deviations of a sub-Gaussian majorant holds except with probability
+2 exp(-TAIL^2 / 2) < 2^-64 for one result. Fresh noise has a bound that always holds as well, 21 |w|_1; the smaller
+counts. Rounding errors are taken as uniform, as usual. docs/kernels-lattice.md derives each line.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aero.kernels.lattice_matmul import MatmulPlan
+from aero.kernels.rlwe import NOISE_ETA, NOISE_VARIANCE
+
+TAIL = 9.5
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Bounds on one result's error, in units of the output's last place."""
+
+    fresh: float
+    """Encryption noise times the weights."""
+    fresh_always: float
+    """The same by 21 |w|_1, which no draw exceeds."""
+    message_rounding: float
+    """Rounding of Q/2^l m times the weights."""
+    packing: float
+    """Key switches."""
+    zero: float
+    """The encryption of zero in the response."""
+    response: float
+    """The switch to the modulus 2^(output_bits + guard_a) and the shortened b."""
+    shares: float
+    """Rounding of both shares to output_bits."""
+    deviation: float
+    """The standard deviation that is to be expected, all of the above together."""
+
+    @property
+    def total(self) -> float:
+        """No result is further off, except with probability below 2^-60."""
+        fresh = min(self.fresh, self.fresh_always)
+        return fresh + self.message_rounding + self.packing + self.zero + self.response + self.shares
+
+
+def weight_noise(plan: MatmulPlan, encoded: NDArray[np.int64]) -> Noise:
+    """Bounds for these weights, as `plan.encode_weights` gave them: all polynomials of a column tile count in full."""
+    magnitude = np.abs(encoded.astype(np.float64))
+    return _noise(plan, float(magnitude.sum(axis=(-1, -2)).max()), float((magnitude**2).sum(axis=(-1, -2)).max()))
+
+
+def share_noise(plan: MatmulPlan) -> Noise:
+    """Bounds for any weights modulo 2^ring_bits, such as shares; the deviation is that for uniform ones."""
+    count = plan.inner_tiles * plan.d1 * plan.d2
+    largest = 2.0 ** (plan.digit_bits - 1)
+    worst = _noise(plan, count * largest, count * largest**2)
+    uniform = _noise(plan, count * largest / 2, count * largest**2 / 3)
+    return Noise(**{**worst.__dict__, "deviation": uniform.deviation})
+
+
+def require_noise(noise: Noise, limit: float) -> None:
+    """ValueError unless results are off by at most `limit` units of the last place, but for probability 2^-60."""
+    if noise.total > limit:
+        raise ValueError(
+            f"the noise may reach {noise.total:.3g} units of the last place, and {limit:.3g} are allowed: "
+            "use parameters with a larger modulus, more digits, a smaller ring, or smaller weights"
+        )
+
+
+def _noise(plan: MatmulPlan, l1: float, l2_squared: float) -> Noise:
+    """Given the largest |w|_1 and |w|_2^2 of the polynomials of one column tile together."""
+    p, n = plan.params, plan.params.n
+    unit = 2.0**plan.output_bits / p.modulus  # of the last place, of one in the phase
+    switch_bound = NOISE_VARIANCE * n * sum((q / 2) ** 2 for q in p.primes) / p.special**2 + n / 12
+    switch_variance = NOISE_VARIANCE * n * sum(q**2 / 12 for q in p.primes) / p.special**2 + n / 18
+    after = 2.0**-plan.guard_a
+    shortened = 0.5 * 2.0**-plan.guard_b
+    variance = (
+        (NOISE_VARIANCE + 2 / 12) * l2_squared
+        + (plan.merge**2 - 1) / 3 * switch_variance
+        + NOISE_VARIANCE * (4 / 3 * n + 1)
+    ) * unit**2
+    variance += (2 / 3 * n + 1) / 12 * after**2 + (2 * shortened) ** 2 / 12 + 2 / 12
+    return Noise(
+        fresh=TAIL * math.sqrt(NOISE_VARIANCE * l2_squared) * unit,
+        fresh_always=NOISE_ETA * l1 * unit,
+        message_rounding=2 * 0.5 * l1 * unit,  # the owner's message, and the evaluator's addend
+        packing=(plan.merge - 1) * TAIL * math.sqrt(switch_bound) * unit,
+        zero=TAIL * math.sqrt(NOISE_VARIANCE * (2 * n + 1)) * unit,
+        response=(TAIL * math.sqrt(n / 12) + 0.5) * after + shortened,
+        shares=1.0,
+        deviation=math.sqrt(variance),
+    )

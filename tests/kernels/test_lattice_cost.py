@@ -1,0 +1,48 @@
+"""The counts that the choice of tiles rests on."""
+
+import numpy as np
+import pytest
+
+from aero.kernels.lattice_cost import cost_of, plan_matmul
+from aero.kernels.lattice_matmul import MatmulPlan
+from aero.kernels.rlwe import SHARES, WEIGHTS
+
+
+def test_counts() -> None:
+    plan = MatmulPlan(WEIGHTS, 128, 768, 768, 37, 64, 32, 2, 32, 37)
+    cost = cost_of(plan)
+    assert (cost.transforms, cost.key_switches) == (24 * 384, 24 * 31)
+    assert cost.multiplications == 2 * 128 * 768 * 768
+    assert (cost.upload_bytes, cost.response_bytes) == (16 + 48 * 25600, (128 * 768 * 39 + 24 * 4096 * 44) // 8)
+    assert cost_of(plan, prepared=True).transforms == 0
+
+
+def test_key_switches_of_incomplete_groups() -> None:
+    # 5 column tiles in groups of 4: 3 steps, and a lone ciphertext that takes every one of 2 steps.
+    plan = MatmulPlan(WEIGHTS, 1, 8, 5 * 128, 37, 4, 8, 128, 4, 37)
+    assert cost_of(plan).key_switches == 3 + 2
+    # 2 column tiles of each of 3 products, all in one ciphertext of 8: 6 -> 4 -> 2 -> 1.
+    plan = MatmulPlan(WEIGHTS, 1, 8, 2 * 128, 37, 4, 8, 128, 8, 37, batch=3)
+    assert plan.packed == 1 and cost_of(plan).key_switches == 4 + 2 + 1
+
+
+def test_the_choice_follows_the_network() -> None:
+    fast, slow = (plan_matmul(WEIGHTS, 128, 768, 768, 37, bytes_per_second=rate) for rate in (1e10, 1e6))
+    assert slow.upload_bytes + slow.response_bytes < fast.upload_bytes + fast.response_bytes
+    assert cost_of(slow).compute_seconds > cost_of(fast).compute_seconds
+
+
+def test_the_choice_obeys_its_limits() -> None:
+    assert plan_matmul(WEIGHTS, 1, 768, 5000, 41, max_spacing=8).d1 <= 8
+    assert plan_matmul(WEIGHTS, 16, 768, 768, 41, prepared=True).d0 == 1
+    plan = plan_matmul(SHARES, 128, 64, 128, 41, output_bits=25, batch=12, digits=2)
+    assert (plan.batch, plan.digits, plan.output_bits) == (12, 2, 25)
+    with pytest.raises(ValueError, match="split it"):
+        plan_matmul(WEIGHTS, 1, 10**7, 1, 37)
+
+
+@pytest.mark.parametrize("rows, inner, columns", [(1, 1, 1), (1024, 768, 50257), (1, 3072, 768), (128, 64, 128)])
+def test_every_shape_has_a_plan(rows: int, inner: int, columns: int) -> None:
+    plan = plan_matmul(WEIGHTS, rows, inner, columns, 37)
+    assert plan.row_tiles * plan.d0 >= rows and plan.column_tiles * plan.d2 >= columns
+    assert np.unique(plan._where[:1, :1]).size == columns

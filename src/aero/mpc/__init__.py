@@ -1,1 +1,11 @@
-"""Secure two-party computation: how numbers become ring elements, and (as they land) shares and protocols."""
+"""Secure two-party computation: shares of numbers, and protocols on shares.
+
+    fixed_point.py   real numbers as integers modulo 2^l
+    party.py         one side of a computation: its channel, its randomness, its keys
+    share.py         [x]: additive shares, what is local on them, and `open_shares`, the only place that reveals
+    cost.py          what a protocol declares: bytes each way, rounds, messages
+    protocols/       keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
+    dealer.py        a trusted third party, for tests alone
+
+Semi-honest security, 128-bit computational and at least 40-bit statistical. Not audited. docs/security/ has the arguments.
+"""

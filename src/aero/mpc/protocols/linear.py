@@ -1,0 +1,124 @@
+"""[Y] = [X] W: the server's weights times shared activations.
+
+The client has X_0 and a secret key, the server X_1 and W; X counts modulo 2^l, Y modulo 2^m with l - m low bits dropped.
+
+1. Client: c = Enc(X_0) under its own key, sent with the seed of c's random part.                    client -> server
+2. Server: c' = c + X_1 in the clear, which encrypts X; Enc(X W) by products with W's polynomials, packed.
+3. Server: adds a fresh public-key encryption of zero, switches to a modulus q' = 2^(m + guard), draws R uniform modulo
+   q' on every coefficient that it sends, and responds with Enc(X W - R).                           server -> client
+4. [Y]: the client decrypts and rounds to m bits; the server has R, rounded to m bits.
+
+2 rounds. Y is off by at most `LinearPlan.max_error` steps of its last place, except with probability 2^-60 for each
+element: `load_weights` refuses weights for which the noise could be larger. docs/security/linear.md has the argument.
+
+Encoding and packing: Cheetah (Huang et al. 2022), section 4, and BumbleBee (Lu et al. 2023), section 4;
+`aero.kernels.lattice_matmul`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aero.kernels.lattice_cost import plan_matmul
+from aero.kernels.lattice_matmul import MatmulPlan, Response
+from aero.kernels.lattice_noise import Noise, require_noise, weight_noise
+from aero.kernels.rlwe import WEIGHTS, WIDE, Ciphertexts, Params
+from aero.mpc.cost import ProtocolCost, message
+from aero.mpc.fixed_point import reduce_ring
+from aero.mpc.party import Party, Role, parse
+from aero.mpc.share import Share, Words
+
+MAX_ERROR = 32.0
+"""Steps of the result's last place that noise may cost, unless a caller asks for less."""
+NARROW_RING_BITS = 43
+"""Up to here the modulus of `rlwe.WEIGHTS` leaves room for weights of about 16 bits."""
+
+
+@dataclass(frozen=True)
+class LinearPlan:
+    """What both parties must agree on: shapes, rings and tiles; nothing of it depends on the weights.
+
+    product: the product's plan. prepared: the server keeps the weights' transforms (for one row at a time).
+    max_error: steps of the result's last place that noise may cost.
+    """
+
+    product: MatmulPlan
+    prepared: bool
+    max_error: float = MAX_ERROR
+
+    def __post_init__(self) -> None:
+        if not self.max_error > 0:
+            raise ValueError(f"an allowed error of {self.max_error} steps; give a positive number")
+
+    def cost(self) -> ProtocolCost:
+        return message(Role.CLIENT, self.product.upload_bytes) + message(Role.SERVER, self.product.response_bytes)
+
+
+def plan_linear(
+    rows: int, inner: int, columns: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
+) -> LinearPlan:
+    """[rows, inner] times [inner, columns], from the ring of 2^ring_bits to that of 2^output_bits."""
+    params = linear_params(ring_bits)
+    product = plan_matmul(params, rows, inner, columns, ring_bits, output_bits=output_bits, prepared=rows == 1)
+    return LinearPlan(product, prepared=rows == 1, max_error=max_error)
+
+
+def linear_params(ring_bits: int) -> Params:
+    """The parameters that products from this ring take."""
+    return WEIGHTS if ring_bits <= NARROW_RING_BITS else WIDE
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A weight matrix as the server keeps it: encoded for one plan, and known to fit its noise budget."""
+
+    plan: LinearPlan
+    encoded: NDArray[np.int64] | Words
+    noise: Noise
+
+
+def load_weights(plan: LinearPlan, w: NDArray[np.int64]) -> LoadedWeights:
+    """Encode W: int64 [inner, columns], fixed-point numbers. ValueError where the noise from these very weights could
+    exceed `plan.max_error`."""
+    encoded = plan.product.encode_weights(w)
+    noise = weight_noise(plan.product, encoded)
+    require_noise(noise, plan.max_error)
+    return LoadedWeights(plan, plan.product.prepare_weights(encoded) if plan.prepared else encoded, noise)
+
+
+def multiply_weights(
+    party: Party, plan: LinearPlan, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None = None
+) -> Share:
+    """[X W]: x [rows, inner] in a ring of at least `ring_bits`; `weights` is given by the server alone."""
+    product = plan.product
+    x = x.reduced(product.ring_bits)
+    if party.is_client:
+        values = _ask(party, product, x.values)
+    else:
+        if weights is None or weights.plan != plan:
+            raise ValueError("the server brings the weights, loaded for this plan: use load_weights")
+        values = _answer(party, product, x.values, weights.encoded)
+    dropped = product.ring_bits - product.output_bits
+    return Share(values, product.output_bits, x.fraction_bits + weight_fraction_bits - dropped)
+
+
+def _ask(party: Party, product: MatmulPlan, x: Words) -> Words:
+    secret = party.secret_key(product.params)
+    upload = product.encrypt(secret, x, party.fresh_seed(), party.stream("errors"))
+    party.channel.send(upload.to_bytes())
+    data = party.channel.recv(product.response_bytes, np.uint8)
+    response = parse(lambda: Response.from_bytes(product, data.data))
+    return product.decrypt(secret, response).reshape(x.shape[0], product.columns)
+
+
+def _answer(party: Party, product: MatmulPlan, x: Words, weights: NDArray[np.int64] | Words) -> Words:
+    keys = party.keys_of_peer(product.params)
+    data = party.channel.recv(product.upload_bytes, np.uint8)
+    upload = parse(lambda: Ciphertexts.from_bytes(product.params, data.data, product.uploads))
+    packed = product.evaluate(keys, product.load(upload, x), weights)
+    response, share = product.respond(keys, packed, party.stream("errors"), party.stream("masks"))
+    party.channel.send(response.to_bytes(product))
+    return reduce_ring(share, product.output_bits).reshape(x.shape[0], product.columns)

@@ -1,0 +1,200 @@
+"""[Z] = [X] [Y]: a shared matrix times a shared matrix, for many heads at once: Q K^T and P V.
+
+Both parties have a secret key. X and Y count modulo 2^l, Z modulo 2^m with l - m low bits dropped. As
+X Y = X Y_0 + X Y_1, each party answers for its own part of Y, in both directions at the same time (p: this party):
+
+1. Each: c_p = Enc_p(X_p), sent.                                                                     both directions
+2. Each: from the other's c: c + X_p, which encrypts X under the other's key; times Y_p, packed.
+3. Each: a fresh encryption of zero, the switch of modulus, a uniform R_p on every coefficient that is sent, as in
+   linear.py; responds with Enc(X Y_p - R_p).                                                        both directions
+4. [Z]: what it decrypts of X Y_(1-p) - R_(1-p), plus R_p.
+
+2 rounds. Z is off by at most twice `share_noise` of the plan, in steps of its last place: bounded for whatever shares.
+
+Causal attention: rows are cut into blocks, and columns of scores, or terms of P V, that no row of a block sees are left
+out. They are zero in the result. The cheapest number of blocks by `lattice_cost.cost_of` is taken.
+docs/security/pair.md has the argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aero.kernels.lattice_cost import cost_of, plan_matmul
+from aero.kernels.lattice_matmul import MatmulPlan, Response
+from aero.kernels.lattice_noise import share_noise
+from aero.kernels.rlwe import SHARES, WIDE, Ciphertexts, Params
+from aero.mpc.cost import ProtocolCost, message
+from aero.mpc.fixed_point import from_ring, reduce_ring
+from aero.mpc.party import Party, Role, parse
+from aero.mpc.share import Share, Words
+
+MAX_ERROR = 64.0
+"""Steps of the result's last place that noise may cost, both directions together, unless a caller asks for less."""
+MAX_DIGITS = 3
+NETWORK_RATE = 6.25e6
+"""Bytes per second that plans are made for: bytes weigh more than in linear.py, as both parties compute at once."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows start:stop of X, its first `inner` columns, and the first `columns` columns of Y."""
+
+    start: int
+    stop: int
+    inner: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """What both parties must agree on, from shapes and rings alone. `plan_pair` makes it.
+
+    heads, rows, inner, columns: X is [heads, rows, inner], Y [heads, inner, columns].
+    """
+
+    heads: int
+    rows: int
+    inner: int
+    columns: int
+    blocks: tuple[Block, ...]
+    products: tuple[MatmulPlan, ...]
+
+    @property
+    def params(self) -> Params:
+        return self.products[0].params
+
+    @property
+    def ring_bits(self) -> int:
+        return self.products[0].ring_bits
+
+    @property
+    def output_bits(self) -> int:
+        return self.products[0].output_bits
+
+    @property
+    def error(self) -> float:
+        """No element is off by more steps of its last place, except with probability 2^-59."""
+        return _error(self.products)
+
+    def cost(self) -> ProtocolCost:
+        uploads, responses = ([getattr(p, name) for p in self.products] for name in ("upload_bytes", "response_bytes"))
+        first, second = (message(Role.CLIENT, *sizes) | message(Role.SERVER, *sizes) for sizes in (uploads, responses))
+        return first + second
+
+
+def plan_scores(
+    heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
+) -> PairPlan:
+    """Q K^T of causal attention: Q [heads, queries, width], K^T [heads, width, keys], keys >= queries."""
+    return _cheapest(heads, queries, width, keys, ring_bits, output_bits, "columns", keys - queries, max_error)
+
+
+def plan_attend(
+    heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
+) -> PairPlan:
+    """P V of causal attention: P [heads, queries, keys], zero above the diagonal, V [heads, keys, width]."""
+    return _cheapest(heads, queries, keys, width, ring_bits, output_bits, "inner", keys - queries, max_error)
+
+
+def plan_pair(
+    heads: int, rows: int, inner: int, columns: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
+) -> PairPlan:
+    """All of X Y: X [heads, rows, inner], Y [heads, inner, columns]."""
+    return _cheapest(heads, rows, inner, columns, ring_bits, output_bits, None, 0, max_error)
+
+
+def pair_params(ring_bits: int) -> tuple[Params, ...]:
+    """The parameters that products from this ring may take; which, the plan says."""
+    return (SHARES, WIDE) if ring_bits <= 45 else (WIDE,)
+
+
+def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
+    """[X Y]: x [heads, rows, inner], y [heads, inner, columns], in rings of at least `plan.ring_bits`."""
+    bits, params = plan.ring_bits, plan.params
+    x_values, y_values = x.reduced(bits).values, from_ring(y.reduced(bits).values, bits)
+    if x.shape != (plan.heads, plan.rows, plan.inner) or y.shape != (plan.heads, plan.inner, plan.columns):
+        raise ValueError(f"shares of {x.shape} and {y.shape} are not those of the plan")
+    secret, keys, channel = party.secret_key(params), party.keys_of_peer(params), party.channel
+    parts = list(zip(plan.blocks, plan.products, strict=True))
+    errors, masks = party.stream("errors"), party.stream("masks")
+
+    own = [np.ascontiguousarray(x_values[:, block.start : block.stop, : block.inner]) for block in plan.blocks]
+    uploads = [p.encrypt(secret, part, party.fresh_seed(), errors) for part, p in zip(own, plan.products, strict=True)]
+    channel.send(*(upload.to_bytes() for upload in uploads))
+    arrived = channel.recv_many(*((p.upload_bytes, np.uint8) for p in plan.products))
+
+    responses, shares = [], []
+    for (block, product), part, data in zip(parts, own, arrived, strict=True):
+        upload = parse(lambda d=data, p=product: Ciphertexts.from_bytes(params, d.data, p.uploads))
+        weights = product.encode_weights(np.ascontiguousarray(y_values[:, : block.inner, : block.columns]))
+        packed = product.evaluate(keys, product.load(upload, part), weights)
+        response, share = product.respond(keys, packed, errors, masks)
+        responses.append(response.to_bytes(product))
+        shares.append(share)
+    channel.send(*responses)
+    arrived = channel.recv_many(*((p.response_bytes, np.uint8) for p in plan.products))
+
+    out = np.zeros((plan.heads, plan.rows, plan.columns), dtype=np.uint64)
+    for (block, product), share, data in zip(parts, shares, arrived, strict=True):
+        response = parse(lambda d=data, p=product: Response.from_bytes(p, d.data))
+        out[:, block.start : block.stop, : block.columns] = share + product.decrypt(secret, response)
+    dropped = bits - plan.output_bits
+    return Share(reduce_ring(out, plan.output_bits), plan.output_bits, x.fraction_bits + y.fraction_bits - dropped)
+
+
+def _cheapest(
+    heads: int,
+    rows: int,
+    inner: int,
+    columns: int,
+    ring_bits: int,
+    output_bits: int,
+    cut: str | None,
+    past: int,
+    max_error: float,
+) -> PairPlan:
+    """`cut`: which dimension is cut at a block's last row plus `past`."""
+    best: tuple[float, PairPlan] | None = None
+    for count in (1, 2, 4) if cut else (1,):
+        if count > rows:
+            continue
+        blocks = []
+        for i in range(count):
+            start, stop = rows * i // count, rows * (i + 1) // count
+            whole = {"inner": inner, "columns": columns}
+            blocks.append(Block(start, stop, **(whole | ({cut: stop + past} if cut else {}))))
+        for params in pair_params(ring_bits):
+            for digits in range(1, MAX_DIGITS + 1):
+                products = tuple(
+                    plan_matmul(
+                        params,
+                        block.stop - block.start,
+                        block.inner,
+                        block.columns,
+                        ring_bits,
+                        output_bits=output_bits,
+                        batch=heads,
+                        digits=digits,
+                        bytes_per_second=NETWORK_RATE,
+                    )
+                    for block in blocks
+                )
+                if _error(products) > max_error:
+                    continue
+                seconds = sum(cost_of(p, bytes_per_second=NETWORK_RATE).seconds for p in products)
+                if best is None or seconds < best[0]:
+                    best = seconds, PairPlan(heads, rows, inner, columns, tuple(blocks), products)
+                break  # more digits only cost more
+    if best is None:
+        raise ValueError(
+            f"no parameters multiply shares of {ring_bits} bits to {output_bits} bits within {max_error:g} steps: "
+            "use a smaller ring, drop more bits, or allow more"
+        )
+    return best[1]
+
+
+def _error(products: tuple[MatmulPlan, ...]) -> float:
+    return 2 * max(share_noise(product).total for product in products)

@@ -1,0 +1,102 @@
+"""Operations as the papers' tables count them (Jha & Reagen 2024, tables of §5 and appendix): what is printed there.
+
+    FFN FLOPs        16 T d^2 for each layer with two matrices, 2 T d^2 with one, 0 where pruned; 2 for each product
+    attention FLOPs  L (8 T d^2 + 3 T^2 d); the simplified block L (4 T d^2 + 2 T^2 d)
+    nonlinear        count x R^(rows x columns): softmax L H x R^(T x T), LayerNorm 2 L x R^(T x d),
+                     GELU or ReLU one R^(T x 4d) for each FFN with an activation
+
+It is a convention, not a cost: embedding, vocabulary projection and the final norm are not counted, and what the
+compiler removes still is. `aero.cost.quantities` counts what a graph computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aero.models.notation import Notation
+from aero.models.presets import Size
+
+Block = Literal["gpt2", "simplified"]
+FFN_MULTIPLIER = 4
+
+
+@dataclass(frozen=True)
+class NonlinearOps:
+    """`count` nonlinear functions of matrices [rows, columns]."""
+
+    count: int
+    rows: int
+    columns: int
+
+    @property
+    def elements(self) -> int:
+        return self.count * self.rows * self.columns
+
+    def __str__(self) -> str:
+        return f"{self.count} x R^({self.rows}x{self.columns})"
+
+
+@dataclass(frozen=True)
+class PaperCount:
+    """One row of the papers' tables, without its measurements. FLOPs: 2 for each product.
+
+    nonlinear: by name ("SM", "LN", "G", "R"), only those that the architecture keeps.
+    """
+
+    ffn_flops: int
+    attention_flops: int
+    nonlinear: dict[str, NonlinearOps]
+
+    @property
+    def flops(self) -> int:
+        return self.ffn_flops + self.attention_flops
+
+    @property
+    def nonlinear_elements(self) -> int:
+        return sum(ops.elements for ops in self.nonlinear.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ffn_flops": self.ffn_flops,
+            "attention_flops": self.attention_flops,
+            "nonlinear": {name: str(ops) for name, ops in self.nonlinear.items()},
+            "nonlinear_elements": self.nonlinear_elements,
+        }
+
+
+def ffn_flops(notation: Notation, num_layers: int, context: int, width: int) -> int:
+    """FLOPs of the FFNs that are left."""
+    factor = 2 if notation.ffn == "scaled_fused" else 4 * FFN_MULTIPLIER
+    return (num_layers - notation.pruned) * factor * context * width**2
+
+
+def attention_flops(num_layers: int, context: int, width: int, block: Block = "gpt2") -> int:
+    """FLOPs of attention with its projections; "simplified": He & Hofmann 2024, without those of values and output."""
+    linear, quadratic = (8, 3) if block == "gpt2" else (4, 2)
+    return num_layers * (linear * context * width**2 + quadratic * context**2 * width)
+
+
+def paper_count(notation: Notation, size: Size, context: int | None = None, *, block: Block = "gpt2") -> PaperCount:
+    """What the papers' tables print for an architecture at a size and a context (the size's own by default).
+
+    The simplified block keeps one LayerNorm, at the end, whatever the notation says.
+    Raises ValueError when more FFNs are pruned than there are layers, or for an unknown block.
+    """
+    if block not in ("gpt2", "simplified"):
+        raise ValueError(f"block is {block!r}; choose gpt2 or simplified")
+    layers, width = size.num_layers, size.hidden_size
+    context = size.context if context is None else context
+    if context < 1 or notation.pruned > layers:
+        raise ValueError(f"{notation} does not fit {layers} layers and {context} positions")
+    nonlinear = {"SM": NonlinearOps(layers * size.num_heads, context, context)}
+    if block == "simplified":
+        nonlinear["LN"] = NonlinearOps(1, context, width)
+    elif notation.norm == "layer":
+        nonlinear["LN"] = NonlinearOps(2 * layers, context, width)
+    activation = {"gelu": "G", "relu": "R", "identity": None}[notation.activation]
+    if activation is not None and notation.pruned < layers:
+        nonlinear[activation] = NonlinearOps(layers - notation.pruned, context, FFN_MULTIPLIER * width)
+    return PaperCount(
+        ffn_flops(notation, layers, context, width), attention_flops(layers, context, width, block), nonlinear
+    )

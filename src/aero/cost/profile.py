@@ -1,0 +1,150 @@
+"""Profiles: what each operation costs with one engine, as measured, as published, or as its protocols declare.
+
+A profile that is a table of formulas is a JSON file in `aero/cost/profiles`; `aero bench calibrate` writes one.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from aero.cost.algebra import Cost, Declaration
+from aero.cost.quantities import quantities
+from aero.graph import Graph, Node
+
+FORMAT_VERSION = 1
+_FOLDER = Path(__file__).parent / "profiles"
+
+
+class Profile(ABC):
+    """Prices for one engine.
+
+    name: how the command line calls it; title, source: what it is and where its numbers come from;
+    set_up: cost of connecting, once for all runs.
+    """
+
+    name: str
+    title: str
+    source: str
+    set_up: Cost
+
+    @abstractmethod
+    def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
+        """The cost of nodes that this engine computes together. ValueError for an operation that it cannot price."""
+
+    def steps(self, graph: Graph) -> list[tuple[Node, ...]]:
+        """The graph's nodes as the engine groups them, in order; by default each alone."""
+        return [(node,) for node in graph.nodes]
+
+
+@dataclass(frozen=True)
+class TableProfile(Profile):
+    """A declaration for each operation.
+
+    joins_linears: the engine computes all linear layers of one value as one.
+    only_with: operations without which a graph is not one that the source speaks of.
+    machine, version: where and with which aero it was measured; None for published numbers.
+    notes: what a reader must know: what was fitted, what is not identified, the largest residual.
+    """
+
+    name: str
+    title: str
+    source: str
+    ops: Mapping[str, Declaration]
+    joins_linears: bool = False
+    only_with: tuple[str, ...] = ()
+    set_up: Cost = field(default_factory=Cost)
+    machine: str | None = None
+    version: str | None = None
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.source:
+            raise ValueError("a profile names itself and its source")
+        object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
+
+    def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
+        (op,) = {node.op for node in nodes}
+        if missing := set(self.only_with) - {node.op for node in graph.nodes}:
+            raise ValueError(f"the profile {self.name!r} knows nothing of models without {', '.join(sorted(missing))}")
+        if op not in self.ops:
+            raise ValueError(f"the profile {self.name!r} has no price for {op!r} (node {nodes[0].name!r})")
+        return self.ops[op].at(quantities(graph, nodes))
+
+    def steps(self, graph: Graph) -> list[tuple[Node, ...]]:
+        if not self.joins_linears:
+            return super().steps(graph)
+        found: list[tuple[Node, ...]] = []
+        done: set[str] = set()
+        for node in graph.nodes:
+            if node.name in done:
+                continue
+            group = (node,)
+            if node.op == "linear":
+                group = tuple(n for n in graph.consumers[node.inputs[0]] if n.op == "linear")
+            found.append(group)
+            done.update(n.name for n in group)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "title": self.title,
+            "source": self.source,
+            "machine": self.machine,
+            "version": self.version,
+            "notes": list(self.notes),
+            "joins_linears": self.joins_linears,
+            "only_with": list(self.only_with),
+            "set_up": {key: value for key, value in vars(self.set_up).items() if value is not None},
+            "ops": {op: declaration.to_json() for op, declaration in self.ops.items()},
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TableProfile:
+        if not isinstance(data, Mapping) or data.get("format_version") != FORMAT_VERSION:
+            raise ValueError(f"not a cost profile of format {FORMAT_VERSION}; measure it again: aero bench calibrate")
+        try:
+            return cls(
+                data["name"],
+                data["title"],
+                data["source"],
+                {op: Declaration.from_json(formulas) for op, formulas in data["ops"].items()},
+                bool(data["joins_linears"]),
+                tuple(data["only_with"]),
+                Cost(**data["set_up"]),
+                data["machine"],
+                data["version"],
+                tuple(data["notes"]),
+                data["details"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a cost profile: {error!r}") from None
+
+
+def profile_names() -> list[str]:
+    """The profiles that come with aero."""
+    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+
+
+def load_profile(name_or_path: str) -> TableProfile:
+    """A profile by name, or from a JSON file that `aero bench calibrate` wrote. ValueError for neither."""
+    path = _FOLDER / f"{name_or_path}.json"
+    if name_or_path not in profile_names():
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ValueError(
+                f"no cost profile {name_or_path!r}; there are {', '.join(profile_names())}, or give a JSON file"
+            )
+    try:
+        return TableProfile.from_json(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None

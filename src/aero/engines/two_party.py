@@ -1,0 +1,247 @@
+"""Our own two-party protocols as an engine: today, everything linear.
+
+Products of the server's weights with shared values, products of shared values with each other, sums, moves. Nonlinear
+operations, the embedding of private ids, and bringing a value into a larger ring have no protocol here yet: a graph
+that needs one is refused, by the name of the node, before anything is sent. So values start in rings large enough for
+all that is dropped on the way; a matrix enters as a state (`share_state`).
+
+No dealer, no third party. Semi-honest security; not audited. docs/security/.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+
+from aero.engines.engine import Cost, Engine, Progress
+from aero.engines.engine import Party as EngineParty
+from aero.engines.on_shares import PRODUCTS, Protocols, Step, plan_steps, walk
+from aero.engines.plain import decode, encode
+from aero.graph import Graph
+from aero.graph.interpret import check_ids
+from aero.graph.ring_plan import Format, RingPlan
+from aero.mpc.cost import ProtocolCost
+from aero.mpc.fixed_point import from_ring, to_ring
+from aero.mpc.party import Party, Role
+from aero.mpc.protocols.keys import exchange_keys
+from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, load_weights, multiply_weights, plan_linear
+from aero.mpc.protocols.pair import PairPlan, multiply_shares, plan_attend, plan_scores
+from aero.mpc.share import Share, input_shares, open_shares
+from aero.wire import Channel, Traffic
+
+LINEAR_OPS = (*PRODUCTS, "add", "bias", "rows", "concat_rows")
+
+
+class TwoPartyEngine(Engine):
+    """One party, over a channel to the other.
+
+    plan: the ring plan, equal at both parties. A failure ends the channel; an engine is not used again after one.
+
+    Error: a product is off by at most its declared number of steps (`product_error`), except with probability 2^-40 for
+    a whole graph of less than 2^18 results; a truncation by one step.
+    """
+
+    name: ClassVar[str] = "two-party"
+    insecure: ClassVar[bool] = False
+
+    def __init__(
+        self, party: EngineParty, channel: Channel, plan: RingPlan, *, progress: Progress | None = None
+    ) -> None:
+        self._party = Party(Role.CLIENT if party is EngineParty.CLIENT else Role.SERVER, channel)
+        self._plan = plan
+        self._progress = progress
+        self._state: dict[str, Share] = {}
+        self._loaded: dict[tuple[str, str], LoadedWeights] = {}
+        self._cost: Cost | None = None
+        self._set_up = Cost(0.0, 0, 0, 0, 0)
+
+    def prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None = None) -> None:
+        """Make plans, exchange the keys that are missing, and load the server's weights. `run` does it where it was not
+        done. ValueError, naming the node, for a graph that cannot be run or weights whose noise would not fit."""
+        start, before = time.perf_counter(), self._party.channel.traffic
+        steps = checked_steps(graph, self._plan)
+        if self._party.role is Role.SERVER:
+            if weights is None:
+                raise ValueError("the server gives the weights")
+            for step in steps:
+                if step.node.op in ("linear", "gain") and (graph.digest, step.node.name) not in self._loaded:
+                    self._loaded[graph.digest, step.node.name] = _load(self._plan, step, weights)
+        client = dict.fromkeys(linear_plan(step).product.params for step in steps if step.node.op in ("linear", "gain"))
+        both = dict.fromkeys(pair_plan(step).params for step in steps if step.node.op in ("scores", "attend"))
+        held = self._party.secret_keys if self._party.is_client else self._party.peer_keys
+        mutual = self._party.peer_keys if self._party.is_client else self._party.secret_keys
+        with self._party.channel.op("keys"):
+            exchange_keys(
+                self._party,
+                [params for params in {**client, **both} if params not in held],
+                [params for params in both if params not in mutual],
+            )
+        spent = self._cost_of(self._party.channel.traffic - before, time.perf_counter() - start)
+        self._set_up = Cost(*(a + b for a, b in zip(vars(self._set_up).values(), vars(spent).values(), strict=True)))
+
+    def share_state(self, graph: Graph, name: str, value: np.ndarray | None = None) -> None:
+        """Share a matrix of the client's, float64, as a state that `graph` reads; the client gives `value`."""
+        if name not in graph.state_in:
+            raise ValueError(f"the graph reads no state {name!r}; it reads {sorted(graph.state_in)}")
+        shape, held = graph.state_in[name], self._plan.of_value(graph, name)
+        encoded = None
+        if self._party.is_client:
+            if value is None or value.shape != shape:
+                raise ValueError(f"the client gives the state {name!r}, of shape {list(shape)}")
+            encoded = to_ring(encode(name, value, held), held.bits)
+        with self._party.channel.op("input"):
+            self._state[name] = input_shares(
+                self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded
+            )
+
+    def run(
+        self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        if self._party.is_client and weights is not None:
+            raise ValueError("the client gives no weights")
+        if not self._party.is_client and ids is not None:
+            raise ValueError("the server gives no ids")
+        if ids is not None:
+            check_ids(ids, graph.length)
+        for name, shape in graph.state_in.items():
+            if name not in self._state or self._state[name].shape != shape:
+                raise ValueError(f"the graph reads the state {name!r}: share_state it, or run what leaves it, first")
+        self.prepare(graph, weights)
+        party = self._party
+        start, before = time.perf_counter(), party.channel.traffic
+        steps = checked_steps(graph, self._plan)
+        state = {name: self._state[name] for name in graph.state_in}
+        protocols = _TwoParty(party, graph, self._loaded)
+        output, self._state = walk(
+            party, graph, steps, protocols, weights=weights, ids=ids, state=state, progress=self._progress
+        )
+        with party.channel.op("output"):
+            opened = open_shares(party, output, Role.CLIENT, graph.output)
+        self._cost = self._cost_of(party.channel.traffic - before, time.perf_counter() - start)
+        if opened is None:
+            return None
+        return decode(from_ring(opened, output.bits), Format(output.bits, output.fraction_bits))
+
+    @property
+    def cost(self) -> Cost:
+        if self._cost is None:
+            raise ValueError("this engine has not run a graph yet")
+        return self._cost
+
+    @property
+    def set_up_cost(self) -> Cost:
+        """Key exchange and encoding of the weights, of all graphs so far."""
+        return self._set_up
+
+    @property
+    def traffic(self) -> Traffic:
+        """Everything that the channel counted, by node."""
+        return self._party.channel.traffic
+
+    def close(self) -> None:
+        self._party.channel.close()
+        self._loaded.clear()
+        self._state.clear()
+
+    def _cost_of(self, traffic: Traffic, seconds: float) -> Cost:
+        up, down = traffic.bytes_sent, traffic.bytes_received
+        if not self._party.is_client:
+            up, down = down, up
+        return Cost(seconds, up, down, traffic.rounds, traffic.messages)
+
+
+class _TwoParty(Protocols):
+    """The protocols of `aero.mpc.protocols`."""
+
+    def __init__(self, party: Party, graph: Graph, loaded: Mapping[tuple[str, str], LoadedWeights]) -> None:
+        self._party, self._graph, self._loaded = party, graph, loaded
+
+    def linear(self, step: Step, x: Share) -> Share:
+        assert step.factor is not None
+        weights = None if self._party.is_client else self._loaded[self._graph.digest, step.node.name]
+        return multiply_weights(self._party, linear_plan(step), x, step.factor.fraction_bits, weights)
+
+    def pair(self, step: Step, x: Share, y: Share) -> Share:
+        return multiply_shares(self._party, pair_plan(step), x, y)
+
+    def extend(self, step: Step, x: Share, bits: int) -> Share:
+        raise AssertionError("checked_steps refuses these graphs")
+
+    def nonlinear(self, step: Step, x: Share) -> Share:
+        raise AssertionError("checked_steps refuses these graphs")
+
+    def embedding(self, step: Step, ids: np.ndarray | None) -> Share:
+        raise AssertionError("checked_steps refuses these graphs")
+
+
+def checked_steps(graph: Graph, plan: RingPlan) -> list[Step]:
+    """The steps of a graph. ValueError, naming the node, where one has no protocol in this engine."""
+    steps = plan_steps(graph, plan)
+    for step in steps:
+        node = step.node
+        if node.op not in LINEAR_OPS:
+            raise ValueError(
+                f"{node.name}: the two-party engine has no protocol for {node.op!r} yet; use the engine 'spu-cheetah'"
+            )
+        if step.extends:
+            held = min(f.bits for f in step.inputs)
+            raise ValueError(
+                f"{node.name}: needs its input in a ring of {max(step.needed)} bits, and it is held in {held}; extending a "
+                "ring has no protocol in the two-party engine yet: plan larger rings for what comes before"
+            )
+        if node.op == "gain" and len(step.weight_shapes[0]) == 2:
+            raise ValueError(f"{node.name}: a gain of its own for each row has no protocol in the two-party engine yet")
+    return steps
+
+
+def declared_cost(graph: Graph, plan: RingPlan) -> dict[str, ProtocolCost]:
+    """Bytes, messages and rounds of each node that sends any, before anything is sent."""
+    costs = {}
+    for step in checked_steps(graph, plan):
+        if step.node.op in ("linear", "gain"):
+            costs[step.node.name] = linear_plan(step).cost()
+        elif step.node.op in ("scores", "attend"):
+            costs[step.node.name] = pair_plan(step).cost()
+    return costs
+
+
+@lru_cache(maxsize=1024)
+def _linear_plan(rows: int, inner: int, columns: int, ring_bits: int, output_bits: int) -> LinearPlan:
+    return plan_linear(rows, inner, columns, ring_bits, output_bits)
+
+
+@lru_cache(maxsize=1024)
+def _pair_plan(op: str, heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int) -> PairPlan:
+    make = plan_scores if op == "scores" else plan_attend
+    return make(heads, queries, keys, width, ring_bits, output_bits)
+
+
+def linear_plan(step: Step) -> LinearPlan:
+    """The plan of a `linear` or `gain`; a gain is the product with a diagonal matrix."""
+    rows, inner = step.input_shapes[0]
+    columns = step.weight_shapes[0][1] if step.node.op == "linear" else inner
+    return _linear_plan(rows, inner, columns, step.ring_bits, step.output.bits)
+
+
+def pair_plan(step: Step) -> PairPlan:
+    """The plan of `scores` or `attend`."""
+    (first, second), op = step.input_shapes, step.node.op
+    heads, queries, keys = (
+        (int(step.node.attrs["heads"]), first[0], second[0]) if op == "scores" else (first[0], first[1], first[2])
+    )
+    return _pair_plan(op, heads, queries, keys, second[1] // heads, step.ring_bits, step.output.bits)
+
+
+def _load(plan: RingPlan, step: Step, weights: Mapping[str, np.ndarray]) -> LoadedWeights:
+    name = step.node.weights[0]
+    w = np.asarray(weights[name], dtype=np.float64)
+    if step.node.op == "gain":
+        w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
+    try:
+        return load_weights(linear_plan(step), encode(name, w, plan.of_weight(name)))
+    except ValueError as error:
+        raise ValueError(f"{step.node.name}: {error}") from None

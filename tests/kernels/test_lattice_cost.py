@@ -41,7 +41,7 @@ def test_the_choice_obeys_its_limits() -> None:
         plan_matmul(WEIGHTS, 1, 10**7, 1, 37)
 
 
-@pytest.mark.parametrize("rows, inner, columns", [(1, 1, 1), (1024, 768, 50257), (1, 3072, 768), (128, 64, 128)])
+@pytest.mark.parametrize("rows, inner, columns", [(1, 1, 1), (64, 768, 50257), (1, 3072, 768), (128, 64, 128)])
 def test_every_shape_has_a_plan(rows: int, inner: int, columns: int) -> None:
     plan = plan_matmul(WEIGHTS, rows, inner, columns, 37)
     assert plan.row_tiles * plan.d0 >= rows and plan.column_tiles * plan.d2 >= columns

@@ -113,7 +113,7 @@ def test_addend_is_added() -> None:
     assert np.abs(errors).max() <= weight_noise(plan, plan.encode_weights(w)).total < 2**20
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_shape(data: st.DataObject) -> None:
     rows, inner, columns = (data.draw(st.integers(1, limit)) for limit in (70, 90, 200))
@@ -152,7 +152,7 @@ def test_instruction_sets_agree(case: tuple) -> None:
         assert np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("params, merge, present", [(WEIGHTS, 4, 4), (WEIGHTS, 8, 3), (SHARES, 2, 2), (SHARES, 4, 3)])
+@pytest.mark.parametrize("params, merge, present", [(WEIGHTS, 8, 3), (SHARES, 2, 2)])
 def test_products_and_packing_equal_the_reference(params: Params, merge: int, present: int) -> None:
     """Every coefficient of the packed ciphertexts, junk included, and of the response."""
     n, spacing, primes = params.n, 8, len(params.primes)

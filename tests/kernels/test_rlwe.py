@@ -64,20 +64,20 @@ def test_other_bad_parameters(n: int, primes: tuple[int, ...], special: int) -> 
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("params, ring_bits", [(WEIGHTS, 1), (WEIGHTS, 41), (SHARES, 37), (WIDE, 64), (WIDE, 41)])
+@pytest.mark.parametrize("params, ring_bits", [(WEIGHTS, 1), (WEIGHTS, 41), (SHARES, 37), (WIDE, 64)])
 def test_encryption_is_its_equation(params: Params, ring_bits: int, level: str) -> None:
     n, q = params.n, params.modulus
     rng = np.random.default_rng(1)
-    messages = rng.integers(0, 2**64, (3, n), dtype=np.uint64)  # the high bits must not count
-    messages[1] = 2**64 - 1
-    messages[2] = 0
+    messages = rng.integers(0, 2**64, (2, n), dtype=np.uint64)  # the high bits must not count
+    messages[1, : n // 2] = 2**64 - 1
+    messages[1, n // 2 :] = 0
     with native.use_level(level):
         secret = SecretKey.generate(params, stream("secret"))
         ciphertexts = secret.encrypt(messages, ring_bits, SEED, stream("errors"))
     s = stream("secret").ternary(n).astype(object)
-    noise = stream("errors").noise((3, n)).astype(object)
+    noise = stream("errors").noise((2, n)).astype(object)
     a, b = coefficients(params, ciphertexts.a), coefficients(params, ciphertexts.b)
-    for i in range(3):
+    for i in range(2):
         phase = combined(params, b[i]) + reference.multiply(combined(params, a[i]), s, q)
         expected = np.array([reference.scaled_message(int(m), q, ring_bits) for m in messages[i]], dtype=object)
         assert np.array_equal(phase % q, (expected + noise[i]) % q)

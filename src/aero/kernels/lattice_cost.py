@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aero.kernels.lattice_matmul import MAX_INNER_TILES, MatmulPlan
 from aero.kernels.rlwe import Params
 
-DEFAULT_RATE = 12.5e6  # bytes per second: 100 Mbit/s
+DEFAULT_RATE = 25e6  # bytes per second: 200 Mbit/s, between LAN and WAN
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ class Progress:
 class Metrics(TrainerCallback):
     """One line of metrics.jsonl every few steps, the same numbers to TensorBoard, and progress at every step.
 
-    Keys of a line: step, loss (nats per token, mean since the line before, the entropy penalty included), learning_rate,
-    grad_norm (before clipping), tokens (read so far), seconds (of training so far), tokens_per_second (since the line
-    before).
+    Keys of a line: step, loss (nats per token, any entropy penalty included, mean since the line before), grad_norm
+    (before clipping), learning_rate, tokens (read so far), seconds (of training so far), tokens_per_second (since the
+    line before).
     """
 
     def __init__(

@@ -105,10 +105,10 @@ class Prg:
             raise ValueError(f"a shape has no negative sizes: {dimensions}")
         if os.getpid() != self._pid:
             raise RuntimeError("this Prg was made before a fork: make a new one with Prg.from_os in the child process")
-        # At most 8 bytes to a result, and rejection, which accepts at least half, takes about twice that.
-        if self._next_block + 2 * math.prod(dimensions) > MAX_BLOCKS:
-            raise RuntimeError("this Prg has used up its stream: make a new one with Prg.from_os")
-        out = np.empty(math.prod(dimensions), dtype)
         with self._lock:
+            # At most 8 bytes to a result, and rejection, which accepts at least half, takes about twice that.
+            if self._next_block + 2 * math.prod(dimensions) > MAX_BLOCKS:
+                raise RuntimeError("this Prg has used up its stream: make a new one with Prg.from_os")
+            out = np.empty(math.prod(dimensions), dtype)
             self._next_block = sample(self._key, self._next_block, *map(int, parameters), out)
         return out.reshape(dimensions)

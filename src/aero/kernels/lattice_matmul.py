@@ -11,7 +11,7 @@ The two shares add up to X W 2^(output_bits - ring_bits), rounded, modulo 2^outp
 `lattice_noise` bounds; with output_bits = ring_bits that is X W modulo 2^ring_bits. Dropping low bits this way costs
 nothing and makes the response smaller.
 
-Encoding (Cheetah, Huang et al. 2022, section 4; BumbleBee, Lu et al. 2023, section 4). X is cut into tiles d0 x d1 and
+Encoding (Cheetah, Huang et al. 2022; packing as in BumbleBee, Lu et al. 2023). X is cut into tiles d0 x d1 and
 W into tiles d1 x d2 with d0 d1 d2 = n:
 
     X[r, c]  at coefficient  r d1 d2 - c    (below zero: its negative at n + that, as X^n = -1)

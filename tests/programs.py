@@ -15,9 +15,17 @@ def random_program(
     norm: bool = False,
     activation: str | None = None,
     scaled: bool = False,
+    fused: bool = True,
+    frozen_norm: bool = False,
+    parallel: bool = False,
+    every_position: bool = False,
     seed: int = 0,
 ) -> Program:
-    """A decoder as the compiler lowers it; the FFN is fused where there is no activation."""
+    """A decoder as the compiler lowers it; the FFN is fused where there is no activation (or two linear layers).
+
+    frozen_norm: norms with frozen statistics, which are affine maps; parallel: attention and FFN read the same value;
+    every_position: all logits, not the last position's alone.
+    """
     rng = np.random.default_rng(seed)
     nodes: list[Node] = []
     weights: dict[str, np.ndarray] = {}
@@ -32,9 +40,9 @@ def random_program(
         return add(name, "linear", x, tensors={"w": rng.normal(0, k**-0.5, (k, m)), "b": rng.normal(0, 0.1, m)})
 
     def layer_norm(name: str, x: str) -> str:
-        if not norm:
+        if not (norm or frozen_norm):
             return x
-        x = add(name, "layer_norm", x, eps=1e-5)
+        x = add(name, "layer_norm", x, eps=1e-5) if norm else x
         x = add(f"{name}.gain", "gain", x, tensors={"w": rng.uniform(0.5, 1.5, width)})
         return add(f"{name}.bias", "bias", x, tensors={"w": rng.normal(0, 0.1, width)})
 
@@ -48,11 +56,11 @@ def random_program(
         q = add(f"{b}.q.scale", "scale", q, factor=(width // heads) ** -0.5)
         p = add(f"{b}.softmax", "causal_softmax", add(f"{b}.scores", "scores", q, k, heads=heads))
         o = linear(f"{b}.o", add(f"{b}.attend", "attend", p, v), width, width)
-        x = add(f"{b}.attention", "add", x, o)
-        f = layer_norm(f"{b}.norm_2", x)
-        if activation:
+        x, before = add(f"{b}.attention", "add", x, o), x
+        f = layer_norm(f"{b}.norm_2", before if parallel else x)
+        if activation or not fused:
             f = linear(f"{b}.ffn.in", f, width, 4 * width)
-            f = add(f"{b}.ffn.{activation}", activation, f)
+            f = add(f"{b}.ffn.{activation}", activation, f) if activation else f
             f = linear(f"{b}.ffn.out", f, 4 * width, width)
         else:
             f = linear(f"{b}.ffn.w", f, width, width)
@@ -60,7 +68,8 @@ def random_program(
             f = add(f"{b}.ffn.alpha", "gain", f, tensors={"w": np.float64(1 / rng.uniform(0.7, 1.3))})
             x = add(f"{b}.ffn.beta", "gain", x, tensors={"w": np.float64(rng.uniform(0.7, 1.3))})
         x = add(f"{b}.ffn", "add", x, f)
-    x = add("last", "rows", x, start=length - 1, stop=length)
+    if not every_position:
+        x = add("last", "rows", x, start=length - 1, stop=length)
     x = layer_norm("final_norm", x)
     x = add("logits", "linear", x, tensors={"w": rng.normal(0, 1, (width, vocabulary))})
     x = add("logit_multiplier", "scale", x, factor=3.0)
@@ -73,6 +82,7 @@ RUNGS = {
     "relu": {"activation": "relu"},
     "layer norm, relu, scaled": {"norm": True, "activation": "relu", "scaled": True},
     "layer norm, gelu": {"norm": True, "activation": "gelu"},
+    "softmax-only, frozen norm": {"frozen_norm": True, "fused": False},
 }
 
 

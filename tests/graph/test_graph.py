@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from aero.graph import OPS, Graph, Node, Program, interpret
+from aero.graph import OPS, Graph, Node, Program, interpret, interpret_step
 from aero.graph.interpret import MEANING
 from aero.graph.serialize import graph_from_json, load, save
 from programs import RUNGS, random_ids, random_program
@@ -52,8 +52,9 @@ def test_nonlinear_meanings_agree_with_torch():
         "gelu": f.gelu(x, approximate="tanh"),
         "relu": f.relu(x),
         "layer_norm": f.layer_norm(x, (16,), eps=1e-5),
+        "rms_norm": f.rms_norm(x, (16,), eps=1e-5),
     }.items():
-        attrs = {"eps": 1e-5} if name == "layer_norm" else {}
+        attrs = {"eps": 1e-5} if "norm" in name else {}
         np.testing.assert_allclose(MEANING[name](x.numpy(), **attrs), expected.numpy(), atol=1e-12)
 
 
@@ -120,3 +121,60 @@ def test_a_structure_from_a_peer_is_checked():
     ):
         with pytest.raises(ValueError, match=r"."):
             graph_from_json(wrong)
+
+
+def stateful_program() -> Program:
+    """The rows of an embedding so far, summed up by attention over equal scores; state is those rows."""
+    rng = np.random.default_rng(0)
+    weights = {"t": rng.normal(size=(5, 4)), "z": np.zeros((4, 4))}
+    nodes = [
+        Node("x", "embedding", ("ids",), ("t",)),
+        Node("all", "concat_rows", ("past", "x")),
+        Node("q", "linear", ("x",), ("z",)),
+        Node("s", "scores", ("q", "all"), (), {"heads": 2}),
+        Node("p", "causal_softmax", ("s",), (), {"base": 2.0}),
+        Node("mean", "attend", ("p", "all")),
+    ]
+    return Program.of(2, nodes, weights, "mean", state_in={"past": (3, 4)}, state_out={"past": "all"})
+
+
+def test_state_is_read_and_left(tmp_path):
+    program = stateful_program()
+    past = np.random.default_rng(1).normal(size=(3, 4))
+    output, state = interpret_step(program, np.array([1, 2]), {"past": past})
+    rows = np.concatenate([past, program.weights["t"][[1, 2]]])
+    np.testing.assert_array_equal(state["past"], rows)
+    np.testing.assert_allclose(output, [rows[:4].mean(0), rows.mean(0)], atol=1e-12)
+    with pytest.raises(ValueError, match=r"leaves 'past' as \[3, 4\] first"):
+        interpret_step(program, np.array([1, 2]), state)
+    with pytest.raises(ValueError, match="leaves 'past'"):
+        interpret(program, np.array([1, 2]))
+    save(program, tmp_path)
+    assert load(tmp_path).graph == program.graph
+    assert "state_in" not in random_program().graph.to_json()
+
+
+def test_a_value_that_is_left_is_live():
+    program = random_program()
+    again = Program.of(6, program.graph.nodes, program.weights, "blocks.0.q", state_out={"a": "blocks.0.k"})
+    assert {n.name for n in again.graph.nodes if n.op == "linear"} == {"blocks.0.q", "blocks.0.k"}
+    assert again.graph.kept == {"blocks.0.k", "blocks.0.q"}
+    with pytest.raises(ValueError, match="not a value"):
+        Graph(6, again.graph.nodes, again.graph.weight_shapes, "blocks.0.q", {}, {"a": "nothing"})
+
+
+def test_softmax_in_base_two_is_softmax_of_scaled_scores():
+    scores = np.random.default_rng(0).normal(0, 3, (2, 3, 5))
+    expected = MEANING["causal_softmax"](scores * np.log(2))
+    np.testing.assert_allclose(MEANING["causal_softmax"](scores, base=2.0), expected, atol=1e-14)
+    with pytest.raises(ValueError, match=r"base=2\.0"):
+        Graph(
+            2,
+            (
+                Node("x", "embedding", ("ids",), ("t",)),
+                Node("s", "scores", ("x", "x"), (), {"heads": 1}),
+                Node("p", "causal_softmax", ("s",), (), {"base": 3.0}),
+            ),
+            {"t": (5, 4)},
+            "p",
+        )

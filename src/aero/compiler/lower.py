@@ -1,7 +1,7 @@
 """From a trained model to a graph: every operation of the forward pass, nothing folded yet.
 
-Only the last position's logits are asked for: the last block's output is cut to one row before the final norm and
-the vocabulary projection.
+Either every position's logits are asked for, as in training, or the last one's: the last block's output is then cut to
+one row before the final norm and the vocabulary projection.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.float64).numpy()
 
 
-def lower(model: AeroForCausalLM, length: int) -> Program:
-    """The graph that computes the logits [1, V] of the last of `length` positions.
+def lower(model: AeroForCausalLM, length: int, *, every_position: bool = False) -> Program:
+    """The graph that computes the logits [1, V] of the last of `length` positions, or [length, V] of every one.
 
     Raises ValueError when the length exceeds the model's context. The model is not altered.
     """
@@ -68,7 +68,8 @@ def lower(model: AeroForCausalLM, length: int) -> Program:
     for index, block in enumerate(transformer.blocks):
         assert isinstance(block, AeroBlock)
         x = _lower_block(b, x, block, f"blocks.{index}", length, config.num_heads)
-    x = b.add("last", "rows", x, start=length - 1, stop=length)
+    if not every_position:
+        x = b.add("last", "rows", x, start=length - 1, stop=length)
     x = b.norm("final_norm", x, transformer.final_norm)
     x = b.linear("logits", x, model.lm_head)
     x = b.add("logit_multiplier", "scale", x, factor=config.logit_multiplier)

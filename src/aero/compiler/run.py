@@ -20,30 +20,18 @@ def load_model(run: Path) -> AeroForCausalLM:
 
 
 class CompiledRun:
-    """The programs of one model, each compiled when its length is first asked for."""
+    """A model as a server needs it: compiled and verified once, for every length of prompt."""
 
     def __init__(self, model: AeroForCausalLM) -> None:
-        self.model = model
-        self._programs: dict[int, Program] = {}
+        self.notation = str(model.config.notation)
+        self.context = int(model.config.context)
+        self.vocab_size = int(model.config.vocab_size)
+        self.compiled = compile(model)
 
     @classmethod
     def load(cls, run: Path) -> CompiledRun:
         return cls(load_model(run))
 
-    @property
-    def notation(self) -> str:
-        return str(self.model.config.notation)
-
-    @property
-    def context(self) -> int:
-        return int(self.model.config.context)
-
-    @property
-    def vocab_size(self) -> int:
-        return int(self.model.config.vocab_size)
-
     def program_for(self, length: int) -> Program:
         """The program for a prompt of `length` tokens. ValueError beyond the context."""
-        if length not in self._programs:
-            self._programs[length] = compile(self.model, length)
-        return self._programs[length]
+        return self.compiled.prefill(length)

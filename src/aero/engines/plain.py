@@ -93,7 +93,8 @@ class Arithmetic:
             case "embedding":
                 value = self._to_output(apply(node, inputs, weights), self.plan.of_weight(node.weights[0]))
             case "add":
-                value = sum(self._to_output(x, f) for x, f in zip(inputs, self.inputs, strict=True))
+                x, y = (self._to_output(x, f) for x, f in zip(inputs, self.inputs, strict=True))
+                value = x + y
             case "bias":
                 value = self._to_output(inputs[0], self.inputs[0]) + weights[0]
             case "linear":
@@ -103,7 +104,7 @@ class Arithmetic:
                 value = self._product(inputs[0], weights[0], self._factor())
             case "scale":
                 factor = Format(64, self.inputs[0].fraction_bits)
-                value = self._product(inputs[0], encode(node.name, np.float64(attrs["factor"]), factor), factor)
+                value = self._product(inputs[0], encode(node.name, np.array(attrs["factor"]), factor), factor)
             case "scores":
                 q, k = (split_heads(x, attrs["heads"]) for x in inputs)
                 live = causal_mask(q.shape[1], k.shape[1])

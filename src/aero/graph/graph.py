@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from functools import cached_property
 from types import MappingProxyType
 
@@ -128,6 +128,11 @@ class Graph:
         return MappingProxyType({name: tuple(nodes) for name, nodes in readers.items()})
 
     @cached_property
+    def kept(self) -> frozenset[str]:
+        """The values that are read after the run: the output, and the state that is left."""
+        return frozenset((self.output, *self.state_out.values()))
+
+    @cached_property
     def weight_uses(self) -> Counter[str]:
         """How many nodes read each weight: a rewrite may change a weight in place only where this is one."""
         return Counter(name for node in self.nodes for name in node.weights)
@@ -168,12 +173,16 @@ class Graph:
 
 @dataclass(frozen=True)
 class Program:
-    """A graph together with its weights: what the server holds. Weights are float64 and never altered in place."""
+    """A graph together with its weights: what the server holds. Weights are float64 and never altered in place.
+
+    checked: weights of another program, already known to be finite.
+    """
 
     graph: Graph
     weights: Mapping[str, np.ndarray]
+    checked: InitVar[Mapping[str, np.ndarray] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: Mapping[str, np.ndarray] | None) -> None:
         weights: dict[str, np.ndarray] = {}
         for name, shape in self.graph.weight_shapes.items():
             if name not in self.weights:
@@ -181,10 +190,11 @@ class Program:
             array = np.asarray(self.weights[name], dtype=np.float64)
             if array.shape != shape:
                 raise ValueError(f"the weight {name!r} has shape {array.shape}, the graph states {shape}")
-            if not np.isfinite(array).all():
+            if (checked is None or checked.get(name) is not array) and not np.isfinite(array).all():
                 raise ValueError(f"the weight {name!r} holds NaN or infinity; the checkpoint is not usable")
-            array = array.view()
-            array.flags.writeable = False
+            if array.flags.writeable:
+                array = array.view()
+                array.flags.writeable = False
             weights[name] = array
         object.__setattr__(self, "weights", MappingProxyType(weights))
 
@@ -198,6 +208,7 @@ class Program:
         *,
         state_in: Mapping[str, Shape] | None = None,
         state_out: Mapping[str, str] | None = None,
+        checked: Mapping[str, np.ndarray] | None = None,
     ) -> Program:
         """A program from nodes and weights; keeps only what the output and the state need."""
         state_out = dict(state_out or {})
@@ -210,7 +221,7 @@ class Program:
         read = {name for node in nodes for name in node.inputs}
         states = {name: shape for name, shape in (state_in or {}).items() if name in read}
         shapes = {name: array.shape for name, array in kept.items()}
-        return cls(Graph(length, nodes, shapes, output, states, state_out), kept)
+        return cls(Graph(length, nodes, shapes, output, states, state_out), kept, checked)
 
 
 def live_nodes(nodes: tuple[Node, ...], outputs: Iterable[str]) -> tuple[Node, ...]:

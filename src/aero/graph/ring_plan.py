@@ -178,5 +178,10 @@ def weight_rows(weight: str, start: int, stop: int) -> str:
     return f"{whole_weight(weight)}[{start}:{stop}]"
 
 
+def rows_of_weight(weight: str) -> int:
+    """The first row that this is of a weight; 0 for a whole one."""
+    return int(weight.partition("[")[2].partition(":")[0] or 0)
+
+
 def whole_weight(weight: str) -> str:
     return weight.partition("[")[0]

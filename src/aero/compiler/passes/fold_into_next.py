@@ -24,7 +24,7 @@ def fold_into_next(program: Program) -> Program:
 
 def _foldable(program: Program, node: Node) -> bool:
     graph = program.graph
-    if node.op not in ("scale", "gain", "bias") or node.name == graph.output:
+    if node.op not in ("scale", "gain", "bias") or node.name in graph.kept:
         return False
     by_row = node.op != "scale" and graph.weight_shapes[node.weights[0]] == graph.shapes[node.name]
     return not by_row and all(reader.op == "linear" for reader in graph.consumers[node.name])

@@ -26,7 +26,7 @@ def _fold_one(program: Program) -> Program:
         if node.op not in ("scale", "gain") or node.inputs[0] == INPUT:
             continue
         previous = graph.by_name[node.inputs[0]]
-        if len(graph.consumers[previous.name]) > 1 or previous.name == graph.output:
+        if len(graph.consumers[previous.name]) > 1 or previous.name in graph.kept:
             continue
         rewrite, g = Rewrite(program), factor_of(program, node)
         if previous.op in ("linear", "embedding") and g.ndim < 2:

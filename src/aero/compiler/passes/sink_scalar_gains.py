@@ -33,7 +33,7 @@ def _sink_one(program: Program) -> Program:
     graph = program.graph
     for node in graph.nodes:
         readers = graph.consumers[node.name]
-        if node.op not in ("scale", "gain") or node.name == graph.output or not readers:
+        if node.op not in ("scale", "gain") or node.name in graph.kept or not readers:
             continue
         s = factor_of(program, node)
         if s.ndim or s <= 0 or not all(_movable(program, node, reader) for reader in readers):
@@ -74,8 +74,6 @@ def _read_unscaled(program: Program, rewrite: Rewrite, node: Node, reader: Node,
             for role, name in zip(("w", "b"), layer.weights, strict=False)
         )
         rewrite.replace(other, layer.replace(weights=names))
-    gain = f"{reader.name}.carried"
-    while gain in program.graph.by_name:  # an earlier one waits there for a reader that is not ready
-        gain += "+"
+    gain = rewrite.new_name(f"{reader.name}.carried")  # an earlier one may wait there for a reader that is not ready
     rewrite.read_instead(reader.name, gain)
     rewrite.replace(reader.name, unscaled, Node(gain, "gain", (reader.name,), (rewrite.own_weight(gain, "w", s),)))

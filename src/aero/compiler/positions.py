@@ -1,0 +1,83 @@
+"""One program, every position; from it, the program for a prompt and the program for the next token.
+
+The model is causal, so the first n rows of the program for the whole context are the program for n tokens, and row n is
+the program for one token after n others, with their keys and values as state. Nothing is compiled twice: weights are
+shared, apart from the rows of what depends on the position.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aero.compiler.passes.last_position import last_position
+from aero.graph import Node, Program
+from aero.graph.ring_plan import state_name, weight_rows
+
+
+def prefix(program: Program, length: int) -> Program:
+    """Every position's output for the first `length` tokens. ValueError beyond the program's own length."""
+    check_length(program, length)
+    nodes, weights = _at(program, 0, length)
+    return Program.of(length, nodes, weights, program.graph.output, checked=program.weights)
+
+
+def prefill(program: Program, length: int, *, leave_state: bool = False) -> Program:
+    """The output [1, V] of the last of `length` tokens; leaves keys and values for `decode` where asked."""
+    check_length(program, length)
+    nodes, weights = _at(program, 0, length)
+    output = program.graph.output
+    if length > 1:
+        nodes.append(Node(f"{output}.last", "rows", (output,), (), {"start": length - 1, "stop": length}))
+        output = nodes[-1].name
+    state = {state_name(value): value for value in cached_values(program)} if leave_state else {}
+    return last_position(Program.of(length, nodes, weights, output, state_out=state, checked=program.weights))
+
+
+def decode(program: Program, past: int) -> Program:
+    """The output [1, V] of one token after `past` others, from the state that those left, and it leaves its own.
+
+    ValueError where there is no token before it, or no room.
+    """
+    if past < 1:
+        raise ValueError("the first token has no state to continue; use prefill")
+    check_length(program, past + 1)
+    nodes, weights = _at(program, past, past + 1)
+    cached = cached_values(program)
+    state_in = {state_name(value): (past, program.graph.shapes[value][1]) for value in cached}
+    continued: list[Node] = []
+    for node in nodes:
+        inputs = node.inputs
+        if node.op in ("scores", "attend"):
+            inputs = (node.inputs[0], f"{node.inputs[1]}.all")
+        continued.append(node.replace(inputs=inputs))
+        if node.name in cached:
+            continued.append(Node(f"{node.name}.all", "concat_rows", (state_name(node.name), node.name)))
+    state_out = {state_name(value): f"{value}.all" for value in cached}
+    return Program.of(
+        1, continued, weights, program.graph.output, state_in=state_in, state_out=state_out, checked=program.weights
+    )
+
+
+def cached_values(program: Program) -> tuple[str, ...]:
+    """The keys and values of all layers."""
+    return tuple(dict.fromkeys(n.inputs[1] for n in program.graph.nodes if n.op in ("scores", "attend")))
+
+
+def check_length(program: Program, length: int) -> None:
+    if not 1 <= length <= program.graph.length:
+        raise ValueError(
+            f"{length} tokens do not fit this program's context of {program.graph.length}; shorten the prompt"
+        )
+
+
+def _at(program: Program, start: int, stop: int) -> tuple[list[Node], dict[str, np.ndarray]]:
+    """The nodes for some rows, and all weights, among them those rows of what depends on the position."""
+    graph, nodes, weights = program.graph, [], dict(program.weights)
+    for node in graph.nodes:
+        assert node.op not in ("rows", "concat_rows"), "every position is computed here"
+        names = list(node.weights)
+        if node.op in ("gain", "bias") and graph.weight_shapes[names[0]] == graph.shapes[node.name]:
+            names = [weight_rows(names[0], start, stop)]
+            weights[names[0]] = program.weights[node.weights[0]][start:stop]
+        nodes.append(node.replace(weights=tuple(names)))
+    return nodes, weights

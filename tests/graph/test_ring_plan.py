@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from aero.graph.ring_plan import Format, RingPlan, ScoreWindow, load_plan
+from programs import random_program
+
+
+def test_a_plan_survives_the_disk(tmp_path):
+    plan = RingPlan(
+        {"x": Format(25, 12)}, {"w": Format(18, 16)}, {"x": 41}, (ScoreWindow("p", 1, (-2.0, 3.5), -9.0, 0.5, 4.0),)
+    )
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
+    again = load_plan(tmp_path / "plan.json")
+    assert again == plan and again.windows[0].spread == 6.0
+    assert Format(25, 12).limit == 4096 and Format(25, 12).step == 2**-12
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": 2},
+        {"values": {"x": [65, 12]}},
+        {"values": {"x": [25]}},
+        {"weights": None},
+        {"products": {"x": 99}},
+        {"windows": [{"layer": "p"}]},
+    ],
+)
+def test_an_unsound_plan_is_refused(change):
+    good = RingPlan({"x": Format(25, 12)}, {}, {}).to_json()
+    with pytest.raises(ValueError, match=r"."):
+        RingPlan.from_json({**good, **change})
+    with pytest.raises(ValueError, match="not a ring plan"):
+        RingPlan.from_json([])
+
+
+def test_what_moves_rows_has_the_format_of_what_it_moves():
+    graph = random_program().graph
+    plan = RingPlan.uniform(graph, 16)
+    values = {**{n: f for n, f in plan.values.items() if n != "last"}, "blocks.1.ffn": Format(30, 9)}
+    assert RingPlan(values, plan.weights, {}).of_value(graph, "last") == Format(30, 9)
+    assert plan.of_weight("positions.w[2:3]") == plan.of_weight("positions.w")
+    with pytest.raises(ValueError, match="no format for"):
+        RingPlan({}, {}, {}).of_value(graph, "embedding")

@@ -94,9 +94,7 @@ class TwoPartyEngine(Engine):
                 raise ValueError(f"the client gives the state {name!r}, of shape {list(shape)}")
             encoded = to_ring(encode(name, value, held), held.bits)
         with self._party.channel.op("input"):
-            self._state[name] = input_shares(
-                self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded
-            )
+            self._state[name] = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
 
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None

@@ -1,0 +1,103 @@
+"""One party of `aero bench linear` on SPU: `python -m aero.bench.linear_spu JOB.json`, started by `aero.bench.linear`.
+
+Shared factors are sums of a private number of each party, so that SPU holds them as arithmetic shares; weights are
+private to the server, which SPU multiplies in the clear with the client's ciphertexts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from spu import libspu
+
+from aero.bench.linear import WORKS
+from aero.engines.engine import Party
+from aero.engines.spu_worker import RANK, Worker, _compile
+from aero.mpc.party import Role
+
+
+class LinearWorker(Worker):
+    """A worker that multiplies two matrices."""
+
+    def factor(self, name: str, value: np.ndarray, *, owner: Party | None) -> None:
+        """Set the variable `name`: private to the owner, or shared."""
+        if owner is not None:
+            self._runtime.set_var(name, self._private(value, owner))
+            return
+        part = np.random.default_rng(1).standard_normal(value.shape)  # the server's number in the sum
+        for party, number in ((Party.CLIENT, value - part), (Party.SERVER, part)):
+            self._runtime.set_var(f"{name}:{party}", self._private(number, party))
+        names = [f"{name}:{party}" for party in RANK]
+        self._execute(libspu.Executable("share", names, [name], _compile(lambda a, b: a + b, [value, value])))
+
+    def product(self, left: np.ndarray, right: np.ndarray, repetitions: int) -> tuple[list[list[float]], list[int]]:
+        """Seconds of wall and of processor time, and the traffic of the last product."""
+        program = libspu.Executable("product", ["x", "y"], ["z"], _compile(lambda x, y: (x @ y,), [left, right]))
+        seconds, cpu_seconds = [], []
+        for _ in range(repetitions + 1):  # the first one warms up
+            self._send(b"ready")
+            self._receive()
+            self.take_traffic()
+            started, cpu = time.perf_counter(), time.process_time()
+            self._execute(program)
+            seconds.append(time.perf_counter() - started)
+            cpu_seconds.append(time.process_time() - cpu)
+        return [seconds[1:], cpu_seconds[1:]], self.take_traffic()
+
+    def reveal(self) -> np.ndarray | None:
+        return self._reveal_to_client(self._runtime.get_var("z"))
+
+
+def main(job: dict[str, Any]) -> None:
+    work, role, folder = WORKS[job["work"]], Role(job["role"]), Path(job["folder"])
+    party = Party.CLIENT if role is Role.CLIENT else Party.SERVER
+    started = time.perf_counter()
+    own, peer = _addresses(role, folder)
+    options = {"party": party, "own": own, "peer": peer, "timeout": 600.0, "tls": None, "threads": 1}
+    worker = LinearWorker(options, lambda label, share: None)
+    left, right = work.factors()
+    if work.heads == 1:
+        left, right = left[0], right[0]
+    worker.factor("x", left, owner=None)
+    worker.factor("y", right, owner=Party.SERVER if work.weights else None)
+    set_up_seconds, (sent, received, _) = time.perf_counter() - started, worker.take_traffic()
+    (seconds, cpu_seconds), traffic = worker.product(left, right, job["repetitions"])
+    result = worker.reveal()
+    np.save(folder / f"{role.name.lower()}.npy", np.zeros(0) if result is None else result)
+    report = {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "sent": traffic[0],
+        "rounds": None,
+        "set_up_seconds": set_up_seconds,
+        "set_up_bytes": sent + received,
+    }
+    print(json.dumps(report), flush=True)
+    os._exit(0)  # SPU's threads would wait for the peer, which ends at the same time
+
+
+def _addresses(role: Role, folder: Path) -> tuple[str, str]:
+    """Each party takes a free port and leaves it in the folder for the other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own, peer = (folder / f"port.{r}" for r in (role, role.other))
+    (folder / f"port-{role}.tmp").write_text(str(port))
+    (folder / f"port-{role}.tmp").rename(own)
+    deadline = time.monotonic() + 60.0
+    while not peer.exists():
+        if time.monotonic() > deadline:
+            raise ConnectionError("the other party did not start within 60 s")
+        time.sleep(0.01)
+    return f"127.0.0.1:{port}", f"127.0.0.1:{peer.read_text()}"
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

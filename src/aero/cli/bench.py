@@ -1,0 +1,17 @@
+"""`aero bench ...`: measure on this machine. Each sub-verb is a file in `aero/cli/benches`; add it to `_BENCHES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from aero.cli.benches.calibrate import calibrate
+from aero.cli.benches.kernels import kernels
+from aero.cli.benches.linear import linear
+
+bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True, add_completion=False)
+
+_BENCHES: dict[str, Callable[..., None]] = {"calibrate": calibrate, "kernels": kernels, "linear": linear}
+for _name, _function in _BENCHES.items():
+    bench.command(_name)(_function)

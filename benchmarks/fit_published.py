@@ -18,7 +18,7 @@ from aero.cost.profile import TableProfile
 from aero.cost.published import BUMBLEBEE, ROWS, Row
 from aero.cost.quantities import quantities
 from aero.cost.shapes import lowered, simplified
-from aero.graph import Graph
+from aero.graph import OPS, Graph
 from aero.models.notation import parse
 
 FOLDER = Path(__file__).parent.parent / "src/aero/cost/profiles"
@@ -64,10 +64,10 @@ def aero_profile() -> TableProfile:
         "embedding": {"inputs": price["lookups"], "outputs": price["products"]},
         **dict.fromkeys(("linear", "scores", "attend"), product),
         "causal_softmax": {"outputs": price["causal_softmax"]},
-        "layer_norm": {"outputs": price["layer_norm"]},
+        **{op: {"outputs": price["layer_norm"]} for op in ("layer_norm", "rms_norm")},
         "gelu": {"outputs": price["gelu"]},
         "relu": {"outputs": RELU_BYTES},
-        **dict.fromkeys(("gain", "bias", "scale", "add", "rows"), {}),
+        **{op: {} for op in ("gain", "bias", "scale", "add", "rows", "concat_rows")},
     }
     profile = TableProfile(
         "aero-published",
@@ -77,7 +77,7 @@ def aero_profile() -> TableProfile:
         notes=(
             "only totals in both directions are published: no split, no rounds, no computing time, no set-up",
             "five prices are fitted; ReLU's is fixed, since only its sum with half a LayerNorm's is identified",
-            "gains, scales and truncations are contained in the others' prices",
+            "gains, scales and truncations are contained in the others' prices; an RMS norm is priced as a LayerNorm",
         ),
     )
     residuals = {row.label: estimate(graph_of(row), profile).total.bytes_both_ways for row in ROWS}
@@ -94,13 +94,13 @@ def bumblebee_profile() -> TableProfile:
     matrix = [[layers * heads * t * t, layers * t * 4 * width] for t, layers, heads, width, _ in shapes]
     softmax, gelu = np.linalg.solve(np.array(matrix, np.float64), [gb * 1e9 for *_, gb in shapes])
     prices = {"causal_softmax": {"outputs": float(f"{softmax:.5g}")}, "gelu": {"outputs": float(f"{gelu:.5g}")}}
-    free = ("embedding", "linear", "scores", "attend", "layer_norm", "gain", "bias", "scale", "add", "rows")
+    free = [op for op in OPS if op not in (*prices, "relu")]
     return TableProfile(
         "bumblebee-published",
         "BumbleBee's totals of whole models, interpolated",
         "Lu et al. 2025 (NDSS): GPT-2 with 64 tokens and BERT-base with 128",
         {op: Declaration({"bytes_both_ways": Formula(prices.get(op, {}))}) for op in (*prices, *free)},
-        only_with=("gelu", "layer_norm"),
+        only_with=(("gelu",), ("layer_norm", "rms_norm")),
         notes=(
             "two totals determine two prices: `causal_softmax` stands for all that grows with T^2, `gelu` for all that "
             "grows with T; so models without GELU or LayerNorm are refused",

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aero.cost.algebra import COMPONENTS, NOTHING, Cost, Declaration, Formula, total
+from aero.mpc.cost import message
+from aero.mpc.party import Role
 
 numbers = st.integers(0, 1 << 22)  # products and sums stay exact in float64
 maybe = st.none() | numbers
@@ -71,3 +73,12 @@ def test_nonsense_is_refused():
         Declaration({"bits": Formula({})})
     with pytest.raises(ValueError, match="needs \\['live'\\]"):
         Formula({"live": 1.0}).at({"calls": 1})
+
+
+def test_what_our_protocols_declare_adds_up_alike():
+    upload, answer = message(Role.CLIENT, 100), message(Role.SERVER, 20)
+    for combined, cost in (
+        (upload + answer, Cost.of_protocol(upload) + Cost.of_protocol(answer)),
+        (upload | answer, Cost.of_protocol(upload) | Cost.of_protocol(answer)),
+    ):
+        assert Cost.of_protocol(combined) == cost

@@ -86,7 +86,7 @@ def test_profiles_survive_json_and_files(tmp_path):
 
 
 def test_bad_profiles_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="there are .*aero-published"):
+    with pytest.raises(ValueError, match=r"there are .*aero-published"):
         load_profile("nonesuch")
     path = tmp_path / "bad.json"
     for text, message in (("{", "not JSON"), ("{}", "format 1"), ('{"format_version": 1}', "not a cost profile")):

@@ -46,5 +46,5 @@ def test_bumblebee_totals(model):
 
 
 def test_bumblebee_says_nothing_of_other_architectures():
-    with pytest.raises(ValueError, match="models without gelu, layer_norm"):
+    with pytest.raises(ValueError, match="models without gelu, layer_norm or rms_norm"):
         estimate(lowered(parse("SM"), ROWS[0].size), load_profile("bumblebee-published"))

@@ -1,4 +1,4 @@
-"""What a model costs before it is trained: operations as the papers count them, bytes, rounds and seconds of a graph."""
+"""What a model costs before it is trained: operations as the papers count them; bytes, rounds, seconds of a graph."""
 
 from aero.cost.algebra import Cost, Declaration, Formula
 from aero.cost.estimate import Estimate, estimate

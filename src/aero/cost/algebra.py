@@ -5,8 +5,8 @@
     Cost          component -> number                   a declaration evaluated, or a sum of them
 
 A component that nobody declared is unknown, None, and stays so in every sum: a published total without a split by
-direction never turns into a split. A protocol of our own declares plain functions of its shapes beside its code; a
-profile wraps what they return in a `Cost`.
+direction never turns into a split. A protocol of our own declares an `aero.mpc.cost.ProtocolCost` beside its code, with
+the same `+` and `|`; a profile of our engine makes a `Cost` of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+
+from aero.mpc.cost import ProtocolCost
 
 CONSTANT = "calls"
 """The quantity that is 1 for every call, so its coefficient is a formula's constant."""
@@ -76,6 +78,11 @@ class Cost:
         for name, value in vars(self).items():
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} is {value}; a cost is not negative")
+
+    @classmethod
+    def of_protocol(cls, declared: ProtocolCost) -> Cost:
+        """What one of our own protocols declares of itself."""
+        return cls(**vars(declared))
 
     def __add__(self, other: Cost) -> Cost:
         """One after the other."""

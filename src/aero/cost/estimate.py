@@ -8,8 +8,8 @@ from typing import Any
 
 from aero.cost.algebra import Cost, total
 from aero.cost.profile import Profile
-from aero.cost.quantities import multiplications, nonlinear_elements
 from aero.graph import Graph
+from aero.graph.count import multiplications, nonlinear_elements
 from aero.wire.network import Network
 
 
@@ -43,7 +43,7 @@ def seconds_on(network: Network, cost: Cost) -> Seconds:
 
 @dataclass(frozen=True)
 class Line:
-    """One step: its label, operation, price, local multiplications and nonlinear elements."""
+    """One step: label, operation and price; multiplications and nonlinear elements as `aero.graph.count` counts."""
 
     label: str
     op: str

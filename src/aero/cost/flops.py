@@ -6,7 +6,7 @@
                      GELU or ReLU one R^(T x 4d) for each FFN with an activation
 
 It is a convention, not a cost: embedding, vocabulary projection and the final norm are not counted, and what the
-compiler removes still is. `aero.cost.quantities` counts what a graph computes.
+compiler removes still is. `aero.graph.count` counts what a graph computes.
 """
 
 from __future__ import annotations

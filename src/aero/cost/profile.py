@@ -47,7 +47,7 @@ class TableProfile(Profile):
     """A declaration for each operation.
 
     joins_linears: the engine computes all linear layers of one value as one.
-    only_with: operations without which a graph is not one that the source speaks of.
+    only_with: of each of these sets the graph has an operation, or it is none that the source speaks of.
     machine, version: where and with which aero it was measured; None for published numbers.
     notes: what a reader must know: what was fitted, what is not identified, the largest residual.
     """
@@ -57,7 +57,7 @@ class TableProfile(Profile):
     source: str
     ops: Mapping[str, Declaration]
     joins_linears: bool = False
-    only_with: tuple[str, ...] = ()
+    only_with: tuple[tuple[str, ...], ...] = ()
     set_up: Cost = field(default_factory=Cost)
     machine: str | None = None
     version: str | None = None
@@ -71,8 +71,10 @@ class TableProfile(Profile):
 
     def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
         (op,) = {node.op for node in nodes}
-        if missing := set(self.only_with) - {node.op for node in graph.nodes}:
-            raise ValueError(f"the profile {self.name!r} knows nothing of models without {', '.join(sorted(missing))}")
+        present = {node.op for node in graph.nodes}
+        if missing := [alternatives for alternatives in self.only_with if not present & set(alternatives)]:
+            needed = ", ".join(" or ".join(alternatives) for alternatives in missing)
+            raise ValueError(f"the profile {self.name!r} knows nothing of models without {needed}")
         if op not in self.ops:
             raise ValueError(f"the profile {self.name!r} has no price for {op!r} (node {nodes[0].name!r})")
         return self.ops[op].at(quantities(graph, nodes))
@@ -85,7 +87,7 @@ class TableProfile(Profile):
         for node in graph.nodes:
             if node.name in done:
                 continue
-            group = (node,)
+            group: tuple[Node, ...] = (node,)
             if node.op == "linear":
                 group = tuple(n for n in graph.consumers[node.inputs[0]] if n.op == "linear")
             found.append(group)
@@ -119,7 +121,7 @@ class TableProfile(Profile):
                 data["source"],
                 {op: Declaration.from_json(formulas) for op, formulas in data["ops"].items()},
                 bool(data["joins_linears"]),
-                tuple(data["only_with"]),
+                tuple(map(tuple, data["only_with"])),
                 Cost(**data["set_up"]),
                 data["machine"],
                 data["version"],

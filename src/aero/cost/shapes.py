@@ -40,8 +40,8 @@ class _Builder:
         return self.add(f"{name}.bias", "bias", x, weights={"w": (width,)})
 
 
-def lowered(notation: Notation, size: Size, length: int | None = None) -> Graph:
-    """The graph that computes the last position's logits of `length` tokens (the size's context by default).
+def lowered(notation: Notation, size: Size, length: int | None = None, *, every_position: bool = False) -> Graph:
+    """The graph of the last position's logits of `length` tokens (the size's context by default), or of all positions'.
 
     Raises ValueError where notation, size and length do not fit together.
     """
@@ -54,7 +54,8 @@ def lowered(notation: Notation, size: Size, length: int | None = None) -> Graph:
     x = b.add("embedding_multiplier", "scale", x, factor=fields["embedding_multiplier"])
     for index, form in enumerate(fields["ffn"]):
         x = _block(b, x, f"blocks.{index}", notation, size, length, form)
-    x = b.add("last", "rows", x, start=length - 1, stop=length)
+    if not every_position:
+        x = b.add("last", "rows", x, start=length - 1, stop=length)
     if notation.norm == "layer":
         x = b.norm("final_norm", x, d)
     x = b.linear("logits", x, d, size.vocab_size, bias=False)

@@ -1,0 +1,89 @@
+"""What the compiler makes of an architecture at full size, without a model of that size.
+
+Which rewrites apply depends on the structure and on ratios of sizes, not on weights: so the compiler runs on a model of
+random weights whose width is a few numbers for each head, and every shape is widened afterwards. Where the compiler
+chooses between forms by price, it is asked to price the widened ones. Random weights of GPT-2's initial scale stand for
+well-conditioned ones; a trained model's own condition numbers may lead it to another form of FFN elimination.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from aero.cost.shapes import lowered
+from aero.graph import Graph, Program
+from aero.graph.ops import Shape
+from aero.models.notation import Notation
+from aero.models.presets import Size
+
+_NARROW_HEAD = 2
+_VOCABULARY = 251  # a prime, so that no multiple of a narrow width is mistaken for it
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the compiler and the graph after it, of the last position's logits."""
+
+    name: str
+    graph: Graph
+
+
+def compiled_stages(notation: Notation, size: Size, length: int | None = None) -> list[Stage]:
+    """The graph as lowered, and after each step of the compiler that changes it; the last one is what engines run.
+
+    Needs the compiler, that is, torch. ValueError where notation, size and length do not fit together.
+    """
+    from aero.compiler.compile import rewrite
+    from aero.compiler.passes.eliminate_ffn import by_products
+    from aero.compiler.positions import prefill
+
+    length = size.context if length is None else length
+    if size.hidden_size % size.num_heads or size.hidden_size % (_NARROW_HEAD * size.num_heads):
+        raise ValueError(f"a width of {size.hidden_size} is not a multiple of {_NARROW_HEAD * size.num_heads}")
+    narrow = dataclasses.replace(
+        size, hidden_size=_NARROW_HEAD * size.num_heads, vocab_size=_VOCABULARY, context=length
+    )
+    program = random_program(lowered(notation, narrow, length, every_position=True))
+    final, stages, _ = rewrite(program, price=lambda graph: by_products(widen(graph, narrow, size)))
+    found = [Stage("as trained", lowered(notation, dataclasses.replace(size, context=length), length))]
+    for stage in (*stages[:-1], None):
+        graph = final.graph if stage is None else stage.graph
+        name = stages[-1].name if stage is None else "last position only" if stage is stages[0] else stage.name
+        # Selecting rows of weights needs weights; which ones does not matter.
+        last = prefill(random_program(graph), length).graph
+        found.append(Stage(name, widen(last, narrow, size)))
+    return found
+
+
+def random_program(graph: Graph, seed: int = 0) -> Program:
+    """Weights of GPT-2's initial scale; scalars, which are gains of the residual stream and the FFN, near one."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: 0.02 * rng.standard_normal(shape) if shape else np.array(rng.uniform(0.8, 1.2))
+        for name, shape in graph.weight_shapes.items()
+    }
+    return Program(graph, weights)
+
+
+def widen(graph: Graph, narrow: Size, size: Size) -> Graph:
+    """The same graph at another width and vocabulary."""
+    factor = size.hidden_size // narrow.hidden_size
+
+    def dimension(n: int) -> int:
+        if n == narrow.vocab_size:
+            return size.vocab_size
+        if n % narrow.hidden_size:
+            raise ValueError(f"{n} is no multiple of the narrow width of {narrow.hidden_size}")
+        return n * factor
+
+    rows = {name for node in graph.nodes if node.op in ("gain", "bias") for name in node.weights}
+
+    def shape(name: str, dimensions: Shape) -> Shape:
+        if name in rows and len(dimensions) == 2:  # [rows, features]
+            return (dimensions[0], dimension(dimensions[1]))
+        return tuple(map(dimension, dimensions))
+
+    return dataclasses.replace(graph, weight_shapes={n: shape(n, s) for n, s in graph.weight_shapes.items()})

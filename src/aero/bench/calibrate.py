@@ -1,0 +1,278 @@
+"""Calibration: SPU's cost of each operation, measured at several shapes between two processes, fitted to formulas.
+
+Bytes and messages are what SPU's link counted. Rounds are measured, because SPU does not count them: the same graphs
+run once more through relays that deliver everything `DELAY` later, and the time that this adds, divided by the delay,
+is the number of message delays on the critical path. Computing time is processor time, so that a busy machine distorts
+it little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import aero
+from aero.bench.delay import DelayRelay
+from aero.bench.record import machine
+from aero.cost.algebra import Cost, Declaration, Formula
+from aero.cost.profile import TableProfile
+from aero.cost.quantities import quantities
+from aero.cost.shapes import lowered
+from aero.engines.engine import Party
+from aero.graph import Graph
+from aero.models.notation import parse
+from aero.models.presets import Size
+
+DELAY = 0.15
+_TIME_LIMIT = 1800.0
+
+# Multipliers other than one, or SPU's compiler drops the products.
+_MULTIPLIERS = {"embedding_multiplier": 16.0, "logit_multiplier": 16.0}
+# Vocabulary, positions, layers, heads, width; every operation at every size, up to where granularity matters little.
+_SIZES = (
+    Size(128, 16, 1, 2, 64, **_MULTIPLIERS),
+    Size(512, 32, 1, 4, 64, **_MULTIPLIERS),
+    Size(1024, 64, 1, 4, 128, **_MULTIPLIERS),
+    Size(2048, 128, 1, 4, 128, **_MULTIPLIERS),
+    Size(4096, 128, 1, 8, 256, **_MULTIPLIERS),
+)
+_BYTE_GRAPHS = tuple((name, size) for size in _SIZES for name in ("SM(t)+LN+G", "SM+LN+R"))
+_ROUND_GRAPHS = (
+    ("SM(t)+LN+G", Size(64, 16, 1, 2, 32, **_MULTIPLIERS)),
+    ("SM+LN+R", Size(64, 64, 1, 2, 32, **_MULTIPLIERS)),
+)
+
+# What an operation's bytes depend on; the quantities are those of `aero.cost.quantities`.
+_DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
+    "embedding": ("calls", "inputs", "outputs"),
+    "linear": ("calls", "inputs", "outputs"),
+    "gain": ("calls", "outputs"),
+    "scale": ("calls", "outputs"),
+    "layer_norm": ("calls", "outputs", "rows"),
+    "rms_norm": ("calls", "outputs", "rows"),
+    "relu": ("calls", "outputs"),
+    "gelu": ("calls", "outputs"),
+    "scores": ("calls", "inputs", "outputs"),
+    "causal_softmax": ("calls", "outputs", "live", "rows"),
+    "attend": ("calls", "inputs", "outputs"),
+}
+# Computed by each party on its shares alone; a calibration that sees one of them send something fails.
+_LOCAL = ("bias", "add", "rows", "concat_rows")
+_MEASURED = ("bytes_client_to_server", "bytes_server_to_client", "messages", "compute_seconds")
+_MATRIX_PRODUCTS = ("embedding", "linear", "scores", "attend")
+_ROUNDS_DEPEND_ON: Mapping[str, tuple[str, ...]] = {"causal_softmax": ("calls", "levels")}
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One SPU program, as both parties saw it: bytes, messages, and seconds of wall and processor time."""
+
+    op: str
+    label: str
+    quantities: Mapping[str, int]
+    bytes_client_to_server: int
+    bytes_server_to_client: int
+    messages: int
+    wall_seconds: float
+    compute_seconds: float
+
+
+def calibrate(progress: Progress = lambda label, share: None) -> TableProfile:
+    """Measure SPU on this machine: some minutes. ImportError without SPU; ConnectionError when a party fails."""
+    graphs, slow_graphs = (calibration_graphs(g) for g in (_BYTE_GRAPHS, _ROUND_GRAPHS))
+    set_up, samples = measure(graphs, 0.0, lambda share: progress("bytes and time", 0.6 * share))
+    near_set_up, near = measure(slow_graphs, 0.0, lambda share: progress("without delay", 0.6 + 0.1 * share))
+    far_set_up, far = measure(slow_graphs, DELAY, lambda share: progress("with delay", 0.7 + 0.3 * share))
+    rounds = [(f.wall_seconds - n.wall_seconds) / DELAY for n, f in zip(near, far, strict=True)]
+    set_up_rounds = (far_set_up.wall_seconds - near_set_up.wall_seconds) / DELAY
+    return profile_of(set_up, set_up_rounds, samples, list(zip(near, rounds, strict=True)))
+
+
+def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
+    """Decoders of one layer; those with ReLU have RMS norms, so that every operation occurs."""
+    graphs = []
+    for name, size in choices:
+        graph = lowered(parse(name), size)
+        if name.endswith("+R"):
+            nodes = tuple(n.replace(op="rms_norm") if n.op == "layer_norm" else n for n in graph.nodes)
+            graph = dataclasses.replace(graph, nodes=nodes)
+        graphs.append(graph)
+    return graphs
+
+
+def measure(graphs: Sequence[Graph], delay: float, progress: Callable[[float], None]) -> tuple[Sample, list[Sample]]:
+    """Run graphs between two processes, every message `delay` seconds late; the set-up and a sample per program."""
+    steps = _labels(graphs)
+    with tempfile.TemporaryDirectory(prefix="aero-") as folder:
+        outs = {party: Path(folder) / f"{party.value}.jsonl" for party in Party}
+        with _parties(Path(folder), graphs, outs, delay) as processes:
+            _wait(processes, outs[Party.CLIENT], len(steps) + 1, progress)
+        lines = {p: [json.loads(line) for line in out.read_text().splitlines()] for p, out in outs.items()}
+    samples = []
+    for client, server in zip(*lines.values(), strict=True):
+        index, label, wall, cpu, up, down, messages = client
+        assert server[:2] == client[:2], "both parties run the same programs in the same order"
+        op, counts = steps.get((index, label), ("set-up", {"calls": 1}))
+        samples.append(Sample(op, label, counts, up, down, messages, (wall + server[2]) / 2, max(cpu, server[3])))
+    return samples[0], samples[1:]
+
+
+def _labels(graphs: Sequence[Graph]) -> dict[tuple[int, str], tuple[str, Mapping[str, int]]]:
+    """Operation and quantities of every program, by graph and label."""
+    grouping = TableProfile("spu", "", "as the engine groups them", {}, joins_linears=True)
+    return {
+        (index, " ".join(node.name for node in nodes)): (nodes[0].op, quantities(graph, nodes))
+        for index, graph in enumerate(graphs)
+        for nodes in grouping.steps(graph)
+    }
+
+
+@contextlib.contextmanager
+def _parties(
+    folder: Path, graphs: Sequence[Graph], outs: Mapping[Party, Path], delay: float
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    own = {party: f"127.0.0.1:{_free_port()}" for party in Party}
+    with contextlib.ExitStack() as stack:
+        peers = dict(own)
+        if delay:
+            peers = {p: stack.enter_context(DelayRelay(address, delay)).address for p, address in own.items()}
+        processes = []
+        for party in Party:
+            job = folder / f"{party.value}.json"
+            job.write_text(
+                json.dumps(
+                    {
+                        "party": party.value,
+                        "own": own[party],
+                        "peer": peers[party.other],
+                        "graphs": [graph.to_json() for graph in graphs],
+                        "out": str(outs[party]),
+                    }
+                )
+            )
+            command = [sys.executable, "-m", "aero.bench.spu_steps", str(job)]
+            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                process.kill()
+                process.communicate()
+
+
+def _wait(processes: list[subprocess.Popen[bytes]], out: Path, count: int, progress: Callable[[float], None]) -> None:
+    deadline = time.monotonic() + _TIME_LIMIT
+    while any(process.poll() is None for process in processes):
+        for process in processes:
+            if process.poll():
+                assert process.stderr is not None
+                lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+                raise ConnectionError(f"a party of the calibration failed: {lines[-1] if lines else 'no message'}")
+        if time.monotonic() > deadline:
+            raise ConnectionError(f"the calibration did not end within {_TIME_LIMIT:g} s; use a quieter machine")
+        progress(len(out.read_text().splitlines()) / count if out.exists() else 0.0)
+        time.sleep(0.3)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def profile_of(
+    set_up: Sample, set_up_rounds: float, samples: Sequence[Sample], rounds: Sequence[tuple[Sample, float]]
+) -> TableProfile:
+    """The profile that fits the samples, with the residuals of its bytes in `details`."""
+    ops, details = {}, {}
+    by_op, rounds_by_op = defaultdict(list), defaultdict(list)
+    for sample in samples:
+        by_op[sample.op].append(sample)
+    for sample, count in rounds:
+        rounds_by_op[sample.op].append((sample, count))
+    for op in _LOCAL:
+        if any(sample.messages for sample in by_op[op]):
+            raise ValueError(f"{op} sends messages in this version of SPU; it needs a price of its own")
+        ops[op] = Declaration(dict.fromkeys((*_MEASURED, "rounds"), Formula({})))
+    for op, names in _DEPENDS_ON.items():
+        formulas = {}
+        for component in _MEASURED:
+            depends = (*names, "products") if component == "compute_seconds" and op in _MATRIX_PRODUCTS else names
+            values = [getattr(s, component) for s in by_op[op]]
+            formulas[component] = fit([s.quantities for s in by_op[op]], values, depends)
+        formulas["rounds"] = fit(
+            [s.quantities for s, _ in rounds_by_op[op]],
+            [max(0.0, count) for _, count in rounds_by_op[op]],
+            _ROUNDS_DEPEND_ON.get(op, ("calls",)),
+        )
+        ops[op] = Declaration(formulas)
+        details[op] = _residuals(ops[op], by_op[op])
+    return TableProfile(
+        name="spu-cheetah",
+        title="SecretFlow SPU 0.9.5, Cheetah, 64-bit ring, one thread for each party",
+        source="measured by `aero bench calibrate`",
+        ops=ops,
+        joins_linears=True,
+        set_up=Cost(
+            set_up.bytes_client_to_server,
+            set_up.bytes_server_to_client,
+            rounds=max(0.0, round(set_up_rounds)),
+            messages=set_up.messages,
+            compute_seconds=set_up.compute_seconds,
+        ),
+        machine=machine(),
+        version=aero.__version__,
+        notes=(
+            f"rounds from runs with each message {1000 * DELAY:g} ms late",
+            "compute seconds are processor time of the busier party",
+        ),
+        details={"samples": details},
+    )
+
+
+def fit(at: Sequence[Mapping[str, int]], values: Sequence[float], names: Sequence[str]) -> Formula:
+    """The non-negative formula in `names` nearest to the values, each weighted by one over its square root.
+
+    Between least squares of values, which ignores small shapes, and of ratios, which lets their granularity rule.
+    """
+    from scipy.optimize import nnls
+
+    y = np.asarray(values, np.float64)
+    if not len(y):
+        raise ValueError("no samples to fit")
+    if not y.any():
+        return Formula({})
+    matrix = np.array([[q[name] for name in names] for q in at], np.float64)
+    size = matrix.max(axis=0)
+    weight = 1 / np.sqrt(np.maximum(y, y.max() * 1e-6))
+    coefficients, _ = nnls(weight[:, None] * (matrix / size), weight * y)
+    return Formula({n: float(f"{c:.6g}") for n, c in zip(names, coefficients / size, strict=True)})
+
+
+def _residuals(declaration: Declaration, samples: Sequence[Sample]) -> list[dict[str, object]]:
+    """Measured and fitted bytes of each sample, both ways."""
+    return [
+        {
+            **{name: s.quantities[name] for name in ("inputs", "outputs")},
+            "measured_bytes": s.bytes_client_to_server + s.bytes_server_to_client,
+            "fitted_bytes": round(declaration.at(s.quantities).bytes_both_ways or 0),
+            "measured_seconds": round(s.compute_seconds, 4),
+            "fitted_seconds": round(declaration.at(s.quantities).compute_seconds or 0, 4),
+            "messages": s.messages,
+        }
+        for s in samples
+    ]

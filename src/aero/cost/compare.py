@@ -1,0 +1,37 @@
+"""What is compared: a graph with its name and, of a trained run, its perplexity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aero.graph import Graph
+
+
+@dataclass(frozen=True)
+class Subject:
+    """name: what tables and plots call it; notation: in the papers' names; perplexity: None where not trained."""
+
+    name: str
+    graph: Graph
+    notation: str | None = None
+    perplexity: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "notation": self.notation,
+            "context": self.graph.length,
+            "perplexity": self.perplexity,
+            "graph_digest": self.graph.digest,
+        }
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices, by rising cost, of the points (cost, loss) to which no other is equal or better in both."""
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: points[i]):
+        if not front or points[index][1] < points[front[-1]][1]:
+            front.append(index)
+    return front

@@ -16,6 +16,9 @@ import typer
 from rich.console import Console
 
 import aero
+from aero.cli.bench import bench
+from aero.cli.compile import compile_
+from aero.cli.cost import cost
 from aero.cli.data import data
 from aero.cli.demo import demo
 from aero.cli.entropy import entropy
@@ -35,11 +38,13 @@ app = typer.Typer(
 _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Start here": {"demo": demo},
     "Train": {"data": data, "train": train, "eval": eval_, "entropy": entropy},
-    "Serve": {"keys": keys, "serve": serve, "generate": generate},
+    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate},
+    "Measure": {"cost": cost},
 }
 for _group, _verbs in _VERBS.items():
     for _name, _function in _verbs.items():
         app.command(_name, rich_help_panel=_group)(_function)
+app.add_typer(bench, name="bench", rich_help_panel="Measure")
 
 _debug = False
 

@@ -187,14 +187,17 @@ class SpuEngine(Engine):
                     up, down = (sent, received) if self._party is Party.CLIENT else (received, sent)
                     return Cost(seconds, up, down, messages=messages), output
                 if kind == "failed":
-                    raise self._fail(answer[0])
+                    self._closed = str(answer[0])
+                    self.close()
+                    raise answer[0]
                 deadline = time.monotonic() + self._connect_timeout if answer[0] == WAITING else None
                 if self._progress is not None:
                     self._progress(*answer)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise self._fail(ConnectionError(f"the {self._party.other} went away, and SPU ended")) from None
         except BaseException as error:
-            self._fail(error)
+            if self._closed is None:
+                self._fail(error)
             raise
 
     def _fail(self, error: BaseException) -> BaseException:

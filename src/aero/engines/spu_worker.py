@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 RANK = {Party.CLIENT: 0, Party.SERVER: 1}
 MAX_CODES = 1024
 MAX_CHUNKS = 1024
+LINGER_SECONDS = 0.5
 
 Tell = Callable[[str, float], None]
 
@@ -285,6 +286,8 @@ def serve(pipe: Connection) -> None:
 
 def _end_with_standard_input() -> None:
     sys.stdin.buffer.read()
+    # The peer's last message may still wait for the acknowledgement, without which its SPU takes us for lost.
+    time.sleep(LINGER_SECONDS)
     os._exit(0)
 
 

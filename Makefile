@@ -44,7 +44,8 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/aero bench kernels --json runs/bench/kernels.json
+	$(BIN)/aero bench linear --json runs/bench/linear.json
 
 docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"

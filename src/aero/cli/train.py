@@ -42,7 +42,7 @@ def train(
     checkpoints/. A stopped run goes on with --resume, to the very weights it would have had. --json adds to a record's
     usual keys: folder, parameters, settings, data, and those of run.json's result.
     """
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from aero.bench.record import Record, write_records
     from aero.data.folder import DataFolder
@@ -52,6 +52,7 @@ def train(
     from aero.train.settings import TrainSettings
 
     disable_progress_bar()  # ours is enough
+    set_verbosity_error()  # Trainer warns of a tied projection as of a missing weight
     console = Console(highlight=False)
     try:
         if resume:

@@ -2,7 +2,8 @@
 
 Two processes on this machine, one thread each, plain TCP on loopback for both engines. A party's time is from a
 barrier to its share of the result; a piece of work takes the slower party's time, the median over the repetitions.
-Processor time, of the party that needs more, is stated beside it: other work on the machine distorts it less. Keys, connections, compilation and the encoding of weights are set up before and stated apart.
+Processor time, of the party that needs more, is stated beside it: other work on the machine distorts it less. Keys,
+connections, compilation and the encoding of weights are set up before and stated apart.
 
 Numbers: activations of variance 1, weights of variance 1/k. Ours: activations with 14 fractional bits in rings of 41
 bits, weights with 16, probabilities with 16; 16 bits dropped. SPU: 18 fractional bits in its ring of 64.

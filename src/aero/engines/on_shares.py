@@ -114,7 +114,7 @@ class Protocols(ABC):
 
     @abstractmethod
     def pair(self, step: Step, x: Share, y: Share) -> Share:
-        """[x y] for `scores` and `attend`, all heads: x [H, T, k], y [H, k, m], zero where causal attention sees none."""
+        """[x y] for `scores` and `attend`, all heads: x [H, T, k], y [H, k, m]; only live scores count."""
 
     @abstractmethod
     def extend(self, step: Step, x: Share, bits: int) -> Share:
@@ -189,7 +189,7 @@ def _apply(
             return protocols.linear(step, _ready(step, inputs[0]))
         case "scale":
             assert step.factor is not None
-            factor = int(encode(node.name, np.float64(attrs["factor"]), step.factor))
+            factor = int(encode(node.name, np.array(attrs["factor"]), step.factor))
             y = _ready(step, inputs[0]).times(factor, step.factor.fraction_bits)
             return y.truncated(step.dropped)
         case "scores":

@@ -188,8 +188,8 @@ def checked_steps(graph: Graph, plan: RingPlan) -> list[Step]:
         if step.extends:
             held = min(f.bits for f in step.inputs)
             raise ValueError(
-                f"{node.name}: needs its input in a ring of {max(step.needed)} bits, and it is held in {held}; extending a "
-                "ring has no protocol in the two-party engine yet: plan larger rings for what comes before"
+                f"{node.name}: needs its input in a ring of {max(step.needed)} bits, and it is held in {held}; "
+                "extending a ring has no protocol in the two-party engine yet: plan larger rings for what comes before"
             )
         if node.op == "gain" and len(step.weight_shapes[0]) == 2:
             raise ValueError(f"{node.name}: a gain of its own for each row has no protocol in the two-party engine yet")

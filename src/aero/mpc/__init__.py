@@ -7,5 +7,6 @@
     protocols/       keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
     dealer.py        a trusted third party, for tests alone
 
-Semi-honest security, 128-bit computational and at least 40-bit statistical. Not audited. docs/security/ has the arguments.
+Semi-honest security, 128-bit computational and at least 40-bit statistical; docs/security/ has the arguments. Not
+audited.
 """

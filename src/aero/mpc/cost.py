@@ -6,7 +6,7 @@ declaration with what the channel counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,12 +32,16 @@ class ProtocolCost:
 
     def __add__(self, other: ProtocolCost) -> ProtocolCost:
         """One after the other, each waiting for what came before."""
-        return ProtocolCost(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return replace(self | other, rounds=self.rounds + other.rounds)
 
     def __or__(self, other: ProtocolCost) -> ProtocolCost:
         """At the same time: rounds overlap."""
-        total = self + other
-        return ProtocolCost(*list(vars(total).values())[:-1], max(self.rounds, other.rounds))
+        return ProtocolCost(
+            self.bytes_client_to_server + other.bytes_client_to_server,
+            self.bytes_server_to_client + other.bytes_server_to_client,
+            self.messages + other.messages,
+            max(self.rounds, other.rounds),
+        )
 
 
 def message(sender: Role, *sizes: int) -> ProtocolCost:

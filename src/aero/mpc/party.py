@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NoReturn, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SEED_BYTES, Params, PublicKeys, SecretKey
 from aero.wire import Channel, ProtocolError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -83,12 +84,12 @@ class Party:
         return Prg.from_os(f"{self.role.name.lower()}/{purpose}")
 
 
-def parse(read: Callable[[], T]) -> T:
-    """Read what arrived; a ValueError of the reader is the other side's fault and becomes a ProtocolError.
+def parse(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`read(*args)` of what arrived; a ValueError of the reader is the other side's fault and becomes a ProtocolError.
 
     Readers look at public bytes alone, so that whether they complain depends on no secret.
     """
     try:
-        return read()
+        return read(*args, **kwargs)
     except ValueError as error:
         raise ProtocolError(f"the other side sent what no party of this protocol sends: {error}") from None

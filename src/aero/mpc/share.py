@@ -69,8 +69,8 @@ class Share:
         """[factor x], for a public integer factor that stands for factor 2^-fraction_bits."""
         return self.of(self.values * np.uint64(factor % 2**64), fraction_bits=self.fraction_bits + fraction_bits)
 
-    def __getitem__(self, index: object) -> Share:
-        return replace(self, values=np.ascontiguousarray(self.values[index]))  # type: ignore[index]
+    def __getitem__(self, rows: slice) -> Share:
+        return replace(self, values=self.values[rows])
 
     def reshape(self, *shape: int) -> Share:
         return replace(self, values=self.values.reshape(*shape))
@@ -155,8 +155,8 @@ def open_shares(party: Party, x: Share, to: Role | None, what: str) -> Words | N
     1. Who is not to learn x, or both, send their part, packed to the ring's bits.
     2. x = [x]_0 + [x]_1 modulo 2^bits.
 
-    `what` names the value; it is kept with its shape and receiver in `party.openings`. Returns x modulo 2^bits, None to a party that learns
-    nothing.
+    `what` names the value; it is kept with its shape and receiver in `party.openings`. Returns x modulo 2^bits, and
+    None to a party that learns nothing.
     """
     party.openings.append(Opening(what, x.shape, to))
     if to is not party.role:
@@ -165,7 +165,7 @@ def open_shares(party: Party, x: Share, to: Role | None, what: str) -> Words | N
         return None
     count = math.prod(x.shape)
     data = party.channel.recv(bitpack.packed_size(count, x.bits), np.uint8)
-    theirs = parse(lambda: bitpack.unpack(data, count, x.bits)).reshape(x.shape)
+    theirs = parse(bitpack.unpack, data, count, x.bits).reshape(x.shape)
     return reduce_ring(x.values + theirs, x.bits)
 
 

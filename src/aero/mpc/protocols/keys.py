@@ -27,7 +27,7 @@ def exchange_keys(party: Party, client: Sequence[Params], server: Sequence[Param
         party.channel.send(public.to_bytes())
     for params in theirs:
         data = party.channel.recv(PublicKeys.byte_size(params), np.uint8)
-        party.peer_keys[params] = parse(lambda data=data, params=params: PublicKeys.from_bytes(params, data.data))
+        party.peer_keys[params] = parse(PublicKeys.from_bytes, params, data.data)
 
 
 def keys_cost(client: Sequence[Params], server: Sequence[Params] = ()) -> ProtocolCost:

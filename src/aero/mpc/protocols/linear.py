@@ -1,6 +1,6 @@
 """[Y] = [X] W: the server's weights times shared activations.
 
-The client has X_0 and a secret key, the server X_1 and W; X counts modulo 2^l, Y modulo 2^m with l - m low bits dropped.
+The client has X_0 and a secret key, the server X_1 and W. X counts modulo 2^l, Y modulo 2^m: l - m low bits dropped.
 
 1. Client: c = Enc(X_0) under its own key, sent with the seed of c's random part.                    client -> server
 2. Server: c' = c + X_1 in the clear, which encrypts X; Enc(X W) by products with W's polynomials, packed.
@@ -110,14 +110,14 @@ def _ask(party: Party, product: MatmulPlan, x: Words) -> Words:
     upload = product.encrypt(secret, x, party.fresh_seed(), party.stream("errors"))
     party.channel.send(upload.to_bytes())
     data = party.channel.recv(product.response_bytes, np.uint8)
-    response = parse(lambda: Response.from_bytes(product, data.data))
+    response = parse(Response.from_bytes, product, data.data)
     return product.decrypt(secret, response).reshape(x.shape[0], product.columns)
 
 
 def _answer(party: Party, product: MatmulPlan, x: Words, weights: NDArray[np.int64] | Words) -> Words:
     keys = party.keys_of_peer(product.params)
     data = party.channel.recv(product.upload_bytes, np.uint8)
-    upload = parse(lambda: Ciphertexts.from_bytes(product.params, data.data, product.uploads))
+    upload = parse(Ciphertexts.from_bytes, product.params, data.data, product.uploads)
     packed = product.evaluate(keys, product.load(upload, x), weights)
     response, share = product.respond(keys, packed, party.stream("errors"), party.stream("masks"))
     party.channel.send(response.to_bytes(product))

@@ -29,7 +29,7 @@ from aero.kernels.rlwe import SHARES, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Party, Role, parse
-from aero.mpc.share import Share, Words
+from aero.mpc.share import Share
 
 MAX_ERROR = 64.0
 """Steps of the result's last place that noise may cost, both directions together, unless a caller asks for less."""
@@ -128,7 +128,7 @@ def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
 
     responses, shares = [], []
     for (block, product), part, data in zip(parts, own, arrived, strict=True):
-        upload = parse(lambda d=data, p=product: Ciphertexts.from_bytes(params, d.data, p.uploads))
+        upload = parse(Ciphertexts.from_bytes, params, data.data, product.uploads)
         weights = product.encode_weights(np.ascontiguousarray(y_values[:, : block.inner, : block.columns]))
         packed = product.evaluate(keys, product.load(upload, part), weights)
         response, share = product.respond(keys, packed, errors, masks)
@@ -139,7 +139,7 @@ def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
 
     out = np.zeros((plan.heads, plan.rows, plan.columns), dtype=np.uint64)
     for (block, product), share, data in zip(parts, shares, arrived, strict=True):
-        response = parse(lambda d=data, p=product: Response.from_bytes(p, d.data))
+        response = parse(Response.from_bytes, product, data.data)
         out[:, block.start : block.stop, : block.columns] = share + product.decrypt(secret, response)
     dropped = bits - plan.output_bits
     return Share(reduce_ring(out, plan.output_bits), plan.output_bits, x.fraction_bits + y.fraction_bits - dropped)

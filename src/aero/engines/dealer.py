@@ -1,0 +1,148 @@
+"""The engine with a trusted dealer: every operation on real shares, every protocol replaced by what it computes.
+
+It is the referee of our own protocols. Shares, rings, truncations with their errors of one step, and the order of
+everything are those of the two-party engine (`on_shares`); what takes a protocol is computed by a dealer that sees both
+parties' inputs. So a difference between this engine and the two-party one lies in a protocol, and a difference between
+this engine and the plain one is at most one step for each truncated product, carried through the graph.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from aero.engines.engine import Cost, Engine
+from aero.engines.on_shares import Protocols, Step, plan_steps, walk
+from aero.engines.plain import decode, encode, shift
+from aero.graph import Graph
+from aero.graph.interpret import apply, check_ids
+from aero.graph.ring_plan import RingPlan
+from aero.kernels import ring
+from aero.mpc.dealer import InsecureDealer
+from aero.mpc.fixed_point import FixedPoint, from_ring, to_ring
+from aero.mpc.party import Party, Role
+from aero.mpc.share import Share, Words, open_shares
+from aero.wire.memory import channel_pair
+
+
+class InsecureDealerEngine(Engine):
+    """Both parties in two threads of one process, and a dealer, for tests.
+
+    numbers: a ring plan; or one number format for all values and weights, in the ring of 64 bits.
+    """
+
+    name: ClassVar[str] = "insecure-dealer"
+    insecure: ClassVar[bool] = True
+
+    def __init__(self, numbers: FixedPoint | RingPlan | None = None) -> None:
+        self._numbers = numbers or FixedPoint()
+        self._state: dict[Role, dict[str, Share]] = {role: {} for role in Role}
+        self._cost = Cost(0.0)
+
+    def run(
+        self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
+    ) -> np.ndarray:
+        """As `Engine.run`, but one process brings both the weights and the ids."""
+        if weights is None or ids is None:
+            raise ValueError("the dealer engine is both parties at once: it needs the weights and the ids")
+        plan = self._numbers
+        if isinstance(plan, FixedPoint):
+            plan = RingPlan.uniform(graph, plan.fraction_bits)
+        for name, shape in graph.state_in.items():
+            if any(name not in state or state[name].shape != shape for state in self._state.values()):
+                raise ValueError(
+                    f"this graph continues another: run the one that leaves {name!r} as {list(shape)} first"
+                )
+        start, ids = time.perf_counter(), check_ids(ids, graph.length)
+        steps, dealer = plan_steps(graph, plan), InsecureDealer()
+        outputs: dict[Role, Words | None] = {}
+        failures: list[BaseException] = []
+
+        def run_party(party: Party) -> None:
+            protocols = _Dealt(party, dealer, plan, weights)
+            try:
+                output, self._state[party.role] = walk(
+                    party,
+                    graph,
+                    steps,
+                    protocols,
+                    weights=weights,
+                    ids=ids if party.is_client else None,
+                    state={name: self._state[party.role][name] for name in graph.state_in},
+                )
+                outputs[party.role] = open_shares(party, output, Role.CLIENT, graph.output)
+            except BaseException as error:
+                failures.append(error)
+                dealer.abort()
+                party.channel.close()
+
+        parties = [Party(role, channel) for role, channel in zip(Role, channel_pair(), strict=True)]
+        threads = [threading.Thread(target=run_party, args=(party,), daemon=True) for party in parties]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        self._cost = Cost(time.perf_counter() - start)
+        output, held = outputs[Role.CLIENT], next(s.output for s in steps if s.node.name == graph.output)
+        assert output is not None
+        return decode(from_ring(output, held.bits), held)
+
+    @property
+    def cost(self) -> Cost:
+        return self._cost
+
+    def close(self) -> None:
+        """Forget the state of the last run."""
+        self._state = {role: {} for role in Role}
+
+
+class _Dealt(Protocols):
+    """Every protocol's functionality, from the dealer."""
+
+    def __init__(self, party: Party, dealer: InsecureDealer, plan: RingPlan, weights: Mapping[str, np.ndarray]) -> None:
+        self._party, self._dealer, self._plan = party, dealer, plan
+        self._weights = weights
+
+    def linear(self, step: Step, x: Share) -> Share:
+        name, bits = step.node.weights[0], step.ring_bits
+        held = self._plan.of_weight(name)
+        w = to_ring(encode(name, self._weights[name], held), bits)
+        product = (lambda a: ring.matmul(a, w)) if step.node.op == "linear" else (lambda a: a * w)
+        f = x.fraction_bits + held.fraction_bits
+        return self._dealer.deal_of(self._party, x, product, bits, f).truncated(step.dropped)
+
+    def pair(self, step: Step, x: Share, y: Share) -> Share:
+        f = x.fraction_bits + y.fraction_bits
+        product = self._dealer.deal(
+            self._party, (x.values, y.values), lambda a, b: ring.matmul(a[0] + b[0], a[1] + b[1]), step.ring_bits, f
+        )
+        return product.truncated(step.dropped)
+
+    def extend(self, step: Step, x: Share, bits: int) -> Share:
+        return self._dealer.deal_of(
+            self._party, x, lambda a: to_ring(from_ring(a, x.bits), bits), bits, x.fraction_bits
+        )
+
+    def nonlinear(self, step: Step, x: Share) -> Share:
+        def function(a: Words) -> Words:
+            real = decode(from_ring(a, x.bits), step.inputs[0])
+            return to_ring(encode(step.node.name, apply(step.node, [real], []), step.output), step.output.bits)
+
+        return self._dealer.deal_of(self._party, x, function, step.output.bits, step.output.fraction_bits)
+
+    def embedding(self, step: Step, ids: np.ndarray | None) -> Share:
+        name, out = step.node.weights[0], step.output
+        held = self._plan.of_weight(name)
+
+        def look_up(ids: np.ndarray, table: np.ndarray) -> Words:
+            rows = apply(step.node, [ids], [encode(name, table, held)])
+            return to_ring(shift(rows, held.fraction_bits - out.fraction_bits), out.bits)
+
+        mine = ids if self._party.is_client else self._weights[name]
+        return self._dealer.deal(self._party, mine, look_up, out.bits, out.fraction_bits)

@@ -1,0 +1,103 @@
+"""Shares times shares: right within the derived bound, at the declared cost, dead entries left out."""
+
+import numpy as np
+import pytest
+
+from aero.graph.interpret import causal_mask
+from aero.kernels import ring
+from aero.mpc.fixed_point import from_ring, reduce_ring, to_ring
+from aero.mpc.party import Role
+from aero.mpc.protocols.keys import exchange_keys
+from aero.mpc.protocols.pair import multiply_shares, plan_attend, plan_pair, plan_scores
+from aero.mpc.share import input_shares
+from mpc.parties import run_both
+
+
+def multiply(plan, x, y, fraction_bits=14):
+    bits = plan.ring_bits
+
+    def program(party):
+        exchange_keys(party, (plan.params,), (plan.params,))
+        left = input_shares(
+            party, Role.CLIENT, x.shape, bits, fraction_bits, to_ring(x, bits) if party.is_client else None
+        )
+        right = input_shares(
+            party, Role.SERVER, y.shape, bits, fraction_bits, None if party.is_client else to_ring(y, bits)
+        )
+        party.channel.exchange(np.zeros(1))
+        before = party.channel.traffic
+        z = multiply_shares(party, plan, left, right)
+        return z, party.channel.traffic - before
+
+    (client, traffic), (server, _) = run_both(program).results
+    cost = plan.cost()
+    assert (traffic.bytes_sent, traffic.bytes_received) == (cost.bytes_client_to_server, cost.bytes_server_to_client)
+    assert (traffic.messages, traffic.rounds) == (cost.messages, cost.rounds) == (4, 2)
+    out = plan.output_bits
+    return from_ring(reduce_ring(client.values + server.values, out), out), client
+
+
+def error_of(plan, found, x, y):
+    bits, out = plan.ring_bits, plan.output_bits
+    exact = from_ring(reduce_ring(ring.matmul(to_ring(x, 64), to_ring(y, 64)), bits), bits) / 2.0 ** (bits - out)
+    return np.abs(np.remainder(found - exact + 2.0 ** (out - 1), 2.0**out) - 2.0 ** (out - 1))
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 16, 20), (2, 1, 16, 33), (1, 5, 40, 6)])
+@pytest.mark.parametrize("bits, out_bits", [(41, 25), (37, 21), (60, 44)])
+def test_product_and_cost(shape, bits, out_bits):
+    heads, rows, inner, columns = shape
+    rng = np.random.default_rng(bits)
+    plan = plan_pair(heads, rows, inner, columns, bits, out_bits)
+    x = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (heads, rows, inner))
+    y = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (heads, inner, columns))
+    found, share = multiply(plan, x, y)
+    assert share.fraction_bits == 28 - (bits - out_bits)
+    assert 0 < error_of(plan, found, x, y).max() <= plan.error <= 64
+
+
+@pytest.mark.parametrize("queries, keys", [(24, 24), (5, 21), (1, 40)])
+def test_causal_products_leave_dead_entries_out(queries, keys):
+    heads, width = 2, 16
+    rng = np.random.default_rng(queries)
+    q = rng.integers(-(2**16), 2**16, (heads, queries, width))
+    k = rng.integers(-(2**16), 2**16, (heads, width, keys))
+    live = causal_mask(queries, keys)
+    plan = plan_scores(heads, queries, keys, width, 41, 25)
+    found, _ = multiply(plan, q, k)
+    assert error_of(plan, found, q, k)[:, live].max() <= plan.error
+    p = np.where(live, rng.integers(0, 2**16, (heads, queries, keys)), 0)
+    v = rng.integers(-(2**16), 2**16, (heads, keys, width))
+    plan = plan_attend(heads, queries, keys, width, 41, 25)
+    found, _ = multiply(plan, p, v)
+    assert error_of(plan, found, p, v).max() <= plan.error
+
+
+def test_blocks_cover_what_is_live_and_less_than_all():
+    for plan in (plan_scores(12, 128, 128, 64, 41, 25), plan_attend(12, 128, 128, 64, 41, 25)):
+        live = causal_mask(128, 128)
+        covered = np.zeros_like(live)
+        for block in plan.blocks:
+            columns = block.columns if plan.columns == 128 else block.inner
+            covered[block.start : block.stop, :columns] = True
+        assert (covered >= live).all()
+        assert len(plan.blocks) == 1 or not covered.all()
+
+
+def test_what_no_parameters_hold_is_refused():
+    with pytest.raises(ValueError, match=r"within 0\.001 steps"):
+        plan_pair(1, 4, 4, 4, 41, 25, max_error=0.001)
+
+
+def test_wrong_shapes_are_refused():
+    plan = plan_pair(1, 4, 8, 4, 41, 25)
+
+    def program(party):
+        exchange_keys(party, (plan.params,), (plan.params,))
+        x = input_shares(
+            party, Role.CLIENT, (1, 4, 7), 41, 14, np.zeros((1, 4, 7), np.uint64) if party.is_client else None
+        )
+        with pytest.raises(ValueError, match="not those of the plan"):
+            multiply_shares(party, plan, x, x)
+
+    run_both(program)

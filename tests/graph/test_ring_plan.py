@@ -8,11 +8,12 @@ from programs import random_program
 
 def test_a_plan_survives_the_disk(tmp_path):
     plan = RingPlan(
-        {"x": Format(25, 12)}, {"w": Format(18, 16)}, {"x": 41}, (ScoreWindow("p", 1, (-2.0, 3.5), -9.0, 0.5, 4.0),)
+        {"x": Format(25, 12)}, {"w": Format(18, 16)}, {"x": 41}, (ScoreWindow("p", 1, (-2.0, 3.5), (-1.0, 4.0), -9.0),)
     )
     (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
     again = load_plan(tmp_path / "plan.json")
-    assert again == plan and again.windows[0].spread == 6.0
+    window = again.windows[0]
+    assert again == plan and (window.reference, window.spread, window.margin) == (4.0, 6.0, 0.5)
     assert Format(25, 12).limit == 4096 and Format(25, 12).step == 2**-12
 
 

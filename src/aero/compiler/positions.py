@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from aero.compiler.passes.last_position import last_position
-from aero.graph import Node, Program
+from aero.graph import Graph, Node, Program
 from aero.graph.ring_plan import state_name, weight_rows
 
 
@@ -56,6 +56,13 @@ def decode(program: Program, past: int) -> Program:
     return Program.of(
         1, continued, weights, program.graph.output, state_in=state_in, state_out=state_out, checked=program.weights
     )
+
+
+def prefill_graph(graph: Graph, length: int) -> Graph:
+    """The structure of `prefill` from a structure alone."""
+    zero = np.zeros(())
+    shell = Program(graph, {name: np.broadcast_to(zero, shape) for name, shape in graph.weight_shapes.items()})
+    return prefill(shell, length).graph
 
 
 def cached_values(program: Program) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
-"""A trained run as engines need it: a compiled program for each length of prompt."""
+"""A model as a server needs it: a compiled program for each length of prompt."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aero.compiler.compile import compile
+from aero.compiler.compile import Compiled, compile
+from aero.compiler.folder import is_compiled, read
 from aero.graph import Program
+from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
 
 
@@ -22,15 +24,25 @@ def load_model(run: Path) -> AeroForCausalLM:
 class CompiledRun:
     """A model as a server needs it: compiled and verified once, for every length of prompt."""
 
-    def __init__(self, model: AeroForCausalLM) -> None:
-        self.notation = str(model.config.notation)
-        self.context = int(model.config.context)
-        self.vocab_size = int(model.config.vocab_size)
-        self.compiled = compile(model)
+    def __init__(self, notation: str, compiled: Compiled, plan: RingPlan | None = None) -> None:
+        graph = compiled.program.graph
+        self.notation = notation
+        self.context = compiled.context
+        self.vocab_size = graph.shapes[graph.output][1]
+        self.compiled = compiled
+        self.plan = plan
 
     @classmethod
-    def load(cls, run: Path) -> CompiledRun:
-        return cls(load_model(run))
+    def of_model(cls, model: AeroForCausalLM) -> CompiledRun:
+        return cls(str(model.config.notation), compile(model))
+
+    @classmethod
+    def load(cls, folder: Path) -> CompiledRun:
+        """Of a run folder, which is compiled now, or of a folder that `aero compile` made."""
+        if is_compiled(folder):
+            info, compiled, plan = read(folder)
+            return cls(info.notation, compiled, plan)
+        return cls.of_model(load_model(folder))
 
     def program_for(self, length: int) -> Program:
         """The program for a prompt of `length` tokens. ValueError beyond the context."""

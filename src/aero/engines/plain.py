@@ -125,13 +125,13 @@ class Arithmetic:
         return shift(x, held.fraction_bits - self.output.fraction_bits)
 
     def _product(self, a: np.ndarray, b: np.ndarray, factor: Format, *, matrix: bool = False) -> np.ndarray:
-        """a b, truncated to the output's format. No partial sum may wrap: bounded by the sum of magnitudes."""
+        """a b, truncated to the output's format. Partial sums may wrap in a ring, the product may not."""
         x, y = a.astype(np.float64), b.astype(np.float64)
-        largest = (np.abs(x) @ np.abs(y) if matrix else np.abs(x * y)).max()
+        product = x @ y if matrix else x * y
         fraction_bits = self.inputs[0].fraction_bits + factor.fraction_bits
-        self._check(largest, self.plan.products.get(self.node.name, 64), fraction_bits)
-        if largest < _EXACT_IN_FLOAT64:  # the same integers, by a much faster product
-            product = (x @ y if matrix else x * y).astype(np.int64)
+        self._check(np.abs(product).max(), self.plan.products.get(self.node.name, 64), fraction_bits)
+        if (np.abs(x) @ np.abs(y) if matrix else np.abs(product)).max() < _EXACT_IN_FLOAT64:
+            product = product.astype(np.int64)  # the same integers, by a much faster product
         else:
             product = a @ b if matrix else a * b
         return shift(product, fraction_bits - self.output.fraction_bits)

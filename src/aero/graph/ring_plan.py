@@ -54,22 +54,30 @@ class ScoreWindow:
 
     layer: name of the softmax; head: its index.
     row_maximum: lowest and highest maximum of a row, on calibration text.
-    lowest: of all live scores on calibration text.
-    outside: how much higher the highest maximum of a row was on out-of-domain text, at least 0.
-    reference: the highest row maximum, plus the margin.
+    outside: the same on text unlike it; equal to `row_maximum` where none was read.
+    lowest: of all live scores.
     """
 
     layer: str
     head: int
     row_maximum: tuple[float, float]
+    outside: tuple[float, float]
     lowest: float
-    outside: float
-    reference: float
+
+    @property
+    def reference(self) -> float:
+        """The highest row maximum that was seen."""
+        return max(self.row_maximum[1], self.outside[1])
 
     @property
     def spread(self) -> float:
-        """Rows' maxima lie in a window of this width."""
-        return self.reference - self.row_maximum[0]
+        """All row maxima that were seen lie within this of each other."""
+        return self.reference - min(self.row_maximum[0], self.outside[0])
+
+    @property
+    def margin(self) -> float:
+        """How far text unlike the calibration text went beyond its highest row maximum; at least 0."""
+        return self.reference - self.row_maximum[1]
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,9 @@ class RingPlan:
             "values": formats(self.values),
             "weights": formats(self.weights),
             "products": dict(sorted(self.products.items())),
-            "windows": [{**vars(w), "row_maximum": list(w.row_maximum)} for w in self.windows],
+            "windows": [
+                {**vars(w), "row_maximum": list(w.row_maximum), "outside": list(w.outside)} for w in self.windows
+            ],
         }
 
     @classmethod
@@ -143,9 +153,8 @@ class RingPlan:
                         str(w["layer"]),
                         int(w["head"]),
                         (float(w["row_maximum"][0]), float(w["row_maximum"][1])),
+                        (float(w["outside"][0]), float(w["outside"][1])),
                         float(w["lowest"]),
-                        float(w["outside"]),
-                        float(w["reference"]),
                     )
                     for w in data["windows"]
                 ),

@@ -1,0 +1,261 @@
+"""`aero compile`: a trained run becomes the cheapest graph that computes the same function."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from aero.compiler import Compiled
+    from aero.compiler.quantize import Accuracy, Quantized
+    from aero.cost import Profile
+    from aero.graph import Graph
+    from aero.models import AeroForCausalLM
+
+_DEFAULT_PROFILE = "spu-cheetah"
+
+
+def compile_(
+    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the compiled model.", show_default=False)],
+    context: Annotated[int | None, typer.Option(help="Tokens at most; by default the model's own.", min=1)] = None,
+    softmax_base: Annotated[str, typer.Option(help="2 for engines whose exponential is 2^x.")] = "e",
+    max_condition: Annotated[
+        float, typer.Option(help="Largest condition number of a matrix that FFN elimination may invert.", min=1)
+    ] = 1e3,
+    ring_plan: Annotated[
+        bool, typer.Option("--ring-plan/--no-ring-plan", help="Choose number formats from calibration text.")
+    ] = True,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder to calibrate on; by default the run's own.", show_default=False)
+    ] = None,
+    calibration: Annotated[int, typer.Option(help="Blocks of text to calibrate on.", min=1)] = 16,
+    test: Annotated[int, typer.Option(help="Further blocks, to measure the accuracy on.", min=1)] = 8,
+    outside: Annotated[
+        Path | None,
+        typer.Option(help="Text unlike the data, for score windows; by default random tokens.", show_default=False),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Prices of the table, as of `aero cost`.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a compiled model.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Also write table and report here.", show_default=False)] = None,
+) -> None:
+    """Compile a run: exact rewrites, each checked, then number formats, the one lossy step.
+
+    Writes OUT/{compiled.json, graph.json, weights.safetensors, ring_plan.json, tokenizer.json}; `aero serve OUT` serves
+    it. MB are 10^6 bytes, both directions.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from aero.bench.record import write_json
+    from aero.compiler import compile
+    from aero.compiler.folder import INFO_FILE, write
+    from aero.compiler.run import load_model
+    from aero.cost import load_profile, profile_names
+    from aero.data import tokenizer
+    from aero.data.atomic import check_replaceable, new_folder
+
+    if softmax_base not in ("e", "2"):
+        raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")
+    disable_progress_bar()  # ours is enough
+    check_replaceable(out, INFO_FILE, force)
+    console = Console(highlight=False)
+    if profile is None and _DEFAULT_PROFILE in profile_names():
+        profile = _DEFAULT_PROFILE
+    prices = None if profile is None else load_profile(profile)
+    model = load_model(run)
+    notation = str(model.config.notation)
+    with console.status("compiling"):
+        base: Literal["e", "2"] = "2" if softmax_base == "2" else "e"
+        compiled = compile(model, context, max_condition=max_condition, softmax_base=base)
+    rows = _rows(model, compiled, prices)
+    console.print(_table(f"{notation}, {compiled.context} tokens", rows, prices))
+    report = _report(compiled)
+    for line in _explain(compiled):
+        console.print(line, soft_wrap=True, markup=False)
+    plan = None
+    if ring_plan:
+        with console.status("choosing number formats"):
+            quantized, accuracy = _quantize(run, compiled, data, calibration, test, outside)
+        plan = quantized.plan
+        report |= _quantization_report(quantized, accuracy)
+        for line in _explain_plan(quantized, accuracy):
+            console.print(line, soft_wrap=True, markup=False)
+    with new_folder(out, INFO_FILE, force) as folder:
+        if (run / tokenizer.FILE).is_file():
+            shutil.copyfile(run / tokenizer.FILE, folder / tokenizer.FILE)
+        info = write(folder, compiled, notation, plan=plan, report=report)
+    console.print(f"wrote {out} (graph {info.digest[:12]})", soft_wrap=True, markup=False)
+    if json is not None:
+        write_json(json, {"run": str(run), "notation": notation, "context": compiled.context, "table": rows, **report})
+
+
+# --- before and after -----------------------------------------------------------------------------------------------
+
+
+def _rows(model: AeroForCausalLM, compiled: Compiled, prices: Profile | None) -> list[dict[str, Any]]:
+    """One row for each step; the last position's logits throughout, and in the end those of one more token."""
+    from aero.compiler import lower
+    from aero.compiler.positions import prefill_graph
+
+    length, first = compiled.context, compiled.stages[0]
+    graphs: list[tuple[str, Graph]] = [
+        ("as trained", lower(model, length).graph),
+        ("last position only", prefill_graph(first.graph, length)),
+        *((stage.name, prefill_graph(stage.graph, length)) for stage in compiled.stages[1:]),
+    ]
+    if length > 1:
+        graphs.append(("one more token", compiled.decode(length - 1).graph))
+    return [{"step": name, **_numbers(graph, prices)} for name, graph in graphs]
+
+
+def _numbers(graph: Graph, prices: Profile | None) -> dict[str, Any]:
+    from aero.cost import estimate
+    from aero.graph.count import count
+
+    found = count(graph)
+    numbers: dict[str, Any] = {
+        "operations": found.operations,
+        "multiplications": found.multiplications,
+        "nonlinear_elements": found.nonlinear,
+        "depth": found.depth,
+    }
+    if prices is not None:
+        total = estimate(graph, prices).total
+        numbers |= {"profile": prices.name, "bytes_both_ways": total.bytes_both_ways, "rounds": total.rounds}
+    return numbers
+
+
+def _table(title: str, rows: list[dict[str, Any]], prices: Profile | None) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("after")
+    headings = ["operations", "10^6 products", "nonlinear elements", "depth"]
+    for heading in (*headings, *(["MB", "rounds"] if prices is not None else [])):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [
+            str(row["operations"]),
+            f"{row['multiplications'] / 1e6:,.2f}",
+            f"{row['nonlinear_elements']:,}",
+            str(row["depth"]),
+        ]
+        if prices is not None:
+            size, rounds = row["bytes_both_ways"], row["rounds"]
+            cells += ["?" if size is None else f"{size / 1e6:,.1f}", "?" if rounds is None else f"{rounds:,.0f}"]
+        if row["step"] == "one more token":
+            table.add_section()
+        table.add_row(row["step"], *cells)
+    return table
+
+
+def _explain(compiled: Compiled) -> list[str]:
+    lines = []
+    if compiled.ffn is not None:
+        lines.append(f"FFNs: {compiled.ffn.chosen.name}, {compiled.ffn.reason}")
+    if (found := compiled.verification) is not None:
+        lines.append(
+            f"verified on {found.positions} positions in float64: largest difference of a logit "
+            f"{found.max_abs_error:.1e}, of which roundings explain {found.tolerance:.1e}"
+        )
+    return lines
+
+
+def _report(compiled: Compiled) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    if compiled.ffn is not None:
+        report["ffn"] = {
+            "form": compiled.ffn.chosen.name,
+            "reason": compiled.ffn.reason,
+            # JSON has no infinity.
+            "conditions": {f.name: f.condition if math.isfinite(f.condition) else None for f in compiled.ffn.forms},
+        }
+    if compiled.verification is not None:
+        report["verification"] = vars(compiled.verification)
+    return report
+
+
+# --- number formats -------------------------------------------------------------------------------------------------
+
+
+def _quantize(
+    run: Path, compiled: Compiled, data: Path | None, calibration: int, test: int, outside: Path | None
+) -> tuple[Quantized, Accuracy]:
+
+    from aero.compiler.quantize import accuracy, quantize
+    from aero.engines.plain import InsecurePlainEngine
+
+    seen, unseen, strange = _blocks(run, compiled, data, calibration, test, outside)
+    quantized = quantize(compiled.program, seen, outside=strange)
+    engine = InsecurePlainEngine(quantized.plan)
+
+    def in_fixed_point(graph: Graph, weights: Any, ids: np.ndarray) -> np.ndarray:
+        return engine.run(graph, weights=weights, ids=ids)
+
+    return quantized, accuracy(compiled.program, quantized.plan, unseen, in_fixed_point)
+
+
+def _blocks(
+    run: Path, compiled: Compiled, data: Path | None, calibration: int, test: int, outside: Path | None
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Token ids to calibrate on, to test on, and unlike both; blocks of the context's length."""
+    import numpy as np
+
+    from aero.data.folder import DataFolder
+    from aero.train.run_folder import RunInfo
+
+    path = data or Path(RunInfo.read(run).data.path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no data folder at {path}; give one with --data, or --no-ring-plan")
+    folder, length = DataFolder(path), compiled.context
+    graph = compiled.program.graph
+    vocab_size = graph.shapes[graph.output][1]
+    if folder.info.vocab_size != vocab_size:
+        raise ValueError(f"{path} has a vocabulary of {folder.info.vocab_size}, the model one of {vocab_size}")
+    available = folder.valid.blocks(length)
+    if available < calibration + test:
+        raise ValueError(
+            f"{path} has {available} blocks of {length} tokens for validation; ask for fewer with --calibration, --test"
+        )
+    blocks = [folder.valid.block(i, length).astype(np.int64) for i in range(calibration + test)]
+    if outside is None:
+        strange = list(np.random.default_rng(0).integers(vocab_size, size=(calibration, length)))
+    else:
+        ids = np.array(folder.tokenizer().encode(outside.read_text()), dtype=np.int64)
+        strange = [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)][:calibration]
+        if not strange:
+            raise ValueError(f"{outside} has {len(ids)} tokens, less than one block of {length}; give a longer text")
+    return blocks[:calibration], blocks[calibration:], strange
+
+
+def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:
+    plan, windows = quantized.plan, quantized.plan.windows
+    lines = [
+        f"number formats: values up to {max(f.bits for f in plan.values.values())} bits, products up to "
+        f"{max(plan.products.values())}; {len(quantized.proven)} of {len(plan.values)} values can overflow on no text",
+        f"error of a logit in fixed point: predicted {accuracy.predicted:.1e} (rms), measured {accuracy.measured:.1e}, "
+        f"at most {accuracy.largest:.1e}; same token at {accuracy.same_token:.1%} of {accuracy.positions} positions",
+        f"perplexity on them {accuracy.perplexity:.3f} in float64, {accuracy.perplexity_change:+.4%} in fixed point",
+    ]
+    if windows:
+        one = max(w.reference for w in windows) - min(w.reference - w.spread for w in windows)
+        lines.append(
+            f"score windows: row maxima lie within {max(w.spread for w in windows):.1f} of a head's reference, "
+            f"{one:.1f} of one for all heads; "
+            f"text unlike the data went {max(w.margin for w in windows):.2f} above"
+        )
+    return lines
+
+
+def _quantization_report(quantized: Quantized, accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "accuracy": {**vars(accuracy), "perplexity_change": accuracy.perplexity_change},
+        "proven": sorted(quantized.proven),
+        "ranges": {name: [r.seen, r.worst] for name, r in quantized.ranges.items()},
+    }

@@ -1,0 +1,117 @@
+"""How large the values of a program become: on text, and at worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from aero.compiler.positions import prefix
+from aero.graph import Node, Program, interpret
+from aero.graph.graph import INPUT
+from aero.graph.interpret import causal_mask
+
+
+@dataclass(frozen=True)
+class Range:
+    """Largest magnitude of a value: on the text that was read, and for any text whatever (infinite: no bound)."""
+
+    seen: float
+    worst: float
+
+
+def ranges(program: Program, blocks: Iterable[np.ndarray]) -> dict[str, Range]:
+    """The range of every node's value. blocks: token ids [n], each read as one prompt.
+
+    Raises ValueError, naming the layer, where a value is not finite.
+    """
+    seen = dict.fromkeys(program.graph.by_name, 0.0)
+
+    def look(name: str, value: np.ndarray) -> None:
+        largest = float(np.abs(value).max())
+        if not np.isfinite(largest):
+            raise ValueError(f"{name}: not a finite number on the calibration text; train the model again")
+        seen[name] = max(seen[name], largest)
+
+    for ids in blocks:
+        interpret(prefix(program, len(ids)), ids, keep=look)
+    worst = worst_case(program)
+    return {name: Range(largest, float(worst[name].max())) for name, largest in seen.items()}
+
+
+def worst_case(program: Program) -> dict[str, np.ndarray]:
+    """A bound on |value| for any text, for each feature (each head, of scores): intervals carried through the graph.
+
+    Sound, and loose: it doubles and redoubles along the residual stream, so it helps for the first layers, what follows
+    a norm, and probabilities.
+    """
+    bounds: dict[str, np.ndarray] = {}
+    for node in program.graph.nodes:
+        x = [bounds[name] for name in node.inputs if name != INPUT]
+        w = [np.abs(program.weights[name]) for name in node.weights]
+        bounds[node.name] = _bound(node, x, w)
+    return bounds
+
+
+def _bound(node: Node, x: list[np.ndarray], w: list[np.ndarray]) -> np.ndarray:
+    match node.op:
+        case "embedding":
+            return w[0].max(axis=0)
+        case "linear":
+            return x[0] @ w[0] + (w[1] if len(w) == 2 else 0.0)
+        case "gain":
+            return x[0] * _rows(w[0])
+        case "bias":
+            return x[0] + _rows(w[0])
+        case "scale":
+            return x[0] * abs(float(node.attrs["factor"]))
+        case "add":
+            return x[0] + x[1]
+        case "layer_norm" | "rms_norm":
+            # One entry of a row whose mean square is at most one.
+            return np.full_like(x[0], np.sqrt(x[0].size))
+        case "scores":
+            return (x[0] * x[1]).reshape(int(node.attrs["heads"]), -1).sum(axis=1)
+        case "causal_softmax":
+            return np.ones_like(x[0])
+        case "attend":
+            return x[1]  # a mean of values
+        case "concat_rows":
+            return np.maximum(x[0], x[1])
+    return x[0]  # relu, gelu, rows: none is larger than what it reads
+
+
+def _rows(w: np.ndarray) -> np.ndarray:
+    return w.max(axis=0) if w.ndim == 2 else w
+
+
+@dataclass(frozen=True)
+class RowMaxima:
+    """Of one head's scores: the lowest and the highest maximum of a row, and the lowest live score."""
+
+    low: float
+    high: float
+    lowest: float
+
+
+def row_maxima(program: Program, blocks: Iterable[np.ndarray]) -> dict[str, list[RowMaxima]]:
+    """By softmax, for each head; over all rows but the first, which sees one key and whose score does not matter."""
+    softmax = {n.inputs[0]: n.name for n in program.graph.nodes if n.op == "causal_softmax"}
+    found: dict[str, np.ndarray] = {}
+
+    def look(name: str, scores: np.ndarray) -> None:
+        if name not in softmax or scores.shape[1] < 2:
+            return
+        live = causal_mask(*scores.shape[1:])
+        row_max = np.where(live, scores, -np.inf).max(axis=-1)[:, 1:]
+        lowest = np.where(live, scores, np.inf)[:, 1:].min(axis=(1, 2))
+        new = np.stack([row_max.min(axis=1), -row_max.max(axis=1), lowest])
+        old = found.get(softmax[name])
+        found[softmax[name]] = new if old is None else np.minimum(old, new)
+
+    for ids in blocks:
+        interpret(prefix(program, len(ids)), ids, keep=look)
+    return {
+        name: [RowMaxima(float(a), float(-b), float(c)) for a, b, c in low_high.T] for name, low_high in found.items()
+    }

@@ -26,6 +26,7 @@ from aero.bench.report import Page
 
 BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
 PROMPT = "import os\n\n\ndef main():\n    "
+_BATCH = 32
 _PATIENCE = 120.0  # seconds for a server to load its model, and for a client to finish after its last token
 
 
@@ -52,10 +53,10 @@ class Outcome:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = 400,
+    steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = 600,
     size: Annotated[str, typer.Option(help="Size of both models.")] = "demo",
     vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = 2048,
-    megabytes: Annotated[float, typer.Option(help="Text to use, at most.")] = 16.0,
+    megabytes: Annotated[float, typer.Option(help="Text to use, at most.")] = 12.0,
     tokens: Annotated[int, typer.Option(help="Tokens to generate privately with each model.", min=1)] = 4,
     json: Annotated[Path | None, typer.Option(help="Also write the records here.", show_default=False)] = None,
 ) -> None:
@@ -72,12 +73,16 @@ def demo(
     _claim(out)
     runs = {notation: out / notation for notation in (BASELINE, AERO)}
 
-    _announce(console, "A corpus from Python's own standard library", f"aero data {out}/data --vocab {vocab}")
+    _announce(
+        console,
+        "A corpus from Python's own standard library",
+        f"aero data {out}/data --vocab {vocab} --max-megabytes {megabytes:g}",
+    )
     data(out / "data", vocab=vocab, max_megabytes=megabytes)
     for notation, run in runs.items():
-        command = f"aero train {run} --data {out}/data --notation {notation} --size {size} --steps {steps}"
+        command = f"aero train {run} --data {out}/data --notation {notation} --size {size} --steps {steps} --batch-size {_BATCH}"
         _announce(console, f"Train {notation} from scratch, on the same tokens", command)
-        train(run, out / "data", notation, size, steps=steps)
+        train(run, out / "data", notation, size, steps=steps, batch_size=_BATCH)
     _announce(console, "Attention entropy of every head", f"aero entropy {' '.join(map(str, runs.values()))}")
     entropy(list(runs.values()), out=out / "entropy.png", json=out / "entropy.json")
 

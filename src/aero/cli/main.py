@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 import aero
 from aero.cli.bench import bench
@@ -65,6 +66,7 @@ def _options(
 def main() -> None:
     """Run a verb. Any error ends in one line on standard error and a non-zero exit code."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the verbs show progress of their own
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait starve a busy machine
     try:
         app()
     except KeyboardInterrupt:
@@ -86,7 +88,7 @@ def _extra(package: str | None) -> str:
 
 
 def _fail(message: str, code: int = 1) -> None:
-    Console(stderr=True).print(f"[red]error:[/red] {message}", soft_wrap=True, markup=True, highlight=False)
+    Console(stderr=True).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True, highlight=False)
     sys.exit(code)
 
 

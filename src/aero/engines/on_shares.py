@@ -18,7 +18,7 @@ import numpy as np
 from aero.engines.plain import encode
 from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
-from aero.graph.interpret import check_ids
+from aero.graph.interpret import causal_mask, check_ids
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.fixed_point import to_ring
@@ -194,7 +194,7 @@ def _apply(
             return y.truncated(step.dropped)
         case "scores":
             q, k = (_heads(x, attrs["heads"]) for x in inputs)
-            return protocols.pair(step, _ready(step, q), k.transpose(0, 2, 1).reduced(step.ring_bits))
+            return _live(protocols.pair(step, _ready(step, q), k.transpose(0, 2, 1).reduced(step.ring_bits)))
         case "attend":
             p, v = inputs
             y = protocols.pair(step, _ready(step, p), _heads(v, p.shape[0]).reduced(step.ring_bits))
@@ -226,6 +226,11 @@ def _added(party: Party, step: Step, name: str, weights: Mapping[str, np.ndarray
         bias = encode(name, weights[name], Format(64, step.output.fraction_bits))
         values = np.ascontiguousarray(np.broadcast_to(to_ring(bias, step.output.bits), shape))
     return known(party, Role.SERVER, values, step.output.bits, step.output.fraction_bits)
+
+
+def _live(scores: Share) -> Share:
+    """Scores that no query may see are zero: both parts."""
+    return scores.of(np.where(causal_mask(*scores.shape[1:]), scores.values, np.uint64(0)))
 
 
 def _heads(x: Share, heads: int) -> Share:

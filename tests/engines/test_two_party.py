@@ -1,0 +1,232 @@
+"""The two-party engine on a linear graph: equal to the plain engine within the derived bound, and what it refuses."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aero.engines.engine import Party
+from aero.engines.plain import InsecurePlainEngine
+from aero.engines.two_party import TwoPartyEngine, checked_steps, declared_cost, linear_plan, pair_plan
+from aero.graph import Node, Program
+from aero.graph.ring_plan import Format, RingPlan
+from aero.kernels.lattice_noise import weight_noise
+from aero.wire.keys import make_keys
+from aero.wire.memory import channel_pair
+from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program
+from programs import RUNGS, random_program
+
+FRACTION_BITS, INTEGER_BITS = 11, 9
+
+
+def numbers(program: Program, seed: int = 1) -> tuple[RingPlan, np.ndarray]:
+    plan = plan_without_extensions(program.graph, FRACTION_BITS, INTEGER_BITS)
+    return plan, np.random.default_rng(seed).normal(0, 1, program.graph.state_in[INPUT])
+
+
+def plain_output(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
+    source = source_program(program, x)
+    held = plan.values["x"]
+    with_table = RingPlan({**plan.values, "one": held}, {**plan.weights, "table": held}, {})
+    engine = InsecurePlainEngine(with_table)
+    ids = np.arange(len(x))
+    engine.run(source.graph, weights=source.weights, ids=ids)
+    return engine.run(program.graph, weights=program.weights, ids=ids)
+
+
+def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
+    """From the actual weights' noise, the plans' noise for shares, and half a step of the plain engine's rounding."""
+    errors = {}
+    for step in checked_steps(program.graph, plan):
+        node = step.node
+        if node.op in ("linear", "gain"):
+            w = program.weights[node.weights[0]]
+            w = np.diag(w) if node.op == "gain" else w
+            product = linear_plan(step).product
+            encoded = np.rint(w * 2.0**FRACTION_BITS).astype(np.int64)
+            errors[node.name] = weight_noise(product, product.encode_weights(encoded)).total + 0.5
+        elif node.op in ("scores", "attend"):
+            errors[node.name] = pair_plan(step).error + 0.5
+    return error_bound(program, plan, x, errors)
+
+
+def run_engines(client, server) -> tuple:
+    """Both engines' results of functions of an engine, or what they raised."""
+    results: list = [None, None]
+
+    def run(index, function):
+        try:
+            results[index] = function()
+        except BaseException as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=job, daemon=True) for job in enumerate((client, server))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+        assert not thread.is_alive(), "a party hangs"
+    return tuple(results)
+
+
+def run_program(program: Program, plan: RingPlan, x: np.ndarray, times: int = 1):
+    engines = [TwoPartyEngine(party, channel, plan) for party, channel in zip(Party, channel_pair(), strict=True)]
+
+    def client():
+        for _ in range(times):
+            engines[0].share_state(program.graph, INPUT, x)
+            output = engines[0].run(program.graph)
+        return output
+
+    def server():
+        for _ in range(times):
+            engines[1].share_state(program.graph, INPUT)
+            output = engines[1].run(program.graph, weights=program.weights)
+        return output
+
+    output, nothing = run_engines(client, server)
+    for result in (output, nothing):
+        if isinstance(result, BaseException):
+            raise result
+    assert nothing is None
+    return output, engines
+
+
+def test_a_linear_graph_is_that_of_the_plain_engine():
+    program = linear_program()
+    plan, x = numbers(program)
+    output, engines = run_program(program, plan, x)
+    limit = bound(program, plan, x)
+    difference = np.abs(output - plain_output(program, plan, x))
+    assert (difference <= limit).all()
+    assert limit.max() < 0.35 * np.abs(output).max()  # a bound that could not fail would show nothing
+    assert [engine._party.openings for engine in engines] == [engines[0]._party.openings] * 2
+    assert [(o.what, o.to) for o in engines[0]._party.openings] == [("out", 0)]
+
+
+def test_traffic_is_what_was_declared_by_node():
+    program = linear_program()
+    plan, x = numbers(program)
+    _, (client, server) = run_program(program, plan, x)
+    declared = declared_cost(program.graph, plan)
+    assert set(declared) == {"q", "k", "v", "scores", "attend", "gain", "out"}
+    for name, cost in declared.items():
+        traffic = client.traffic.by_op[name]
+        assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
+            cost.bytes_client_to_server,
+            cost.bytes_server_to_client,
+            cost.messages,
+        )
+        assert traffic.rounds <= cost.rounds
+    assert set(client.traffic.by_op) == {*declared, "keys", "input", "output"}
+    assert dataclasses.replace(client.cost, seconds=0) == dataclasses.replace(server.cost, seconds=0)
+    assert client.cost.rounds == sum(cost.rounds for cost in declared.values()) - 1 + 1  # the input's; the output's
+
+
+def test_keys_are_exchanged_once():
+    program = linear_program(rows=4, width=8, outputs=3)
+    plan, x = numbers(program)
+    once, _ = run_program(program, plan, x)
+    twice, (client, _) = run_program(program, plan, x, times=2)
+    assert np.abs(once - twice).max() <= bound(program, plan, x).max() * 2
+    assert client.traffic.by_op["keys"].messages == client.set_up_cost.messages
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_what_has_no_protocol_is_refused_by_name(rung):
+    program = random_program(**RUNGS[rung])
+    with pytest.raises(ValueError, match="embedding: the two-party engine has no protocol for 'embedding'"):
+        checked_steps(program.graph, RingPlan.uniform(program.graph, 12))
+
+
+def test_extensions_are_refused_before_anything_is_sent():
+    program = linear_program()
+    plan = plan_without_extensions(program.graph, FRACTION_BITS, INTEGER_BITS)
+    small = dataclasses.replace(plan, values={**plan.values, "q": Format(20, FRACTION_BITS)})
+    (channel, _) = channel_pair()
+    engine = TwoPartyEngine(Party.CLIENT, channel, small)
+    with pytest.raises(ValueError, match="scores: needs its input in a ring of 53 bits, and it is held in 20"):
+        engine.prepare(program.graph)
+    assert channel.traffic.messages == 0
+
+
+def test_noise_that_would_not_fit_is_refused_when_weights_are_loaded():
+    rng = np.random.default_rng(0)
+    nodes = [Node("wide", "linear", (INPUT,), ("w",))]
+    program = Program.of(4, nodes, {"w": rng.normal(0, 1, (64, 8))}, "wide", state_in={INPUT: (4, 64)})
+    plan = RingPlan({"x": Format(41, 14), "wide": Format(41, 28)}, {"w": Format(20, 14)}, {})  # nothing is dropped
+    (_, channel) = channel_pair()
+    with pytest.raises(ValueError, match="wide: the noise may reach"):
+        TwoPartyEngine(Party.SERVER, channel, plan).prepare(program.graph, program.weights)
+    assert channel.traffic.messages == 0
+
+
+def test_what_each_party_gives():
+    program = linear_program()
+    plan, x = numbers(program)
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    with pytest.raises(ValueError, match="gives no weights"):
+        client.run(program.graph, weights=program.weights)
+    with pytest.raises(ValueError, match="gives no ids"):
+        server.run(program.graph, weights=program.weights, ids=np.arange(6))
+    with pytest.raises(ValueError, match="share_state"):
+        client.run(program.graph)
+    with pytest.raises(ValueError, match="the client gives the state"):
+        client.share_state(program.graph, INPUT, x[:3])
+    with pytest.raises(ValueError, match="reads no state"):
+        client.share_state(program.graph, "y.past", x)
+    assert TwoPartyEngine.name == "two-party" and not TwoPartyEngine.insecure
+
+
+PARTY = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from aero.engines.engine import Party
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph.ring_plan import load_plan
+from aero.graph.serialize import load
+from aero.wire import tcp
+from aero.wire.keys import Identity
+
+role, folder = Party(sys.argv[1]), Path(sys.argv[2])
+identity = Identity(folder / "keys" / role.value)
+if role is Party.SERVER:
+    with tcp.Listener("127.0.0.1", 0, identity) as listener:
+        print(listener.port, flush=True)
+        channel = listener.accept(120)
+else:
+    channel = tcp.connect("127.0.0.1", int(sys.argv[3]), identity)
+program = load(folder / "program")
+state, = program.graph.state_in
+with TwoPartyEngine(role, channel, load_plan(folder / "plan.json")) as engine:
+    x = np.load(folder / "x.npy") if role is Party.CLIENT else None
+    engine.share_state(program.graph, state, x)
+    output = engine.run(program.graph, weights=program.weights if role is Party.SERVER else None)
+    if output is not None:
+        np.save(folder / "output.npy", output)
+"""
+
+
+def test_two_processes_over_tls(tmp_path: Path):
+    """The whole linear graph, end to end, between two processes with certificates of their own."""
+    from aero.graph.serialize import save
+
+    program = linear_program(rows=20, width=32, heads=4)
+    plan, x = numbers(program)
+    make_keys(tmp_path / "keys")
+    save(program, tmp_path / "program")
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
+    np.save(tmp_path / "x.npy", x)
+    command = [sys.executable, "-c", PARTY]
+    with subprocess.Popen([*command, "server", str(tmp_path)], stdout=subprocess.PIPE, text=True) as server:
+        port = server.stdout.readline().strip()
+        subprocess.run([*command, "client", str(tmp_path), port], check=True, timeout=240)
+        assert server.wait(60) == 0
+    output = np.load(tmp_path / "output.npy")
+    assert (np.abs(output - plain_output(program, plan, x)) <= bound(program, plan, x)).all()

@@ -1,0 +1,126 @@
+"""The bytes on the wire: with seeded parties they are these, and their sizes depend on no secret."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from aero.kernels.lattice_matmul import MatmulPlan
+from aero.kernels.rlwe import SHARES, WEIGHTS
+from aero.mpc.fixed_point import to_ring
+from aero.mpc.party import Party, Role
+from aero.mpc.protocols.keys import exchange_keys
+from aero.mpc.protocols.linear import LinearPlan, load_weights, multiply_weights
+from aero.mpc.protocols.pair import Block, PairPlan, multiply_shares
+from aero.mpc.share import Share, input_shares, open_shares
+from mpc.parties import run_both
+
+SEEDS = (b"client's seed of a wire trace...", b"server's seed of a wire trace...")
+MANY_ROWS = LinearPlan(MatmulPlan(WEIGHTS, 5, 40, 9, 41, 8, 32, 16, 8, 25), prepared=False)
+ONE_ROW = LinearPlan(MatmulPlan(WEIGHTS, 1, 40, 70, 41, 1, 64, 64, 2, 25), prepared=True)
+BLOCKS = (Block(0, 3, 3, 16), Block(3, 6, 6, 16))
+ATTEND = PairPlan(
+    2, 6, 6, 16, BLOCKS, tuple(MatmulPlan(SHARES, 3, b.inner, 16, 41, 4, 8, 128, 8, 25, batch=2) for b in BLOCKS)
+)
+
+
+def values(kind: str, shape: tuple[int, ...], bits: int) -> np.ndarray:
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    if kind == "random":
+        return np.random.default_rng(7).integers(low, high, shape, endpoint=True)
+    return np.full(shape, {"zero": 0, "lowest": low, "highest": high}[kind])
+
+
+def keys(party: Party, kind: str) -> None:
+    exchange_keys(party, (WEIGHTS, SHARES), (SHARES,))
+
+
+def share_and_open(party: Party, kind: str) -> None:
+    for owner in Role:
+        x = to_ring(values(kind, (3, 5), 25), 25)
+        share = input_shares(party, owner, x.shape, 25, 12, x if party.role is owner else None)
+        open_shares(party, share, Role.CLIENT, "x")
+
+
+def shared(party: Party, name: str, kind: str, shape: tuple[int, ...]) -> Share:
+    owner = Role.CLIENT if name == "x" else Role.SERVER
+    x = to_ring(values(kind, shape, 41), 41)
+    return input_shares(party, owner, shape, 41, 14, x if party.role is owner else None)
+
+
+def linear(plan: LinearPlan):
+    def program(party: Party, kind: str) -> None:
+        exchange_keys(party, (WEIGHTS,))
+        product = plan.product
+        x = shared(party, "x", kind, (product.rows, product.inner))
+        loaded = load_weights(plan, values(kind, (product.inner, product.columns), 16))
+        multiply_weights(party, plan, x, 16, None if party.is_client else loaded)
+
+    return program
+
+
+def attend(party: Party, kind: str) -> None:
+    exchange_keys(party, (SHARES,), (SHARES,))
+    x, y = shared(party, "x", kind, (2, 6, 6)), shared(party, "y", kind, (2, 6, 16))
+    multiply_shares(party, ATTEND, x, y)
+
+
+PROTOCOLS = {
+    "keys": keys,
+    "share and open": share_and_open,
+    "linear": linear(MANY_ROWS),
+    "linear, one row": linear(ONE_ROW),
+    "attend in blocks": attend,
+}
+
+# SHA-256 of all frames, the client's and then the server's. A change of the protocol, of a format or of a stream
+# changes them: then state it in CHANGELOG.md, because the other party must have the same version.
+HASHES = {
+    "keys": [
+        "ed2b62c259d27183f4728228221952f0bf5e96da815f99206928a5d7abf700ef",
+        "9f411c4dd37688a88364a959a876438c2a872f8b4fc1e4eec5644b8b5ff55fbc",
+    ],
+    "share and open": [
+        "67c6183b102eb01d1231d87e123b189f8ead33fb6538ff259326efadc176e922",
+        "0e53c17dadda2b6e118bd1231f8105c2c188c93e8fbcc196092a2e96528371b8",
+    ],
+    "linear": [
+        "1b1acece99d4a9dd4e147f63b14b7daaf9b072c3d9cc7b039537e5420d9673db",
+        "61b6ae6cb5dd2db0a06161655742fd411cdc588967c6ed5ae3677d98de1b5bcd",
+    ],
+    "linear, one row": [
+        "d6216babe65a219746d30d484e9488a03b96a2be609188034c457ab3c7d7759a",
+        "c5b62cef833db6cf80ca486d9b0fed539561c5821eab0571b62564243bc4eb1c",
+    ],
+    "attend in blocks": [
+        "0e4012031e652c1651f678e557fa017c118c5938fdfe65d31ef94b817ff6fc95",
+        "6eeac12a173118d4433ad2cd31f77e6e5b149cdf6bc6adbc7543efa6d02272ee",
+    ],
+}
+
+
+def frames(name: str, kind: str) -> list[list[bytes]]:
+    return run_both(lambda party: PROTOCOLS[name](party, kind), SEEDS).sent
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_bytes_are_these(name) -> None:
+    found = [hashlib.sha256(b"".join(sent)).hexdigest() for sent in frames(name, "random")]
+    assert found == HASHES[name]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_sizes_and_counts_depend_on_no_secret(name) -> None:
+    sizes = {
+        kind: [[len(f) for f in sent] for sent in frames(name, kind)]
+        for kind in ("random", "zero", "lowest", "highest")
+    }
+    assert all(size == sizes["random"] for size in sizes.values())
+
+
+def test_weights_and_inputs_do_not_appear_in_what_is_sent() -> None:
+    """The server's frames differ in a run with other weights only as fresh randomness would make them: nearly all bytes
+    of the response, none of the sizes."""
+    first, second = (frames("linear", kind)[Role.SERVER] for kind in ("random", "zero"))
+    response = [np.frombuffer(sent[-1], np.uint8) for sent in (first, second)]
+    assert np.mean(response[0][64:] != response[1][64:]) > 0.95

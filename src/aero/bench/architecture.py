@@ -43,12 +43,10 @@ def compiled_stages(notation: Notation, size: Size, length: int | None = None) -
     length = size.context if length is None else length
     if size.hidden_size % size.num_heads or size.hidden_size % (_NARROW_HEAD * size.num_heads):
         raise ValueError(f"a width of {size.hidden_size} is not a multiple of {_NARROW_HEAD * size.num_heads}")
-    narrow = dataclasses.replace(
-        size, hidden_size=_NARROW_HEAD * size.num_heads, vocab_size=_VOCABULARY, context=length
-    )
-    program = random_program(lowered(notation, narrow, length, every_position=True))
+    narrow = dataclasses.replace(size, hidden_size=_NARROW_HEAD * size.num_heads, vocab_size=_VOCABULARY)
+    program = random_program(lowered(notation, narrow, every_position=True))
     final, stages, _ = rewrite(program, price=lambda graph: by_products(widen(graph, narrow, size)))
-    found = [Stage("as trained", lowered(notation, dataclasses.replace(size, context=length), length))]
+    found = [Stage("as trained", lowered(notation, size, length))]
     for stage in (*stages[:-1], None):
         graph = final.graph if stage is None else stage.graph
         name = stages[-1].name if stage is None else "last position only" if stage is stages[0] else stage.name

@@ -38,20 +38,18 @@ from aero.models.presets import Size
 DELAY = 0.15
 _TIME_LIMIT = 1800.0
 
-# Multipliers other than one, or SPU's compiler drops the products.
-_MULTIPLIERS = {"embedding_multiplier": 16.0, "logit_multiplier": 16.0}
 # Vocabulary, positions, layers, heads, width; every operation at every size, up to where granularity matters little.
 _SIZES = (
-    Size(128, 16, 1, 2, 64, **_MULTIPLIERS),
-    Size(512, 32, 1, 4, 64, **_MULTIPLIERS),
-    Size(1024, 64, 1, 4, 128, **_MULTIPLIERS),
-    Size(2048, 128, 1, 4, 128, **_MULTIPLIERS),
-    Size(4096, 128, 1, 8, 256, **_MULTIPLIERS),
+    Size(128, 16, 1, 2, 64),
+    Size(512, 32, 1, 4, 64),
+    Size(1024, 64, 1, 2, 128),
+    Size(2048, 128, 1, 2, 128),
+    Size(1024, 128, 1, 8, 256),
 )
 _BYTE_GRAPHS = tuple((name, size) for size in _SIZES for name in ("SM(t)+LN+G", "SM+LN+R"))
 _ROUND_GRAPHS = (
-    ("SM(t)+LN+G", Size(64, 16, 1, 2, 32, **_MULTIPLIERS)),
-    ("SM+LN+R", Size(64, 64, 1, 2, 32, **_MULTIPLIERS)),
+    ("SM(t)+LN+G", Size(64, 16, 1, 2, 32)),
+    ("SM+LN+R", Size(64, 64, 1, 2, 256)),
 )
 
 # What an operation's bytes depend on; the quantities are those of `aero.cost.quantities`.
@@ -72,7 +70,8 @@ _DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
 _LOCAL = ("bias", "add", "rows", "concat_rows")
 _MEASURED = ("bytes_client_to_server", "bytes_server_to_client", "messages", "compute_seconds")
 _MATRIX_PRODUCTS = ("embedding", "linear", "scores", "attend")
-_ROUNDS_DEPEND_ON: Mapping[str, tuple[str, ...]] = {"causal_softmax": ("calls", "levels")}
+# A maximum is a tree over a row; its messages and rounds grow with the depth.
+_TREES = ("causal_softmax",)
 
 Progress = Callable[[str, float], None]
 
@@ -95,11 +94,10 @@ def calibrate(progress: Progress = lambda label, share: None) -> TableProfile:
     """Measure SPU on this machine: some minutes. ImportError without SPU; ConnectionError when a party fails."""
     graphs, slow_graphs = (calibration_graphs(g) for g in (_BYTE_GRAPHS, _ROUND_GRAPHS))
     set_up, samples = measure(graphs, 0.0, lambda share: progress("bytes and time", 0.6 * share))
-    near_set_up, near = measure(slow_graphs, 0.0, lambda share: progress("without delay", 0.6 + 0.1 * share))
-    far_set_up, far = measure(slow_graphs, DELAY, lambda share: progress("with delay", 0.7 + 0.3 * share))
-    rounds = [(f.wall_seconds - n.wall_seconds) / DELAY for n, f in zip(near, far, strict=True)]
-    set_up_rounds = (far_set_up.wall_seconds - near_set_up.wall_seconds) / DELAY
-    return profile_of(set_up, set_up_rounds, samples, list(zip(near, rounds, strict=True)))
+    _, near = measure(slow_graphs, 0.0, lambda share: progress("without delay", 0.6 + 0.1 * share))
+    _, far = measure(slow_graphs, DELAY, lambda share: progress("with delay", 0.7 + 0.3 * share))
+    rounds = [(n, (f.wall_seconds - n.wall_seconds) / DELAY) for n, f in zip(near, far, strict=True)]
+    return profile_of(set_up, samples, rounds)
 
 
 def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
@@ -107,10 +105,11 @@ def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
     graphs = []
     for name, size in choices:
         graph = lowered(parse(name), size)
+        # SPU's compiler drops products with one.
+        nodes = tuple(n.replace(attrs={"factor": 1.7}) if n.op == "scale" else n for n in graph.nodes)
         if name.endswith("+R"):
-            nodes = tuple(n.replace(op="rms_norm") if n.op == "layer_norm" else n for n in graph.nodes)
-            graph = dataclasses.replace(graph, nodes=nodes)
-        graphs.append(graph)
+            nodes = tuple(n.replace(op="rms_norm") if n.op == "layer_norm" else n for n in nodes)
+        graphs.append(dataclasses.replace(graph, nodes=nodes))
     return graphs
 
 
@@ -194,16 +193,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def profile_of(
-    set_up: Sample, set_up_rounds: float, samples: Sequence[Sample], rounds: Sequence[tuple[Sample, float]]
-) -> TableProfile:
+def profile_of(set_up: Sample, samples: Sequence[Sample], rounds: Sequence[tuple[Sample, float]]) -> TableProfile:
     """The profile that fits the samples, with the residuals of its bytes in `details`."""
     ops, details = {}, {}
-    by_op, rounds_by_op = defaultdict(list), defaultdict(list)
-    for sample in samples:
+    by_op = defaultdict(list)
+    for sample in _quickest(samples):
         by_op[sample.op].append(sample)
-    for sample, count in rounds:
-        rounds_by_op[sample.op].append((sample, count))
+    rounds_of = fit_rounds(rounds)
     for op in _LOCAL:
         if any(sample.messages for sample in by_op[op]):
             raise ValueError(f"{op} sends messages in this version of SPU; it needs a price of its own")
@@ -211,14 +207,14 @@ def profile_of(
     for op, names in _DEPENDS_ON.items():
         formulas = {}
         for component in _MEASURED:
-            depends = (*names, "products") if component == "compute_seconds" and op in _MATRIX_PRODUCTS else names
+            depends = names
+            if component == "compute_seconds" and op in _MATRIX_PRODUCTS:
+                depends = (*names, "products")
+            elif component == "messages" and op in _TREES:
+                depends = ("calls", "levels", "outputs")
             values = [getattr(s, component) for s in by_op[op]]
             formulas[component] = fit([s.quantities for s in by_op[op]], values, depends)
-        formulas["rounds"] = fit(
-            [s.quantities for s, _ in rounds_by_op[op]],
-            [max(0.0, count) for _, count in rounds_by_op[op]],
-            _ROUNDS_DEPEND_ON.get(op, ("calls",)),
-        )
+        formulas["rounds"] = rounds_of[op]
         ops[op] = Declaration(formulas)
         details[op] = _residuals(ops[op], by_op[op])
     return TableProfile(
@@ -230,14 +226,14 @@ def profile_of(
         set_up=Cost(
             set_up.bytes_client_to_server,
             set_up.bytes_server_to_client,
-            rounds=max(0.0, round(set_up_rounds)),
             messages=set_up.messages,
             compute_seconds=set_up.compute_seconds,
         ),
         machine=machine(),
         version=aero.__version__,
         notes=(
-            f"rounds from runs with each message {1000 * DELAY:g} ms late",
+            f"rounds from runs with each message {1000 * DELAY:g} ms late; not known are those of set-up, and of "
+            "refilling the store of oblivious transfers",
             "compute seconds are processor time of the busier party",
         ),
         details={"samples": details},
@@ -261,6 +257,39 @@ def fit(at: Sequence[Mapping[str, int]], values: Sequence[float], names: Sequenc
     weight = 1 / np.sqrt(np.maximum(y, y.max() * 1e-6))
     coefficients, _ = nnls(weight[:, None] * (matrix / size), weight * y)
     return Formula({n: float(f"{c:.6g}") for n, c in zip(names, coefficients / size, strict=True)})
+
+
+def fit_rounds(rounds: Sequence[tuple[Sample, float]]) -> dict[str, Formula]:
+    """Rounds of each operation: a fixed number, and for a tree one more for each level.
+
+    A sample is as uncertain as other programs may have stretched its computing in either run, and half a round. Rounds
+    that only large operations have, when a store of oblivious transfers is filled again, are not in it.
+    """
+    from scipy.optimize import nnls
+
+    by_op = defaultdict(list)
+    for sample, count in rounds:
+        by_op[sample.op].append((sample, max(0.0, count)))
+    found = {}
+    for op, samples in by_op.items():
+        names = ("calls", "levels") if op in _TREES else ("calls",)
+        weight = np.array([1 / (0.5 + s.compute_seconds / DELAY) for s, _ in samples])
+        matrix = np.array([[s.quantities[name] for name in names] for s, _ in samples], np.float64)
+        solution, _ = nnls(weight[:, None] * matrix, weight * np.array([count for _, count in samples]))
+        found[op] = Formula({name: float(f"{v:.3g}") for name, v in zip(names, solution, strict=True)})
+    return found
+
+
+def _quickest(samples: Sequence[Sample]) -> list[Sample]:
+    """Each sample with the least time of those of its operation and shape: what else the machine did only adds."""
+
+    def shape(sample: Sample) -> tuple[object, ...]:
+        return (sample.op, *sample.quantities.items())
+
+    least: dict[tuple[object, ...], float] = {}
+    for sample in samples:
+        least[shape(sample)] = min(sample.compute_seconds, least.get(shape(sample), sample.compute_seconds))
+    return [dataclasses.replace(sample, compute_seconds=least[shape(sample)]) for sample in samples]
 
 
 def _residuals(declaration: Declaration, samples: Sequence[Sample]) -> list[dict[str, object]]:

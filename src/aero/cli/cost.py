@@ -125,7 +125,7 @@ def _architecture(name: str, preset: str, context: int | None, stage: Stage) -> 
     from aero.models import notation, presets
 
     size, parsed = presets.size(preset), notation.parse(name)
-    size = replace(size, context=context or size.context)
+    size = replace(size, context=context or size.context)  # an untrained model may have any context
     if stage is Stage.lowered:
         graph = lowered(parsed, size)
     else:
@@ -171,8 +171,8 @@ def _table(name: str, found: Estimate, networks: Sequence[Network]) -> Table:
     table = Table(
         title=f"{name}, {found.length} tokens, profile {found.profile} (MB = 10^6 bytes)", title_justify="left"
     )
-    for heading in ("operation", "steps"):
-        table.add_column(heading)
+    table.add_column("operation", no_wrap=True)
+    table.add_column("steps", justify="right")
     for heading in ("10^6 products", "nonlinear", "client sends MB", "server sends MB", "both MB", "rounds"):
         table.add_column(heading, justify="right")
     for network in networks:
@@ -188,7 +188,7 @@ def _table(name: str, found: Estimate, networks: Sequence[Network]) -> Table:
 
 def _comparison(profile: str, results: Sequence[tuple[Subject, Estimate]], networks: Sequence[Network]) -> Table:
     table = Table(title=f"One run each, profile {profile} (MB = 10^6 bytes)", title_justify="left")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for heading in ("perplexity", "10^6 products", "nonlinear", "both MB", "less bytes", "rounds"):
         table.add_column(heading, justify="right")
     for network in networks:

@@ -1,0 +1,78 @@
+"""The compiled structure of an architecture without a model is what the compiler makes of such a model."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aero.bench.architecture import compiled_stages, random_program, widen
+from aero.compiler import compile
+from aero.compiler.compile import rewrite
+from aero.compiler.positions import prefill
+from aero.cost.shapes import lowered
+from aero.models import AeroConfig, AeroForCausalLM
+from aero.models.notation import parse
+from aero.models.presets import Size
+
+SIZE = Size(61, 9, 3, 2, 24, embedding_multiplier=3, logit_multiplier=2)
+NAMES = ["SM+LN+G", "SM+LN+R", "SM+LN", "SM+R", "SM", "SM+ScFFN", "SM+ScFuFFN", "SM+ScFuFFN_i1", "SM(t)+ScFuFFN"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("length", [1, 9])
+def test_it_is_the_compiled_graph_of_a_model(name, length):
+    """A model near its initialisation, whose FFNs are well conditioned, with biases other than zero."""
+    torch.manual_seed(0)
+    model = AeroForCausalLM(AeroConfig.from_notation(name, SIZE)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    found, expected = compiled_stages(parse(name), SIZE, length)[-1].graph, compile(model, check=False).prefill(length)
+    assert [(n.name, n.op, n.inputs, n.weights) for n in found.nodes] == [
+        (n.name, n.op, n.inputs, n.weights) for n in expected.graph.nodes
+    ]
+    assert found.weight_shapes == expected.graph.weight_shapes
+    assert found.shapes == expected.graph.shapes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_widening_commutes_with_compiling(name):
+    narrow, wide = replace(SIZE, hidden_size=8), replace(SIZE, vocab_size=67, hidden_size=40)
+    compiled = []
+    for size in (narrow, wide):
+        program, _, _ = rewrite(random_program(lowered(parse(name), size, every_position=True)))
+        compiled.append(prefill(program, 9).graph)
+    widened = widen(compiled[0], narrow, wide)
+    assert widened.weight_shapes == compiled[1].weight_shapes
+    assert widened.shapes == compiled[1].shapes
+
+
+def test_stages_start_with_the_model_and_never_grow_dearer():
+    from aero.graph.count import count
+
+    for name in NAMES:
+        stages = compiled_stages(parse(name), SIZE)
+        assert stages[0].name == "as trained"
+        assert stages[0].graph == lowered(parse(name), SIZE)
+        counts = [count(stage.graph) for stage in stages]
+        for before, after in itertools.pairwise(counts):
+            assert after.multiplications <= before.multiplications
+            assert after.nonlinear <= before.nonlinear
+
+
+def test_softmax_only_models_lose_all_ffn_products():
+    """L blocks of q, k, v, o for T rows (the last block: one row of queries and outputs), attention, the vocabulary."""
+    t, d, layers, heads, v = 9, 24, 3, 2, 61
+    final = compiled_stages(parse("SM+ScFuFFN"), SIZE)[-1].graph
+    products = sum(
+        np.prod(final.shapes[n.inputs[0]]) * final.shapes[n.name][1] for n in final.nodes if n.op == "linear"
+    )
+    assert products == (layers - 1) * 4 * t * d * d + (2 * t + 2) * d * d + d * v
+    assert sum(n.op == "causal_softmax" for n in final.nodes) == layers and heads == 2
+
+
+def test_a_width_that_heads_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        compiled_stages(parse("SM"), replace(SIZE, hidden_size=6))

@@ -1,0 +1,79 @@
+"""`aero cost` as a person runs it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from aero.cli.main import app
+from aero.cost.shapes import lowered
+from aero.models.notation import parse
+from aero.models.presets import SIZES
+
+
+def run(*arguments):
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["cost", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_preset_and_a_notation_need_no_model(tmp_path):
+    path = tmp_path / "cost.json"
+    output = run("--preset", "demo", "--notation", "SM+ScFuFFN", "--context", 8, "--json", path, "--network", "wan")
+    assert "MB = 10^6 bytes" in output and "set-up, once" in output
+    (data,) = json.loads(path.read_text())
+    (found,) = data["estimates"]
+    total = found["total"]
+    assert (data["context"], found["profile"]) == (8, "spu-cheetah")
+    assert total["bytes_both_ways"] == total["bytes_client_to_server"] + total["bytes_server_to_client"] > 0
+    wan = total["seconds"]["wan"]
+    assert wan["sending"] == pytest.approx(total["bytes_both_ways"] * 8 / 100e6)
+    assert wan["waiting"] == pytest.approx(total["rounds"] * 0.04)
+    assert not any(line["op"] == "gelu" for line in found["lines"])
+
+
+def test_comparisons_and_networks(tmp_path):
+    path, picture = tmp_path / "cost.json", tmp_path / "cost.png"
+    common = ["--preset", "demo", "--profile", "aero-published", "--stage", "lowered", "--json", path]
+    output = run(
+        *common, "--notation", "SM+LN+G", "--compare", "SM+ScFuFFN", "--plot", picture,
+        "--bandwidth", "300mbit", "--rtt", "40ms",
+    )  # fmt: skip
+    assert "less bytes" in output
+    base, ours = json.loads(path.read_text())
+    assert (base["notation"], ours["notation"]) == ("SM+LN+G", "SM+ScFuFFN")
+    assert base["graph_digest"] == lowered(parse("SM+LN+G"), SIZES["demo"]).digest
+    totals = [subject["estimates"][0]["total"] for subject in (base, ours)]
+    assert totals[0]["bytes_both_ways"] > totals[1]["bytes_both_ways"]
+    assert list(totals[0]["seconds"]) == ["300mbit,40ms"]
+    assert totals[0]["seconds"]["300mbit,40ms"]["total"] is None  # the paper states no rounds
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_of_a_graph(tmp_path):
+    graph = lowered(parse("SM"), SIZES["demo"])
+    (tmp_path / "graph.json").write_text(json.dumps(graph.to_json()))
+    path = tmp_path / "cost.json"
+    run(tmp_path, "--json", path)
+    (data,) = json.loads(path.read_text())
+    assert data["graph_digest"] == graph.digest and len(data["estimates"][0]["lines"]) > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give a run folder"),
+        (("--preset", "demo"), "both --preset and --notation"),
+        (("--preset", "demo", "--notation", "SMX"), "unknown notation"),
+        (("--preset", "demo", "--notation", "SM", "--bandwidth", "1gbit"), "give both"),
+        (("--preset", "demo", "--notation", "SM", "--bandwidth", "300MB", "--rtt", "4ms"), "unknown network"),
+        (("--preset", "demo", "--notation", "SM", "--profile", "nonesuch"), "no cost profile"),
+        (("nowhere", "--preset", "demo"), "not both"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message):
+    result = CliRunner().invoke(app, ["cost", *arguments])
+    assert result.exit_code != 0
+    assert isinstance(result.exception, ValueError) and message in str(result.exception)

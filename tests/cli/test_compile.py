@@ -20,10 +20,12 @@ def test_compile_a_run(tmp_path):
     corpus = tmp_path / "text"
     corpus.mkdir()
     for index in range(40):
-        (corpus / f"{index}.txt").write_text(f"line {index} of many lines\n" * 200)
+        (corpus / f"{index}.py").write_text("".join(f"def f{index}_{j}(x):\n    return {j}\n" for j in range(80)))
     data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "out"
-    assert aero("data", data, "--corpus", corpus, "--vocab", 300).returncode == 0
-    done = aero("train", run, "--data", data, "--notation", "SM+ScFuFFN", "--size", "demo", "--steps", 5)
+    assert aero("data", data, "--source", corpus, "--vocab", 300, "--valid-fraction", 0.2).returncode == 0
+    done = aero(
+        "train", run, "--data", data, "--notation", "SM+ScFuFFN", "--size", "demo", "--steps", 5, "--batch-size", 4
+    )
     assert done.returncode == 0, done.stderr
     result = tmp_path / "result.json"
     done = aero("compile", run, "--out", out, "--calibration", 2, "--test", 1, "--json", result)

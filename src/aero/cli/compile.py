@@ -135,7 +135,7 @@ def _numbers(graph: Graph, prices: Profile | None) -> dict[str, Any]:
 
 def _table(title: str, rows: list[dict[str, Any]], prices: Profile | None) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("after")
+    table.add_column("after", no_wrap=True)
     headings = ["operations", "10^6 products", "nonlinear elements", "depth"]
     for heading in (*headings, *(["MB", "rounds"] if prices is not None else [])):
         table.add_column(heading, justify="right")

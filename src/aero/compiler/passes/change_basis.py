@@ -42,14 +42,29 @@ def best_basis(program: Program, stream: Stream, *, second_table: bool) -> Basis
     cond(A B) <= cond(A) cond(B) ranks the segments; the first few are then measured.
     """
     matrices = [program.weights[m.weights[0]] for m in stream.matrices]
-    single = [np.log(_condition(m)) for m in matrices]
+    single = np.array([condition_number(m) for m in matrices])
 
-    def bound(k: int) -> float:
-        return float(max((sum(single[s:k]) if s < k else sum(single[k:s])) for s in range(len(stream.segments))))
+    def bounds(k: int) -> dict[int, float]:
+        """By segment whose product must be inverted, how large the condition number can be at most."""
+        found = {}
+        for s, segment in enumerate(stream.segments):
+            users = segment.leaves if s < k else segment.writers
+            if s != k and users and not (s == 0 and second_table):
+                found[s] = float(np.prod(single[min(s, k) : max(s, k)]))
+        return found
 
-    ranked = sorted(range(len(stream.segments)), key=bound)[:_CANDIDATES]
-    found = [Basis(k, second_table, _measure(stream, matrices, k, second_table)) for k in ranked]
+    ranked = sorted(range(len(stream.segments)), key=lambda k: max(bounds(k).values(), default=1.0))[:_CANDIDATES]
+    found = [Basis(k, second_table, _measure(matrices, k, bounds(k))) for k in ranked]
     return min(found, key=lambda basis: basis.condition)
+
+
+def _measure(matrices: list[np.ndarray], k: int, bounds: dict[int, float]) -> float:
+    """The largest condition number of a product that must be inverted."""
+    worst, products = 1.0, _products(matrices, k)
+    for s, bound in sorted(bounds.items(), key=lambda item: -item[1]):
+        if bound > worst:  # else it cannot be worse than what is known
+            worst = max(worst, condition_number(products[s]))
+    return worst
 
 
 def change_basis(program: Program, stream: Stream, basis: Basis) -> Program:
@@ -102,18 +117,8 @@ def _products(matrices: list[np.ndarray], k: int) -> list[np.ndarray]:
     return [products[s] for s in range(len(matrices) + 1)]
 
 
-def _measure(stream: Stream, matrices: list[np.ndarray], k: int, second_table: bool) -> float:
-    """The largest condition number of a product that must be inverted."""
-    worst = 1.0
-    for s, product in enumerate(_products(matrices, k)):
-        users = stream.segments[s].leaves if s < k else stream.segments[s].writers
-        if s != k and users and not (s == 0 and second_table):
-            worst = max(worst, _condition(product))
-    return worst
-
-
-def _condition(matrix: np.ndarray) -> float:
-    """In the 2-norm; infinite where a singular value is zero or not finite."""
+def condition_number(matrix: np.ndarray) -> float:
+    """In the 2-norm; infinite where a singular value is zero."""
     values = np.linalg.svd(matrix, compute_uv=False)
     return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
 

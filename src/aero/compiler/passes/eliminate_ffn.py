@@ -5,7 +5,8 @@ All forms compute the same function:
 
     keep            a product with d^2 weights for each FFN, and a wait for it
     basis           none at all (`change_basis`), with inverses of products of those matrices
-    basis, 2 tables the same with a second embedding table, which spares the first and worst inverse
+    basis, 2 tables the same with a second embedding table, which spares the first and often worst inverse; it costs a
+                    second look-up, so it is only tried where one table does not qualify
     carry           the product, without the wait (`carry`)
     carry, merged   the same with the output projection merged as well: one product between two softmaxes
 
@@ -74,7 +75,7 @@ def choose_ffn_form(
         ("keep", 1.0, lambda: program),
         ("basis", plain.condition, lambda: change_basis(program, stream, plain)),
     ]
-    if stream.first_leaves_read_the_source and stream.segments[0].leaves:
+    if plain.condition > max_condition and stream.first_leaves_read_the_source:
         second = best_basis(program, stream, second_table=True)
         if second.segment > 0:
             builders.append(("basis, 2 tables", second.condition, lambda: change_basis(program, stream, second)))

@@ -65,21 +65,24 @@ def _branch(program: Program, term: str) -> _Branch:
     """How far up a term is linear, through values that nothing else reads."""
     graph, source, products = program.graph, term, 0
     width = graph.shapes[term][1]
-    matrix, bias = np.eye(width), np.zeros(width)
+    matrix: np.ndarray | None = None  # the identity, which need not be multiplied with
+    bias = np.zeros(width)
     while (node := graph.by_name.get(source)) is not None and sole_reader(graph, source) is not None:
         if node.op == "linear":
             w, b = matrix_and_bias(program, node)
-            matrix, bias = w @ matrix, b @ matrix + bias
+            matrix, bias = (w, b + bias) if matrix is None else (w @ matrix, b @ matrix + bias)
             products += w.size
         elif node.op in ("gain", "scale") and (g := factor_of(program, node)).ndim < 2:
-            matrix = np.broadcast_to(g, len(matrix))[:, None] * matrix
-            products += len(matrix) if node.op == "gain" else 0
+            rows = graph.shapes[source][1]
+            matrix = np.broadcast_to(g, rows)[:, None] * (np.eye(rows) if matrix is None else matrix)
+            products += rows if node.op == "gain" else 0
         elif node.op == "bias" and (c := program.weights[node.weights[0]]).ndim < 2:
-            bias = np.broadcast_to(c, len(matrix)) @ matrix + bias
+            c = np.broadcast_to(c, graph.shapes[source][1])
+            bias = (c if matrix is None else c @ matrix) + bias
         else:
             break
         source = node.inputs[0]
-    return _Branch(term, source, matrix, bias, products)
+    return _Branch(term, source, np.eye(width) if matrix is None else matrix, bias, products)
 
 
 def _merge(program: Program, node: Node, terms: list[str], source: str, branches: list[_Branch]) -> Program:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from aero.engines import on_shares
 from aero.engines.dealer import InsecureDealerEngine
 from aero.engines.engine import Engine
 from aero.engines.on_shares import plan_steps
-from aero.engines.plain import Arithmetic, InsecurePlainEngine
+from aero.engines.plain import Arithmetic, InsecurePlainEngine, encode
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.fixed_point import FixedPoint, from_ring, reduce_ring, to_ring
 from aero.mpc.party import Role
@@ -29,22 +30,18 @@ def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch
     graph, ids = program.graph, random_ids(program)
     plan = RingPlan.uniform(graph, 16) if rings == "uniform" else small_rings(graph)
     seen: dict[tuple[str, Role], tuple] = {}
-    from aero.engines import on_shares
+    original = on_shares._compute
 
-    original = on_shares._apply
+    def keeping(party, group, protocols, inputs, weights, given):
+        values = original(party, group, protocols, inputs, weights, given)
+        seen.update({(s.node.name, party.role): (inputs, v) for s, v in zip(group, values, strict=True)})
+        return values
 
-    def keeping(party, step, protocols, inputs, weights, given):
-        value = original(party, step, protocols, inputs, weights, given)
-        seen[step.node.name, party.role] = (inputs, value)
-        return value
-
-    monkeypatch.setattr(on_shares, "_apply", keeping)
+    monkeypatch.setattr(on_shares, "_compute", keeping)
     InsecureDealerEngine(plan).run(graph, weights=program.weights, ids=ids)
 
     def join(client, server):
         return from_ring(reduce_ring(client.values + server.values, client.bits), client.bits)
-
-    from aero.engines.plain import encode
 
     for step in plan_steps(graph, plan):
         node = step.node

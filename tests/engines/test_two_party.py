@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from aero.engines.engine import Party
+from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.two_party import TwoPartyEngine, checked_steps, declared_cost, linear_plan, pair_plan
 from aero.graph import Node, Program
@@ -42,16 +43,17 @@ def plain_output(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
 def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
     """From the actual weights' noise, the plans' noise for shares, and half a step of the plain engine's rounding."""
     errors = {}
-    for step in checked_steps(program.graph, plan):
-        node = step.node
-        if node.op in ("linear", "gain"):
-            w = program.weights[node.weights[0]]
-            w = np.diag(w) if node.op == "gain" else w
-            product = linear_plan(step).product
+    for group in joined(program.graph, checked_steps(program.graph, plan)):
+        nodes = [step.node for step in group]
+        if nodes[0].op in ("linear", "gain"):
+            w = np.concatenate([np.atleast_2d(program.weights[node.weights[0]]) for node in nodes], axis=1)
+            w = np.diag(w[0]) if nodes[0].op == "gain" else w
+            product = linear_plan(group).product
             encoded = np.rint(w * 2.0**FRACTION_BITS).astype(np.int64)
-            errors[node.name] = weight_noise(product, product.encode_weights(encoded)).total + 0.5
-        elif node.op in ("scores", "attend"):
-            errors[node.name] = pair_plan(step).error + 0.5
+            noise = weight_noise(product, product.encode_weights(encoded)).total
+            errors.update({node.name: noise + 0.5 for node in nodes})
+        elif nodes[0].op in ("scores", "attend"):
+            errors[nodes[0].name] = pair_plan(group[0]).error + 0.5
     return error_bound(program, plan, x, errors)
 
 
@@ -114,7 +116,7 @@ def test_traffic_is_what_was_declared_by_node():
     plan, x = numbers(program)
     _, (client, server) = run_program(program, plan, x)
     declared = declared_cost(program.graph, plan)
-    assert set(declared) == {"q", "k", "v", "scores", "attend", "gain", "out"}
+    assert set(declared) == {"q k", "v", "scores", "attend", "gain", "out"}
     for name, cost in declared.items():
         traffic = client.traffic.by_op[name]
         assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (

@@ -109,7 +109,10 @@ class _Dealt(Protocols):
         self._party, self._dealer, self._plan = party, dealer, plan
         self._weights = weights
 
-    def linear(self, step: Step, x: Share) -> Share:
+    def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
+        return [self._linear(step, x) for step in steps]
+
+    def _linear(self, step: Step, x: Share) -> Share:
         name, bits = step.node.weights[0], step.ring_bits
         held = self._plan.of_weight(name)
         w = to_ring(encode(name, self._weights[name], held), bits)

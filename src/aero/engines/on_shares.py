@@ -8,7 +8,7 @@ cost model, know it before anything is sent.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -105,12 +105,32 @@ def plan_steps(graph: Graph, plan: RingPlan) -> list[Step]:
     return steps
 
 
+def joined(graph: Graph, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
+    """The steps in order; linear layers of one value in the same rings go together, as one product."""
+    groups: list[tuple[Step, ...]] = []
+    done: set[str] = set()
+    for step in steps:
+        if step.node.name in done:
+            continue
+        group = (step,)
+        if step.node.op == "linear":
+            group = tuple(s for s in steps if s.node.op == "linear" and _together(s, step))
+        groups.append(group)
+        done.update(s.node.name for s in group)
+    return groups
+
+
+def _together(a: Step, b: Step) -> bool:
+    return a.node.inputs == b.node.inputs and (a.ring_bits, a.shift) == (b.ring_bits, b.shift)
+
+
 class Protocols(ABC):
     """What takes messages, or a dealer. Each method gives a share in the ring `step.output.bits`, truncated."""
 
     @abstractmethod
-    def linear(self, step: Step, x: Share) -> Share:
-        """[x W] for `linear` and `gain`; x has `step.ring_bits`. The server's weights are known by the step's name."""
+    def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
+        """[x W] for linear layers that go together, or for one gain; x has their `ring_bits`. The server's weights are
+        known by the steps' names."""
 
     @abstractmethod
     def pair(self, step: Step, x: Share, y: Share) -> Share:
@@ -140,26 +160,43 @@ def walk(
     state: Mapping[str, Share],
     progress: Any = None,
 ) -> tuple[Share, dict[str, Share]]:
-    """Run a graph as one party; returns its share of the output and of the state. Traffic is counted by node."""
+    """Run a graph as one party; returns its share of the output and of the state. Traffic is counted by node, and by
+    nodes that go together."""
     values = dict(state)
     if any(INPUT in node.inputs for node in graph.nodes) and party.is_client:
         if ids is None:
             raise ValueError("this graph reads token ids: the client gives them")
         ids = check_ids(ids, graph.length)
-    for index, step in enumerate(steps):
-        node = step.node
+    groups = joined(graph, steps)
+    for index, group in enumerate(groups):
+        label, first = group_label(group), group[0]
         if progress is not None:
-            progress(node.name, index / len(steps))
-        with party.channel.op(node.name):
+            progress(label, index / len(groups))
+        with party.channel.op(label):
             inputs = []
-            for name, need in zip((n for n in node.inputs if n != INPUT), step.needed, strict=True):
+            for name, need in zip((n for n in first.node.inputs if n != INPUT), first.needed, strict=True):
                 x = values[name]
-                inputs.append(protocols.extend(step, x, need) if x.bits < need else x)
-            value = _apply(party, step, protocols, inputs, weights, ids)
-        assert (value.bits, value.fraction_bits) == (step.output.bits, step.output.fraction_bits), node.name
-        assert value.shape == graph.shapes[node.name], node.name
-        values[node.name] = value
+                inputs.append(protocols.extend(first, x, need) if x.bits < need else x)
+            results = _compute(party, group, protocols, inputs, weights, ids)
+        for step, value in zip(group, results, strict=True):
+            assert (value.bits, value.fraction_bits) == (step.output.bits, step.output.fraction_bits), step.node.name
+            assert value.shape == graph.shapes[step.node.name], step.node.name
+            values[step.node.name] = value
     return values[graph.output], {name: values[value] for name, value in graph.state_out.items()}
+
+
+def _compute(
+    party: Party,
+    group: tuple[Step, ...],
+    protocols: Protocols,
+    inputs: list[Share],
+    weights: Mapping[str, np.ndarray] | None,
+    ids: np.ndarray | None,
+) -> list[Share]:
+    if group[0].node.op not in ("linear", "gain"):
+        return [_apply(party, group[0], protocols, inputs, weights, ids)]
+    products = protocols.linear(group, _ready(group[0], inputs[0]))
+    return [_biased(party, step, y, weights) for step, y in zip(group, products, strict=True)]
 
 
 def _apply(
@@ -182,11 +219,6 @@ def _apply(
             return _to(inputs[0], out) + _to(inputs[1], out)
         case "bias":
             return _to(inputs[0], out) + _added(party, step, node.weights[0], weights)
-        case "linear":
-            y = protocols.linear(step, _ready(step, inputs[0]))
-            return y + _added(party, step, node.weights[1], weights) if len(node.weights) == 2 else y
-        case "gain":
-            return protocols.linear(step, _ready(step, inputs[0]))
         case "scale":
             assert step.factor is not None
             factor = int(encode(node.name, np.array(attrs["factor"]), step.factor))
@@ -202,6 +234,15 @@ def _apply(
         case _:
             assert OPS[node.op].nonlinear
             return protocols.nonlinear(step, inputs[0])
+
+
+def group_label(group: tuple[Step, ...]) -> str:
+    """Under which traffic is counted: the names of the nodes."""
+    return " ".join(step.node.name for step in group)
+
+
+def _biased(party: Party, step: Step, y: Share, weights: Mapping[str, np.ndarray] | None) -> Share:
+    return y + _added(party, step, step.node.weights[1], weights) if len(step.node.weights) == 2 else y
 
 
 def _ready(step: Step, x: Share) -> Share:

@@ -19,7 +19,7 @@ import numpy as np
 
 from aero.engines.engine import Cost, Engine, Progress
 from aero.engines.engine import Party as EngineParty
-from aero.engines.on_shares import PRODUCTS, Protocols, Step, plan_steps, walk
+from aero.engines.on_shares import PRODUCTS, Protocols, Step, group_label, joined, plan_steps, walk
 from aero.engines.plain import decode, encode
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
@@ -63,15 +63,16 @@ class TwoPartyEngine(Engine):
         """Make plans, exchange the keys that are missing, and load the server's weights. `run` does it where it was not
         done. ValueError, naming the node, for a graph that cannot be run or weights whose noise would not fit."""
         start, before = time.perf_counter(), self._party.channel.traffic
-        steps = checked_steps(graph, self._plan)
+        groups = joined(graph, checked_steps(graph, self._plan))
+        linear = [group for group in groups if group[0].node.op in ("linear", "gain")]
         if self._party.role is Role.SERVER:
             if weights is None:
                 raise ValueError("the server gives the weights")
-            for step in steps:
-                if step.node.op in ("linear", "gain") and (graph.digest, step.node.name) not in self._loaded:
-                    self._loaded[graph.digest, step.node.name] = _load(self._plan, step, weights)
-        client = dict.fromkeys(linear_plan(step).product.params for step in steps if step.node.op in ("linear", "gain"))
-        both = dict.fromkeys(pair_plan(step).params for step in steps if step.node.op in ("scores", "attend"))
+            for group in linear:
+                if (graph.digest, group_label(group)) not in self._loaded:
+                    self._loaded[graph.digest, group_label(group)] = _load(self._plan, group, weights)
+        client = dict.fromkeys(linear_plan(group).product.params for group in linear)
+        both = dict.fromkeys(pair_plan(g[0]).params for g in groups if g[0].node.op in ("scores", "attend"))
         held = self._party.secret_keys if self._party.is_client else self._party.peer_keys
         mutual = self._party.peer_keys if self._party.is_client else self._party.secret_keys
         with self._party.channel.op("keys"):
@@ -158,10 +159,12 @@ class _TwoParty(Protocols):
     def __init__(self, party: Party, graph: Graph, loaded: Mapping[tuple[str, str], LoadedWeights]) -> None:
         self._party, self._graph, self._loaded = party, graph, loaded
 
-    def linear(self, step: Step, x: Share) -> Share:
-        assert step.factor is not None
-        weights = None if self._party.is_client else self._loaded[self._graph.digest, step.node.name]
-        return multiply_weights(self._party, linear_plan(step), x, step.factor.fraction_bits, weights)
+    def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
+        weights = None if self._party.is_client else self._loaded[self._graph.digest, group_label(steps)]
+        y = multiply_weights(self._party, linear_plan(steps), x, 0, weights)
+        ends = np.cumsum([_columns(step) for step in steps])[:-1]
+        parts = np.split(y.values, ends, axis=1)
+        return [Share(v, s.output.bits, s.output.fraction_bits) for v, s in zip(parts, steps, strict=True)]
 
     def pair(self, step: Step, x: Share, y: Share) -> Share:
         return multiply_shares(self._party, pair_plan(step), x, y)
@@ -197,13 +200,13 @@ def checked_steps(graph: Graph, plan: RingPlan) -> list[Step]:
 
 
 def declared_cost(graph: Graph, plan: RingPlan) -> dict[str, ProtocolCost]:
-    """Bytes, messages and rounds of each node that sends any, before anything is sent."""
+    """Bytes, messages and rounds of each node, or nodes that go together, that send any: before anything is sent."""
     costs = {}
-    for step in checked_steps(graph, plan):
-        if step.node.op in ("linear", "gain"):
-            costs[step.node.name] = linear_plan(step).cost()
-        elif step.node.op in ("scores", "attend"):
-            costs[step.node.name] = pair_plan(step).cost()
+    for group in joined(graph, checked_steps(graph, plan)):
+        if group[0].node.op in ("linear", "gain"):
+            costs[group_label(group)] = linear_plan(group).cost()
+        elif group[0].node.op in ("scores", "attend"):
+            costs[group_label(group)] = pair_plan(group[0]).cost()
     return costs
 
 
@@ -218,11 +221,15 @@ def _pair_plan(op: str, heads: int, queries: int, keys: int, width: int, ring_bi
     return make(heads, queries, keys, width, ring_bits, output_bits)
 
 
-def linear_plan(step: Step) -> LinearPlan:
-    """The plan of a `linear` or `gain`; a gain is the product with a diagonal matrix."""
-    rows, inner = step.input_shapes[0]
-    columns = step.weight_shapes[0][1] if step.node.op == "linear" else inner
-    return _linear_plan(rows, inner, columns, step.ring_bits, step.output.bits)
+def linear_plan(group: tuple[Step, ...]) -> LinearPlan:
+    """The plan of linear layers that go together, or of a gain: the product with a diagonal matrix."""
+    rows, inner = group[0].input_shapes[0]
+    columns = sum(_columns(step) for step in group)
+    return _linear_plan(rows, inner, columns, group[0].ring_bits, group[0].output.bits)
+
+
+def _columns(step: Step) -> int:
+    return step.weight_shapes[0][1] if step.node.op == "linear" else step.input_shapes[0][1]
 
 
 def pair_plan(step: Step) -> PairPlan:
@@ -234,12 +241,15 @@ def pair_plan(step: Step) -> PairPlan:
     return _pair_plan(op, heads, queries, keys, second[1] // heads, step.ring_bits, step.output.bits)
 
 
-def _load(plan: RingPlan, step: Step, weights: Mapping[str, np.ndarray]) -> LoadedWeights:
-    name = step.node.weights[0]
-    w = np.asarray(weights[name], dtype=np.float64)
-    if step.node.op == "gain":
-        w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
+def _load(plan: RingPlan, group: tuple[Step, ...], weights: Mapping[str, np.ndarray]) -> LoadedWeights:
+    matrices = []
+    for step in group:
+        name = step.node.weights[0]
+        w = np.asarray(weights[name], dtype=np.float64)
+        if step.node.op == "gain":
+            w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
+        matrices.append(encode(name, w, plan.of_weight(name)))
     try:
-        return load_weights(linear_plan(step), encode(name, w, plan.of_weight(name)))
+        return load_weights(linear_plan(group), np.concatenate(matrices, axis=1))
     except ValueError as error:
-        raise ValueError(f"{step.node.name}: {error}") from None
+        raise ValueError(f"{group_label(group)}: {error}") from None

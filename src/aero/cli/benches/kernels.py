@@ -21,10 +21,12 @@ def kernels(
     from aero.bench.record import write_records
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140  # a file has room
     with console.status("measuring") as status:
         records = bench_kernels(progress=lambda level: status.update(f"measuring {level}"))
     header, rows = table(records)
-    shown = Table(*header)
+    shown = Table(*header, box=None)
     for row in rows:
         shown.add_row(*row)
     console.print(shown)

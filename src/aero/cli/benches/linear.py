@@ -35,10 +35,12 @@ def linear(
     if unknown := set(works) - set(WORKS):
         raise ValueError(f"no work {', '.join(sorted(unknown))}: there are {', '.join(WORKS)}")
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140  # a file has room
     with console.status("measuring") as status:
         records = bench_linear(engines, works, repetitions, lambda label: status.update(f"measuring {label}"))
     header, rows = table(records)
-    shown = Table(*header)
+    shown = Table(*header, box=None)
     for row in rows:
         shown.add_row(*row)
     console.print(shown)

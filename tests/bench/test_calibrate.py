@@ -38,7 +38,15 @@ def test_what_costs_nothing_is_free():
 
 
 def sample(op, messages, outputs=1, levels=1, seconds=0.0):
-    counts = {"calls": 1, "inputs": outputs, "outputs": outputs, "products": outputs, "rows": 1, "live": outputs}
+    counts = {
+        "calls": 1,
+        "inputs": outputs,
+        "outputs": outputs,
+        "products": outputs,
+        "rows": 1,
+        "live": outputs,
+        "heads": 1,
+    }
     return Sample(op, op, counts | {"levels": levels}, 10 * outputs, 20 * outputs, messages, seconds, seconds)
 
 

@@ -62,9 +62,9 @@ _DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
     "rms_norm": ("calls", "outputs", "rows"),
     "relu": ("calls", "outputs"),
     "gelu": ("calls", "outputs"),
-    "scores": ("calls", "inputs", "outputs"),
+    "scores": ("heads", "inputs", "outputs"),
     "causal_softmax": ("calls", "outputs", "live", "rows"),
-    "attend": ("calls", "inputs", "outputs"),
+    "attend": ("heads", "inputs", "outputs"),
 }
 # Computed by each party on its shares alone; a calibration that sees one of them send something fails.
 _LOCAL = ("bias", "add", "rows", "concat_rows")

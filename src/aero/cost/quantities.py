@@ -1,12 +1,16 @@
 """What costs are functions of: a few counts for each operation, read from a graph's shapes.
 
-calls            1
-inputs           elements of the values read (not of the weights); ids count as their one-hot rows, T V
-outputs          elements of the value computed
-multiplications  scalar products of the operation itself, done locally where a party holds a factor
-live             entries of scores or probabilities at or below the causal diagonal, all heads
-rows             rows that are normalised: H T of a softmax, T of a LayerNorm
-levels           ceil(log2 of a row's length): the depth of a tree over a row
+    calls     1
+    inputs    elements of the values read (not of the weights); ids count as their one-hot rows, T V
+    outputs   elements of the value computed
+    products  scalar products of an engine that computes every entry: those above the causal diagonal included, and a
+              look-up as the product with one-hot rows
+    heads     matrices of scores or probabilities
+    live      their entries at or below the causal diagonal, all heads
+    rows      rows of the value: H T of a softmax, T of a matrix
+    levels    ceil(log2 of a row's length): the depth of a tree over a row
+
+`aero.graph.count` counts what the mathematics needs, live entries alone.
 """
 
 from __future__ import annotations
@@ -35,10 +39,15 @@ def quantities(graph: Graph, nodes: Sequence[Node]) -> Mapping[str, int]:
         found["inputs"] = graph.length * graph.weight_shapes[node.weights[0]][0]
     shape = shapes[node.name]
     if node.op in ("scores", "causal_softmax"):
-        found |= {"live": shape[0] * live_pairs(*shape[1:]), "rows": shape[0] * shape[1], "levels": _levels(shape[2])}
+        found |= {
+            "heads": shape[0],
+            "live": shape[0] * live_pairs(*shape[1:]),
+            "rows": shape[0] * shape[1],
+            "levels": _levels(shape[2]),
+        }
     elif node.op == "attend":
         heads, *pairs = shapes[node.inputs[0]]
-        found["live"] = heads * live_pairs(*pairs)
+        found |= {"heads": heads, "live": heads * live_pairs(*pairs)}
     elif len(shape) == 2:
         found |= {"rows": shape[0], "levels": _levels(shape[1])}
     return found

@@ -112,7 +112,7 @@ def joined(graph: Graph, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
     for step in steps:
         if step.node.name in done:
             continue
-        group = (step,)
+        group: tuple[Step, ...] = (step,)
         if step.node.op == "linear":
             group = tuple(s for s in steps if s.node.op == "linear" and _together(s, step))
         groups.append(group)

@@ -109,8 +109,8 @@ def section() -> str:
         "graph does, causal entries alone; GB are 10^9 bytes, both directions together, set-up apart, estimated under",
         "each profile (`docs/cost.md`); - where a profile says nothing of such a network. One prompt of T tokens, the",
         "last position's logits. SPU's figures are for one thread each; its seconds and hours rest on computing times",
-        "measured on a busy machine, and its rounds are a lower estimate. Which form FFN elimination takes is chosen for",
-        "well-conditioned weights.",
+        "measured on a busy machine, and its rounds are a lower estimate. Which form FFN elimination takes is chosen",
+        "for well-conditioned weights.",
         "",
     ]
     for table in TABLES:

@@ -28,7 +28,8 @@ def linear_program(rows: int = 6, width: int = 8, heads: int = 2, outputs: int =
         Node("scores", "scores", ("q", "k"), (), {"heads": heads}),
         Node("attend", "attend", ("scores", "v")),
         Node("gain", "gain", (INPUT,), ("gain.w",)),
-        Node("shift", "bias", ("gain",), ("shift.w",)),
+        Node("scale", "scale", ("gain",), (), {"factor": 0.75}),
+        Node("shift", "bias", ("scale",), ("shift.w",)),
         Node("sum", "add", ("attend", "shift")),
         Node("first", "rows", ("sum",), (), {"start": 0, "stop": 1}),
         Node("last", "rows", ("sum",), (), {"start": rows - 1, "stop": rows}),
@@ -73,6 +74,8 @@ def error_bound(program: Program, plan: RingPlan, x: np.ndarray, product_error: 
         match node.op:
             case "linear":
                 error = e[0] @ np.abs(w[0]) + own
+            case "scale":
+                error = e[0] * abs(node.attrs["factor"]) + own
             case "gain":
                 error = e[0] * np.abs(w[0]) + own
             case "bias":

@@ -14,6 +14,19 @@ from aero.mpc.party import Role
 from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program
 from programs import RUNGS, random_ids, random_program
 
+SUMS = ("add", "bias")
+
+
+def mixed_formats(graph) -> RingPlan:
+    """Fractional bits of its own for every tensor, so that every change of format happens somewhere."""
+    rng = np.random.default_rng(len(graph.nodes))
+
+    def some() -> Format:
+        return Format(34, int(rng.integers(9, 20)))
+
+    values = {node.name: some() for node in graph.nodes if node.op not in ("rows", "concat_rows")}
+    return RingPlan(values, {name: some() for name in graph.weight_shapes}, {})
+
 
 def small_rings(graph, fraction_bits: int = 12) -> RingPlan:
     """Values in rings of 25 bits, as the recommended plan has them: every product needs an extension first."""
@@ -22,13 +35,13 @@ def small_rings(graph, fraction_bits: int = 12) -> RingPlan:
 
 
 @pytest.mark.parametrize("rung", RUNGS)
-@pytest.mark.parametrize("rings", ["uniform", "small"])
+@pytest.mark.parametrize("rings", ["uniform", "small", "mixed"])
 def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch):
     """Every value, computed from the very shares that the engine read: a product or a change of format is off by at
     most one step for each truncation, everything else is exact."""
     program = random_program(**RUNGS[rung])
     graph, ids = program.graph, random_ids(program)
-    plan = RingPlan.uniform(graph, 16) if rings == "uniform" else small_rings(graph)
+    plan = {"uniform": RingPlan.uniform(graph, 16), "small": small_rings(graph), "mixed": mixed_formats(graph)}[rings]
     seen: dict[tuple[str, Role], tuple] = {}
     original = on_shares._compute
 
@@ -50,7 +63,10 @@ def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch
         arithmetic = Arithmetic(graph, node, plan)
         tensors = [encode(name, program.weights[name], arithmetic.weight_format(name)) for name in node.weights]
         difference = np.abs(join(value, other) - arithmetic.apply(inputs, tensors))
-        steps = 1 if node.op in ("linear", "gain", "scale", "scores", "attend") else 0
+        if node.op in ("linear", "gain", "scale", "scores", "attend"):
+            steps = int(step.dropped > 0)
+        else:
+            steps = sum(f.fraction_bits > step.output.fraction_bits for f in step.inputs) if node.op in SUMS else 0
         assert difference.max() <= steps, node
     assert {name for name, _ in seen} == {node.name for node in graph.nodes}
 

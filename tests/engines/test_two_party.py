@@ -52,6 +52,8 @@ def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
             encoded = np.rint(w * 2.0**FRACTION_BITS).astype(np.int64)
             noise = weight_noise(product, product.encode_weights(encoded)).total
             errors.update({node.name: noise + 0.5 for node in nodes})
+        elif nodes[0].op == "scale":
+            errors[nodes[0].name] = 1.0  # a truncation
         elif nodes[0].op in ("scores", "attend"):
             errors[nodes[0].name] = pair_plan(group[0]).error + 0.5
     return error_bound(program, plan, x, errors)
@@ -166,6 +168,28 @@ def test_noise_that_would_not_fit_is_refused_when_weights_are_loaded():
     with pytest.raises(ValueError, match="wide: the noise may reach"):
         TwoPartyEngine(Party.SERVER, channel, plan).prepare(program.graph, program.weights)
     assert channel.traffic.messages == 0
+
+
+def test_a_refusal_reaches_the_other_party():
+    """The server's weights do not fit; the client, who waits for an answer, is told that the server failed."""
+    nodes = [Node("wide", "linear", (INPUT,), ("w",))]
+    program = Program.of(4, nodes, {"w": np.ones((64, 8))}, "wide", state_in={INPUT: (4, 64)})
+    plan = RingPlan({"x": Format(41, 14), "wide": Format(41, 28)}, {"w": Format(20, 14)}, {})
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+
+    def ask():
+        client.share_state(program.graph, INPUT, np.zeros((4, 64)))
+        return client.run(program.graph)
+
+    def answer():
+        server.share_state(program.graph, INPUT)
+        return server.run(program.graph, weights=program.weights)
+
+    told, refused = run_engines(ask, answer)
+    assert isinstance(refused, ValueError) and "noise may reach" in str(refused)
+    assert isinstance(told, ConnectionError) and "it failed" in str(told)
+    with pytest.raises(ConnectionError):  # nothing is tried again on this channel
+        client.share_state(program.graph, INPUT, np.zeros((4, 64)))
 
 
 def test_what_each_party_gives():

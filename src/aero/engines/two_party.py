@@ -11,7 +11,8 @@ No dealer, no third party. Semi-honest security; not audited. docs/security/.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import ClassVar
 
@@ -61,7 +62,12 @@ class TwoPartyEngine(Engine):
 
     def prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None = None) -> None:
         """Make plans, exchange the keys that are missing, and load the server's weights. `run` does it where it was not
-        done. ValueError, naming the node, for a graph that cannot be run or weights whose noise would not fit."""
+        done. ValueError, naming the node, for a graph that cannot be run or weights whose noise would not fit; either
+        ends the channel."""
+        with self._ending():
+            self._prepare(graph, weights)
+
+    def _prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None) -> None:
         start, before = time.perf_counter(), self._party.channel.traffic
         groups = joined(graph, checked_steps(graph, self._plan))
         linear = [group for group in groups if group[0].node.op in ("linear", "gain")]
@@ -94,7 +100,7 @@ class TwoPartyEngine(Engine):
             if value is None or value.shape != shape:
                 raise ValueError(f"the client gives the state {name!r}, of shape {list(shape)}")
             encoded = to_ring(encode(name, value, held), held.bits)
-        with self._party.channel.op("input"):
+        with self._ending(), self._party.channel.op("input"):
             self._state[name] = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
 
     def run(
@@ -109,7 +115,11 @@ class TwoPartyEngine(Engine):
         for name, shape in graph.state_in.items():
             if name not in self._state or self._state[name].shape != shape:
                 raise ValueError(f"the graph reads the state {name!r}: share_state it, or run what leaves it, first")
-        self.prepare(graph, weights)
+        with self._ending():
+            self._prepare(graph, weights)
+            return self._run(graph, weights, ids)
+
+    def _run(self, graph: Graph, weights: Mapping[str, np.ndarray] | None, ids: np.ndarray | None) -> np.ndarray | None:
         party = self._party
         start, before = time.perf_counter(), party.channel.traffic
         steps = checked_steps(graph, self._plan)
@@ -145,6 +155,16 @@ class TwoPartyEngine(Engine):
         self._party.channel.close()
         self._loaded.clear()
         self._state.clear()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """End the channel when something fails, so that the other party learns of it at once, and nothing of an aborted
+        run is ever used again."""
+        try:
+            yield
+        except BaseException as error:
+            self._party.channel.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def _cost_of(self, traffic: Traffic, seconds: float) -> Cost:
         up, down = traffic.bytes_sent, traffic.bytes_received

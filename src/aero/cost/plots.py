@@ -72,4 +72,5 @@ def _pareto(axis, trained: Sequence[tuple[Subject, Estimate]]) -> None:  # type:
         axis.annotate(subject.notation or subject.name, point, fontsize=8, xytext=(4, 4), textcoords="offset points")
     axis.set_xlabel("MB of one run, both directions")
     axis.set_ylabel("perplexity")
+    axis.margins(x=0.15, y=0.1)
     axis.set_title("Pareto front: nothing is better in both", fontsize=9)

@@ -139,6 +139,13 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
     from aero.cost.compare import Subject
     from aero.graph.serialize import GRAPH_FILE, graph_from_json
 
+    if (folder / "compiled.json").is_file():
+        from aero.compiler.folder import read
+
+        if stage is Stage.lowered:
+            raise ValueError(f"{folder} holds a compiled model; for the model as trained, give its run folder")
+        info, compiled, _ = read(folder)
+        return Subject(str(folder), compiled.prefill(context or compiled.context).graph, info.notation)
     if (folder / GRAPH_FILE).is_file():
         graph = graph_from_json(json_.loads((folder / GRAPH_FILE).read_text()))
         if context not in (None, graph.length):
@@ -148,11 +155,11 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
     from aero.compiler.run import load_model
     from aero.train.run_folder import RunInfo
 
-    model, info = load_model(folder), RunInfo.read(folder)
+    model, run = load_model(folder), RunInfo.read(folder)
     length = context or model.config.context
     lowered = stage is Stage.lowered
     graph = lower(model, length).graph if lowered else compile(model, check=False).prefill(length).graph
-    return Subject(str(folder), graph, info.notation, (info.result or {}).get("perplexity"))
+    return Subject(str(folder), graph, run.notation, (run.result or {}).get("perplexity"))
 
 
 def _networks(names: Sequence[str] | None, bandwidth: str | None, rtt: str | None) -> list[Network]:

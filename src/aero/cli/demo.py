@@ -80,7 +80,8 @@ def demo(
     )
     data(out / "data", vocab=vocab, max_megabytes=megabytes)
     for notation, run in runs.items():
-        command = f"aero train {run} --data {out}/data --notation {notation} --size {size} --steps {steps} --batch-size {_BATCH}"
+        options = f"--notation {notation} --size {size} --steps {steps} --batch-size {_BATCH}"
+        command = f"aero train {run} --data {out}/data {options}"
         _announce(console, f"Train {notation} from scratch, on the same tokens", command)
         train(run, out / "data", notation, size, steps=steps, batch_size=_BATCH)
     _announce(console, "Attention entropy of every head", f"aero entropy {' '.join(map(str, runs.values()))}")

@@ -7,11 +7,17 @@ from collections.abc import Callable
 import typer
 
 from aero.cli.benches.calibrate import calibrate
+from aero.cli.benches.compile import compile_
 from aero.cli.benches.kernels import kernels
 from aero.cli.benches.linear import linear
 
 bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True, add_completion=False)
 
-_BENCHES: dict[str, Callable[..., None]] = {"calibrate": calibrate, "kernels": kernels, "linear": linear}
+_BENCHES: dict[str, Callable[..., None]] = {
+    "calibrate": calibrate,
+    "compile": compile_,
+    "kernels": kernels,
+    "linear": linear,
+}
 for _name, _function in _BENCHES.items():
     bench.command(_name)(_function)

@@ -24,6 +24,11 @@ from aero.models.presets import SIZES
         ({"attention_temperature": "global"}, "attention_temperature is 'global'"),
         ({"embedding_multiplier": 0}, "embedding_multiplier is 0"),
         ({"norm_eps": float("nan")}, "norm_eps is nan"),
+        ({"positions": "absolute"}, "positions is 'absolute'; choose one of learned, rotary"),
+        ({"positions": "rotary", "rotary_fraction": 1.5}, "rotary_fraction is 1.5"),
+        ({"positions": "rotary", "rotary_fraction": 0.1}, "turns 3 of them; they turn in pairs"),
+        ({"positions": "rotary", "rotary_base": 1}, "rotary_base 1"),
+        ({"parallel_residual": "yes"}, "parallel_residual is 'yes'"),
         ({"format_version": 2}, "format version 2, and this aero reads version 1"),
     ],
 )

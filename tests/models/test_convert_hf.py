@@ -28,7 +28,15 @@ def pair(dtype, **fields):
     return theirs, convert_gpt2(theirs)
 
 
-@pytest.mark.parametrize("fields", [{}, {"activation_function": "relu", "n_inner": 64}, {"tie_word_embeddings": False}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"activation_function": "relu", "n_inner": 64},
+        {"activation_function": "gelu"},
+        {"tie_word_embeddings": False},
+    ],
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 def test_logits_equal_gpt2(dtype, tolerance, fields):
     theirs, ours = pair(dtype, **fields)
@@ -75,7 +83,7 @@ def test_loss_equals_gpt2():
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"activation_function": "gelu"}, "activation 'gelu'"),
+        ({"activation_function": "silu"}, "activation 'silu'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "attention"),
         ({"n_inner": 50}, "n_inner 50"),
     ],

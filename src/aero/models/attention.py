@@ -14,6 +14,7 @@ from transformers import Cache
 
 from aero.models.configuration_aero import AeroConfig
 from aero.models.residual import ResidualLinear
+from aero.models.rotary import turn
 
 
 class Attended(NamedTuple):
@@ -49,14 +50,19 @@ class Attention(nn.Module):
         """t, the divisor of the logits: [H, 1] or [H, context]; None where there is none."""
         return None if self.log_temperature is None else self.log_temperature.exp()
 
-    def forward(self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None) -> Attended:
-        """x: [B, T, d]; mask: added to the logits, broadcast to [B, H, T, S]; positions of the queries: [1 or B, T]."""
+    def forward(
+        self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None, angles: Tensor | None = None
+    ) -> Attended:
+        """x: [B, T, d]; mask: added to the logits, broadcast to [B, H, T, S]; positions of the queries: [1 or B, T];
+        angles: of rotary positions, [1 or B, 1, T, n/2]."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # once, and not in each projection
         q = self._heads(self.q_proj(x) * (1 / math.sqrt(self.head_width)))
         k, v = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
         if self.log_temperature is not None:
             q = q * self._inverse_temperature(positions).to(q.dtype)
+        if angles is not None:
+            q, k = turn(q, angles), turn(k, angles)
         if cache is not None:
             k, v = cache.update(k, v, self.layer)
         # Adding the mask in place spares a copy of the logits, and its gradient is the identity.

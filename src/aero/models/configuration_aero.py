@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from transformers import PreTrainedConfig
 
@@ -14,9 +14,11 @@ from aero.models.presets import Scale, Size
 
 FORMAT_VERSION = 1
 
+Positions = Literal["learned", "rotary"]
+
 
 class AeroConfig(PreTrainedConfig):
-    """A GPT-2 shaped decoder, V tokens, T positions, L layers, H heads, width d.
+    """A GPT-2 or GPT-NeoX shaped decoder, V tokens, T positions, L layers, H heads, width d.
 
     ffn: the form of the FFN, one word for all layers or a list of L words:
         plain         X + FFN(X),                    FFN(X) = act(X W_in) W_out
@@ -24,6 +26,12 @@ class AeroConfig(PreTrainedConfig):
         fused         X + X W                        W: d x d, no activation
         scaled_fused  beta X + (X W) / alpha
         absent        X
+    activation: "gelu" (the tanh form, GPT-2), "gelu_erf" (the exact form, GPT-NeoX), "relu" or "identity".
+    positions: "learned", a vector for each position added to the embedding; or "rotary", queries and keys turned by
+        angles that grow with the position (Su et al. 2021, §3.4): the first rotary_fraction of each head's features, in
+        GPT-NeoX's order (feature i with i + n/2, n turned ones), position times rotary_base^(-2i/n).
+    parallel_residual: attention and FFN both read X: X + Attention(norm_1 X) + FFN(norm_2 X) (Black et al. 2022, §2.1).
+    tie_embeddings: is the output embedding the input embedding, or a matrix of its own?
     attention_temperature: divides the attention logits, learnable as t = exp(s): "none", "per_head", or
         "per_position" for each head.
     entropy_thresholds: does the model carry the entropy regulariser's learnable thresholds [L, H]?
@@ -49,6 +57,10 @@ class AeroConfig(PreTrainedConfig):
     activation: Activation = "gelu"
     ffn: Ffn | Sequence[Ffn] = "plain"
     ffn_multiplier: int = 4
+    positions: Positions = "learned"
+    rotary_fraction: float = 0.25
+    rotary_base: float = 10_000.0
+    parallel_residual: bool = False
     attention_temperature: Temperature = "none"
     entropy_thresholds: bool = False
     embedding_multiplier: float = 1.0
@@ -72,7 +84,14 @@ class AeroConfig(PreTrainedConfig):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{field} is {value!r}; give a whole number of at least 1")
-        for field in ("embedding_multiplier", "logit_multiplier", "initializer_range", "norm_eps"):
+        for field in (
+            "embedding_multiplier",
+            "logit_multiplier",
+            "initializer_range",
+            "norm_eps",
+            "rotary_fraction",
+            "rotary_base",
+        ):
             value = getattr(self, field)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
                 raise ValueError(f"{field} is {value!r}; give a positive number")
@@ -86,6 +105,11 @@ class AeroConfig(PreTrainedConfig):
             raise ValueError(f"ffn names {len(self.ffn)} layers of {self.num_layers}; give one word, or one per layer")
         for field, allowed in (("norm", Norm), ("activation", Activation), ("attention_temperature", Temperature)):
             _one_of(field, getattr(self, field), get_args(allowed))
+        _one_of("positions", self.positions, get_args(Positions))
+        if not isinstance(self.parallel_residual, bool):
+            raise ValueError(f"parallel_residual is {self.parallel_residual!r}; give true or false")
+        if self.positions == "rotary":
+            self._check_rotary()
         for layer, form in enumerate(self.ffn):
             _one_of(f"ffn of layer {layer}", form, get_args(Ffn))
             if form in ("fused", "scaled_fused") and self.activation != "identity":
@@ -106,6 +130,23 @@ class AeroConfig(PreTrainedConfig):
         shape = presets.size(shape) if isinstance(shape, str) else shape
         sizes = {key: overrides.pop(key) for key in ("vocab_size", "context", "num_layers") if key in overrides}
         return cls(**{**presets.config_fields(parsed, shape, scale=scale, **sizes), **overrides})
+
+    def _check_rotary(self) -> None:
+        if self.rotary_fraction > 1 or self.rotary_base <= 1:
+            raise ValueError(
+                f"rotary_fraction is {self.rotary_fraction:g} and rotary_base {self.rotary_base:g}; give a fraction of "
+                "at most 1, and a base above 1"
+            )
+        if self.rotary_width < 2 or self.rotary_width % 2:
+            raise ValueError(
+                f"rotary_fraction {self.rotary_fraction:g} of heads of {self.hidden_size // self.num_heads} features "
+                f"turns {self.rotary_width} of them; they turn in pairs, so choose a fraction that gives an even number"
+            )
+
+    @property
+    def rotary_width(self) -> int:
+        """How many features of each head are turned: rotary_fraction of them, rounded down."""
+        return int(self.hidden_size // self.num_heads * self.rotary_fraction)
 
     @property
     def ffn_forms(self) -> list[Ffn]:

@@ -17,13 +17,14 @@ from aero.models.residual import ResidualLinear
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": partial(F.gelu, approximate="tanh"),
+    "gelu_erf": F.gelu,
     "relu": F.relu,
     "identity": lambda x: x,
 }
 
 
 class PlainFFN(nn.Module):
-    """act(X W_in) W_out: [..., d] -> [..., d], through ffn_multiplier * d features. GELU is GPT-2's tanh form."""
+    """act(X W_in) W_out: [..., d] -> [..., d], through ffn_multiplier * d features."""
 
     def __init__(self, config: AeroConfig) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
-"""One decoder for every architecture of the papers, GPT-2 shaped, pre-norm (Jha & Reagen 2024, §3).
+"""One decoder for every architecture of the papers, GPT-2 or GPT-NeoX shaped, pre-norm (Jha & Reagen 2024, §3).
 
-    x0 = embedding_multiplier * (E[ids] + P[positions])
+    x0 = embedding_multiplier * (E[ids] + P[positions])                        no P where positions are rotary
     each block:   X_sa  = X + Attention(norm_1(X))
                   X_out = beta * X_sa + (1/alpha) * FFN(norm_2(X_sa))        alpha, beta only where the FFN is scaled
-    logits = logit_multiplier * final_norm(x) E^T
+                                                                               parallel residual: FFN(norm_2(X))
+    logits = logit_multiplier * final_norm(x) E^T                              or a matrix of its own in place of E
 
 Shapes: B batch, T positions of this call, S keys (T plus what the cache holds), L layers, H heads, d width, V words.
 """
@@ -27,6 +28,7 @@ from aero.models.ffn import make_ffn
 from aero.models.loss import causal_lm_loss
 from aero.models.norm import make_norm
 from aero.models.residual import ResidualLinear
+from aero.models.rotary import rotary_angles
 
 
 @dataclass
@@ -53,18 +55,21 @@ class AeroBlock(nn.Module):
         self.attention = Attention(config, layer)
         self.norm_2 = nn.Identity() if form == "absent" else make_norm(config)
         self.ffn = make_ffn(config, form)
+        self.parallel = config.parallel_residual
         scaled = form in ("scaled", "scaled_fused")
         # One element and not zero dimensions, which sharded training does not take.
         self.ffn_alpha = nn.Parameter(torch.ones(1)) if scaled else None
         self.ffn_beta = nn.Parameter(torch.ones(1)) if scaled else None
 
-    def forward(self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
-        """x: [B, T, d] -> the next layer's x and the attention [B, H, T, S]."""
-        attended, probabilities = self.attention(self.norm_1(x), mask, positions, cache)
-        x = x + attended
+    def forward(
+        self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None, angles: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x: [B, T, d] -> the next layer's x and the attention [B, H, T, S]; the rest as `Attention.forward`."""
+        attended, probabilities = self.attention(self.norm_1(x), mask, positions, cache, angles)
+        before, x = x, x + attended
         if self.ffn is None:
             return x, probabilities
-        y = self.ffn(self.norm_2(x))
+        y = self.ffn(self.norm_2(before if self.parallel else x))
         if self.ffn_alpha is not None and self.ffn_beta is not None:
             x, y = self.ffn_beta * x, (1 / self.ffn_alpha) * y
         return x + y, probabilities
@@ -101,7 +106,9 @@ class AeroModel(AeroPreTrainedModel):
     def __init__(self, config: AeroConfig) -> None:
         super().__init__(config)
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.context, config.hidden_size)
+        self.position_embedding = (
+            nn.Embedding(config.context, config.hidden_size) if config.positions == "learned" else None
+        )
         self.blocks = nn.ModuleList([AeroBlock(config, layer) for layer in range(config.num_layers)])
         self.final_norm = make_norm(config)
         self.post_init()
@@ -139,7 +146,10 @@ class AeroModel(AeroPreTrainedModel):
         if position_ids is None:
             position_ids = torch.arange(past, past + length, device=input_ids.device)[None]
 
-        x = self.token_embedding(input_ids) + self.position_embedding(position_ids)
+        x = self.token_embedding(input_ids)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(position_ids)
+        angles = rotary_angles(self.config, position_ids)
         if self.config.embedding_multiplier != 1:
             x = x * self.config.embedding_multiplier
         mask = additive_causal_mask(length, past, attention_mask, x.dtype, x.device)
@@ -149,7 +159,7 @@ class AeroModel(AeroPreTrainedModel):
         for block in self.blocks:
             if output_hidden_states:
                 hidden_states.append(x)
-            x, probabilities = block(x, mask, position_ids, past_key_values)
+            x, probabilities = block(x, mask, position_ids, past_key_values, angles)
             if output_attentions:
                 attentions.append(probabilities)
             if output_entropies:

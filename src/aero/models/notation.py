@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Norm = Literal["layer", "none"]
-Activation = Literal["gelu", "relu", "identity"]
+Activation = Literal["gelu", "gelu_erf", "relu", "identity"]
 Ffn = Literal["plain", "scaled", "fused", "scaled_fused", "absent"]
 Temperature = Literal["none", "per_head", "per_position"]
 
@@ -128,7 +128,7 @@ def of_fields(
     attention_temperature: Temperature,
     entropy_thresholds: bool,
 ) -> Notation:
-    """The notation of a model with these AeroConfig fields; the inverse of `config_fields`.
+    """The notation of a model with these AeroConfig fields; the inverse of `config_fields`, but for the form of GELU.
 
     Raises ValueError where the papers have no name for it: FFNs of several forms, or one pruned that is not among the
     deepest.
@@ -136,6 +136,7 @@ def of_fields(
     kept = len(ffn)
     while kept and ffn[kept - 1] == "absent":
         kept -= 1
+    activation = "gelu" if activation == "gelu_erf" else activation  # "G" is either form
     forms = set(ffn[:kept])
     form: Ffn = forms.pop() if len(forms) == 1 else "absent"
     if not kept:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from aero.models.notation import Notation
 
 Scale = Literal["recommended", "gpt2"]
+Family = Literal["gpt2", "gpt_neox"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Size:
     """The shape of a decoder, without its architecture.
 
     context: T, the most positions it sees; hidden_size: d; embedding_multiplier: recommended for LN-free models of this
-    size; logit_multiplier: recommended for models with LayerNorm.
+    size; logit_multiplier: recommended for models with LayerNorm; family: "gpt_neox" for rotary positions, a parallel
+    residual, an output embedding of its own and GELU in its exact form (Black et al. 2022, §2.1), as Pythia has them.
     """
 
     vocab_size: int
@@ -31,6 +33,7 @@ class Size:
     hidden_size: int
     embedding_multiplier: float = 1.0
     logit_multiplier: float = 1.0
+    family: Family = "gpt2"
 
 
 SIZES: dict[str, Size] = {
@@ -43,6 +46,10 @@ SIZES: dict[str, Size] = {
     "gpt2-small-18": Size(50_000, 128, 18, 12, 768),
     "gpt2-medium": Size(50_000, 128, 24, 16, 1024),
     "gpt2-large": Size(50_000, 128, 36, 20, 1280),
+    # Biderman et al. 2023, table 1, with the vocabulary of the published checkpoints.
+    "pythia-70m": Size(50_304, 2048, 6, 8, 512, family="gpt_neox"),
+    "pythia-160m": Size(50_304, 2048, 12, 12, 768, family="gpt_neox"),
+    "pythia-410m": Size(50_304, 2048, 24, 16, 1024, family="gpt_neox"),
 }
 
 
@@ -75,7 +82,7 @@ def config_fields(
         num_layers=num_layers or shape.num_layers,
     )
     tuned, layer_norm = scale == "recommended", notation.norm == "layer"
-    return {
+    fields = {
         "vocab_size": shape.vocab_size,
         "context": shape.context,
         "num_layers": shape.num_layers,
@@ -85,3 +92,7 @@ def config_fields(
         "logit_multiplier": shape.logit_multiplier if tuned and layer_norm else 1.0,
         **notation.config_fields(shape.num_layers),
     }
+    if shape.family == "gpt_neox":
+        fields |= {"positions": "rotary", "rotary_fraction": 0.25, "parallel_residual": True, "tie_embeddings": False}
+        fields["activation"] = "gelu_erf" if notation.activation == "gelu" else notation.activation
+    return fields

@@ -183,6 +183,7 @@ def offer(tokenizer: bytes, **changes) -> dict:
     [
         ({"protocol": 2}, "same version"),
         ({"context": -1}, "impossible"),
+        ({"vocab_size": 1 << 40}, "impossible"),
         ({"context": "6"}, "not int"),
         ({"tokenizer_bytes": 1 << 40}, "impossible"),
         ({"engine": None}, "not str"),

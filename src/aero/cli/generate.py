@@ -52,7 +52,7 @@ def _private(address: str, text: str, max_new_tokens: int, security: Security) -
     with connect(host, port, security, timeout=IDLE_SECONDS) as channel:
         plaintext = isinstance(security, InsecurePlaintext)
         with Client(
-            channel, lambda name, c: connect_engine(name, Party.CLIENT, c, host, insecure_plaintext=plaintext)
+            channel, lambda name, c: connect_engine(name, Party.CLIENT, c, insecure_plaintext=plaintext)
         ) as client:
             ids = client.tokenizer.encode(text)
             check_length(len(ids), max_new_tokens, client.offer.context)

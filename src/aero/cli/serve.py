@@ -43,9 +43,7 @@ def serve(
         tokenizer=(run / tokenizer.FILE).read_bytes(),
         program_for=model.program_for,
         engine=SPU,
-        engine_for=lambda channel: connect_engine(
-            SPU, Party.SERVER, channel, host, insecure_plaintext=insecure_plaintext
-        ),
+        engine_for=lambda channel: connect_engine(SPU, Party.SERVER, channel, insecure_plaintext=insecure_plaintext),
     )
     records: list[Record] = []
 

@@ -1,9 +1,10 @@
 """Two parties that have agreed on an engine connect it, over the authenticated channel that they already have.
 
-SPU opens connections of its own, one in each direction. Each party makes a key and a certificate for this session alone
-and sends the certificate over the channel, so SPU's connections are authenticated by whoever the channel authenticated:
+SPU opens connections of its own, one in each direction, between the two addresses that the channel joins. Each party
+makes a key and a certificate for this session alone and sends the certificate over the channel, so SPU's connections
+are authenticated by whoever the channel authenticated:
 
-    server  ->  {port, certificate}            client  ->  {host, port, certificate}
+    each party  ->  {port, certificate}
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ SPU = SpuEngine.name
 _MAX_CERTIFICATE = 1 << 14
 
 
-def connect_engine(name: str, party: Party, channel: Channel, host: str, *, insecure_plaintext: bool = False) -> Engine:
+def connect_engine(name: str, party: Party, channel: Channel, *, insecure_plaintext: bool = False) -> Engine:
     """The engine of this name, connected to the other party's.
 
-    host: for the server, the address that it listens at; for the client, the server's address.
     insecure_plaintext: the channel has no TLS, and the engine will have none.
     Raises ValueError for an engine that this party does not run, ConnectionError when the other party goes away.
     """
     if name != SPU:
         raise ValueError(f"the other party computes with {name!r}, which this aero does not have; it has {SPU!r}")
-    own_host = host if party is Party.SERVER else _own_address_towards(host)
+    if channel.hosts is None:
+        raise ValueError("SPU connects over the network; give a TCP channel")
+    own_host, peer_host = channel.hosts
     port = _free_port(own_host)
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
         files = Path(folder)
         certificate = "" if insecure_plaintext else _session_certificate(files)
-        channel.send_control({"say": "engine", "host": own_host, "port": port, "certificate": certificate})
+        channel.send_control({"say": "engine", "port": port, "certificate": certificate})
         message = channel.recv_control()
-        peer_host, peer_port, peer_certificate = (message.get(key) for key in ("host", "port", "certificate"))
+        peer_port, peer_certificate = message.get("port"), message.get("certificate")
         if (
-            not isinstance(peer_host, str)
-            or not isinstance(peer_port, int)
+            type(peer_port) is not int
             or not 0 < peer_port < 65536
             or not isinstance(peer_certificate, str)
             or len(peer_certificate) > _MAX_CERTIFICATE
@@ -54,8 +55,6 @@ def connect_engine(name: str, party: Party, channel: Channel, host: str, *, inse
         if not insecure_plaintext:
             (files / "peer.pem").write_text(peer_certificate)
             tls = TlsFiles(files / "cert.pem", files / "key.pem", files / "peer.pem")
-        # The client reaches the server's engine where it reached the server, whatever the server calls itself.
-        peer_host = host if party is Party.CLIENT else peer_host
         return SpuEngine(
             party,
             _join(own_host, port),
@@ -91,14 +90,6 @@ def _session_certificate(folder: Path) -> str:
     text = certificate.public_bytes(serialization.Encoding.PEM).decode()
     (folder / "cert.pem").write_text(text)
     return text
-
-
-def _own_address_towards(host: str) -> str:
-    """The address of this machine from which packets to `host` leave. Nothing is sent."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.connect(address)
-        return str(probe.getsockname()[0])
 
 
 def _free_port(host: str) -> int:

@@ -218,7 +218,9 @@ def one_hot_rows(graph: Graph, ids: np.ndarray) -> dict[str, np.ndarray]:
             vocabulary = graph.weight_shapes[node.weights[0]][0]
             if ids.min() < 0 or ids.max() >= vocabulary:
                 raise ValueError(f"token ids must lie in [0, {vocabulary}); use the tokenizer of the model")
-            rows[f"ids:{vocabulary}"] = np.eye(vocabulary, dtype=np.int64)[ids]
+            one_hot = np.zeros((len(ids), vocabulary), dtype=np.int64)
+            one_hot[np.arange(len(ids)), ids] = 1
+            rows[f"ids:{vocabulary}"] = one_hot
     return rows
 
 

@@ -27,6 +27,8 @@ PROTOCOL = 1
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_GRAPH_BYTES = 64 << 20
+MAX_CONTEXT = 1 << 20
+MAX_VOCABULARY = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Offer:
                 f"the other side speaks session protocol {self.protocol} (aero {self.version}), this aero {PROTOCOL}; "
                 "install the same version of aero on both sides"
             )
-        if self.context < 1 or self.vocab_size < 2 or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
+        fits = 1 <= self.context <= MAX_CONTEXT and 2 <= self.vocab_size <= MAX_VOCABULARY
+        if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
 
     def message(self) -> dict[str, Any]:

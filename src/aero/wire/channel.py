@@ -104,6 +104,11 @@ class Channel:
             self._link.receive_into(memoryview(data), deadline)
             return frame.decode_control(bytes(data))
 
+    @property
+    def hosts(self) -> tuple[str, str] | None:
+        """The addresses of this machine and of the other party's; None for a channel in memory."""
+        return self._link.hosts
+
     # Counting
 
     @contextmanager

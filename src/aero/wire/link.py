@@ -39,6 +39,11 @@ class Link(ABC):
             raise ValueError(f"the timeout is {timeout} seconds; give a positive, finite number")
         self.timeout = timeout
 
+    @property
+    def hosts(self) -> tuple[str, str] | None:
+        """The addresses of this machine and of the other party's, as connected; None without a network."""
+        return None
+
     @abstractmethod
     def send(self, buffers: Sequence[memoryview]) -> None:
         """Send the bytes of `buffers`, in order. They are the caller's again when this returns.

@@ -83,6 +83,10 @@ class ShapedLink(Link):
         self._line_free = 0.0
         self._outbox: Outbox[tuple[float, bytes]] = Outbox(self._deliver, inner.timeout)
 
+    @property
+    def hosts(self) -> tuple[str, str] | None:
+        return self._inner.hosts
+
     def send(self, buffers: Sequence[memoryview]) -> None:
         data = b"".join(buffers)
         for start in range(0, len(data), _CHUNK):

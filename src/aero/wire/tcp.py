@@ -270,6 +270,11 @@ class TcpLink(Link):
         self._lock = threading.Lock()
         self._outbox: Outbox[memoryview] = Outbox(self._write, timeout)
         self._closed = False
+        self._hosts = str(sock.getsockname()[0]), str(sock.getpeername()[0])
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        return self._hosts
 
     def send(self, buffers: Sequence[memoryview]) -> None:
         if sum(len(buffer) for buffer in buffers) <= _PIECE:

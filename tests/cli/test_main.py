@@ -64,12 +64,12 @@ def assert_one_line(result: tuple[int, str, str], *parts: str) -> None:
 def test_help_names_every_verb(aero):
     code, out, _ = aero("--help")
     assert code == 0
-    for verb in ("demo", "data", "train", "eval", "entropy", "keys", "serve", "generate"):
+    for verb in ("demo", "data", "train", "eval", "entropy", "compile", "keys", "serve", "generate", "cost"):
         assert f" {verb} " in out
 
 
 def test_every_verb_takes_json(aero):
-    for verb in ("demo", "data", "train", "eval", "entropy", "keys", "serve", "generate"):
+    for verb in ("demo", "data", "train", "eval", "entropy", "compile", "keys", "serve", "generate", "cost"):
         assert "--json" in aero(verb, "--help")[1]
 
 

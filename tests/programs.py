@@ -18,19 +18,23 @@ def random_program(
     fused: bool = True,
     frozen_norm: bool = False,
     parallel: bool = False,
+    rotary: bool = False,
     every_position: bool = False,
     seed: int = 0,
 ) -> Program:
     """A decoder as the compiler lowers it; the FFN is fused where there is no activation (or two linear layers).
 
     frozen_norm: norms with frozen statistics, which are affine maps; parallel: attention and FFN read the same value;
-    every_position: all logits, not the last position's alone.
+    rotary: half of the features of each head turn, and there is no position table; activation "gelu_erf": GELU's exact
+    form; every_position: all logits, not the last position's alone.
     """
     rng = np.random.default_rng(seed)
     nodes: list[Node] = []
     weights: dict[str, np.ndarray] = {}
 
-    def add(name: str, op: str, *inputs: str, tensors: dict[str, np.ndarray] | None = None, **attrs: float) -> str:
+    def add(
+        name: str, op: str, *inputs: str, tensors: dict[str, np.ndarray] | None = None, **attrs: float | str
+    ) -> str:
         for role, array in (tensors or {}).items():
             weights[f"{name}.{role}"] = array
         nodes.append(Node(name, op, inputs, tuple(f"{name}.{role}" for role in tensors or {}), attrs))
@@ -47,20 +51,27 @@ def random_program(
         return add(f"{name}.bias", "bias", x, tensors={"w": rng.normal(0, 0.1, width)})
 
     x = add("embedding", "embedding", "ids", tensors={"table": rng.normal(0, 0.5, (vocabulary, width))})
-    x = add("positions", "bias", x, tensors={"w": rng.normal(0, 0.5, (length, width))})
+    if not rotary:
+        x = add("positions", "bias", x, tensors={"w": rng.normal(0, 0.5, (length, width))})
     x = add("embedding_multiplier", "scale", x, factor=2.0)
     for i in range(layers):
         b = f"blocks.{i}"
         n = layer_norm(f"{b}.norm_1", x)
         q, k, v = (linear(f"{b}.{role}", n, width, width) for role in "qkv")
         q = add(f"{b}.q.scale", "scale", q, factor=(width // heads) ** -0.5)
+        if rotary:
+            turned = {"heads": heads, "rotated": width // heads // 2, "base": 100.0, "start": 0}
+            q, k = (add(f"{b}.{role}.rotary", "rotary", y, **turned) for role, y in (("q", q), ("k", k)))
         p = add(f"{b}.softmax", "causal_softmax", add(f"{b}.scores", "scores", q, k, heads=heads))
         o = linear(f"{b}.o", add(f"{b}.attend", "attend", p, v), width, width)
         x, before = add(f"{b}.attention", "add", x, o), x
         f = layer_norm(f"{b}.norm_2", before if parallel else x)
         if activation or not fused:
             f = linear(f"{b}.ffn.in", f, width, 4 * width)
-            f = add(f"{b}.ffn.{activation}", activation, f) if activation else f
+            if activation == "gelu_erf":
+                f = add(f"{b}.ffn.gelu", "gelu", f, form="erf")
+            elif activation:
+                f = add(f"{b}.ffn.{activation}", activation, f)
             f = linear(f"{b}.ffn.out", f, 4 * width, width)
         else:
             f = linear(f"{b}.ffn.w", f, width, width)
@@ -83,6 +94,8 @@ RUNGS = {
     "layer norm, relu, scaled": {"norm": True, "activation": "relu", "scaled": True},
     "layer norm, gelu": {"norm": True, "activation": "gelu"},
     "softmax-only, frozen norm": {"frozen_norm": True, "fused": False},
+    "rotary, parallel, layer norm, gelu": {"rotary": True, "parallel": True, "norm": True, "activation": "gelu_erf"},
+    "rotary, parallel, softmax-only": {"rotary": True, "parallel": True},
 }
 
 

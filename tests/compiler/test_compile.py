@@ -11,10 +11,24 @@ from aero.compiler.verify import every_logit, model_logits
 from aero.graph import Program, interpret, interpret_step
 from small_models import NOTATIONS, make_model
 
+# Beside GPT-2's shape: GPT-NeoX's, and what lies between them.
+SHAPES = {
+    "gpt2": {},
+    "neox": {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True, "tie_embeddings": False},
+    "rotary": {"positions": "rotary", "rotary_fraction": 1.0, "rotary_base": 50.0},
+    "parallel": {"parallel_residual": True, "tie_embeddings": False},
+}
 
+
+def shaped(name, shape):
+    exact = {"activation": "gelu_erf"} if shape in ("neox", "rotary") and "+G" in name else {}
+    return make_model(name, **SHAPES[shape], **exact)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", NOTATIONS)
-def test_program_equals_model(name):
-    model = make_model(name)
+def test_program_equals_model(name, shape):
+    model = shaped(name, shape)
     before = copy.deepcopy(model.state_dict())
     compiled = compile(model, softmax_base="2")
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -31,9 +45,10 @@ def test_program_equals_model(name):
         np.testing.assert_allclose(every, expected[:length], rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", NOTATIONS)
-def test_decoding_token_by_token_equals_the_model(name):
-    model = make_model(name)
+def test_decoding_token_by_token_equals_the_model(name, shape):
+    model = shaped(name, shape)
     compiled = compile(model)
     ids = np.random.default_rng(4).integers(50, size=12)
     expected = every_logit(model, ids[None])[0]
@@ -59,9 +74,14 @@ def test_trained_models(trained, name, max_condition):
         assert compiled.ffn.chosen.name == ("carry" if max_condition == 1.0 else "basis")
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", NOTATIONS)
-def test_what_is_left_is_what_the_name_says(name):
-    operations = {node.op for node in compile(make_model(name)).prefill(5).graph.nodes}
+def test_what_is_left_is_what_the_name_says(name, shape):
+    base = "e" if "(t)" in name else "2"  # log2 e stays beside a factor of the position
+    program = compile(shaped(name, shape), softmax_base=base).prefill(5)
+    operations = {node.op for node in program.graph.nodes}
+    rotary = "positions" in SHAPES[shape]
+    assert ("rotary" in operations) == rotary and ("bias" in operations) == (not rotary)
     assert "layer_norm" not in operations and ("rms_norm" in operations) == ("LN" in name)
     assert ("gelu" in operations) == ("+G" in name)
     assert ("relu" in operations) == ("+R" in name)
@@ -110,6 +130,49 @@ def test_a_planted_error_is_caught(name, kind):
     assert verify(compiled.program, model, condition=condition).passed
     with pytest.raises(VerificationError, match="differs from the model"):
         verify(planted(compiled.program, kind), model, condition=condition)
+
+
+@pytest.mark.parametrize("kind", ["a position later", "another base", "features of the wrong pair", "a key's bias"])
+@pytest.mark.parametrize("name", ["SM+LN+G", "SM+ScFuFFN"])
+def test_a_planted_error_in_rotary_positions_is_caught(name, kind):
+    model = shaped(name, "neox")
+    compiled = compile(model)
+    condition = compiled.ffn.chosen.condition if compiled.ffn else 1.0
+    changed = {
+        "a position later": {"start": 1},
+        "another base": {"base": 9999.0},
+        "features of the wrong pair": {"rotated": 2},
+    }
+    nodes = []
+    for node in compiled.program.graph.nodes:
+        if node.name == "blocks.1.k" and kind == "a key's bias":
+            node = node.replace(weights=node.weights[:1])
+        elif node.name == "blocks.1.k.rotary" and kind in changed:
+            node = node.replace(attrs={**node.attrs, **changed[kind]})
+        nodes.append(node)
+    graph = compiled.program.graph
+    wrong = Program.of(graph.length, nodes, compiled.program.weights, graph.output)
+    assert verify(compiled.program, model, condition=condition).passed
+    with pytest.raises(VerificationError, match="differs from the model"):
+        verify(wrong, model, condition=condition)
+
+
+def test_decoding_at_the_wrong_position_would_show():
+    """What is read of the cache has been turned already; the next token turns by its own position."""
+    model = shaped("SM+LN+G", "neox")
+    compiled, ids = compile(model), np.random.default_rng(4).integers(50, size=8)
+    starts = {n.name: n.attrs["start"] for n in compiled.decode(7).graph.nodes if n.op == "rotary"}
+    assert len(starts) == 4 and set(starts.values()) == {7}
+    assert {n.attrs["start"] for n in compiled.prefill(8).graph.nodes if n.op == "rotary"} == {0, 7}  # the last row's q
+    _, state = interpret_step(compiled.prefill(7, leave_state=True), ids[:7], {})
+    right = compiled.decode(7)
+    nodes = [n.replace(attrs={**n.attrs, "start": 6}) if n.op == "rotary" else n for n in right.graph.nodes]
+    wrong = Program.of(
+        1, nodes, right.weights, right.graph.output, state_in=right.graph.state_in, state_out=right.graph.state_out
+    )
+    expected = every_logit(model, ids[None])[0, 7]
+    assert np.abs(interpret(right, ids[7:], state=state)[0] - expected).max() <= compiled.verification.tolerance
+    assert np.abs(interpret(wrong, ids[7:], state=state)[0] - expected).max() > 1e-3
 
 
 def test_a_compiler_with_a_wrong_pass_is_refused(monkeypatch):

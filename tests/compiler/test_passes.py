@@ -63,11 +63,12 @@ ARCHITECTURE = {
     "heads": st.integers(1, 3),
     "layers": st.integers(1, 3),
     "norm": st.booleans(),
-    "activation": st.sampled_from([None, None, "relu", "gelu"]),
+    "activation": st.sampled_from([None, None, "relu", "gelu", "gelu_erf"]),
     "scaled": st.booleans(),
     "fused": st.booleans(),
     "frozen_norm": st.booleans(),
     "parallel": st.booleans(),
+    "rotary": st.booleans(),
     "every_position": st.booleans(),
     "seed": st.integers(0, 1000),
 }
@@ -86,7 +87,7 @@ def test_random_architectures(apply_pass, architecture):
 def test_no_scale_or_gain_is_left(rung):
     found = ops(rewrite(random_program(**RUNGS[rung]))[0])
     assert not found["scale"] and not found["gain"] and not found["layer_norm"]
-    assert found["bias"] == 1  # the position embedding
+    assert found["bias"] == (0 if "rotary" in rung else 1)  # the position embedding
 
 
 def chain(*nodes: Node, weights: dict[str, np.ndarray], output: str) -> Program:
@@ -186,6 +187,45 @@ def test_keys_that_something_else_reads_keep_their_bias():
     program = chain(*nodes, weights={"b": np.arange(4.0)}, output="out")
     after = drop_attention_biases(program)
     assert len(after.graph.by_name["k"].weights) == 1 and len(after.graph.by_name["embedding2"].weights) == 2
+    assert_same_function(program, after)
+
+
+def test_under_rotary_positions_keys_keep_their_bias():
+    """The score of a bias that turns depends on its distance from the query: without it, this is another function."""
+    program = random_program(rotary=True)
+    after = drop_attention_biases(program)
+    for block in range(2):
+        biased = {role: len(after.graph.by_name[f"blocks.{block}.{role}"].weights) == 2 for role in "qkvo"}
+        assert biased == {"q": True, "k": True, "v": False, "o": True}
+    assert_same_function(program, after)
+    nodes = [n.replace(weights=n.weights[:1]) if n.name == "blocks.0.k" else n for n in program.graph.nodes]
+    with pytest.raises(AssertionError):
+        assert_same_function(program, Program.of(6, nodes, program.weights, program.graph.output))
+
+
+@pytest.mark.parametrize(
+    ("rotated", "g", "moves"),
+    [
+        (2, 3.0, True),
+        (2, [1, 1, 2, 3, 4, 4, 5, 6], True),
+        (4, [1, 2, 1, 2, 4, 3, 4, 3], True),
+        (4, [1, 1, 2, 2, 4, 4, 3, 3], False),
+        (2, [1, 1, 2, 3, 4, 5, 6, 7], False),
+    ],
+)
+def test_a_factor_steps_over_turns_where_pairs_are_alike(rotated, g, moves):
+    rng = np.random.default_rng(0)
+    nodes = [
+        Node("embedding", "embedding", ("ids",), ("t",)),
+        Node("q", "linear", ("embedding",), ("w", "b")),
+        Node("turned", "rotary", ("q",), (), {"heads": 2, "rotated": rotated, "base": 100.0, "start": 1}),
+        Node("g", "gain", ("turned",), ("g",)),
+        Node("out", "relu", ("g",)),
+    ]
+    weights = {"t": rng.normal(size=(11, 8)), "w": rng.normal(size=(8, 8)), "b": rng.normal(size=8), "g": np.array(g)}
+    program = Program.of(5, nodes, weights, "out")
+    after = fold_into_previous(program)
+    assert ops(after)["gain"] == (0 if moves else 1)
     assert_same_function(program, after)
 
 

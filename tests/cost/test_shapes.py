@@ -1,5 +1,7 @@
 """The graph of a notation without weights is the compiler's graph of such a model."""
 
+import dataclasses
+
 import pytest
 
 from aero.compiler import lower
@@ -14,11 +16,13 @@ NAMES = [*KNOWN, "SM(t_h)+ScFuFFN", "SM+LN+G+ScFFN_i1"]
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "_i6" not in name] + ["SM+ScFuFFN_i2"])
 @pytest.mark.parametrize("length", [1, 5, 8])
-def test_lowered_is_what_the_compiler_lowers(name, length):
-    model = AeroForCausalLM(AeroConfig.from_notation(name, SMALL))
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_lowered_is_what_the_compiler_lowers(name, length, family):
+    size = dataclasses.replace(SMALL, family=family)
+    model = AeroForCausalLM(AeroConfig.from_notation(name, size))
     for every in (False, True):
         expected = lower(model, length, every_position=every).graph
-        assert lowered(parse(name), SMALL, length, every_position=every).dumps() == expected.dumps()
+        assert lowered(parse(name), size, length, every_position=every).dumps() == expected.dumps()
 
 
 def test_the_simplified_block_has_half_of_the_projections():

@@ -63,7 +63,7 @@ def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch
         arithmetic = Arithmetic(graph, node, plan)
         tensors = [encode(name, program.weights[name], arithmetic.weight_format(name)) for name in node.weights]
         difference = np.abs(join(value, other) - arithmetic.apply(inputs, tensors))
-        if node.op in ("linear", "gain", "scale", "scores", "attend"):
+        if node.op in ("linear", "gain", "scale", "rotary", "scores", "attend"):
             steps = int(step.dropped > 0)
         else:
             steps = sum(f.fraction_bits > step.output.fraction_bits for f in step.inputs) if node.op in SUMS else 0

@@ -1,6 +1,7 @@
 """The plain engine against float64, within a bound carried through the graph."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from aero.engines.plain import Arithmetic, InsecurePlainEngine, decode
 from aero.graph import Node, Program, interpret
 from aero.graph.interpret import MEANING, merge_heads, split_heads
 from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.rotary import turns
 from aero.mpc.fixed_point import FixedPoint
 from programs import RUNGS, random_ids, random_program
 
@@ -37,6 +39,10 @@ def error_bound(program: Program, ids: np.ndarray, fixed: FixedPoint) -> float:
                 bound = ex[0] * np.abs(w[0]) + np.abs(x[0]) * u / 2 + u
             case "scale":
                 bound = ex[0] * abs(node.attrs["factor"]) + np.abs(x[0]) * u / 2 + u
+            case "rotary":
+                by = turns(*x[0].shape, **node.attrs)
+                bound = ex[0] * np.abs(by.cosine) + ex[0][:, by.partner] * np.abs(by.sine)
+                bound = bound + (np.abs(x[0]) + np.abs(x[0])[:, by.partner]) * u / 2 + u
             case "bias":
                 bound = ex[0] + u / 2
             case "add":
@@ -106,6 +112,13 @@ def test_each_operation_is_right_where_every_tensor_has_its_own_format(rung, mon
         check_each_operation(program, mixed_plan(program, seed), random_ids(program, seed), monkeypatch)
 
 
+def turned(x, step, **attrs):
+    """Rotary with public factors rounded to a step."""
+    by = turns(*x.shape, **attrs)
+    cosine, sine = (np.rint(table / step) * step for table in (by.cosine, by.sine))
+    return x * cosine + x[:, by.partner] * sine
+
+
 def check_each_operation(program, numbers, ids, monkeypatch):
     moves, checked = ("rows", "concat_rows"), set()
     original = Arithmetic.apply
@@ -117,8 +130,11 @@ def check_each_operation(program, numbers, ids, monkeypatch):
         if node.op == "scale":
             step = self.inputs[0].step
             attrs["factor"] = np.rint(attrs["factor"] / step) * step
+        expected = MEANING[node.op]
+        if node.op == "rotary":
+            expected = functools.partial(turned, step=self.inputs[0].step)
         tensors = [decode(w, self.weight_format(name)) for name, w in zip(node.weights, weights, strict=True)]
-        error = np.abs(decode(value, self.output) - MEANING[node.op](*reals, *tensors, **attrs)).max()
+        error = np.abs(decode(value, self.output) - expected(*reals, *tensors, **attrs)).max()
         roundings = 0 if node.op in moves else 2 if node.op == "add" else 1  # each term of a sum may change its format
         assert error <= roundings * self.output.step / 2 * (1 + 1e-6), node
         checked.add(node.op)

@@ -50,12 +50,13 @@ def test_nonlinear_meanings_agree_with_torch():
     f = torch.nn.functional
     for name, expected in {
         "gelu": f.gelu(x, approximate="tanh"),
+        "gelu, erf": f.gelu(x),
         "relu": f.relu(x),
         "layer_norm": f.layer_norm(x, (16,), eps=1e-5),
         "rms_norm": f.rms_norm(x, (16,), eps=1e-5),
     }.items():
-        attrs = {"eps": 1e-5} if "norm" in name else {}
-        np.testing.assert_allclose(MEANING[name](x.numpy(), **attrs), expected.numpy(), atol=1e-12)
+        attrs = {"eps": 1e-5} if "norm" in name else {"form": "erf"} if "erf" in name else {}
+        np.testing.assert_allclose(MEANING[name.partition(",")[0]](x.numpy(), **attrs), expected.numpy(), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,39 @@ def test_a_structure_from_a_peer_is_checked():
     ):
         with pytest.raises(ValueError, match=r"."):
             graph_from_json(wrong)
+
+
+def test_rotary_agrees_with_products_of_complex_numbers():
+    """Feature i and i + n/2 are a complex number, multiplied by e^(i angle)."""
+    x = np.random.default_rng(0).normal(size=(5, 12))
+    found = MEANING["rotary"](x, heads=2, rotated=4, base=50.0, start=3)
+    for row, head in np.ndindex(5, 2):
+        own = x[row, 6 * head : 6 * head + 6]
+        z = (own[:2] + 1j * own[2:4]) * np.exp(1j * (3 + row) * 50.0 ** -np.array([0.0, 0.5]))
+        expected = np.concatenate([z.real, z.imag, own[4:]])
+        np.testing.assert_allclose(found[row, 6 * head : 6 * head + 6], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"heads": 5},
+        {"rotated": 3},
+        {"rotated": 8},
+        {"rotated": 0},
+        {"base": 1.0},
+        {"base": float("nan")},
+        {"start": -1},
+    ],
+)
+def test_turns_that_are_none_are_refused(changed):
+    attrs = {"heads": 2, "rotated": 4, "base": 50.0, "start": 0, **changed}
+    nodes = (Node("x", "embedding", ("ids",), ("t",)), Node("y", "rotary", ("x",), (), attrs))
+    with pytest.raises(ValueError, match="node 'y'"):
+        Graph(3, nodes, {"t": (5, 12)}, "y").shapes  # noqa: B018
+    form = (nodes[0], Node("y", "gelu", ("x",), (), {"form": "sigmoid"}))
+    with pytest.raises(ValueError, match="form tanh or erf"):
+        Graph(3, form, {"t": (5, 12)}, "y").shapes  # noqa: B018
 
 
 def stateful_program() -> Program:

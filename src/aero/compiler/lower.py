@@ -7,12 +7,13 @@ one row before the final norm and the vocabulary projection.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
 
 from aero.graph import Node, Program
-from aero.models import AeroForCausalLM
+from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.ffn import FusedFFN, PlainFFN
 from aero.models.modeling_aero import AeroBlock
 
@@ -25,7 +26,7 @@ class _Builder:
         self.weights: dict[str, np.ndarray] = {}
 
     def add(
-        self, name: str, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attrs: float
+        self, name: str, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attrs: float | str
     ) -> str:
         names = []
         for role, array in (weights or {}).items():
@@ -58,16 +59,17 @@ def lower(model: AeroForCausalLM, length: int, *, every_position: bool = False) 
 
     Raises ValueError when the length exceeds the model's context. The model is not altered.
     """
-    config = model.config
+    config = cast(AeroConfig, model.config)
     if not 1 <= length <= config.context:
         raise ValueError(f"{length} tokens do not fit this model's context of {config.context}; shorten the prompt")
     transformer, b = model.transformer, _Builder()
     x = b.add("embedding", "embedding", "ids", weights={"table": _array(transformer.token_embedding.weight)})
-    x = b.add("positions", "bias", x, weights={"w": _array(transformer.position_embedding.weight)[:length]})
+    if transformer.position_embedding is not None:
+        x = b.add("positions", "bias", x, weights={"w": _array(transformer.position_embedding.weight)[:length]})
     x = b.add("embedding_multiplier", "scale", x, factor=config.embedding_multiplier)
     for index, block in enumerate(transformer.blocks):
         assert isinstance(block, AeroBlock)
-        x = _lower_block(b, x, block, f"blocks.{index}", length, config.num_heads)
+        x = _lower_block(b, x, block, f"blocks.{index}", length, config)
     if not every_position:
         x = b.add("last", "rows", x, start=length - 1, stop=length)
     x = b.norm("final_norm", x, transformer.final_norm)
@@ -76,8 +78,8 @@ def lower(model: AeroForCausalLM, length: int, *, every_position: bool = False) 
     return Program.of(length, b.nodes, b.weights, x)
 
 
-def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, heads: int) -> str:
-    attention = block.attention
+def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, config: AeroConfig) -> str:
+    attention, heads = block.attention, config.num_heads
     head_width = attention.q_proj.in_features // heads
     normed = b.norm(f"{name}.norm_1", x, block.norm_1)
     q = b.linear(f"{name}.q", normed, attention.q_proj)
@@ -89,14 +91,22 @@ def _lower_block(b: _Builder, x: str, block: AeroBlock, name: str, length: int, 
         inverse = np.exp(-_array(attention.log_temperature)[:, :length].T)  # [1 or length, H]
         gain = np.repeat(inverse, head_width, axis=1)
         q = b.add(f"{name}.temperature", "gain", q, weights={"w": gain[0] if len(gain) == 1 else gain})
+    if config.positions == "rotary":
+        q, k = (
+            b.add(
+                f"{y}.rotary", "rotary", x, heads=heads, rotated=config.rotary_width, base=config.rotary_base, start=0
+            )
+            for y, x in ((f"{name}.q", q), (f"{name}.k", k))
+        )
     scores = b.add(f"{name}.scores", "scores", q, k, heads=heads)
     probabilities = b.add(f"{name}.softmax", "causal_softmax", scores)
     attended = b.add(f"{name}.attend", "attend", probabilities, v)
+    before = x
     x = b.add(f"{name}.attention", "add", x, b.linear(f"{name}.o", attended, attention.o_proj))
 
     if block.ffn is None:
         return x
-    ffn = b.norm(f"{name}.norm_2", x, block.norm_2)
+    ffn = b.norm(f"{name}.norm_2", before if block.parallel else x, block.norm_2)
     ffn = _lower_ffn(b, ffn, block, name)
     if block.ffn_alpha is not None and block.ffn_beta is not None:
         ffn = b.add(f"{name}.ffn.alpha", "gain", ffn, weights={"w": 1.0 / _array(block.ffn_alpha).reshape(())})
@@ -110,6 +120,8 @@ def _lower_ffn(b: _Builder, x: str, block: AeroBlock, name: str) -> str:
         return b.linear(f"{name}.ffn.w", x, ffn.w)
     assert isinstance(ffn, PlainFFN)
     x = b.linear(f"{name}.ffn.in", x, ffn.w_in)
-    if ffn.activation_name != "identity":
+    if ffn.activation_name == "gelu_erf":
+        x = b.add(f"{name}.ffn.gelu", "gelu", x, form="erf")
+    elif ffn.activation_name != "identity":
         x = b.add(f"{name}.ffn.{ffn.activation_name}", ffn.activation_name, x)
     return b.linear(f"{name}.ffn.out", x, ffn.w_out)

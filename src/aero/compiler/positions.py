@@ -86,5 +86,6 @@ def _at(program: Program, start: int, stop: int) -> tuple[list[Node], dict[str, 
         if node.op in ("gain", "bias") and graph.weight_shapes[names[0]] == graph.shapes[node.name]:
             names = [weight_rows(names[0], start, stop)]
             weights[names[0]] = program.weights[node.weights[0]][start:stop]
-        nodes.append(node.replace(weights=tuple(names)))
+        attrs = node.attrs if node.op != "rotary" else {**node.attrs, "start": int(node.attrs["start"]) + start}
+        nodes.append(node.replace(weights=tuple(names), attrs=attrs))
     return nodes, weights

@@ -28,7 +28,7 @@ from aero.graph.ring_plan import MAX_BITS, Format, RingPlan, ScoreWindow
 # Computes a graph in fixed point, as `InsecurePlainEngine.run` does: graph, weights, ids -> output.
 Run = Callable[[Graph, Mapping[str, np.ndarray], np.ndarray], np.ndarray]
 
-_PRODUCTS = ("linear", "gain", "scale", "scores", "attend")
+_PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
 
 
 @dataclass(frozen=True)

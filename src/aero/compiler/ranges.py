@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from aero.compiler.positions import prefix
 from aero.graph import Node, Program, interpret
 from aero.graph.graph import INPUT
 from aero.graph.interpret import causal_mask
+from aero.graph.rotary import turns
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ def _bound(node: Node, x: list[np.ndarray], w: list[np.ndarray]) -> np.ndarray:
         case "layer_norm" | "rms_norm":
             # One entry of a row whose mean square is at most one.
             return np.full_like(x[0], np.sqrt(x[0].size))
+        case "rotary":
+            by = turns(1, len(x[0]), **dict[str, Any](node.attrs))
+            return np.where(by.turning, np.hypot(x[0], x[0][by.partner]), x[0])  # at any position
         case "scores":
             return (x[0] * x[1]).reshape(int(node.attrs["heads"]), -1).sum(axis=1)
         case "causal_softmax":

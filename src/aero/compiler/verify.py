@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from aero.compiler.positions import prefix
 from aero.graph import Node, Program, interpret
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, live_scores, merge_heads, split_heads
+from aero.graph.rotary import turns
 from aero.models import AeroForCausalLM
 
 _ROUNDING = 2.0**-53
@@ -121,6 +123,9 @@ def _magnitude(node: Node, inputs: list[np.ndarray], weights: list[np.ndarray], 
             return merge_heads(a[0] @ split_heads(a[1], len(a[0])))
         case "add":
             return a[0] + a[1]
+        case "rotary":
+            by = turns(*a[0].shape, **dict[str, Any](node.attrs))
+            return a[0] * np.abs(by.cosine) + a[0][:, by.partner] * np.abs(by.sine)
         case "layer_norm":
             # The mean is subtracted from entries that may be larger than what is left.
             return np.abs(value) + a[0] / np.sqrt(inputs[0].var(axis=-1, keepdims=True) + float(node.attrs["eps"]))

@@ -67,6 +67,8 @@ def _products(graph: Graph, node: Node) -> int:
             return outputs * shapes[node.inputs[1]][0]
         case "gain" | "scale":
             return outputs
+        case "rotary":  # two for each feature that turns
+            return 2 * shapes[node.name][0] * int(node.attrs["heads"]) * int(node.attrs["rotated"])
     return 0
 
 

@@ -12,7 +12,7 @@ from aero.graph import Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.ops import Shape
 from aero.models.notation import Notation
-from aero.models.presets import Size, config_fields
+from aero.models.presets import ROTARY_BASE, ROTARY_FRACTION, Size, config_fields
 
 FFN_MULTIPLIER = 4
 NORM_EPS = 1e-5
@@ -25,7 +25,9 @@ class _Builder:
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape] = {}
 
-    def add(self, name: str, op: str, *inputs: str, weights: dict[str, Shape] | None = None, **attrs: float) -> str:
+    def add(
+        self, name: str, op: str, *inputs: str, weights: dict[str, Shape] | None = None, **attrs: float | str
+    ) -> str:
         for role, shape in (weights or {}).items():
             self.shapes[f"{name}.{role}"] = shape
         self.nodes.append(Node(name, op, inputs, tuple(f"{name}.{role}" for role in weights or {}), attrs))
@@ -50,7 +52,8 @@ def lowered(notation: Notation, size: Size, length: int | None = None, *, every_
         raise ValueError(f"{length} tokens do not fit a context of {size.context}")
     fields, d, b = config_fields(notation, size), size.hidden_size, _Builder()
     x = b.add("embedding", "embedding", INPUT, weights={"table": (size.vocab_size, d)})
-    x = b.add("positions", "bias", x, weights={"w": (length, d)})
+    if size.family == "gpt2":
+        x = b.add("positions", "bias", x, weights={"w": (length, d)})
     x = b.add("embedding_multiplier", "scale", x, factor=fields["embedding_multiplier"])
     for index, form in enumerate(fields["ffn"]):
         x = _block(b, x, f"blocks.{index}", notation, size, length, form)
@@ -71,21 +74,33 @@ def _block(b: _Builder, x: str, name: str, notation: Notation, size: Size, lengt
     if notation.temperature != "none":
         shape = (d,) if notation.temperature == "per_head" or length == 1 else (length, d)
         q = b.add(f"{name}.temperature", "gain", q, weights={"w": shape})
+    if size.family == "gpt_neox":
+        rotated = int(d // heads * ROTARY_FRACTION)
+        q, k = (
+            b.add(f"{y}.rotary", "rotary", x, heads=heads, rotated=rotated, base=ROTARY_BASE, start=0)
+            for y, x in ((f"{name}.q", q), (f"{name}.k", k))
+        )
     scores = b.add(f"{name}.scores", "scores", q, k, heads=heads)
     probabilities = b.add(f"{name}.softmax", "causal_softmax", scores)
     attended = b.add(f"{name}.attend", "attend", probabilities, v)
+    before = x
     x = b.add(f"{name}.attention", "add", x, b.linear(f"{name}.o", attended, d, d))
     if form == "absent":
         return x
-    return _ffn(b, b.norm(f"{name}.norm_2", x, d) if layer_norm else x, x, name, notation, d, form)
+    read = x if size.family == "gpt2" else before
+    read = b.norm(f"{name}.norm_2", read, d) if layer_norm else read
+    return _ffn(b, read, x, name, notation, size, form)
 
 
-def _ffn(b: _Builder, normed: str, x: str, name: str, notation: Notation, d: int, form: str) -> str:
+def _ffn(b: _Builder, normed: str, x: str, name: str, notation: Notation, size: Size, form: str) -> str:
+    d = size.hidden_size
     if form in ("fused", "scaled_fused"):
         ffn = b.linear(f"{name}.ffn.w", normed, d, d)
     else:
         ffn = b.linear(f"{name}.ffn.in", normed, d, FFN_MULTIPLIER * d)
-        if notation.activation != "identity":
+        if notation.activation == "gelu" and size.family == "gpt_neox":
+            ffn = b.add(f"{name}.ffn.gelu", "gelu", ffn, form="erf")
+        elif notation.activation != "identity":
             ffn = b.add(f"{name}.ffn.{notation.activation}", notation.activation, ffn)
         ffn = b.linear(f"{name}.ffn.out", ffn, FFN_MULTIPLIER * d, d)
     if form in ("scaled", "scaled_fused"):
@@ -112,7 +127,7 @@ def simplified(notation: Notation, size: Size) -> Graph:
         p = b.add(f"{name}.softmax", "causal_softmax", b.add(f"{name}.scores", "scores", q, k, heads=heads))
         x = b.add(f"{name}.attend", "attend", b.add(f"{name}.shaped", "scale", p, factor=0.5), x)
         if form != "absent":
-            x = _ffn(b, x, x, name, notation, d, form)
+            x = _ffn(b, x, x, name, notation, size, form)
     x = b.add("last", "rows", x, start=length - 1, stop=length)
     x = b.linear("logits", b.norm("final_norm", x, d), d, size.vocab_size, bias=False)
     return Graph(length, tuple(b.nodes), b.shapes, x)

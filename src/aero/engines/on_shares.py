@@ -21,11 +21,12 @@ from aero.graph.graph import INPUT
 from aero.graph.interpret import causal_mask, check_ids
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.rotary import turns
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, Words, concatenate, known
 
-PRODUCTS = ("linear", "gain", "scale", "scores", "attend")
+PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
 MOVES = ("rows", "concat_rows")
 
 
@@ -86,7 +87,7 @@ def plan_steps(graph: Graph, plan: RingPlan) -> list[Step]:
         factor = None
         if node.op in ("linear", "gain"):
             factor = plan.of_weight(node.weights[0])
-        elif node.op == "scale":
+        elif node.op in ("scale", "rotary"):
             factor = Format(64, inputs[0].fraction_bits)
         elif node.op in ("scores", "attend"):
             factor = inputs[1]
@@ -224,6 +225,8 @@ def _apply(
             factor = int(encode(node.name, np.array(attrs["factor"]), step.factor))
             y = _ready(step, inputs[0]).times(factor, step.factor.fraction_bits)
             return y.truncated(step.dropped)
+        case "rotary":
+            return _turned(step, _ready(step, inputs[0])).truncated(step.dropped)
         case "scores":
             q, k = (_heads(x, attrs["heads"]) for x in inputs)
             return _live(protocols.pair(step, _ready(step, q), k.transpose(0, 2, 1).reduced(step.ring_bits)))
@@ -249,6 +252,15 @@ def _ready(step: Step, x: Share) -> Share:
     """The first factor of a product, in the product's ring."""
     x = x.reduced(step.ring_bits)
     return x.times(1 << -step.shift, -step.shift) if step.shift < 0 else x
+
+
+def _turned(step: Step, x: Share) -> Share:
+    """Each party turns its own part by the public angles: sums of two products, not truncated."""
+    assert step.factor is not None
+    by, factor = turns(*x.shape, **dict[str, Any](step.node.attrs)), step.factor
+    cosine, sine = (to_ring(encode(step.node.name, table, factor), x.bits) for table in (by.cosine, by.sine))
+    values = x.values * cosine + x.values[:, by.partner] * sine
+    return x.of(values, fraction_bits=x.fraction_bits + factor.fraction_bits)
 
 
 def _to(x: Share, held: Format) -> Share:

@@ -18,6 +18,7 @@ from aero.graph import Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, causal_mask, check_ids, check_state, merge_heads, split_heads
 from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.rotary import turns
 from aero.mpc.fixed_point import FixedPoint
 
 _EXACT_IN_FLOAT64 = 2.0**53
@@ -105,6 +106,12 @@ class Arithmetic:
             case "scale":
                 factor = Format(64, self.inputs[0].fraction_bits)
                 value = self._product(inputs[0], encode(node.name, np.array(attrs["factor"]), factor), factor)
+            case "rotary":
+                x, by = inputs[0], turns(*inputs[0].shape, **attrs)
+                factor = Format(64, self.inputs[0].fraction_bits)
+                pairs = np.stack([x, x[:, by.partner]], axis=-1)[..., None, :]
+                angles = encode(node.name, np.stack([by.cosine, by.sine], axis=-1)[..., None], factor)
+                value = self._product(pairs, angles, factor, matrix=True)[..., 0, 0]
             case "scores":
                 q, k = (split_heads(x, attrs["heads"]) for x in inputs)
                 live = causal_mask(q.shape[1], k.shape[1])

@@ -21,6 +21,7 @@ from aero.engines.engine import Party
 from aero.graph import Graph, Node
 from aero.graph.interpret import causal_mask, gelu
 from aero.graph.ops import Shape
+from aero.graph.rotary import turns
 
 FRACTION_BITS = 18
 
@@ -170,14 +171,23 @@ def _relu(x: Any) -> Any:
     return jnp.maximum(x, 0.0)
 
 
-def _gelu(x: Any) -> Any:
+def _rotary(x: Any, heads: int, rotated: int, base: float, start: int) -> Any:
+    """Only features that turn are multiplied, by public numbers."""
+    by = turns(*x.shape, heads=heads, rotated=rotated, base=base, start=start)
+    turning, still = np.flatnonzero(by.turning), np.flatnonzero(~by.turning)
+    turned = _columns(x, turning) * by.cosine[:, turning] + _columns(x, by.partner[turning]) * by.sine[:, turning]
+    back = np.argsort(np.concatenate([turning, still]))
+    return _columns(jnp.concatenate([turned, _columns(x, still)], axis=1), back)
+
+
+def _gelu(x: Any, form: str = "tanh") -> Any:
     """relu(x) - g(|x|), with all comparisons in one batch; g's pieces come as steps from one parabola to the next."""
     square = x * x
     knots = np.array(GELU_KNOTS[1:]).reshape(-1, 1, 1)
     above = jnp.concatenate([x[None], square[None] - knots**2]) > 0
     relu = jnp.where(above[0], x, 0.0)
     size = 2.0 * relu - x
-    pieces = gelu_pieces()
+    pieces = gelu_pieces(form)
     steps = _parabolas(np.diff(pieces, axis=0, append=0.0), size, square)
     return relu - _parabolas(pieces[:1], size, square)[0] - jnp.where(above[1:], steps, 0.0).sum(axis=0)
 
@@ -189,14 +199,14 @@ def _parabolas(c: np.ndarray, x: Any, square: Any) -> Any:
 
 
 @functools.cache
-def gelu_pieces() -> np.ndarray:
+def gelu_pieces(form: str = "tanh") -> np.ndarray:
     """Coefficients [pieces, 3] (of 1, x, x^2) of g(x) = x - gelu(x) between the knots, x >= 0.
 
     Chebyshev interpolation on each piece, within 8e-4 of g. Rounded to the ring's fractions, so that the steps between
     pieces add up to exactly nothing far from the origin.
     """
     pieces = [
-        np.polynomial.Chebyshev.interpolate(lambda u: u - gelu(u), 2, domain=[a, b]).convert(
+        np.polynomial.Chebyshev.interpolate(lambda u: u - gelu(u, form), 2, domain=[a, b]).convert(
             kind=np.polynomial.Polynomial
         )
         for a, b in itertools.pairwise(GELU_KNOTS)
@@ -214,6 +224,7 @@ _OPS: Mapping[str, Callable[..., Any]] = {
     "rms_norm": _rms_norm,
     "relu": _relu,
     "gelu": _gelu,
+    "rotary": _rotary,
     "scores": _scores,
     "causal_softmax": _causal_softmax,
     "attend": _attend,

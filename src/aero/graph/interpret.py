@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from aero.graph.graph import INPUT, Graph, Node, Program
+from aero.graph.rotary import turns
 
 Array = np.ndarray
 
@@ -29,8 +31,13 @@ def causal_mask(queries: int, keys: int) -> Array:
     return np.arange(keys)[None, :] <= np.arange(queries)[:, None] + (keys - queries)
 
 
-def gelu(x: Array) -> Array:
-    """GPT-2's GELU, the tanh form of Hendrycks & Gimpel 2016."""
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def gelu(x: Array, form: str = "tanh") -> Array:
+    """x P(N(0, 1) <= x) for the form "erf"; "tanh" is GPT-2's approximation of it (Hendrycks & Gimpel 2016, §2)."""
+    if form == "erf":
+        return 0.5 * x * (1.0 + _erf(x * math.sqrt(0.5)))
     return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 
@@ -41,6 +48,12 @@ def layer_norm(x: Array, eps: float) -> Array:
 
 def rms_norm(x: Array, eps: float) -> Array:
     return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
+
+
+def rotary(x: Array, heads: int, rotated: int, base: float, start: int) -> Array:
+    """Queries or keys turned by their positions; see `aero.graph.rotary`."""
+    by = turns(*x.shape, heads=heads, rotated=rotated, base=base, start=start)
+    return x * by.cosine + x[:, by.partner] * by.sine
 
 
 def live_scores(q: Array, k: Array, heads: int) -> Array:
@@ -72,6 +85,7 @@ MEANING: Mapping[str, Callable[..., Array]] = {
     "rms_norm": rms_norm,
     "relu": lambda x: np.maximum(x, 0.0),
     "gelu": gelu,
+    "rotary": rotary,
     "scores": live_scores,
     "causal_softmax": causal_softmax,
     "attend": lambda p, v: merge_heads(p @ split_heads(v, p.shape[0])),

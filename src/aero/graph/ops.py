@@ -11,6 +11,7 @@ counts live entries alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -83,6 +84,26 @@ def _same_matrix(inputs: list[Shape], _w: list[Shape], _: Attrs) -> Shape:
     return inputs[0]
 
 
+def _gelu(inputs: list[Shape], weights: list[Shape], attrs: Attrs) -> Shape:
+    form = attrs.get("form", "tanh")
+    _need(form in ("tanh", "erf"), f"gelu has the form tanh or erf, not {form!r}")
+    return _same_matrix(inputs, weights, attrs)
+
+
+def _rotary(inputs: list[Shape], _w: list[Shape], attrs: Attrs) -> Shape:
+    x, heads, rotated = inputs[0], int(attrs["heads"]), int(attrs["rotated"])
+    base, start = float(attrs["base"]), int(attrs["start"])
+    _need(len(x) == 2 and heads > 0 and x[1] % heads == 0, f"{heads} heads do not divide {x}")
+    _need(
+        2 <= rotated <= x[1] // heads and rotated % 2 == 0,
+        f"{rotated} features of {x[1] // heads} cannot turn: an even number of them does",
+    )
+    _need(
+        1 < base < math.inf and 0 <= start < 1 << 32, f"rotary needs a base above 1 and a position, not {base}, {start}"
+    )
+    return x
+
+
 def _scores(inputs: list[Shape], _w: list[Shape], attrs: Attrs) -> Shape:
     q, k = inputs
     heads = int(attrs["heads"])
@@ -134,8 +155,10 @@ OPS: Mapping[str, OpSpec] = {
     # x / sqrt(mean of squares + eps) over features: layer_norm of rows whose mean is zero
     "rms_norm": OpSpec(1, _same_matrix, attrs={"eps": float}, nonlinear=True),
     "relu": OpSpec(1, _same_matrix, nonlinear=True),
-    # GPT-2's tanh form
-    "gelu": OpSpec(1, _same_matrix, nonlinear=True),
+    # GPT-2's tanh form, or form="erf", the exact one
+    "gelu": OpSpec(1, _gelu, optional={"form": str}, nonlinear=True),
+    # queries or keys, features of each head turned by public angles: `aero.graph.rotary`; row t has position start + t
+    "rotary": OpSpec(1, _rotary, attrs={"heads": int, "rotated": int, "base": float, "start": int}),
     # queries [T, d], keys [S, d] -> [H, T, S]: q_h k_h^T for each head, unscaled
     "scores": OpSpec(2, _scores, attrs={"heads": int}),
     # base^(score - log_base of the row's sum); base is e, or 2 where it is given: an engine may work in powers of two

@@ -90,8 +90,7 @@ def convert_gpt_neox_config(config: GPTNeoXConfig) -> AeroConfig:
 
     Dropout is not carried over.
     """
-    rotary = config.rope_parameters
-    assert rotary is not None
+    rotary: dict[str, Any] = dict(config.rope_parameters or {})
     if config.hidden_act not in _ACTIVATIONS:
         raise ValueError(
             f"cannot convert a GPT-NeoX with activation {config.hidden_act!r}; convertible: {', '.join(_ACTIVATIONS)}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ class AeroModel(AeroPreTrainedModel):
         x = self.token_embedding(input_ids)
         if self.position_embedding is not None:
             x = x + self.position_embedding(position_ids)
-        angles = rotary_angles(self.config, position_ids)
+        angles = rotary_angles(cast(AeroConfig, self.config), position_ids)
         if self.config.embedding_multiplier != 1:
             x = x * self.config.embedding_multiplier
         mask = additive_causal_mask(length, past, attention_mask, x.dtype, x.device)

@@ -16,6 +16,10 @@ from aero.models.notation import Notation
 Scale = Literal["recommended", "gpt2"]
 Family = Literal["gpt2", "gpt_neox"]
 
+# Of the GPT-NeoX family: how much of each head turns, and how fast (Black et al. 2022, §2.1).
+ROTARY_FRACTION = 0.25
+ROTARY_BASE = 10_000.0
+
 
 @dataclass(frozen=True)
 class Size:
@@ -93,6 +97,7 @@ def config_fields(
         **notation.config_fields(shape.num_layers),
     }
     if shape.family == "gpt_neox":
-        fields |= {"positions": "rotary", "rotary_fraction": 0.25, "parallel_residual": True, "tie_embeddings": False}
+        fields |= {"positions": "rotary", "rotary_fraction": ROTARY_FRACTION, "rotary_base": ROTARY_BASE}
+        fields |= {"parallel_residual": True, "tie_embeddings": False}
         fields["activation"] = "gelu_erf" if notation.activation == "gelu" else notation.activation
     return fields

@@ -4,7 +4,8 @@
     P (v + b) = P v + b                                       rows of probabilities sum to one
 
 so the bias of the keys goes, and that of the values becomes b W in the bias of the linear layers that read the attended
-values (Jha & Reagen 2024 keep both). The queries' bias stays: it weighs the keys.
+values (Jha & Reagen 2024 keep both). The queries' bias stays: it weighs the keys. The keys' bias stays as well where
+positions are rotary: (q R_t) (b R_s)^T depends on the position s of the key.
 Precondition: the keys are read by scores alone, and those by a softmax alone; the values by attention alone, whose
 probabilities come from a softmax, and the attended values by linear layers alone.
 """

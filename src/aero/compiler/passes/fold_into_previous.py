@@ -1,16 +1,22 @@
 """Scales and gains move into what computes the value that they multiply.
 
     (x W + b) diag(g) = x (W diag(g)) + b diag(g)        (x + c) g = x g + c g        E[ids] diag(g) = (E diag(g))[ids]
+    (x R) diag(g) = (x diag(g)) R        R: turns of pairs of features (`rotary`), g equal within each pair
 
 This takes 1/sqrt(d_k), a temperature per head, 1/alpha and the embedding's multiplier out of the graph.
-Precondition: nothing else reads that value, and the factor does not depend on the row (through a bias it may).
+Precondition: nothing else reads that value, and the factor does not depend on the row (through a bias or turns it may).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from aero.compiler.passes.rewrite import Rewrite, factor_of
-from aero.graph import Program
+from aero.graph import Node, Program
 from aero.graph.graph import INPUT
+from aero.graph.rotary import turns
 
 
 def fold_into_previous(program: Program) -> Program:
@@ -36,14 +42,16 @@ def _fold_one(program: Program) -> Program:
             rewrite.replace(previous.name, previous.replace(weights=names))
             rewrite.read_instead(node.name, previous.name)
             return rewrite.done()
-        if previous.op == "bias":
-            # The factor steps over the bias: first the factor, then the scaled bias, under the bias's name.
-            c = rewrite.own_weight(previous.name, "w", program.weights[previous.weights[0]] * g)
+        if previous.op == "bias" or (previous.op == "rotary" and _equal_in_pairs(program, previous, g)):
+            # The factor steps over it: first the factor, then the scaled bias or the turns, under the same name.
+            weights = previous.weights
+            if previous.op == "bias":
+                weights = (rewrite.own_weight(previous.name, "w", program.weights[weights[0]] * g),)
             rewrite.replace(node.name)
             rewrite.replace(
                 previous.name,
                 node.replace(inputs=previous.inputs),
-                previous.replace(inputs=(node.name,), weights=(c,)),
+                previous.replace(inputs=(node.name,), weights=weights),
             )
             rewrite.nodes = [
                 n.replace(inputs=tuple(previous.name if i == node.name else i for i in n.inputs))
@@ -54,3 +62,11 @@ def _fold_one(program: Program) -> Program:
             rewrite.output = previous.name if rewrite.output == node.name else rewrite.output
             return rewrite.done()
     return program
+
+
+def _equal_in_pairs(program: Program, rotary: Node, g: np.ndarray) -> bool:
+    """Does a factor treat features that turn together alike?"""
+    rows, features = program.graph.shapes[rotary.name]
+    by = turns(rows, features, **dict[str, Any](rotary.attrs))
+    g = np.broadcast_to(g, (rows, features))
+    return np.array_equal(g, g[:, by.partner])

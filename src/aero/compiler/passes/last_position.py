@@ -1,6 +1,6 @@
 """Only rows that are read are computed: a selection of rows moves up through what computes them.
 
-    rows(f(x)) = f(rows(x))                                 f row by row: linear, norms, activations, sums
+    rows(f(x)) = f(rows(x))                                 f row by row: linear, norms, activations, sums, turns
     rows(P V) = rows(P) V        rows(softmax(S)) = softmax(rows(S))        rows(q k^T) = rows(q) k^T
 
 For a prompt whose last position alone is asked for, the last block's queries, output projection and FFN, the final norm
@@ -15,7 +15,7 @@ from aero.compiler.passes.rewrite import Rewrite, until_done
 from aero.graph import Graph, Node, Program
 from aero.graph.ring_plan import rows_of_weight, weight_rows
 
-_ROW_BY_ROW = ("linear", "gain", "bias", "scale", "add", "layer_norm", "rms_norm", "relu", "gelu")
+_ROW_BY_ROW = ("linear", "gain", "bias", "scale", "rotary", "add", "layer_norm", "rms_norm", "relu", "gelu")
 
 
 def last_position(program: Program) -> Program:
@@ -80,4 +80,6 @@ def _move(program: Program, rewrite: Rewrite, node: Node, rows: Node) -> None:
             name = weight_rows(weight, first + start, first + stop)
             rewrite.weights[name] = program.weights[weight][start:stop]
         weights.append(name)
-    rewrite.replace(node.name, node.replace(inputs=tuple(map(select, node.inputs)), weights=tuple(weights)))
+    attrs = node.attrs if node.op != "rotary" else {**node.attrs, "start": int(node.attrs["start"]) + start}
+    inputs = tuple(map(select, node.inputs))
+    rewrite.replace(node.name, node.replace(inputs=inputs, weights=tuple(weights), attrs=attrs))

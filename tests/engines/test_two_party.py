@@ -13,7 +13,7 @@ import pytest
 from aero.engines.engine import Party
 from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
-from aero.engines.two_party import TwoPartyEngine, checked_steps, declared_cost, linear_plan, pair_plan
+from aero.engines.two_party import TwoPartyEngine, bare_pairs, checked_steps, declared_cost, linear_plan, pair_plan
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
 from aero.kernels.lattice_noise import weight_noise
@@ -157,6 +157,56 @@ def test_extensions_are_refused_before_anything_is_sent():
     with pytest.raises(ValueError, match="scores: needs its input in a ring of 53 bits, and it is held in 20"):
         engine.prepare(program.graph)
     assert channel.traffic.messages == 0
+
+
+SHOWN = {
+    "itself": [],
+    "scaled": [Node("end", "scale", ("attend",), (), {"factor": 0.5})],
+    "moved": [Node("end", "rows", ("attend",), (), {"start": 0, "stop": 1})],
+    "added to": [Node("end", "add", ("attend", INPUT))],
+    "biased": [Node("end", "bias", ("attend",), ("b",))],
+    "times one weight a column": [Node("end", "gain", ("attend",), ("b",))],
+}
+
+
+def pair_program(end: list[Node], **states) -> Program:
+    nodes = [Node("scores", "scores", (INPUT, INPUT), (), {"heads": 1}), Node("attend", "attend", ("scores", INPUT))]
+    weights = {"b": np.ones(8), "w": np.ones((8, 3))}
+    output = end[-1].name if end else "attend"
+    return Program.of(4, [*nodes, *end], weights, output, state_in={INPUT: (4, 8)}, **states)
+
+
+@pytest.mark.parametrize("end", SHOWN)
+def test_a_product_of_shares_is_not_opened(end):
+    """The client may know it exactly: then its noise is a linear equation in the server's secrets."""
+    program = pair_program(SHOWN[end])
+    plan = RingPlan.uniform(program.graph, 8)
+    with pytest.raises(ValueError, match="would show the encryption noise of 'attend'"):
+        checked_steps(program.graph, RingPlan({**plan.values, "x": Format(64, 8)}, plan.weights, {}))
+
+
+def test_a_product_of_shares_is_not_opened_after_it_was_kept_as_a_state():
+    weighted = [Node("end", "linear", ("attend",), ("w",))]
+    first = pair_program(weighted, state_out={"kept.past": "attend"})
+    move = [Node("out", "rows", ("kept.past",), (), {"start": 0, "stop": 1})]
+    second = Program.of(4, move, {}, "out", state_in={"kept.past": (4, 8)})
+    assert bare_pairs(first.graph) == {"scores": "scores", "attend": "attend"}
+    plan = plan_without_extensions(first.graph, FRACTION_BITS, INTEGER_BITS)
+    held = plan.values["attend"]
+    plan = RingPlan({**plan.values, "kept": held, "out": held}, plan.weights, {})
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+
+    def play(engine, x=None, weights=None):
+        engine.share_state(first.graph, INPUT, x)
+        engine.run(first.graph, weights=weights)
+        with pytest.raises(ValueError, match="out: opening it would show the encryption noise of 'attend'"):
+            engine.run(second.graph, weights=None if weights is None else {})
+
+    assert run_engines(lambda: play(client, x=np.ones((4, 8))), lambda: play(server, weights=first.weights)) == (
+        None,
+        None,
+    )
+    assert [o.to for engine in (client, server) for o in engine._party.openings] == [0, 0]
 
 
 def test_noise_that_would_not_fit_is_refused_when_weights_are_loaded():

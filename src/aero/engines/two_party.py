@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from aero.engines.engine import Cost, Engine, Progress
 from aero.engines.engine import Party as EngineParty
 from aero.engines.on_shares import PRODUCTS, Protocols, Step, group_label, joined, plan_steps, walk
 from aero.engines.plain import decode, encode
-from aero.graph import Graph
+from aero.graph import OPS, Graph
 from aero.graph.interpret import check_ids
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.cost import ProtocolCost
@@ -35,6 +36,7 @@ from aero.mpc.share import Share, input_shares, open_shares
 from aero.wire import Channel, Traffic
 
 LINEAR_OPS = (*PRODUCTS, "add", "bias", "rows", "concat_rows")
+PAIRS = ("scores", "attend")
 
 
 class TwoPartyEngine(Engine):
@@ -56,6 +58,7 @@ class TwoPartyEngine(Engine):
         self._plan = plan
         self._progress = progress
         self._state: dict[str, Share] = {}
+        self._bare: dict[str, str] = {}
         self._loaded: dict[tuple[str, str], LoadedWeights] = {}
         self._cost: Cost | None = None
         self._set_up = Cost(0.0, 0, 0, 0, 0)
@@ -69,7 +72,7 @@ class TwoPartyEngine(Engine):
 
     def _prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None) -> None:
         start, before = time.perf_counter(), self._party.channel.traffic
-        groups = joined(graph, checked_steps(graph, self._plan))
+        groups = joined(graph, checked_steps(graph, self._plan, self._bare))
         linear = [group for group in groups if group[0].node.op in ("linear", "gain")]
         if self._party.role is Role.SERVER:
             if weights is None:
@@ -78,7 +81,7 @@ class TwoPartyEngine(Engine):
                 if (graph.digest, group_label(group)) not in self._loaded:
                     self._loaded[graph.digest, group_label(group)] = _load(self._plan, group, weights)
         client = dict.fromkeys(linear_plan(group).product.params for group in linear)
-        both = dict.fromkeys(pair_plan(g[0]).params for g in groups if g[0].node.op in ("scores", "attend"))
+        both = dict.fromkeys(pair_plan(g[0]).params for g in groups if g[0].node.op in PAIRS)
         held = self._party.secret_keys if self._party.is_client else self._party.peer_keys
         mutual = self._party.peer_keys if self._party.is_client else self._party.secret_keys
         with self._party.channel.op("keys"):
@@ -102,6 +105,7 @@ class TwoPartyEngine(Engine):
             encoded = to_ring(encode(name, value, held), held.bits)
         with self._ending(), self._party.channel.op("input"):
             self._state[name] = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
+        self._bare.pop(name, None)
 
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
@@ -122,13 +126,15 @@ class TwoPartyEngine(Engine):
     def _run(self, graph: Graph, weights: Mapping[str, np.ndarray] | None, ids: np.ndarray | None) -> np.ndarray | None:
         party = self._party
         start, before = time.perf_counter(), party.channel.traffic
-        steps = checked_steps(graph, self._plan)
+        steps = checked_steps(graph, self._plan, self._bare)
         state = {name: self._state[name] for name in graph.state_in}
         protocols = _TwoParty(party, graph, self._loaded)
         output, self._state = walk(
             party, graph, steps, protocols, weights=weights, ids=ids, state=state, progress=self._progress
         )
-        with party.channel.op("output"):
+        bare = bare_pairs(graph, self._bare)
+        self._bare = {name: bare[value] for name, value in graph.state_out.items() if value in bare}
+        with party.channel.op("output"):  # to the client alone: the server would learn of the client's key from it
             opened = open_shares(party, output, Role.CLIENT, graph.output)
         self._cost = self._cost_of(party.channel.traffic - before, time.perf_counter() - start)
         if opened is None:
@@ -199,8 +205,33 @@ class _TwoParty(Protocols):
         raise AssertionError("checked_steps refuses these graphs")
 
 
-def checked_steps(graph: Graph, plan: RingPlan) -> list[Step]:
-    """The steps of a graph. ValueError, naming the node, where one has no protocol in this engine."""
+def bare_pairs(graph: Graph, states: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The values that carry the noise of a product of two shared values, with the name of that product.
+
+    A linear layer's weights hide it; nothing that is local does, nor does a gain, which has one unknown a column.
+    states: the same of the states that the graph reads.
+    """
+    bare = {name: pair for name, pair in states.items() if name in graph.state_in}
+    for node in graph.nodes:
+        if node.op in PAIRS:
+            bare[node.name] = node.name
+        elif node.op != "linear" and not OPS[node.op].nonlinear:
+            for name in node.inputs:
+                if name in bare:
+                    bare[node.name] = bare[name]
+    return bare
+
+
+def checked_steps(graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({})) -> list[Step]:
+    """The steps of a graph. ValueError, naming the node, where one has no protocol in this engine, or where opening the
+    output would show the noise of a product of shares. states: as in `bare_pairs`.
+    """
+    pair = bare_pairs(graph, states).get(graph.output)
+    if pair is not None:
+        raise ValueError(
+            f"{graph.output}: opening it would show the encryption noise of {pair!r}, a product of two shared values, "
+            "and with it the other party's secrets (docs/security/pair.md); let a linear layer follow before the output"
+        )
     steps = plan_steps(graph, plan)
     for step in steps:
         node = step.node
@@ -225,7 +256,7 @@ def declared_cost(graph: Graph, plan: RingPlan) -> dict[str, ProtocolCost]:
     for group in joined(graph, checked_steps(graph, plan)):
         if group[0].node.op in ("linear", "gain"):
             costs[group_label(group)] = linear_plan(group).cost()
-        elif group[0].node.op in ("scores", "attend"):
+        elif group[0].node.op in PAIRS:
             costs[group_label(group)] = pair_plan(group[0]).cost()
     return costs
 

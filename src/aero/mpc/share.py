@@ -155,6 +155,10 @@ def open_shares(party: Party, x: Share, to: Role | None, what: str) -> Words | N
     1. Who is not to learn x, or both, send their part, packed to the ring's bits.
     2. x = [x]_0 + [x]_1 modulo 2^bits.
 
+    The receiver also learns the errors of what made x, which may be a function of the sender's secrets: a product of
+    shares is not to be opened to a party that may know it exactly, a product with weights not to the server
+    (docs/security/index.md, "Errors"). Whoever calls this sees to that.
+
     `what` names the value; it is kept with its shape and receiver in `party.openings`. Returns x modulo 2^bits, and
     None to a party that learns nothing.
     """

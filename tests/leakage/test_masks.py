@@ -33,9 +33,10 @@ CLASSES = 64
 
 
 def chi_squared(values: np.ndarray, bits: int) -> float:
-    """How far the upper six bits and six bits in the middle are from uniform, in standard deviations."""
+    """How far six bits at the top, in the middle and at the bottom (but the last) are from uniform, in standard
+    deviations. The bottom ones of a phase lie below a whole step: there, only a mask of the whole range hides noise."""
     worst = 0.0
-    for shift in (bits - 6, bits // 2 - 3):
+    for shift in (bits - 6, bits // 2 - 3, 1):
         counts = np.bincount(
             ((values >> np.uint64(shift)) % np.uint64(CLASSES)).astype(int).reshape(-1), minlength=CLASSES
         )
@@ -64,7 +65,8 @@ class View:
         self.upload = upload
 
 
-def run_linear(run: int, w: np.ndarray | None = None, x: np.ndarray | None = None) -> View:
+def run_linear(run: int, w: np.ndarray | None = None, x: np.ndarray | None = None, *, calls: int = 1) -> View:
+    """`calls` products of the same secrets in one session; the shares are those of the last."""
     w = np.full((INNER, COLUMNS), 777) if w is None else w
     x = np.full((ROWS, INNER), 5) if x is None else x
     loaded = linear.load_weights(PLAN, w)
@@ -74,7 +76,8 @@ def run_linear(run: int, w: np.ndarray | None = None, x: np.ndarray | None = Non
     def program(party: Party) -> Share:
         exchange_keys(party, (WEIGHTS,))
         mine = to_ring(x, BITS) if party.is_client else np.zeros((ROWS, INNER), np.uint64)
-        return linear.multiply_weights(party, PLAN, Share(mine, BITS, 14), 16, None if party.is_client else loaded)
+        weights = None if party.is_client else loaded
+        return [linear.multiply_weights(party, PLAN, Share(mine, BITS, 14), 16, weights) for _ in range(calls)][-1]
 
     with kept(responses, uploads):
         outcome = run_both(program, seeds(run))
@@ -111,9 +114,9 @@ def kept(responses: list[Response], uploads: list[bytes]) -> Iterator[None]:
         yield
 
 
-def phase(view: View) -> np.ndarray:
+def phase(view: View, call: int = 0) -> np.ndarray:
     """b + a s of a response, modulo 2^(bits of a): what the client's key makes of it."""
-    (response,) = view.responses
+    response = view.responses[call]
     b_bits, a_bits = PRODUCT.response_bits
     times = view.client.secret_key(WEIGHTS).times(response.a, a_bits).reshape(-1)[PRODUCT._where]
     return (response.b << np.uint64(a_bits - b_bits)) + times & np.uint64(2**a_bits - 1)
@@ -126,6 +129,19 @@ def check_phase() -> None:
     """The phase of a response on every coefficient that is sent, for a result that is the same in every run."""
     values = np.concatenate([phase(run_linear(run)) for run in range(2)])
     assert_uniform(values, PRODUCT.response_bits[1])
+
+
+def check_fresh_masks() -> None:
+    """Two products of one session on the same secrets: a mask that came twice would show their difference."""
+    view, bits = run_linear(0, calls=2), PRODUCT.response_bits[1]
+    assert_uniform((phase(view, 1) - phase(view, 0)) & np.uint64(2**bits - 1), bits)
+
+
+def check_fresh_zero_encryptions() -> None:
+    """The same of a, where weights of zero leave nothing but the encryption of zero: u that came twice would cancel."""
+    view, bits = run_linear(0, w=np.zeros((INNER, COLUMNS), np.int64), calls=2), PRODUCT.response_bits[1]
+    first, second = (response.a for response in view.responses)
+    assert_uniform((second - first) & np.uint64(2**bits - 1), bits)
 
 
 def check_parts_of_weights() -> None:
@@ -213,6 +229,8 @@ def check_zero_encryption_noise() -> None:
 
 CHECKS = [
     check_phase,
+    check_fresh_masks,
+    check_fresh_zero_encryptions,
     check_parts_of_weights,
     check_parts_of_pair,
     check_random_part,
@@ -272,7 +290,8 @@ def no_mask():
 
 def short_mask():
     """Only multiples of a whole step: the noise would show below."""
-    return draws("uniform", "/masks", lambda mask: mask >> np.uint64(20) << np.uint64(20))
+    step = np.uint64(PRODUCT.guard_a)
+    return draws("uniform", "/masks", lambda mask: mask >> step << step)
 
 
 def half_of_the_mask():
@@ -286,6 +305,30 @@ def no_ternary_u():
 
 def no_noise():
     return draws("noise", "/errors", np.zeros_like)
+
+
+@contextlib.contextmanager
+def rewound(method: str, purpose: str) -> Iterator[None]:
+    """A stream of this purpose begins anew before every draw."""
+    original = getattr(Prg, method)
+
+    def changed(self: Prg, *args, **kwargs):
+        if self.label.endswith(purpose):
+            assert self._next_block >= 0
+            self._next_block = 0
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Prg, method, changed)
+        yield
+
+
+def repeated_masks():
+    return rewound("uniform", "/masks")
+
+
+def repeated_u():
+    return rewound("ternary", "/errors")
 
 
 def no_input_mask():
@@ -318,6 +361,8 @@ MUTATIONS = [
     (no_mask, check_parts_of_weights),
     (no_mask, check_parts_of_pair),
     (short_mask, check_phase),
+    (repeated_masks, check_fresh_masks),
+    (repeated_u, check_fresh_zero_encryptions),
     (half_of_the_mask, check_phase),
     (half_of_the_mask, check_parts_of_pair),
     (no_zero_encryption, check_random_part),

@@ -4,6 +4,7 @@ import math
 
 from aero.cost.quantities import quantities
 from aero.graph import Graph, Node
+from aero.graph.count import count
 
 
 def test_linear_layers_of_one_value_share_its_input():
@@ -26,6 +27,16 @@ def test_linear_layers_of_one_value_share_its_input():
     assert quantities(graph, nodes[5:6])["inputs"] == 2 * 5 * 5 + 5 * 8
     assert softmax["outputs"] == 2 * 5 * 5
     assert quantities(graph, nodes[5:6])["products"] == 5 * 8 * 5
+
+
+def test_two_products_for_each_feature_that_turns():
+    nodes = (
+        Node("x", "embedding", ("ids",), ("table",)),
+        Node("y", "rotary", ("x",), (), {"heads": 2, "rotated": 2, "base": 100.0, "start": 0}),
+    )
+    graph = Graph(5, nodes, {"table": (11, 8)}, "y")
+    assert quantities(graph, nodes[1:])["products"] == 5 * 2 * 2 * 2
+    assert count(graph).multiplications == 0  # none of two secrets
 
 
 def test_a_lookup_is_a_product_with_one_hot_rows():

@@ -33,7 +33,7 @@ from aero.cost.shapes import lowered
 from aero.engines.engine import Party
 from aero.graph import Graph
 from aero.models.notation import parse
-from aero.models.presets import Size
+from aero.models.presets import Family, Size
 
 DELAY = 0.15
 _TIME_LIMIT = 1800.0
@@ -46,10 +46,11 @@ _SIZES = (
     Size(2048, 128, 1, 2, 128),
     Size(1024, 128, 1, 8, 256),
 )
-_BYTE_GRAPHS = tuple((name, size) for size in _SIZES for name in ("SM(t)+LN+G", "SM+LN+R"))
+_FAMILIES: tuple[tuple[str, Family], ...] = (("SM(t)+LN+G", "gpt2"), ("SM+LN+R", "gpt_neox"))
+_BYTE_GRAPHS = tuple((name, dataclasses.replace(size, family=family)) for size in _SIZES for name, family in _FAMILIES)
 _ROUND_GRAPHS = (
     ("SM(t)+LN+G", Size(64, 16, 1, 2, 32)),
-    ("SM+LN+R", Size(64, 64, 1, 2, 256)),
+    ("SM+LN+R", Size(64, 64, 1, 2, 256, family="gpt_neox")),
 )
 
 # What an operation's bytes depend on; the quantities are those of `aero.cost.quantities`.
@@ -58,6 +59,7 @@ _DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
     "linear": ("calls", "inputs", "outputs"),
     "gain": ("calls", "outputs"),
     "scale": ("calls", "outputs"),
+    "rotary": ("calls", "products"),
     "layer_norm": ("calls", "outputs", "rows"),
     "rms_norm": ("calls", "outputs", "rows"),
     "relu": ("calls", "outputs"),

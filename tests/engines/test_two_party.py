@@ -10,13 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aero.engines import two_party
 from aero.engines.engine import Party
 from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
-from aero.engines.two_party import TwoPartyEngine, bare_pairs, checked_steps, declared_cost, linear_plan, pair_plan
+from aero.engines.two_party import (
+    TwoPartyEngine,
+    WeightStore,
+    bare_pairs,
+    checked_steps,
+    declared_cost,
+    linear_plan,
+    pair_plan,
+)
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
 from aero.kernels.lattice_noise import weight_noise
+from aero.kernels.rlwe import SHARES, WEIGHTS, WIDE
+from aero.mpc.protocols.agree import agree_cost
+from aero.mpc.protocols.keys import keys_cost
 from aero.wire.keys import make_keys
 from aero.wire.memory import channel_pair
 from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program
@@ -129,7 +141,16 @@ def test_traffic_is_what_was_declared_by_node():
         assert traffic.rounds <= cost.rounds
     assert set(client.traffic.by_op) == {*declared, "keys", "input", "output"}
     assert dataclasses.replace(client.cost, seconds=0) == dataclasses.replace(server.cost, seconds=0)
-    assert client.cost.rounds == sum(cost.rounds for cost in declared.values()) - 1 + 1  # the input's; the output's
+    # The first upload travels with the client's keys, the output with the last response.
+    assert client.cost.rounds == sum(cost.rounds for cost in declared.values()) - 1
+    set_up = agree_cost(2) + keys_cost([WEIGHTS, SHARES, WIDE], [SHARES, WIDE])
+    traffic = client.traffic.by_op["keys"]
+    assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
+        set_up.bytes_client_to_server,
+        set_up.bytes_server_to_client,
+        set_up.messages,
+    )
+    assert traffic.rounds <= set_up.rounds
 
 
 def test_keys_are_exchanged_once():
@@ -259,10 +280,81 @@ def test_what_each_party_gives():
     assert TwoPartyEngine.name == "two-party" and not TwoPartyEngine.insecure
 
 
+def wide_program(**plan) -> tuple[Program, RingPlan]:
+    nodes = [Node("wide", "linear", (INPUT,), ("w",))]
+    program = Program.of(4, nodes, {"w": np.full((64, 8), 0.25)}, "wide", state_in={INPUT: (4, 64)})
+    formats = {"x": Format(41, 14), "wide": Format(27, 14)} | plan
+    return program, RingPlan(formats, {"w": Format(20, 14)}, {})
+
+
+def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
+    program, plan = wide_program()
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    changing = np.full((64, 8), 0.25)
+    given = [program.weights, program.weights, {"w": changing}, {"w": changing}]
+    loads = []
+    original = two_party.load_weights
+    monkeypatch.setattr(two_party, "load_weights", lambda *args: loads.append(1) or original(*args))
+    expected = [16, 16, 16, 32]
+
+    def ask():
+        outputs = []
+        for _ in given:
+            client.share_state(program.graph, INPUT, np.ones((4, 64)))
+            outputs.append(client.run(program.graph))
+        return outputs
+
+    def answer():
+        for i, weights in enumerate(given):
+            if i == 3:
+                changing[:] = 0.5  # in place: the same array, other numbers
+            server.share_state(program.graph, INPUT)
+            server.run(program.graph, weights=weights)
+
+    outputs, nothing = run_engines(ask, answer)
+    assert nothing is None
+    for output, value in zip(outputs, expected, strict=True):
+        assert np.abs(output - value).max() <= 33 * 2.0**-14
+    assert len(loads) == 2 and len(server._loaded) == 1
+
+
+def test_few_weights_are_kept_loaded(monkeypatch):
+    monkeypatch.setattr(two_party, "MAX_LOADED", 2)
+    _, plan = wide_program()
+    formats = {**plan.values, **{f"n{i}": plan.values["wide"] for i in range(4)}}
+    plan = RingPlan(formats, {f"w{i}": Format(20, 14) for i in range(4)}, {})
+    store = WeightStore(plan)
+    for i in range(4):
+        node = Node(f"n{i}", "linear", (INPUT,), (f"w{i}",))
+        program = Program.of(4, [node], {f"w{i}": np.ones((64, 8))}, f"n{i}", state_in={INPUT: (4, 64)})
+        groups = joined(program.graph, checked_steps(program.graph, plan))
+        store.load(groups, program.weights)
+        assert store.of(groups[0]).plan == linear_plan(groups[0]) and len(store) == min(i + 1, 2)
+
+
+@pytest.mark.parametrize("what", ["ring plan", "graph"])
+def test_parties_that_differ_are_told_before_keys_are_sent(what):
+    program, plan = wide_program()
+    mine, own_plan = program, plan
+    if what == "graph":
+        both = {"w": program.weights["w"], "b": np.zeros(8)}
+        mine = Program.of(4, [Node("wide", "linear", (INPUT,), ("w", "b"))], both, "wide", state_in={INPUT: (4, 64)})
+    else:
+        _, own_plan = wide_program(x=Format(41, 13), wide=Format(27, 13))
+    channels = channel_pair()
+    client = TwoPartyEngine(Party.CLIENT, channels[0], plan)
+    server = TwoPartyEngine(Party.SERVER, channels[1], own_plan)
+    told = run_engines(lambda: client.prepare(program.graph), lambda: server.prepare(mine.graph, mine.weights))
+    for error in told:
+        assert isinstance(error, ValueError) and f"do not have the same {what}:" in str(error)
+    assert client.traffic.by_op["keys"].bytes_sent < 200
+
+
 PARTY = """
 import json, sys
 from pathlib import Path
 import numpy as np
+from aero.engines import two_party
 from aero.engines.engine import Party
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph.ring_plan import load_plan

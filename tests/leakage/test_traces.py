@@ -9,6 +9,7 @@ from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
+from aero.mpc.protocols.agree import agree
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import LinearPlan, load_weights, multiply_weights
 from aero.mpc.protocols.pair import Block, PairPlan, multiply_shares
@@ -65,7 +66,12 @@ def attend(party: Party, kind: str) -> None:
     multiply_shares(party, ATTEND, x, y)
 
 
+def agree_on_plans(party: Party, kind: str) -> None:
+    agree(party, {"graph": [kind], "ring plan": {"x": [25, 12]}})
+
+
 PROTOCOLS = {
+    "agree": agree_on_plans,
     "keys": keys,
     "share and open": share_and_open,
     "linear": linear(MANY_ROWS),
@@ -76,6 +82,10 @@ PROTOCOLS = {
 # SHA-256 of all frames, the client's and then the server's. A change of the protocol, of a format or of a stream
 # changes them: then state it in CHANGELOG.md, because the other party must have the same version.
 HASHES = {
+    "agree": [
+        "8e1b6bdfd660b5ff6977d76b80b2cd147079b02aa708c684eac6e67c909d0dbd",
+        "8e1b6bdfd660b5ff6977d76b80b2cd147079b02aa708c684eac6e67c909d0dbd",
+    ],
     "keys": [
         "ed2b62c259d27183f4728228221952f0bf5e96da815f99206928a5d7abf700ef",
         "9f411c4dd37688a88364a959a876438c2a872f8b4fc1e4eec5644b8b5ff55fbc",

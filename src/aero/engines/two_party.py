@@ -10,12 +10,13 @@ No dealer, no third party. Semi-honest security; not audited. docs/security/.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import from_ring, to_ring
 from aero.mpc.party import Party, Role
+from aero.mpc.protocols.agree import agree
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, load_weights, multiply_weights, plan_linear
 from aero.mpc.protocols.pair import PairPlan, multiply_shares, plan_attend, plan_scores
@@ -37,6 +39,8 @@ from aero.wire import Channel, Traffic
 
 LINEAR_OPS = (*PRODUCTS, "add", "bias", "rows", "concat_rows")
 PAIRS = ("scores", "attend")
+MAX_LOADED = 320
+"""Products whose weights are kept loaded: those of a model of some 36 layers, for a prompt and for single tokens."""
 
 
 class TwoPartyEngine(Engine):
@@ -59,14 +63,15 @@ class TwoPartyEngine(Engine):
         self._progress = progress
         self._state: dict[str, Share] = {}
         self._bare: dict[str, str] = {}
-        self._loaded: dict[tuple[str, str], LoadedWeights] = {}
+        self._loaded = WeightStore(plan)
+        self._agreed: set[str] = set()
         self._cost: Cost | None = None
         self._set_up = Cost(0.0, 0, 0, 0, 0)
 
     def prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None = None) -> None:
-        """Make plans, exchange the keys that are missing, and load the server's weights. `run` does it where it was not
-        done. ValueError, naming the node, for a graph that cannot be run or weights whose noise would not fit; either
-        ends the channel."""
+        """Make plans, load the server's weights, compare graph and ring plan with the other party's, and exchange the
+        keys that are missing. `run` does it where it was not done. ValueError, naming the node, for a graph that cannot
+        be run or weights whose noise would not fit, and at both parties where they differ; any ends the channel."""
         with self._ending():
             self._prepare(graph, weights)
 
@@ -77,14 +82,15 @@ class TwoPartyEngine(Engine):
         if self._party.role is Role.SERVER:
             if weights is None:
                 raise ValueError("the server gives the weights")
-            for group in linear:
-                if (graph.digest, group_label(group)) not in self._loaded:
-                    self._loaded[graph.digest, group_label(group)] = _load(self._plan, group, weights)
+            self._loaded.load(linear, weights)
         client = dict.fromkeys(linear_plan(group).product.params for group in linear)
         both = dict.fromkeys(pair_plan(g[0]).params for g in groups if g[0].node.op in PAIRS)
         held = self._party.secret_keys if self._party.is_client else self._party.peer_keys
         mutual = self._party.peer_keys if self._party.is_client else self._party.secret_keys
         with self._party.channel.op("keys"):
+            if graph.digest not in self._agreed:
+                agree(self._party, {"graph": graph.to_json(), "ring plan": self._plan.to_json()})
+                self._agreed.add(graph.digest)
             exchange_keys(
                 self._party,
                 [params for params in {**client, **both} if params not in held],
@@ -128,7 +134,7 @@ class TwoPartyEngine(Engine):
         start, before = time.perf_counter(), party.channel.traffic
         steps = checked_steps(graph, self._plan, self._bare)
         state = {name: self._state[name] for name in graph.state_in}
-        protocols = _TwoParty(party, graph, self._loaded)
+        protocols = _TwoParty(party, self._loaded)
         output, self._state = walk(
             party, graph, steps, protocols, weights=weights, ids=ids, state=state, progress=self._progress
         )
@@ -179,14 +185,77 @@ class TwoPartyEngine(Engine):
         return Cost(seconds, up, down, traffic.rounds, traffic.messages)
 
 
+class WeightStore:
+    """The server's weights as loaded for products: once for each matrix and plan, whichever graph reads it.
+
+    Loaded anew where the numbers given are others than before. The longest unused go first, beyond `MAX_LOADED`
+    products and beyond what the graph at hand reads.
+    """
+
+    def __init__(self, plan: RingPlan) -> None:
+        self._plan = plan
+        self._held: dict[tuple[Any, ...], tuple[list[np.ndarray], bytes, LoadedWeights]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def load(self, groups: Sequence[tuple[Step, ...]], weights: Mapping[str, np.ndarray]) -> None:
+        """ValueError, naming the nodes, for noise that would not fit."""
+        for group in groups:
+            key, arrays = self._key(group), [np.asarray(weights[step.node.weights[0]]) for step in group]
+            held = self._held.pop(key, None)
+            if held is None or not _same_arrays(arrays, held[0]):
+                digest = _digest(arrays)
+                loaded = held[2] if held is not None and held[1] == digest else _load(self._plan, group, arrays)
+                held = arrays, digest, loaded
+            self._held[key] = held  # the last used stand last
+        for key in list(self._held)[: max(0, len(self._held) - max(MAX_LOADED, len(groups)))]:
+            del self._held[key]
+
+    def of(self, group: tuple[Step, ...]) -> LoadedWeights:
+        return self._held[self._key(group)][2]
+
+    def clear(self) -> None:
+        self._held.clear()
+
+    def _key(self, group: tuple[Step, ...]) -> tuple[Any, ...]:
+        return tuple((step.node.op, step.node.weights[0]) for step in group), linear_plan(group)
+
+
+def _same_arrays(arrays: list[np.ndarray], before: list[np.ndarray]) -> bool:
+    """Whether these are the very same arrays, and nobody could have changed them through these names."""
+    return all(a is b and not a.flags.writeable for a, b in zip(arrays, before, strict=True))
+
+
+def _digest(arrays: list[np.ndarray]) -> bytes:
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(np.ascontiguousarray(array, dtype=np.float64).data)
+    return total.digest()
+
+
+def _load(plan: RingPlan, group: tuple[Step, ...], arrays: list[np.ndarray]) -> LoadedWeights:
+    matrices = []
+    for step, array in zip(group, arrays, strict=True):
+        w = np.asarray(array, dtype=np.float64)
+        if step.node.op == "gain":
+            w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
+        name = step.node.weights[0]
+        matrices.append(encode(name, w, plan.of_weight(name)))
+    try:
+        return load_weights(linear_plan(group), np.concatenate(matrices, axis=1))
+    except ValueError as error:
+        raise ValueError(f"{group_label(group)}: {error}") from None
+
+
 class _TwoParty(Protocols):
     """The protocols of `aero.mpc.protocols`."""
 
-    def __init__(self, party: Party, graph: Graph, loaded: Mapping[tuple[str, str], LoadedWeights]) -> None:
-        self._party, self._graph, self._loaded = party, graph, loaded
+    def __init__(self, party: Party, loaded: WeightStore) -> None:
+        self._party, self._loaded = party, loaded
 
     def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
-        weights = None if self._party.is_client else self._loaded[self._graph.digest, group_label(steps)]
+        weights = None if self._party.is_client else self._loaded.of(steps)
         y = multiply_weights(self._party, linear_plan(steps), x, 0, weights)
         ends = np.cumsum([_columns(step) for step in steps])[:-1]
         parts = np.split(y.values, ends, axis=1)
@@ -290,17 +359,3 @@ def pair_plan(step: Step) -> PairPlan:
         (int(step.node.attrs["heads"]), first[0], second[0]) if op == "scores" else (first[0], first[1], first[2])
     )
     return _pair_plan(op, heads, queries, keys, second[1] // heads, step.ring_bits, step.output.bits)
-
-
-def _load(plan: RingPlan, group: tuple[Step, ...], weights: Mapping[str, np.ndarray]) -> LoadedWeights:
-    matrices = []
-    for step in group:
-        name = step.node.weights[0]
-        w = np.asarray(weights[name], dtype=np.float64)
-        if step.node.op == "gain":
-            w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
-        matrices.append(encode(name, w, plan.of_weight(name)))
-    try:
-        return load_weights(linear_plan(group), np.concatenate(matrices, axis=1))
-    except ValueError as error:
-        raise ValueError(f"{group_label(group)}: {error}") from None

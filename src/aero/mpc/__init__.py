@@ -4,7 +4,7 @@
     party.py         one side of a computation: its channel, its randomness, its keys
     share.py         [x]: additive shares, what is local on them, and `open_shares`, the only place that reveals
     cost.py          what a protocol declares: bytes each way, rounds, messages
-    protocols/       keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
+    protocols/       agree.py, keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
     dealer.py        a trusted third party, for tests alone
 
 Semi-honest security, 128-bit computational and at least 40-bit statistical; docs/security/ has the arguments. Not

@@ -123,9 +123,9 @@ class Params:
 
 # The parameter table. log2(QP) stays below 106, 214 as well, which newer guidelines ask for at degrees 4096, 8192.
 WEIGHTS = Params(4096, (50,), 50)
-"""Small plaintexts (weights) times activations in rings up to about 41 bits."""
+"""Small plaintexts (weights) times activations in rings up to 43 bits."""
 SHARES = Params(4096, (35, 35), 35)
-"""Plaintexts that are themselves shares, in rings up to about 41 bits."""
+"""Plaintexts that are themselves shares, in rings up to 45 bits."""
 WIDE = Params(8192, (50, 50, 50), 50)
 """Shares or weights in rings up to 64 bits."""
 

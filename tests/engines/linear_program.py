@@ -5,9 +5,10 @@ import numpy as np
 from aero.graph import Graph, Node, Program
 from aero.graph.interpret import apply, causal_mask, merge_heads, split_heads
 from aero.graph.ring_plan import Format, RingPlan, state_name, state_source
+from aero.graph.rotary import turns
 
 INPUT = state_name("x")
-PRODUCTS = ("linear", "gain", "scale", "scores", "attend")
+PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
 
 
 def linear_program(rows: int = 6, width: int = 8, heads: int = 2, outputs: int = 20, seed: int = 0) -> Program:
@@ -30,7 +31,8 @@ def linear_program(rows: int = 6, width: int = 8, heads: int = 2, outputs: int =
         Node("gain", "gain", (INPUT,), ("gain.w",)),
         Node("scale", "scale", ("gain",), (), {"factor": 0.75}),
         Node("shift", "bias", ("scale",), ("shift.w",)),
-        Node("sum", "add", ("attend", "shift")),
+        Node("turned", "rotary", ("shift",), (), {"heads": heads, "rotated": 2, "base": 100.0, "start": 3}),
+        Node("sum", "add", ("attend", "turned")),
         Node("first", "rows", ("sum",), (), {"start": 0, "stop": 1}),
         Node("last", "rows", ("sum",), (), {"start": rows - 1, "stop": rows}),
         Node("both", "concat_rows", ("first", "last")),
@@ -76,6 +78,9 @@ def error_bound(program: Program, plan: RingPlan, x: np.ndarray, product_error: 
                 error = e[0] @ np.abs(w[0]) + own
             case "scale":
                 error = e[0] * abs(node.attrs["factor"]) + own
+            case "rotary":
+                by = turns(*a[0].shape, **node.attrs)
+                error = e[0] * np.abs(by.cosine) + e[0][:, by.partner] * np.abs(by.sine) + own
             case "gain":
                 error = e[0] * np.abs(w[0]) + own
             case "bias":

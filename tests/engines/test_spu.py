@@ -20,7 +20,7 @@ from aero.engines.engine import Party
 from aero.engines.spu import SpuEngine, TlsFiles, one_hot_rows
 from aero.graph import OPS, Graph, Node, Program, interpret
 from aero.graph.graph import INPUT
-from aero.graph.interpret import apply, causal_softmax, gelu, interpret_step, layer_norm
+from aero.graph.interpret import apply, causal_softmax, gelu, interpret_step, layer_norm, rotary
 
 pytest.importorskip("spu", reason="SPU runs on Linux with Python 3.10 or 3.11")
 
@@ -30,8 +30,10 @@ ULP = 2.0**-18
 STATED_ERROR = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 
 
-def program(length: int, *, layer_norm_and: str | None = None, layers: int = 2) -> Program:
-    """A decoder with random weights; a Softmax-only one, or one with LayerNorm and this activation."""
+def program(
+    length: int, *, layer_norm_and: str | None = None, layers: int = 2, rotary: bool = False, **form: str
+) -> Program:
+    """A decoder with random weights; a Softmax-only one, or one with LayerNorm and this activation (in this form)."""
     rng = np.random.default_rng(length)
     weights: dict[str, np.ndarray] = {}
     nodes: list[Node] = []
@@ -55,12 +57,16 @@ def program(length: int, *, layer_norm_and: str | None = None, layers: int = 2) 
         last = i == layers - 1
         q = linear(f"{i}.q", add(f"{i}.last", "rows", [h], start=length - 1, stop=length) if last else h, WIDTH)
         k, v = linear(f"{i}.k", h, WIDTH), linear(f"{i}.v", h, WIDTH)
+        if rotary:
+            turned = {"heads": HEADS, "rotated": 4, "base": 100.0}
+            q = add(f"{i}.q.rotary", "rotary", [q], start=length - 1 if last else 0, **turned)
+            k = add(f"{i}.k.rotary", "rotary", [k], start=0, **turned)
         p = add(f"{i}.p", "causal_softmax", [add(f"{i}.scores", "scores", [q, k], heads=HEADS)])
         h = linear(f"{i}.o", add(f"{i}.attend", "attend", [p, v]), WIDTH)
         x = add(f"{i}.sum", "add", [h, add(f"{i}.x", "rows", [x], start=length - 1, stop=length) if last else x])
         if layer_norm_and:
             h = linear(f"{i}.in", add(f"{i}.norm2", "layer_norm", [x], eps=1e-5), 2 * WIDTH)
-            h = linear(f"{i}.out", add(f"{i}.act", layer_norm_and, [h]), WIDTH, 2 * WIDTH)
+            h = linear(f"{i}.out", add(f"{i}.act", layer_norm_and, [h], **form), WIDTH, 2 * WIDTH)
             x = add(f"{i}.sum2", "add", [h, x])
     x = add("gain", "gain", [x], (weight("gain.w", WIDTH),))
     nodes.append(Node("logits", "linear", (x,), (weight("head", WIDTH, VOCABULARY),)))
@@ -165,6 +171,13 @@ def test_layer_norm_and_activations(engines: tuple[SpuEngine, SpuEngine]) -> Non
 
 
 @pytest.mark.slow
+def test_rotary_positions_and_the_exact_gelu(engines: tuple[SpuEngine, SpuEngine]) -> None:
+    ids = np.arange(LENGTH)
+    p = program(LENGTH, layer_norm_and="gelu", rotary=True, form="erf")
+    assert np.abs(run(*engines, p, ids) - interpret(p, ids)).max() <= tolerance(p, ids)
+
+
+@pytest.mark.slow
 def test_state_is_carried_from_one_run_to_the_next(engines: tuple[SpuEngine, SpuEngine]) -> None:
     """Two tokens, then a third that reads what they left: the values before and the values of its own."""
     rng = np.random.default_rng(3)
@@ -206,10 +219,14 @@ def test_approximations_keep_their_stated_errors() -> None:
     rng = np.random.default_rng(0)
     with jax.experimental.enable_x64():
         x = np.linspace(-60.0, 60.0, 48_001).reshape(1, -1)
-        assert np.abs(spu_program._gelu(x) - gelu(x)).max() < 8e-4
+        for form in ("tanh", "erf"):
+            assert np.abs(spu_program._gelu(x, form) - gelu(x, form)).max() < 8e-4
+        assert 3e-4 < np.abs(gelu(x, "tanh") - gelu(x, "erf")).max() < 5e-4
         x = np.linspace(-100.0, 0.0, 100_001)
         assert np.abs(spu_program._exp(x) - np.exp(x)).max() < 6e-5
         x = rng.normal(size=(4, 64)) * 5
+        turned = {"heads": 4, "rotated": 6, "base": 100.0, "start": 9}
+        np.testing.assert_allclose(spu_program._rotary(jax.numpy.asarray(x), **turned), rotary(x, **turned), atol=1e-12)
         np.testing.assert_allclose(spu_program._layer_norm(x, 1e-5), layer_norm(x, 1e-5), atol=1e-12)
         scores = rng.normal(size=(3, 4, 7)) * 10
         found = np.asarray(spu_program._causal_softmax(scores))

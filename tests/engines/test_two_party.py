@@ -64,7 +64,7 @@ def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
             encoded = np.rint(w * 2.0**FRACTION_BITS).astype(np.int64)
             noise = weight_noise(product, product.encode_weights(encoded)).total
             errors.update({node.name: noise + 0.5 for node in nodes})
-        elif nodes[0].op == "scale":
+        elif nodes[0].op in ("scale", "rotary"):
             errors[nodes[0].name] = 1.0  # a truncation
         elif nodes[0].op in ("scores", "attend"):
             errors[nodes[0].name] = pair_plan(group[0]).error + 0.5

@@ -36,6 +36,18 @@ def test_an_unsound_plan_is_refused(change):
         RingPlan.from_json([])
 
 
+def test_score_windows_are_published_on_a_coarse_grid():
+    window = ScoreWindow("p", 0, (-1.9, 3.1), (-1.3000001, 4.0), -8.01)
+    assert (window.row_maximum, window.outside, window.lowest) == ((-2.0, 3.25), (-1.5, 4.0), -8.25)
+    assert ScoreWindow(**vars(window)) == window
+    plan = RingPlan({}, {}, {}, (window,)).to_json()
+    plan["windows"][0]["lowest"] = -8.01  # whoever made the plan
+    assert RingPlan.from_json(plan).windows == (window,)
+    for ends in ((1.0, 0.0), (0.0, float("inf"))):
+        with pytest.raises(ValueError, match=r"p, head 0: .*calibrate again"):
+            ScoreWindow("p", 0, ends, (0.0, 1.0), 0.0)
+
+
 def test_what_moves_rows_has_the_format_of_what_it_moves():
     graph = random_program().graph
     plan = RingPlan.uniform(graph, 16)

@@ -1,14 +1,15 @@
 """How the numbers of a graph are held: a fixed-point format for each value and weight, a ring for each product.
 
 A real x with f fractional bits in a ring of l bits is the integer round(x 2^f), from -2^(l-1) up to 2^(l-1) - 1. The
-plan is public, as the structure is: it may be made from the server's weights and from calibration text, and tells
-their sizes to within a power of two.
+plan is public, as the structure is: it may be made from the server's weights and from calibration text. Formats tell
+their sizes to within a power of two, score windows where each head's scores lie to within `WINDOW_GRID`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,8 @@ from aero.graph.graph import Graph
 FORMAT_VERSION = 1
 MAX_BITS = 64
 MAX_FRACTION_BITS = 40
+WINDOW_GRID = 0.25
+"""Ends of score windows are multiples of this, so that what is published of them is coarse."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class ScoreWindow:
     row_maximum: lowest and highest maximum of a row, on calibration text.
     outside: the same on text unlike it; equal to `row_maximum` where none was read.
     lowest: of all live scores.
+
+    Every window is widened to the next multiples of `WINDOW_GRID`: the exact scores would tell more of the weights than
+    an engine needs.
     """
 
     layer: str
@@ -63,6 +69,16 @@ class ScoreWindow:
     row_maximum: tuple[float, float]
     outside: tuple[float, float]
     lowest: float
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (*self.row_maximum, *self.outside, self.lowest))):
+            raise ValueError(f"{self.layer}, head {self.head}: a score window has finite ends; calibrate again")
+        for name in ("row_maximum", "outside"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{self.layer}, head {self.head}: {name} begins above its end; calibrate again")
+            object.__setattr__(self, name, (_on_grid(low, math.floor), _on_grid(high, math.ceil)))
+        object.__setattr__(self, "lowest", _on_grid(self.lowest, math.floor))
 
     @property
     def reference(self) -> float:
@@ -78,6 +94,10 @@ class ScoreWindow:
     def margin(self) -> float:
         """How far text unlike the calibration text went beyond its highest row maximum; at least 0."""
         return self.reference - self.row_maximum[1]
+
+
+def _on_grid(value: float, rounding: Callable[[float], int]) -> float:
+    return rounding(value / WINDOW_GRID) * WINDOW_GRID
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,9 @@ SHOWN = {
     "itself": [],
     "scaled": [Node("end", "scale", ("attend",), (), {"factor": 0.5})],
     "moved": [Node("end", "rows", ("attend",), (), {"start": 0, "stop": 1})],
+    "turned": [
+        Node("end", "rotary", ("attend",), (), {"heads": 1, "rotated": 8, "base": 10000.0, "start": 0}),
+    ],
     "added to": [Node("end", "add", ("attend", INPUT))],
     "biased": [Node("end", "bias", ("attend",), ("b",))],
     "times one weight a column": [Node("end", "gain", ("attend",), ("b",))],

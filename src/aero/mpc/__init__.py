@@ -7,6 +7,6 @@
     protocols/       agree.py, keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
     dealer.py        a trusted third party, for tests alone
 
-Semi-honest security, 128-bit computational and at least 40-bit statistical; docs/security/ has the arguments. Not
-audited.
+Semi-honest security, 128-bit computational and 40-bit statistical, but for the opened product of a graph, where an
+assumption on RLWE with hints stands in for statistics; docs/security/ has the arguments. Not audited.
 """

@@ -12,7 +12,10 @@ X Y = X Y_0 + X Y_1, each party answers for its own part of Y, in both direction
 2 rounds. Z is off by at most twice `share_noise` of the plan, in steps of its last place: bounded for whatever shares.
 
 Causal attention: rows are cut into blocks, and columns of scores, or terms of P V, that no row of a block sees are left
-out: scores are zero there. Other scores above the diagonal are products that the caller has to drop. The cheapest number of blocks by `lattice_cost.cost_of` is taken.
+out: scores are zero there. Other scores above the diagonal are products that the caller has to drop. The cheapest
+number of blocks by `lattice_cost.cost_of` is taken.
+
+[Z] must stay shared: opened to who may know it exactly, its error tells the other party's key.
 docs/security/pair.md has the argument.
 """
 

@@ -172,10 +172,12 @@ def _relu(x: Any) -> Any:
 
 
 def _rotary(x: Any, heads: int, rotated: int, base: float, start: int) -> Any:
-    """Only features that turn are multiplied, by public numbers."""
+    """Only features that turn are multiplied, by public numbers, all in one batch."""
     by = turns(*x.shape, heads=heads, rotated=rotated, base=base, start=start)
     turning, still = np.flatnonzero(by.turning), np.flatnonzero(~by.turning)
-    turned = _columns(x, turning) * by.cosine[:, turning] + _columns(x, by.partner[turning]) * by.sine[:, turning]
+    factors = np.concatenate([by.cosine[:, turning], by.sine[:, turning]], axis=1)
+    products = _columns(x, np.concatenate([turning, by.partner[turning]])) * factors
+    turned = products[:, : len(turning)] + products[:, len(turning) :]
     back = np.argsort(np.concatenate([turning, still]))
     return _columns(jnp.concatenate([turned, _columns(x, still)], axis=1), back)
 

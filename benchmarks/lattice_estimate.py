@@ -46,7 +46,9 @@ def block_size(n: int, log_q: float, sigma: float) -> tuple[int, int]:
 def report(name: str, n: int, log_q: float, sigma: float) -> None:
     beta, d = block_size(n, log_q, sigma)
     standard, core = 0.292 * beta + 16.4 + math.log2(8 * d), 0.292 * beta
-    print(f"{name:<22} n={n:<5} log2(QP)={log_q:6.1f}  beta={beta:<4}  {standard:6.1f} bits   core-SVP {core:6.1f} bits")
+    print(
+        f"{name:<22} n={n:<5} log2(QP)={log_q:6.1f}  beta={beta:<4}  {standard:6.1f} bits   core-SVP {core:6.1f} bits"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from aero.bench.record import Record, read_records
 from aero.cli.main import app
 from aero.mpc.protocols.linear import plan_linear
 from aero.mpc.protocols.pair import plan_pair
+from aero.wire.network import WAN
 
 
 def test_the_works_are_these():
@@ -43,6 +44,16 @@ def test_a_measurement():
     assert record.rounds == 2 and record.engine == "two-party"
     assert 0 < record.max_abs_error <= record.extra["error_bound"] < 0.05
     assert len(record.extra["all_seconds"]) == 2
+
+
+def test_an_emulated_network_takes_its_time():
+    (record,) = bench_linear(["two-party"], ["linear/1x768x768"], 1, network=WAN)
+    sent = record.bytes_client_to_server + record.bytes_server_to_client
+    # two message delays of half a round trip each, and the bytes of both messages, one after the other
+    assert record.seconds >= WAN.round_trip_seconds + WAN.seconds(sent)
+    assert record.extra["network"] == "wan"
+    with pytest.raises(ValueError, match="--engine two-party"):
+        bench_linear(["spu"], ["linear/1x768x768"], 1, network=WAN)
 
 
 def test_the_bound_counts_rounding_and_noise():

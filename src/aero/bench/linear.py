@@ -29,6 +29,7 @@ from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Role
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, plan_pair
+from aero.wire.network import LOOPBACK, Network
 
 RING_BITS, OUTPUT_BITS = 41, 25
 DROPPED = RING_BITS - OUTPUT_BITS
@@ -101,19 +102,27 @@ def bench_linear(
     works: Sequence[str] = tuple(WORKS),
     repetitions: int = 5,
     progress: Progress = lambda label: None,
+    network: Network = LOOPBACK,
 ) -> list[Record]:
-    """Measure. ImportError without SPU where it is asked for; ConnectionError when a party fails."""
+    """Measure. ImportError without SPU where it is asked for; ConnectionError when a party fails.
+
+    network: emulated by our channel; SPU's own connections cannot be, so ValueError where it is asked for as well.
+    """
+    if network.is_shaped and SPU in engines:
+        raise ValueError(f"SPU runs on loopback alone; give --engine {TWO_PARTY} for the network {network}")
     records = []
     for name in works:
         for engine in engines:
             progress(f"{name}, {engine}")
-            records.append(_measure(WORKS[name], engine, repetitions if engine == TWO_PARTY else min(repetitions, 3)))
+            times = repetitions if engine == TWO_PARTY else min(repetitions, 3)
+            records.append(_measure(WORKS[name], engine, times, network))
     return records
 
 
-def _measure(work: Work, engine: str, repetitions: int) -> Record:
+def _measure(work: Work, engine: str, repetitions: int, network: Network) -> Record:
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
-        reports = _run_parties(Path(folder), {"work": work.name, "repetitions": repetitions}, _PARTY_MODULES[engine])
+        job = {"work": work.name, "repetitions": repetitions, "network": network.name}
+        reports = _run_parties(Path(folder), job, _PARTY_MODULES[engine])
         client, server = (reports[role] for role in Role)
         shares = [np.load(Path(folder) / f"{role.name.lower()}.npy") for role in Role]
     if engine == TWO_PARTY:
@@ -142,6 +151,7 @@ def _measure(work: Work, engine: str, repetitions: int) -> Record:
             "set_up_seconds": max(client["set_up_seconds"], server["set_up_seconds"]),
             "set_up_bytes": client["set_up_bytes"],
             "threads": 1,
+            "network": network.name,
         },
     )
 

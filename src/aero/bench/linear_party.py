@@ -20,11 +20,12 @@ from aero.mpc.protocols.linear import LinearPlan, load_weights, multiply_weights
 from aero.mpc.protocols.pair import multiply_shares
 from aero.mpc.share import Share
 from aero.wire import Channel, tcp
+from aero.wire.network import Network
 
 
 def main(job: dict[str, Any]) -> None:
     work, role, folder = WORKS[job["work"]], Role(job["role"]), Path(job["folder"])
-    with _connect(role, folder) as channel:
+    with _connect(role, folder, Network.parse(job["network"])) as channel:
         report, result = measure(Party(role, channel), work, job["repetitions"])
     np.save(folder / f"{role.name.lower()}.npy", result.values)
     print(json.dumps(report))
@@ -91,11 +92,11 @@ def _meet(party: Party) -> None:
         party.channel.send(b"ready")
 
 
-def _connect(role: Role, folder: Path) -> Channel:
-    """The server leaves its port in the folder."""
+def _connect(role: Role, folder: Path, network: Network) -> Channel:
+    """The server leaves its port in the folder. Both parties emulate the network."""
     path, plaintext = folder / "port", tcp.InsecurePlaintext()
     if role is Role.SERVER:
-        with tcp.Listener("127.0.0.1", 0, plaintext) as listener:
+        with tcp.Listener("127.0.0.1", 0, plaintext, network=network) as listener:
             (folder / "port.tmp").write_text(str(listener.port))
             (folder / "port.tmp").rename(path)
             return listener.accept(60.0)
@@ -104,7 +105,7 @@ def _connect(role: Role, folder: Path) -> Channel:
         if time.monotonic() > deadline:
             raise ConnectionError("the server did not start listening within 60 s")
         time.sleep(0.01)
-    return tcp.connect("127.0.0.1", int(path.read_text()), plaintext)
+    return tcp.connect("127.0.0.1", int(path.read_text()), plaintext, network=network)
 
 
 if __name__ == "__main__":

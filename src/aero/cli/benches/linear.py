@@ -18,15 +18,19 @@ def linear(
         list[str] | None, typer.Option(help="A piece of work; may be repeated. By default all.", show_default=False)
     ] = None,
     repetitions: Annotated[int, typer.Option(help="Repetitions of ours; SPU gets at most 3.", min=1)] = 5,
+    network: Annotated[
+        str, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated, for our engine alone.")
+    ] = "loopback",
     json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
 ) -> None:
     """Time matrix products between two processes on this machine, one thread each, against SPU on the same shapes.
 
     --json adds to a record's usual keys: error_bound (ours: derived, null for SPU), all_seconds, cpu_seconds (of the
-    party that needs more), set_up_seconds, set_up_bytes (keys, once a session), threads.
+    party that needs more), set_up_seconds, set_up_bytes (keys, once a session), threads, network.
     """
     from aero.bench.linear import ENGINES, WORKS, bench_linear, table
     from aero.bench.record import write_records
+    from aero.wire.network import Network
 
     engines = ENGINES if engine == _ALL else (engine,)
     works = tuple(work) if work else tuple(WORKS)
@@ -38,7 +42,8 @@ def linear(
     if not console.is_terminal:
         console.width = 140  # a file has room
     with console.status("measuring") as status:
-        records = bench_linear(engines, works, repetitions, lambda label: status.update(f"measuring {label}"))
+        show = lambda label: status.update(f"measuring {label}")  # noqa: E731
+        records = bench_linear(engines, works, repetitions, show, Network.parse(network))
     header, rows = table(records)
     shown = Table(*header, box=None)
     for row in rows:

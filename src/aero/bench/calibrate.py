@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from aero.cost.profile import TableProfile
 from aero.cost.quantities import quantities
 from aero.cost.shapes import lowered
 from aero.engines.engine import Party
+from aero.engines.spu import free_port
 from aero.graph import Graph
 from aero.models.notation import parse
 from aero.models.presets import Family, Size
@@ -146,7 +146,7 @@ def _labels(graphs: Sequence[Graph]) -> dict[tuple[int, str], tuple[str, Mapping
 def _parties(
     folder: Path, graphs: Sequence[Graph], outs: Mapping[Party, Path], delay: float
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    own = {party: f"127.0.0.1:{_free_port()}" for party in Party}
+    own = {party: f"127.0.0.1:{free_port()}" for party in Party}
     with contextlib.ExitStack() as stack:
         peers = dict(own)
         if delay:
@@ -187,12 +187,6 @@ def _wait(processes: list[subprocess.Popen[bytes]], out: Path, count: int, progr
             raise ConnectionError(f"the calibration did not end within {_TIME_LIMIT:g} s; use a quieter machine")
         progress(len(out.read_text().splitlines()) / count if out.exists() else 0.0)
         time.sleep(0.3)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def profile_of(set_up: Sample, samples: Sequence[Sample], rounds: Sequence[tuple[Sample, float]]) -> TableProfile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from aero.compiler import compile, lower
 from aero.compiler.run import load_model
 from aero.compiler.verify import model_logits
 from aero.engines.engine import Cost, Party
-from aero.engines.spu import SpuEngine
+from aero.engines.spu import SpuEngine, free_port
 from aero.graph import Program
 
 _TIMEOUT = 600.0  # a large step of SPU may be silent for long
@@ -56,7 +55,7 @@ def _run_both(
     programs: dict[str, tuple[Program, np.ndarray]], on_progress: Callable[[str], None]
 ) -> dict[str, tuple[np.ndarray, Cost]]:
     """Both parties, each in a thread (SPU itself runs in a process for each): the client's last result of each."""
-    addresses = [f"127.0.0.1:{_free_port()}" for _ in Party]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in Party]
     failures: list[BaseException] = []
 
     def serve() -> None:
@@ -84,9 +83,3 @@ def _run_both(
     if failures:
         raise failures[0]
     return results
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from spu import libspu
 
 from aero.bench.linear import WORKS
 from aero.engines.engine import Party
+from aero.engines.spu import free_port
 from aero.engines.spu_worker import RANK, Worker, _compile
 from aero.mpc.party import Role
 
@@ -85,9 +85,7 @@ def main(job: dict[str, Any]) -> None:
 
 def _addresses(role: Role, folder: Path) -> tuple[str, str]:
     """Each party takes a free port and leaves it in the folder for the other."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     own, peer = (folder / f"port.{r}" for r in (role, role.other))
     (folder / f"port-{role}.tmp").write_text(str(port))
     (folder / f"port-{role}.tmp").rename(own)

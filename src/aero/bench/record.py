@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aero
+from aero.data.atomic import write_text
 from aero.engines.engine import Cost
 
 
@@ -101,10 +102,7 @@ class Record:
 
 def write_json(path: Path, data: Any) -> None:
     """Write data as JSON, atomically: a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

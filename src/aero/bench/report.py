@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from aero.data.atomic import write_text
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -46,10 +47,8 @@ class Page:
 
     def write(self, path: Path) -> None:
         """Write the page, atomically."""
-        text = (
+        write_text(
+            path,
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(self._title)}</title>'
-            f"<style>{_STYLE}</style></head><body>{''.join(self._parts)}</body></html>\n"
+            f"<style>{_STYLE}</style></head><body>{''.join(self._parts)}</body></html>\n",
         )
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)

@@ -10,7 +10,6 @@ are authenticated by whoever the channel authenticated:
 from __future__ import annotations
 
 import datetime
-import socket
 import tempfile
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aero.engines.engine import Engine, Party
-from aero.engines.spu import SpuEngine, TlsFiles
+from aero.engines.spu import SpuEngine, TlsFiles, free_port
 from aero.wire import Channel, ProtocolError
 
 SPU = SpuEngine.name
@@ -37,7 +36,7 @@ def connect_engine(name: str, party: Party, channel: Channel, *, insecure_plaint
     if channel.hosts is None:
         raise ValueError("SPU connects over the network; give a TCP channel")
     own_host, peer_host = channel.hosts
-    port = _free_port(own_host)
+    port = free_port(own_host)
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
         files = Path(folder)
         certificate = "" if insecure_plaintext else _session_certificate(files)
@@ -90,13 +89,6 @@ def _session_certificate(folder: Path) -> str:
     text = certificate.public_bytes(serialization.Encoding.PEM).decode()
     (folder / "cert.pem").write_text(text)
     return text
-
-
-def _free_port(host: str) -> int:
-    family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _join(host: str, port: int) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import multiprocessing
+import socket
 import subprocess
 import sys
 import time
@@ -222,6 +223,14 @@ def one_hot_rows(graph: Graph, ids: np.ndarray) -> dict[str, np.ndarray]:
             one_hot[np.arange(len(ids)), ids] = 1
             rows[f"ids:{vocabulary}"] = one_hot
     return rows
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of this machine's address `host` at which nobody listens now, for an engine to listen at."""
+    family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def _address(text: str) -> str:

@@ -30,11 +30,6 @@ class FixedPoint:
     def step(self) -> float:
         return 2.0**-self.fraction_bits
 
-    @property
-    def largest_product(self) -> float:
-        """Products, before truncation, must stay below this magnitude, or they wrap around."""
-        return 2.0 ** (RING_BITS - 1 - 2 * self.fraction_bits)
-
     def encode(self, x: np.ndarray) -> np.ndarray:
         """float64 -> int64, to the nearest step. ValueError where a number does not fit."""
         scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**self.fraction_bits)

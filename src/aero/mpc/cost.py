@@ -16,12 +16,16 @@ from aero.wire.frame import HEADER_SIZE, ArraySpec, encode_specs
 
 @dataclass(frozen=True)
 class ProtocolCost:
-    """bytes_client_to_server, bytes_server_to_client: of frames. messages: of both parties. rounds: message delays."""
+    """bytes_client_to_server, bytes_server_to_client: of frames. messages: of both parties. rounds: message delays.
+    ots_from_client, ots_from_server: random OTs used up, by sender; what making them takes is not in the bytes.
+    """
 
     bytes_client_to_server: int = 0
     bytes_server_to_client: int = 0
     messages: int = 0
     rounds: int = 0
+    ots_from_client: int = 0
+    ots_from_server: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -41,6 +45,8 @@ class ProtocolCost:
             self.bytes_server_to_client + other.bytes_server_to_client,
             self.messages + other.messages,
             max(self.rounds, other.rounds),
+            self.ots_from_client + other.ots_from_client,
+            self.ots_from_server + other.ots_from_server,
         )
 
 
@@ -49,3 +55,8 @@ def message(sender: Role, *sizes: int) -> ProtocolCost:
     description = encode_specs([ArraySpec.of(size, np.uint8) for size in sizes])
     total = HEADER_SIZE + len(description) + sum(sizes)
     return ProtocolCost(total, 0, 1, 1) if sender is Role.CLIENT else ProtocolCost(0, total, 1, 1)
+
+
+def ots_used(sender: Role, count: int) -> ProtocolCost:
+    """Random OTs, and no message."""
+    return ProtocolCost(ots_from_client=count) if sender is Role.CLIENT else ProtocolCost(ots_from_server=count)

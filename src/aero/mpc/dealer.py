@@ -6,15 +6,19 @@ and against the protocols. It has no place in a real computation, and its name s
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aero.kernels.prg import Prg
+from aero.kernels.rlwe import SEED_BYTES
 from aero.mpc.fixed_point import reduce_ring
-from aero.mpc.party import Party
+from aero.mpc.ot.random_ot import Blocks, RandomOts
+from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, Words
 
 
@@ -55,3 +59,32 @@ class InsecureDealer:
     ) -> Share:
         """Fresh shares of a function of one shared value, uint64 below 2^x.bits."""
         return self.deal(party, x.values, lambda a, b: function(reduce_ring(a + b, x.bits)), bits, fraction_bits)
+
+
+class InsecureDealtOts(RandomOts):
+    """Random OTs that both parties expand from one seed, for tests: either could compute what the other holds."""
+
+    def __init__(self, role: Role, seed: bytes) -> None:
+        self._role = role
+        self._streams = {sender: Prg(seed, f"insecure OTs from {sender.name.lower()}") for sender in Role}
+
+    def reserve(self, sent: int, received: int) -> None:
+        pass
+
+    def send(self, count: int) -> Blocks:
+        return self._deal(self._role, count)[0]
+
+    def receive(self, count: int) -> tuple[NDArray[np.uint8], Blocks]:
+        pairs, bits = self._deal(self._role.other, count)
+        return bits, pairs[np.arange(count), bits]
+
+    def _deal(self, sender: Role, count: int) -> tuple[Blocks, NDArray[np.uint8]]:
+        stream = self._streams[sender]
+        pairs = np.frombuffer(stream.random_bytes(2 * 16 * count), np.uint8).reshape(count, 2, 16)
+        return pairs, stream.bits(count)
+
+
+def insecure_ots(seed: bytes | None = None) -> tuple[InsecureDealtOts, InsecureDealtOts]:
+    """The client's and the server's end of one dealt supply, for `party.ots`."""
+    seed = os.urandom(SEED_BYTES) if seed is None else seed
+    return InsecureDealtOts(Role.CLIENT, seed), InsecureDealtOts(Role.SERVER, seed)

@@ -12,6 +12,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SEED_BYTES, Params, PublicKeys, SecretKey
+from aero.mpc.ot.random_ot import RandomOts
 from aero.wire import Channel, ProtocolError
 
 P = ParamSpec("P")
@@ -51,6 +52,7 @@ class Party:
         self.secret_keys: dict[Params, SecretKey] = {}
         self.peer_keys: dict[Params, PublicKeys] = {}
         self.openings: list[Opening] = []
+        self._ots: RandomOts | None = None
         self._streams: dict[str, Prg] = {}
 
     def __reduce__(self) -> NoReturn:
@@ -79,6 +81,17 @@ class Party:
         if params not in self.peer_keys:
             raise ValueError("the other party sent no keys for these parameters: run exchange_keys with them first")
         return self.peer_keys[params]
+
+    @property
+    def ots(self) -> RandomOts:
+        """This party's supply of random OTs."""
+        if self._ots is None:
+            raise ValueError("this party has no oblivious transfers yet: run set_up_ots first")
+        return self._ots
+
+    @ots.setter
+    def ots(self, supply: RandomOts) -> None:
+        self._ots = supply
 
     def _new_stream(self, purpose: str) -> Prg:
         return Prg.from_os(f"{self.role.name.lower()}/{purpose}")

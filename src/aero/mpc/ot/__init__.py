@@ -1,0 +1,4 @@
+"""Oblivious transfer.
+
+random_ot.py   what protocols draw: random OTs, each used once
+"""

@@ -1,0 +1,35 @@
+"""Random oblivious transfers: what every protocol that needs OT draws, and may use once.
+
+One random OT gives its sender two uniform blocks of 128 bits, and its receiver one uniform bit c and the c-th block;
+the sender learns nothing of c, the receiver nothing of the other block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+Blocks = NDArray[np.uint8]
+
+
+class RandomOts(ABC):
+    """One party's end of a supply of random OTs, in both directions.
+
+    Both parties ask for the same numbers in the same order: one calls `send` where the other calls `receive`. What was
+    given out is never given out again.
+    """
+
+    @abstractmethod
+    def reserve(self, sent: int, received: int) -> None:
+        """Have at least this many ready in each direction, so that `send` and `receive` take no message. The other
+        party reserves the mirrored numbers at the same point."""
+
+    @abstractmethod
+    def send(self, count: int) -> Blocks:
+        """This party's end as sender: blocks uint8 [count, 2, 16]."""
+
+    @abstractmethod
+    def receive(self, count: int) -> tuple[NDArray[np.uint8], Blocks]:
+        """This party's end as receiver: bits uint8 [count], each 0 or 1, and blocks uint8 [count, 16]."""

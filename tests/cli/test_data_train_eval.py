@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ("--source", folder / "texts", "--vocab", 300, "--valid-fraction", 0.1)
     result = run("data", folder / "data", *options, "--json", folder / "data-result.json")
     assert result.exit_code == 0, result.output
-    assert "18 files" in result.output
+    assert "18 documents" in result.output
     options = ("--data", folder / "data", "--size", "demo", "--steps", 3, "--batch-size", 2)
     result = run("train", folder / "run", *options, "--json", folder / "train-result.json")
     assert result.exit_code == 0, result.output

@@ -34,8 +34,9 @@ def aero(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Keys, a data folder, and a run folder with an untrained model."""
-    from aero.data.build import DataSettings, build
+    from aero.data.build import build
     from aero.data.folder import DataFolder
+    from aero.data.settings import DataSettings
 
     folder = tmp_path_factory.mktemp("cli")
     make_keys(folder / "keys")

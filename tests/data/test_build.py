@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from aero.data import build as build_module
-from aero.data.build import DataSettings, build
+from aero.data.build import build
 from aero.data.folder import DataFolder
+from aero.data.settings import DataSettings
 
 
 @pytest.fixture

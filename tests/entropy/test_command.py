@@ -7,7 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from aero.cli.main import app
-from aero.data.build import DataSettings, build
+from aero.data.build import build
+from aero.data.settings import DataSettings
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.presets import Size
 from aero.train.settings import TrainSettings

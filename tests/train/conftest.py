@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aero.data.build import DataSettings, build
+from aero.data.build import build
 from aero.data.folder import DataFolder
+from aero.data.settings import DataSettings
 from aero.models import AeroConfig
 from aero.models.presets import Size
 from aero.train.settings import TrainSettings

@@ -16,10 +16,17 @@ def data(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="'stdlib' (this Python's standard library, the default), a file or a folder; repeat for several."
+            help="'stdlib' (this Python's standard library, the default), a file or a folder; repeat for several. Or a "
+            "data set of Hugging Face, streamed: codeparrot, hf:NAME, hf:NAME:CONFIG, hf:FOLDER (Parquet, JSON lines)."
         ),
     ] = None,
     vocab: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 4096,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Use this one instead of training one: a file, a folder, a name on the Hub.", show_default=False
+        ),
+    ] = None,
     valid_fraction: Annotated[float, typer.Option(help="Share of the text kept for validation.")] = 0.05,
     max_megabytes: Annotated[float | None, typer.Option(help="Use at most so much text.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the order and the split of the files.")] = 0,
@@ -29,14 +36,21 @@ def data(
     """Build a data folder: documents, a byte-level BPE tokenizer, token ids for training and validation.
 
     OUT gets tokenizer.json, train.bin, valid.bin and data.json. Files are deduplicated, generated tables dropped, and
-    whole files go to training or to validation. --json adds to a record's usual keys: folder, and those of data.json.
+    whole files go to training or to validation. A data set of Hugging Face is taken as it is, with its own validation
+    texts if it has some; stopped on the way, the same command goes on where it was. --json adds to a record's usual
+    keys: folder, and those of data.json.
     """
-    from aero.bench.record import Record, write_records
-    from aero.data.build import DataSettings, build
+    from huggingface_hub.utils.logging import set_verbosity_error
 
+    from aero.bench.record import Record, write_records
+    from aero.data.build import build
+    from aero.data.settings import DataSettings
+
+    set_verbosity_error()  # the Hub's client tells of every retry
     settings = DataSettings(
         sources=tuple(source or ("stdlib",)),
         vocab_size=vocab,
+        tokenizer=tokenizer,
         valid_fraction=valid_fraction,
         max_megabytes=max_megabytes,
         seed=seed,
@@ -53,7 +67,7 @@ def data(
         info = build(out, settings, force=force, on_progress=show).info
     seconds = time.perf_counter() - started
     for name, part in (("train", info.train), ("valid", info.valid)):
-        console.print(f"{name}: {part.documents:,} files, {part.bytes / 1e6:.1f} MB, {part.tokens:,} tokens")
+        console.print(f"{name}: {part.documents:,} documents, {part.bytes / 1e6:.1f} MB, {part.tokens:,} tokens")
     console.print(
         f"vocabulary {info.vocab_size}, {info.train.bytes / info.train.tokens:.2f} bytes per token, {seconds:.0f} s"
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -15,39 +14,8 @@ from aero.data.atomic import new_folder, write_text
 from aero.data.corpus import Document
 from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, DataInfo, SplitInfo, file_sha256
 from aero.data.packing import ShardWriter, token_dtype
-
-BATCH = 64  # documents encoded at a time
-Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0: not known)
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """How to build a data folder."""
-
-    sources: tuple[str, ...] = (corpus.STDLIB,)
-    """ "stdlib", files, folders."""
-    vocab_size: int = 4096
-    """Number of token ids to aim at."""
-    valid_fraction: float = 0.05
-    """Share of the bytes kept for validation, in whole files."""
-    max_megabytes: float | None = None
-    """Limit on the text used, in 10^6 bytes; None: all of it."""
-    seed: int = 0
-    """Decides the order of the documents, and so which are used and which are for validation."""
-    tokenizer_megabytes: float = 8.0
-    """How much of the training text the tokenizer is trained on, in 10^6 bytes."""
-
-    def __post_init__(self) -> None:
-        if not self.sources:
-            raise ValueError("name at least one source")
-        if self.vocab_size < tokenizer.MIN_VOCAB:
-            raise ValueError(f"a vocabulary of {self.vocab_size} is too small; it needs at least {tokenizer.MIN_VOCAB}")
-        if not 0 < self.valid_fraction < 1:
-            raise ValueError(f"the fraction for validation is {self.valid_fraction}; it must lie between 0 and 1")
-        for name in ("max_megabytes", "tokenizer_megabytes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
+from aero.data.settings import BATCH, DataSettings, Progress
+from aero.data.streaming import build_streamed
 
 
 def build(
@@ -55,15 +23,23 @@ def build(
 ) -> DataFolder:
     """Build a data folder at `out`, which appears when it is complete. The same text and settings give the same bytes.
 
-    ValueError where `out` exists (unless it is a data folder and `force`), or where the sources hold too little text.
+    A data set of Hugging Face is streamed; stopped on the way, the same call goes on where it was. ValueError where
+    `out` exists (unless it is a data folder and `force`), or where the sources hold too little text; ConnectionError
+    where the Hub is needed and cannot be reached.
     """
     settings = settings or DataSettings()
     report = on_progress or (lambda stage, done, total: None)
+    streamed = settings.hub_data()
+    if streamed is not None:
+        return build_streamed(out, streamed, settings, force, report)
     with new_folder(out, FILE, force) as folder:
         train, valid = _documents(settings, report)
-        sample = corpus.limit(train, int(settings.tokenizer_megabytes * 1e6))
-        report("training the tokenizer", 0, 0)
-        tokens = tokenizer.train((d.text for d in sample), settings.vocab_size)
+        if settings.tokenizer is None:
+            sample = corpus.limit(train, int(settings.tokenizer_megabytes * 1e6))
+            report("training the tokenizer", 0, 0)
+            tokens = tokenizer.train((d.text for d in sample), settings.vocab_size)
+        else:
+            tokens = tokenizer.find(settings.tokenizer)
         tokens.save(folder / tokenizer.FILE)
         total = sum(d.bytes for d in chain(train, valid))
         info = DataInfo(

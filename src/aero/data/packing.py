@@ -19,18 +19,28 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 class ShardWriter:
-    """Writes documents one after another, END_OF_TEXT after each; the file takes its name when the block ends well."""
+    """Writes documents one after another, END_OF_TEXT after each; the file takes its name when the block ends well.
 
-    def __init__(self, path: Path, vocab_size: int, end_of_text: int) -> None:
-        self.tokens = 0
+    after: None for a new file; else the file is there in part, is good up to so many tokens, and is continued in place.
+    ValueError where it holds fewer.
+    """
+
+    def __init__(self, path: Path, vocab_size: int, end_of_text: int, after: int | None = None) -> None:
+        self.tokens = after or 0
         self._path = path
         self._vocab_size = vocab_size
         self._dtype = token_dtype(vocab_size)
         self._end = end_of_text
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._in_place = after is not None
+        self._temporary = path if self._in_place else path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def __enter__(self) -> ShardWriter:
-        self._file = self._temporary.open("wb")
+        self._file = self._temporary.open("ab" if self._in_place else "wb")
+        good = self.tokens * self._dtype.itemsize
+        if self._file.tell() < good:
+            self._file.close()
+            raise ValueError(f"{self._path} is shorter than the {self.tokens} tokens it is said to hold; delete it")
+        self._file.truncate(good)
         return self
 
     def write(self, ids: Iterable[int]) -> None:
@@ -41,10 +51,17 @@ class ShardWriter:
         self._file.write(row.astype(self._dtype).tobytes())
         self.tokens += len(row)
 
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if self._in_place:
+            return
         if kind is None:
             os.replace(self._temporary, self._path)
         else:

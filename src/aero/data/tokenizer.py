@@ -112,6 +112,30 @@ def load(path: str | Path) -> Tokenizer:
     return Tokenizer(inner)
 
 
+def find(name: str) -> Tokenizer:
+    """A tokenizer by its place on disk, as in `load`, or else by its name on the Hugging Face Hub ("gpt2").
+
+    It must be byte-level, so that its ids give back exactly the text (ValueError). ConnectionError where the Hub is
+    needed and cannot be reached.
+    """
+    if Path(name).exists():
+        found = load(name)
+    else:
+        from aero.data.hub import reach
+
+        try:
+            inner = reach(f"the tokenizer {name}", "model", name, lambda: tokenizers.Tokenizer.from_pretrained(name))
+        except ConnectionError:
+            raise
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"no tokenizer {name!r}, neither a file nor on the Hub: {error}") from None
+        found = Tokenizer(inner)
+    probe = "def f(x):\n\treturn 'ä\u2028 漢  字'\r\n"
+    if found.decode(found.encode(probe)) != probe:
+        raise ValueError(f"the tokenizer {name} does not give back every text; use a byte-level one, as GPT-2's")
+    return found
+
+
 def _checked(texts: Iterable[str]) -> Iterator[str]:
     empty = True
     for text in texts:

@@ -42,4 +42,5 @@ NB_MODULE(_native, m) {
   aero::bind_symmetric(m);
   aero::bind_ring(m);
   aero::bind_lattice(m);
+  aero::bind_leaf_ot(m);
 }

@@ -28,5 +28,6 @@ inline void require(bool condition, const char* message) {
 void bind_symmetric(nb::module_& m);  // PRG, sampling, hash, bit transposition
 void bind_ring(nb::module_& m);       // bit packing, ring products
 void bind_lattice(nb::module_& m);    // NTT, RLWE
+void bind_leaf_ot(nb::module_& m);  // tables of small oblivious transfers
 
 }  // namespace aero

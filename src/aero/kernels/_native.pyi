@@ -25,6 +25,34 @@ def bit_pack(values: NDArray[uint64], width: int, out: NDArray[uint8]) -> bool: 
 def bit_unpack(bytes: NDArray[uint8], width: int, out: NDArray[uint64]) -> bool: ...
 def ring_matmul(a: NDArray[uint64], b: NDArray[uint64], out: NDArray[uint64]) -> None: ...
 
+# Tables of small oblivious transfers (bind_leaf_ot.cpp)
+def leaf_tables(
+    blocks: NDArray[uint8],
+    digits: NDArray[uint8],
+    corrections: NDArray[uint8],
+    masks: NDArray[uint8],
+    width: int,
+    size: int,
+    out: NDArray[uint64],
+) -> None: ...
+def leaf_choices(
+    bits: NDArray[uint8],
+    blocks: NDArray[uint8],
+    digits: NDArray[uint8],
+    width: int,
+    size: int,
+    corrections: NDArray[uint8],
+    pads: NDArray[uint8],
+) -> None: ...
+def leaf_open(
+    tables: NDArray[uint64],
+    digits: NDArray[uint8],
+    corrections: NDArray[uint8],
+    pads: NDArray[uint8],
+    size: int,
+    out: NDArray[uint8],
+) -> None: ...
+
 # Lattices (bind_lattice.cpp). Arrays are flat where one axis is said.
 MAX_INNER: int
 

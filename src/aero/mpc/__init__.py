@@ -5,6 +5,8 @@
     share.py         [x]: additive shares, what is local on them, and `open_shares`, the only place that reveals
     cost.py          what a protocol declares: bytes each way, rounds, messages
     protocols/       agree.py, keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
+                     compare.py  select.py (AND, multiplexers)  extend.py (into larger rings)
+    ot/              oblivious transfers, and products of bits and words
     dealer.py        a trusted third party, for tests alone
 
 Semi-honest security, 128-bit computational and 40-bit statistical, but for the opened product of a graph, where an

@@ -6,6 +6,7 @@
     cost.py          what a protocol declares: bytes each way, rounds, messages
     protocols/       agree.py, keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
                      compare.py  select.py (AND, multiplexers)  extend.py (into larger rings)
+                     multiply.py (products and tables, for few numbers)
     ot/              oblivious transfers, and products of bits and words
     dealer.py        a trusted third party, for tests alone
 

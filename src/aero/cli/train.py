@@ -38,9 +38,10 @@ def train(
 ) -> None:
     """Train a model from scratch, and measure its perplexity on the validation text.
 
-    OUT gets the model (safetensors), tokenizer.json, run.json (settings and results), metrics.jsonl, tensorboard/ and
-    checkpoints/. A stopped run goes on with --resume, to the very weights it would have had. --json adds to a record's
-    usual keys: folder, parameters, settings, data, and those of run.json's result.
+    OUT gets the model (safetensors), tokenizer.json, run.json (settings and results), metrics.jsonl, measures.jsonl
+    (head entropies, learnable scales), tensorboard/ and checkpoints/. A run that diverges is stopped, and
+    divergence.json says which layer collapsed first. A stopped run goes on with --resume, to the very weights it would
+    have had. --json adds to a record's usual keys: folder, parameters, settings, data, and those of run.json's result.
     """
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -99,6 +100,8 @@ def _bar(console: Console, name: str) -> Iterator[Any]:
         task = bar.add_task(name, total=None, state="")
 
         def show(now: Progress) -> None:
+            for warning in now.warnings:
+                bar.console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
             speed = f"  {now.tokens_per_second:,.0f} tokens/s" if now.tokens_per_second else ""
             bar.update(task, completed=now.step, total=now.steps, state=f"loss {now.loss:.3f}{speed}")
 

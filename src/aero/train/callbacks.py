@@ -14,14 +14,11 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from aero.data.atomic import write_text
-
-
-class TrainingDivergedError(ArithmeticError):
-    """The loss, or a weight, is no longer a finite number."""
+from aero.train.diagnosis import TrainingDivergedError
+from aero.train.scalars import Scalars
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -30,16 +27,18 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training is. loss: of the last step, nats per token; tokens_per_second: since the last line of metrics."""
+    """Where training is. loss: of the last step, nats per token; tokens_per_second: since the last line of metrics;
+    warnings: of what was seen in this step, such as a layer that collapses."""
 
     step: int
     steps: int
     loss: float
     tokens_per_second: float | None
+    warnings: tuple[str, ...] = ()
 
 
 class Metrics(TrainerCallback):
-    """One line of metrics.jsonl every few steps, the same numbers to TensorBoard, and progress at every step.
+    """One line of metrics.jsonl every few steps, the same numbers to be drawn, and progress at every step.
 
     Keys of a line: step, loss (nats per token, any entropy penalty included, mean since the line before), grad_norm
     (before clipping), learning_rate, tokens (read so far), seconds (of training so far), tokens_per_second (since the
@@ -47,15 +46,22 @@ class Metrics(TrainerCallback):
     """
 
     def __init__(
-        self, path: Path, tensorboard: Path, tokens_per_step: int, on_progress: Callable[[Progress], None] | None
+        self,
+        path: Path,
+        scalars: Callable[[int], Scalars],
+        tokens_per_step: int,
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
+        """scalars: makes the place to draw in, given the first step that will be drawn."""
         self.last: dict[str, Any] = {}
-        self.step_loss = float("nan")  # set by the trainer
+        self.first_loss: float | None = None  # of the run, also where it was resumed
+        self.step_loss = float("nan")  # set by the trainer, as are the warnings
+        self.warnings: list[str] = []
+        self.scalars: Scalars | None = None
         self._path = path
-        self._tensorboard = tensorboard
+        self._make_scalars = scalars
         self._tokens_per_step = tokens_per_step
         self._on_progress = on_progress
-        self._writer: SummaryWriter | None = None
         self._mark = (0, 0.0)  # step and time of the last line
 
     def on_train_begin(
@@ -64,17 +70,20 @@ class Metrics(TrainerCallback):
         rows = [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
         kept = [row for row in rows if row["step"] <= state.global_step]  # what was lost is written again
         self.last = kept[-1] if kept else {}
+        self.first_loss = kept[0]["loss"] if kept else None
         self._mark = (state.global_step, time.perf_counter())
         if state.is_world_process_zero:
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
-            self._writer = SummaryWriter(str(self._tensorboard), purge_step=state.global_step + 1)
+            self.scalars = self._make_scalars(state.global_step + 1)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_log = True  # the last steps may be fewer than make a line
         if self._on_progress and state.is_world_process_zero:
             speed = self.last.get("tokens_per_second")
-            self._on_progress(Progress(state.global_step, state.max_steps, self.step_loss, speed))
+            now = Progress(state.global_step, state.max_steps, self.step_loss, speed, tuple(self.warnings))
+            self.warnings.clear()
+            self._on_progress(now)
 
     def on_log(
         self,
@@ -98,13 +107,11 @@ class Metrics(TrainerCallback):
             "tokens_per_second": tokens / (now - time_before),
         }
         self.last, self._mark = row, (state.global_step, now)
-        if self._writer is None:
+        if self.scalars is None:
             return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        for key, value in row.items():
-            if key != "step":
-                self._writer.add_scalar(f"train/{key}", value, state.global_step)
+        self.scalars.add({f"train/{key}": value for key, value in row.items() if key != "step"}, state.global_step)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -112,8 +119,9 @@ class Metrics(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self.scalars is not None:
+            self.scalars.close()
+            self.scalars = None
 
 
 class FiniteWeights(TrainerCallback):

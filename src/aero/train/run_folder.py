@@ -3,7 +3,8 @@
 config.json model.safetensors generation_config.json    the model, for `AeroForCausalLM.from_pretrained`
 tokenizer.json                                          copied from the data folder
 run.json                                                settings, data, versions, results
-metrics.jsonl tensorboard/                              the course of training
+metrics.jsonl measures.jsonl tensorboard/               the course of training
+divergence.json                                         where it broke down: why
 checkpoints/                                            states to resume from
 """
 

@@ -48,6 +48,10 @@ class TrainSettings:
     """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it."""
     log_every: int = 10
     """Steps from one line of metrics to the next."""
+    measure_every: int = 50
+    """Steps from one line of live measures (entropies, scales) to the next; 0: none."""
+    wandb_project: str | None = None
+    """Also log to this project of Weights & Biases, where that is installed."""
     save_every: int = 200
     """Steps from one checkpoint to the next."""
     keep_checkpoints: int = 2
@@ -59,6 +63,7 @@ class TrainSettings:
         object.__setattr__(self, "betas", tuple(self.betas))
         for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "save_every", "keep_checkpoints"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.measure_every >= 0, "measure_every", self.measure_every, "at least 0")
         _require(self.valid_blocks is None or self.valid_blocks >= 1, "valid_blocks", self.valid_blocks, "at least 1")
         for name in ("learning_rate", "adam_eps", "max_grad_norm"):
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0")

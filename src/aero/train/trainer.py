@@ -31,10 +31,12 @@ from aero.train.callbacks import (
     Metrics,
     Progress,
     StopOnSignal,
-    TrainingDivergedError,
     TrainingInterrupted,
 )
+from aero.train.diagnosis import Diagnosis, TrainingDivergedError, diagnose
 from aero.train.evaluate import evaluate_on
+from aero.train.measures import FILE as MEASURES_FILE
+from aero.train.measures import TEXTS, MeasureLog, measure
 from aero.train.run_folder import (
     CHECKPOINTS,
     FILE,
@@ -44,6 +46,7 @@ from aero.train.run_folder import (
     RunInfo,
     latest_checkpoint,
 )
+from aero.train.scalars import Scalars, check_wandb
 from aero.train.settings import TrainSettings, use_bf16
 
 logger = logging.getLogger(__name__)
@@ -64,6 +67,8 @@ def train(
     cases the last checkpoint is good, and `resume` goes on from it.
     """
     settings = settings or TrainSettings()
+    if settings.wandb_project is not None:
+        check_wandb()
     _check_fits(config, data)
     if (out / FILE).is_file() and not force:
         raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
@@ -135,7 +140,11 @@ def _run(
     arguments = _arguments(out, settings, bf16)
     tokens_per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     tokens_per_step *= config.context
-    metrics = Metrics(out / METRICS_FILE, out / TENSORBOARD, tokens_per_step, on_progress)
+
+    def scalars(first_step: int) -> Scalars:
+        return Scalars(out / TENSORBOARD, out.name, first_step, settings.wandb_project)
+
+    metrics = Metrics(out / METRICS_FILE, scalars, tokens_per_step, on_progress)
     stop = StopOnSignal()
     trainer = AeroTrainer(
         model=model,
@@ -146,6 +155,8 @@ def _run(
         data_collator=collate,
         callbacks=[metrics, stop, FiniteWeights()],  # in this order: the last sees whether a save is due
         metrics=metrics,
+        measure_log=MeasureLog(out / MEASURES_FILE),
+        measure_every=settings.measure_every,
         regularizer=settings.regularizer() if config.entropy_thresholds else None,
     )
     trainer.remove_callback(PrinterCallback)
@@ -155,6 +166,8 @@ def _run(
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except TrainingDivergedError as error:
         replace(info, status="diverged").write(out)
+        if trainer.diagnosis is not None:
+            trainer.diagnosis.write(out)
         good = latest_checkpoint(out)
         where = f"the last good state is {good}" if good else "no checkpoint had been saved yet"
         raise TrainingDivergedError(f"training diverged: {error}; {where}; try a lower learning rate") from None
@@ -225,14 +238,31 @@ def _save_model(model: AeroForCausalLM, out: Path) -> None:
 
 
 class AeroTrainer(Trainer):
-    """Hugging Face's Trainer with our weight decay, entropy regulariser, and an error where the loss is not finite."""
+    """Hugging Face's Trainer with our weight decay, entropy regulariser, live measures, and a stop where it diverges.
 
-    def __init__(self, *args: Any, metrics: Metrics, regularizer: EntropyRegularizer | None, **kwargs: Any) -> None:
+    diagnosis: set when a TrainingDivergedError is raised, of an unsharded model.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        metrics: Metrics,
+        measure_log: MeasureLog,
+        measure_every: int,
+        regularizer: EntropyRegularizer | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         # Blocks are all of one length: the mean of the forward passes' means is the mean over tokens.
         self.model_accepts_loss_kwargs = False
+        self.diagnosis: Diagnosis | None = None
         self._metrics = metrics
+        self._measure_log = measure_log
+        self._measure_every = measure_every
         self._regularizer = regularizer
+        self._step: int | None = None  # the optimizer step that the batches belong to
+        self._batches: list[dict[str, torch.Tensor]] = []
+        self._trend = LossTrend()
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if self._regularizer is None:
@@ -241,13 +271,62 @@ class AeroTrainer(Trainer):
         thresholds = self.accelerator.unwrap_model(model).reg_threshold_weights
         return output.loss + self._regularizer(output.entropies, thresholds)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
-        value = float(loss) * self.current_gradient_accumulation_steps
-        if not math.isfinite(value):
-            raise TrainingDivergedError(f"the loss is {value} at step {self.state.global_step + 1}")
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self._step != self.state.global_step:
+            self._begin_step(model, inputs)
+        self._batches.append(inputs)
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        value = self._of_all(loss) * self.current_gradient_accumulation_steps
         self._metrics.step_loss = value
+        if not math.isfinite(value):
+            self._diverged(f"the loss is {value}")
+        first = self._metrics.first_loss = value if self._metrics.first_loss is None else self._metrics.first_loss
+        if self._trend.climbs(value, first):
+            self._diverged(f"the loss has climbed to {value:.3g}, far above where it began,")
         return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
+        norm = super()._clip_grad_norm(model)
+        if not self.args.fp16 and not math.isfinite(float(norm)):  # in fp16 the scaler skips such a step
+            self._diverged(f"the gradient norm is {float(norm)}")
+        return norm
+
+    def _begin_step(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        if self._step is None:
+            self._measure_log.go_on_from(self.state.global_step, writes=self.is_world_process_zero())
+        self._step = self.state.global_step
+        self._batches.clear()
+        if self._measure_every and self._step % self._measure_every == 0:
+            inner = self._inner(model)
+            ids = self._prepare_inputs(inputs)["input_ids"][:TEXTS]
+            with self.compute_loss_context_manager():
+                found = measure(model if self.is_fsdp_enabled else inner, inner, ids, self._step)
+            self._metrics.warnings += self._measure_log.add(found)
+            if self._metrics.scalars is not None:
+                self._metrics.scalars.add(found.scalars(), self._step)
+
+    def _inner(self, model: nn.Module) -> AeroForCausalLM:
+        return self.accelerator.unwrap_model(model, keep_torch_compile=False)
+
+    def _of_all(self, loss: torch.Tensor) -> float:
+        """The loss over all processes, so that all of them stop together."""
+        if self.args.world_size > 1:
+            loss = self.accelerator.reduce(loss.detach(), reduction="mean")
+        return float(loss)
+
+    def _diverged(self, what: str) -> None:
+        """Look for the cause, while the weights are still those that the batches met, and stop."""
+        step = self.state.global_step + 1
+        if not self.is_fsdp_enabled:
+            model = self._inner(self.model_wrapped)
+
+            def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+                with self.compute_loss_context_manager():
+                    return self.compute_loss(model, self._prepare_inputs(batch))
+
+            self.diagnosis = diagnose(model, self._batches, loss, step, what, self._measure_log.first_collapsed)
+            raise TrainingDivergedError(str(self.diagnosis))
+        raise TrainingDivergedError(f"{what} at step {step}")
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """The matrices: weights of linear layers and embeddings."""
@@ -256,3 +335,14 @@ class AeroTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # Trainer's own estimate walks all parameters at every step, and counts another architecture
+
+
+class LossTrend:
+    """Tells a loss that climbs without end: its mean over about 20 steps is twice what the run began with."""
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+
+    def climbs(self, loss: float, first: float) -> bool:
+        self._mean = loss if self._mean is None else self._mean + 0.05 * (loss - self._mean)
+        return self._mean > 2 * max(first, 1.0)

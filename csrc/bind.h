@@ -29,5 +29,6 @@ void bind_symmetric(nb::module_& m);  // PRG, sampling, hash, bit transposition
 void bind_ring(nb::module_& m);       // bit packing, ring products
 void bind_lattice(nb::module_& m);    // NTT, RLWE
 void bind_leaf_ot(nb::module_& m);  // tables of small oblivious transfers
+void bind_ot(nb::module_& m);        // oblivious transfer
 
 }  // namespace aero

@@ -4,6 +4,7 @@
     bitpack     unsigned integers packed to any width
     ring        matrix products modulo 2^64
     block_hash  the tweaked hash for oblivious transfer, and bit-matrix transposition
+    ot          the inner loops of oblivious transfer
     ntt         the negacyclic number-theoretic transform
     rlwe        RLWE encryption: parameters, keys, ciphertexts
     lattice_matmul  encrypted matrix times plaintext matrix, into shares

@@ -53,6 +53,29 @@ def leaf_open(
     out: NDArray[uint8],
 ) -> None: ...
 
+# Oblivious transfer (bind_ot.cpp)
+def leaf_sums(leaves: NDArray[uint8], k: int, first_block: int, sums: NDArray[uint8], rows: NDArray[uint8]) -> None: ...
+def sender_pads(
+    session: bytes, domain: int, first: int, delta: NDArray[uint8], k: NDArray[uint8], out: NDArray[uint8]
+) -> None: ...
+def receiver_pads(
+    session: bytes, domain: int, first: int, m: NDArray[uint8], bits: NDArray[uint8], out: NDArray[uint8]
+) -> None: ...
+def grow_trees(
+    session: bytes,
+    domain: int,
+    first_tree: int,
+    depth: int,
+    delta: NDArray[uint8],
+    roots: NDArray[uint8],
+    sums: NDArray[uint8] | None,
+    leaves: NDArray[uint8] | None,
+) -> None: ...
+def grow_punctured_trees(
+    session: bytes, domain: int, first_tree: int, bits: NDArray[uint8], sums: NDArray[uint8], leaves: NDArray[uint8]
+) -> None: ...
+def add_code(key: bytes, first: int, table: NDArray[uint8], inout: NDArray[uint8]) -> None: ...
+
 # Lattices (bind_lattice.cpp). Arrays are flat where one axis is said.
 MAX_INNER: int
 

@@ -91,6 +91,8 @@ class Party:
 
     @ots.setter
     def ots(self, supply: RandomOts) -> None:
+        if not supply.serves(self.channel):
+            raise ValueError("these OTs belong to another channel: run set_up_ots over this one")
         self._ots = supply
 
     def _new_stream(self, purpose: str) -> Prg:

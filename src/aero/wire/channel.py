@@ -109,6 +109,11 @@ class Channel:
         """The addresses of this machine and of the other party's; None for a channel in memory."""
         return self._link.hosts
 
+    @property
+    def ended(self) -> bool:
+        """Whether this channel was closed or has failed."""
+        return self._ended is not None
+
     # Counting
 
     @contextmanager

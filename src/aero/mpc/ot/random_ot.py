@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from aero.wire import Channel
+
 Blocks = NDArray[np.uint8]
 
 
@@ -20,6 +22,10 @@ class RandomOts(ABC):
     Both parties ask for the same numbers in the same order: one calls `send` where the other calls `receive`. What was
     given out is never given out again.
     """
+
+    def serves(self, channel: Channel) -> bool:
+        """Whether these OTs are with the party at the other end of this channel."""
+        return True
 
     @abstractmethod
     def reserve(self, sent: int, received: int) -> None:

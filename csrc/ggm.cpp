@@ -1,0 +1,119 @@
+#include "ggm.h"
+
+#include <cstring>
+#include <vector>
+
+#include "ot_pads.h"
+
+namespace aero {
+namespace {
+
+struct Block {
+  std::uint64_t word[2];
+};
+
+inline Block operator^(Block a, Block b) { return {{a.word[0] ^ b.word[0], a.word[1] ^ b.word[1]}}; }
+
+inline Block load(const std::uint8_t* bytes) {
+  Block block;
+  std::memcpy(&block, bytes, sizeof block);
+  return block;
+}
+
+// Room for one tree: a level, the next one, and the hashes in between.
+struct Scratch {
+  std::vector<Block> parents, children, hashes;
+  std::vector<std::uint64_t> tweaks;
+
+  explicit Scratch(int depth)
+      : parents(std::size_t{1} << depth), children(std::size_t{1} << depth), hashes(std::size_t{1} << depth >> 1),
+        tweaks(std::size_t{1} << depth) {
+    // The tweak of a node is its number when a level's nodes are counted on from the levels above it.
+    for (std::size_t i = 0; i < tweaks.size(); ++i) tweaks[i] = i;
+  }
+
+  // From `count` parents to twice as many children; the parents are then the children. Returns the sum of the left ones.
+  Block grow(const RoundKeys& key, std::size_t count) {
+    aes_hash(key, reinterpret_cast<const std::uint8_t*>(parents.data()), &tweaks[count], count,
+             reinterpret_cast<std::uint8_t*>(hashes.data()));
+    Block sum = {{0, 0}};
+    const Block *x = parents.data(), *h = hashes.data();
+    Block* out = children.data();
+    for (std::size_t j = 0; j < count; ++j) {
+      sum = sum ^ h[j];
+      out[2 * j] = h[j];
+      out[2 * j + 1] = x[j] ^ h[j];
+    }
+    parents.swap(children);
+    return sum;
+  }
+
+  // The leaves with their lowest bit cleared, and the sum of all.
+  Block write_leaves(std::size_t count, std::uint8_t* out) const {
+    Block sum = {{0, 0}};
+    for (std::size_t j = 0; j < count; ++j) {
+      Block leaf = parents[j];
+      sum = sum ^ leaf;
+      leaf.word[0] &= ~std::uint64_t{1};
+      std::memcpy(out + kBlockBytes * j, &leaf, sizeof leaf);
+    }
+    return sum;
+  }
+};
+
+}  // namespace
+
+void grow_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t first_tree, std::size_t trees, int depth,
+                const std::uint8_t* delta, const std::uint8_t* roots, std::uint8_t* sums, std::uint8_t* leaves) {
+  const std::size_t width = std::size_t{1} << depth;
+  Scratch scratch(depth);
+  RoundKeys key;
+  for (std::size_t tree = 0; tree < trees; ++tree) {
+    derived_key(session, domain, first_tree + tree, key);
+    scratch.parents[0] = load(roots + kBlockBytes * tree);
+    scratch.parents[1] = scratch.parents[0] ^ load(delta);
+    Block left = scratch.parents[0];
+    for (int level = 1;; ++level) {
+      if (sums != nullptr)
+        std::memcpy(sums + kBlockBytes * (tree * static_cast<std::size_t>(depth) + static_cast<std::size_t>(level - 1)),
+                    &left, sizeof left);
+      if (level == depth) break;
+      left = scratch.grow(key, std::size_t{1} << level);
+    }
+    if (leaves != nullptr) scratch.write_leaves(width, leaves + kBlockBytes * width * tree);
+  }
+}
+
+void grow_punctured_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t first_tree, std::size_t trees,
+                          int depth, const std::uint8_t* bits, const std::uint8_t* sums, std::uint8_t* leaves) {
+  const std::size_t width = std::size_t{1} << depth;
+  Scratch scratch(depth);
+  RoundKeys key;
+  for (std::size_t tree = 0; tree < trees; ++tree) {
+    derived_key(session, domain, first_tree + tree, key);
+    const std::uint8_t* side = bits + static_cast<std::size_t>(depth) * tree;
+    const std::uint8_t* sum = sums + kBlockBytes * static_cast<std::size_t>(depth) * tree;
+    std::size_t unknown = 1 - side[0];
+    scratch.parents[1 - unknown] = load(sum);
+    scratch.parents[unknown] = {{0, 0}};
+    for (int level = 2; level <= depth; ++level) {
+      const std::size_t count = std::size_t{1} << (level - 1), known_side = side[level - 1];
+      Block known[2];  // of both sides, without the two children of the unknown node
+      known[0] = scratch.grow(key, count);
+      std::vector<Block>& nodes = scratch.parents;
+      known[0] = known[0] ^ nodes[2 * unknown];
+      known[1] = {{0, 0}};
+      nodes[2 * unknown] = nodes[2 * unknown + 1] = {{0, 0}};
+      for (std::size_t j = 0; j < count; ++j) known[1] = known[1] ^ nodes[2 * j + 1];
+      nodes[2 * unknown + known_side] =
+          load(sum + kBlockBytes * static_cast<std::size_t>(level - 1)) ^ known[known_side];
+      unknown = 2 * unknown + 1 - known_side;
+    }
+    std::uint8_t* out = leaves + kBlockBytes * width * tree;
+    Block offset = scratch.write_leaves(width, out);  // all the others together: the unknown leaf plus delta
+    offset.word[0] |= 1;
+    std::memcpy(out + kBlockBytes * unknown, &offset, sizeof offset);
+  }
+}
+
+}  // namespace aero

@@ -1,0 +1,38 @@
+#include "local_code.h"
+
+#include <cstring>
+
+namespace aero {
+namespace {
+
+constexpr std::size_t kTile = 256;  // outputs
+
+typedef std::uint64_t Block __attribute__((vector_size(16)));
+
+inline Block load(const std::uint8_t* bytes) {
+  Block block;
+  std::memcpy(&block, bytes, sizeof block);
+  return block;
+}
+
+}  // namespace
+
+void add_code(const RoundKeys& key, std::uint64_t first, const std::uint8_t* table, int log_size, std::size_t n,
+              std::uint8_t* inout) {
+  const std::uint32_t mask = static_cast<std::uint32_t>((std::uint64_t{1} << log_size) - 1);
+  alignas(64) std::uint32_t words[kCodeWeight * kTile];
+  for (std::size_t done = 0; done < n; done += kTile) {
+    const std::size_t now = n - done < kTile ? n - done : kTile;
+    const std::size_t blocks = (kCodeWeight * now * sizeof(std::uint32_t) + kBlockBytes - 1) / kBlockBytes;
+    aes_counter(key, (first + done) * kCodeWeight / 4, blocks, reinterpret_cast<std::uint8_t*>(words));
+    for (std::size_t j = 0; j < now; ++j) {
+      const std::uint32_t* at = words + kCodeWeight * j;
+      std::uint8_t* to = inout + kBlockBytes * (done + j);
+      Block sum = load(to);
+      for (std::size_t l = 0; l < kCodeWeight; ++l) sum ^= load(table + kBlockBytes * (at[l] & mask));
+      std::memcpy(to, &sum, sizeof sum);
+    }
+  }
+}
+
+}  // namespace aero

@@ -1,0 +1,84 @@
+"""Correlated OTs in one direction: what random ones are hashed from.
+
+The sender has one secret difference Delta for all, whose lowest bit is one. Of each OT it has a block K, the receiver a
+bit c and the block M = K ^ c Delta. K's lowest bit is zero, so M's lowest bit is c: blocks alone say everything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aero.mpc.ot.random_ot import Blocks
+
+
+class CorrelatedOts(ABC):
+    """One party's end of one direction. Made in units of a fixed number of OTs, each by one message, from the end that
+    `speaks` to the end that hears; given out in order, each once. Not copyable."""
+
+    speaks: bool
+
+    def speak(self, units: int) -> NDArray[np.uint8]:
+        """Make units, and the message about them."""
+        raise NotImplementedError("this end hears")
+
+    def hear(self, units: int, message: NDArray[np.uint8]) -> None:
+        """Make units from the other end's message about them."""
+        raise NotImplementedError("this end speaks")
+
+    @abstractmethod
+    def take(self, count: int) -> Blocks:
+        """The next blocks K, or M [count, 16], of those made."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("correlated OTs cannot be copied or pickled: they would be used twice")
+
+
+@dataclass
+class Stock:
+    """How many correlated OTs of one direction there are: public numbers, the same at both parties.
+
+    unit: how many one unit gives. unit_bytes: its message.
+    """
+
+    unit: int
+    unit_bytes: int
+    ready: int = 0
+    used: int = 0
+
+    def units_for(self, count: int) -> int:
+        """How many units to make so that `count` are ready."""
+        return max(0, -(-(count - self.ready) // self.unit))
+
+    def add(self, units: int) -> None:
+        self.ready += units * self.unit
+
+    def use(self, count: int) -> None:
+        assert 0 <= count <= self.ready, "OTs are used that were never made"
+        self.ready -= count
+        self.used += count
+
+
+class Queue:
+    """Blocks that wait to be taken."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Blocks] = []
+
+    def put(self, blocks: Blocks) -> None:
+        self._waiting.append(blocks)
+
+    def take(self, count: int) -> Blocks:
+        """The first `count`, or all if there are fewer: uint8 [., 16], not kept here any more."""
+        parts, left = [np.empty((0, 16), np.uint8)], count
+        while left and self._waiting:
+            head = self._waiting.pop(0)
+            parts.append(head[:left])
+            if len(head) > left:
+                self._waiting.insert(0, head[left:])
+            left -= len(parts[-1])
+        return parts[1] if len(parts) == 2 else np.concatenate(parts)

@@ -44,4 +44,5 @@ NB_MODULE(_native, m) {
   aero::bind_lattice(m);
   aero::bind_leaf_ot(m);
   aero::bind_ot(m);
+  aero::bind_field(m);
 }

@@ -30,5 +30,6 @@ void bind_ring(nb::module_& m);       // bit packing, ring products
 void bind_lattice(nb::module_& m);    // NTT, RLWE
 void bind_leaf_ot(nb::module_& m);  // tables of small oblivious transfers
 void bind_ot(nb::module_& m);        // oblivious transfer
+void bind_field(nb::module_& m);    // powers in prime fields
 
 }  // namespace aero

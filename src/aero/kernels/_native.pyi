@@ -76,6 +76,11 @@ def grow_punctured_trees(
 ) -> None: ...
 def add_code(key: bytes, first: int, table: NDArray[uint8], inout: NDArray[uint8]) -> None: ...
 
+# Powers in prime fields (bind_field.cpp)
+def field_power(
+    exponents: NDArray[uint64], fraction_bits: int, mantissa_bits: int, p: int, out: NDArray[uint64]
+) -> None: ...
+
 # Lattices (bind_lattice.cpp). Arrays are flat where one axis is said.
 MAX_INNER: int
 

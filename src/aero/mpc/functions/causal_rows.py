@@ -1,0 +1,159 @@
+"""Where the live entries of causal rows go: into the slots of ciphertexts, and through a tournament for each row's
+maximum. All of it follows from public sizes.
+
+Scores are [heads, queries, keys]; query t sees the keys 0 .. keys - queries + t. A *row* is one query of one head, and
+its live entries are numbered one row after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+class Level(NamedTuple):
+    """Indices into what the level before left: `left` plays `right`, `bye` goes on. `order` brings the winners,
+    followed by the byes, back into row order."""
+
+    left: Indices
+    right: Indices
+    bye: Indices
+    order: Indices
+
+
+@dataclass(frozen=True)
+class CausalRows:
+    """heads, queries, keys: the shape of the scores, keys >= queries."""
+
+    heads: int
+    queries: int
+    keys: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.queries <= self.keys or self.heads < 1:
+            raise ValueError(
+                f"causal scores have heads, and at least as many keys as queries, not {self.heads} heads of "
+                f"{self.queries} queries and {self.keys} keys"
+            )
+
+    @cached_property
+    def lengths(self) -> Indices:
+        """Live entries of each row, [rows]."""
+        return np.tile(np.arange(self.keys - self.queries + 1, self.keys + 1), self.heads)
+
+    @property
+    def rows(self) -> int:
+        return self.heads * self.queries
+
+    @cached_property
+    def entries(self) -> int:
+        return int(self.lengths.sum())
+
+    @cached_property
+    def starts(self) -> Indices:
+        """The first entry of each row, [rows]."""
+        return _starts(self.lengths)
+
+    @cached_property
+    def row(self) -> Indices:
+        """The row of each entry, [entries]."""
+        return np.repeat(np.arange(self.rows), self.lengths)
+
+    @cached_property
+    def place(self) -> Indices:
+        """The place of each entry in scores [heads queries keys], flat."""
+        return self.row * self.keys + np.arange(self.entries) - self.starts[self.row]
+
+    @cached_property
+    def tournament(self) -> tuple[Level, ...]:
+        """Pairs until every row has one entry left; of an odd number the last goes on without a game."""
+        levels, counts = [], self.lengths
+        while counts.max() > 1:
+            pairs, odd = counts // 2, counts % 2
+            starts, following = _starts(counts), counts - counts // 2
+            game = np.arange(pairs.sum()) - np.repeat(_starts(pairs), pairs)
+            left = np.repeat(starts, pairs) + 2 * game
+            bye = (starts + counts - 1)[odd == 1]
+            target = np.concatenate([np.repeat(_starts(following), pairs) + game, (_starts(following) + pairs)[odd == 1]])
+            order = np.empty(target.size, np.int64)
+            order[target] = np.arange(target.size)
+            levels.append(Level(left, left + 1, bye, order))
+            counts = following
+        return tuple(levels)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where entries lie in ciphertexts of `width` slots, so that a row keeps to the same slots in all ciphertexts of
+    its bank: then their sum over ciphertexts is a sum over parts of each row.
+
+    groups: ciphertexts of each bank. banks: (first row, row after the last).
+    """
+
+    rows: CausalRows
+    width: int
+    groups: int
+    banks: tuple[tuple[int, int], ...]
+
+    @cached_property
+    def taken(self) -> Indices:
+        """Slots that each row takes in every ciphertext of its bank, [rows]."""
+        return -(-self.rows.lengths // self.groups)
+
+    @cached_property
+    def used(self) -> int:
+        """Slots used of each ciphertext, the most of all banks."""
+        return max(int(self.taken[a:b].sum()) for a, b in self.banks)
+
+    @cached_property
+    def first(self) -> Indices:
+        """The first slot of each row, counted over banks of `used` slots, [rows]."""
+        parts = [bank * self.used + _starts(self.taken[a:b]) for bank, (a, b) in enumerate(self.banks)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def place(self) -> Indices:
+        """The place of each entry in [banks groups used], flat."""
+        rows, taken = self.rows, self.taken[self.rows.row]
+        within = np.arange(rows.entries) - rows.starts[rows.row]
+        bank, slot = np.divmod(self.first[rows.row], self.used)
+        return (bank * self.groups + within // taken) * self.used + slot + within % taken
+
+    def spread(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """[entries] -> [banks, groups, used], zero where no entry lies."""
+        out = np.zeros(len(self.banks) * self.groups * self.used, np.uint64)
+        out[self.place] = values
+        return out.reshape(len(self.banks), self.groups, self.used)
+
+    def gather(self, cells: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """[banks, groups, used] -> [entries]."""
+        return np.ascontiguousarray(cells).reshape(-1)[self.place]
+
+    def row_sums(self, sums: NDArray[np.uint64], p: int) -> NDArray[np.uint64]:
+        """Sums over groups, below p, [banks, used] -> sums over rows modulo p, [rows]."""
+        filled = sums.reshape(-1)[: self.first[-1] + self.taken[-1]]
+        return np.add.reduceat(filled, self.first) % np.uint64(p)
+
+
+def plan_slots(rows: CausalRows, width: int, max_groups: int) -> Slots:
+    """As few ciphertexts as fit, at most `max_groups` to a bank."""
+    for banks in range(1, rows.rows + 1):
+        cuts = np.searchsorted(np.cumsum(rows.lengths), rows.entries * np.arange(1, banks) / banks)
+        edges = [0, *(int(cut) + 1 for cut in cuts), rows.rows]
+        parts = tuple((a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+        for groups in range(1, max_groups + 1):
+            slots = Slots(rows, width, groups, parts)
+            if slots.used <= width:
+                return slots
+    raise ValueError(f"a row of {rows.keys} scores does not fit {max_groups} ciphertexts of {width} slots")
+
+
+def _starts(counts: Indices) -> Indices:
+    """Where each of several runs of these lengths begins."""
+    return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)

@@ -1,0 +1,55 @@
+"""Layouts: every live entry has a place of its own, rows keep their slots, and tournaments find maxima."""
+
+import numpy as np
+import pytest
+
+from aero.graph.interpret import causal_mask
+from aero.mpc.functions.causal_rows import CausalRows, plan_slots
+
+SHAPES = [(12, 128, 128), (1, 1, 1), (3, 1, 77), (2, 5, 9), (1, 2, 2), (25, 40, 1000)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_entries_are_the_live_scores(shape):
+    rows = CausalRows(*shape)
+    live = np.broadcast_to(causal_mask(*shape[1:]), shape)
+    np.testing.assert_array_equal(np.sort(rows.place), np.flatnonzero(live))
+    np.testing.assert_array_equal(rows.row, rows.place // shape[2])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_tournament_leaves_the_maximum_of_each_row(shape):
+    rows = CausalRows(*shape)
+    scores = np.random.default_rng(0).normal(size=rows.entries)
+    left = scores
+    for level in rows.tournament:
+        assert level.left.size + level.right.size + level.bye.size == left.size
+        left = np.concatenate([np.maximum(left[level.left], left[level.right]), left[level.bye]])[level.order]
+    np.testing.assert_array_equal(left, np.maximum.reduceat(scores, rows.starts))
+    assert len(rows.tournament) == int(np.ceil(np.log2(shape[2])))
+    assert sum(level.left.size for level in rows.tournament) == rows.entries - rows.rows
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_over_ciphertexts_are_sums_of_rows(shape):
+    rows = CausalRows(*shape)
+    slots, p = plan_slots(rows, 8192, 16), 1256132134125569
+    values = np.random.default_rng(0).integers(0, p, rows.entries, np.uint64)
+    cells = slots.spread(values)
+    assert cells.shape == (len(slots.banks), slots.groups, slots.used) and slots.used <= 8192
+    np.testing.assert_array_equal(slots.gather(cells), values)
+    sums = cells.sum(axis=1) % np.uint64(p)
+    expected = [int(sum(map(int, row))) % p for row in np.split(values, rows.starts[1:])]
+    np.testing.assert_array_equal(slots.row_sums(sums, p), expected)
+
+
+def test_few_ciphertexts():
+    slots = plan_slots(CausalRows(12, 128, 128), 8192, 16)
+    assert (slots.groups, len(slots.banks), slots.used) == (14, 1, 7800)
+
+
+def test_a_row_that_fits_nowhere_is_refused():
+    with pytest.raises(ValueError, match="does not fit"):
+        plan_slots(CausalRows(1, 1, 20), 4, 4)
+    with pytest.raises(ValueError, match="as many keys"):
+        CausalRows(1, 3, 2)

@@ -34,7 +34,7 @@ def test_mantissas_are_rounded_powers(mantissa_bits):
 
 
 def test_the_exponent_counts_modulo_the_order_of_two():
-    """2^a 2^b = 2^(a+b) for whole exponents, also where a + b wraps: what makes shares of exponents work as they are."""
+    """2^a 2^b = 2^(a+b) for whole exponents, also where a + b wraps: what makes shares of exponents work."""
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 2**13, (2, 300), dtype=np.uint64)
     left, right, both = (field_power(x, 0, 1, P50) for x in (a, b, (a + b) % np.uint64(2**13)))

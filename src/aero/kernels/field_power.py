@@ -1,4 +1,4 @@
-"""Powers of two in a prime field modulo which 2 has the order 2^13: what a party computes of its share of an exponent."""
+"""Powers of two in a prime field modulo which 2 has the order 2^13: what a party makes of its share of an exponent."""
 
 import numpy as np
 

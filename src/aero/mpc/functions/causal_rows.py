@@ -7,6 +7,7 @@ its live entries are numbered one row after the other.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -80,7 +81,9 @@ class CausalRows:
             game = np.arange(pairs.sum()) - np.repeat(_starts(pairs), pairs)
             left = np.repeat(starts, pairs) + 2 * game
             bye = (starts + counts - 1)[odd == 1]
-            target = np.concatenate([np.repeat(_starts(following), pairs) + game, (_starts(following) + pairs)[odd == 1]])
+            target = np.concatenate(
+                [np.repeat(_starts(following), pairs) + game, (_starts(following) + pairs)[odd == 1]]
+            )
             order = np.empty(target.size, np.int64)
             order[target] = np.arange(target.size)
             levels.append(Level(left, left + 1, bye, order))
@@ -146,7 +149,7 @@ def plan_slots(rows: CausalRows, width: int, max_groups: int) -> Slots:
     for banks in range(1, rows.rows + 1):
         cuts = np.searchsorted(np.cumsum(rows.lengths), rows.entries * np.arange(1, banks) / banks)
         edges = [0, *(int(cut) + 1 for cut in cuts), rows.rows]
-        parts = tuple((a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+        parts = tuple((a, b) for a, b in itertools.pairwise(edges) if a < b)
         for groups in range(1, max_groups + 1):
             slots = Slots(rows, width, groups, parts)
             if slots.used <= width:

@@ -1,1 +1,1 @@
-"""Functions on shares, composed of `aero.mpc.protocols`: each with a plan, its steps and its errors in the docstring."""
+"""Functions on shares, composed of `aero.mpc.protocols`, each with a plan, its steps and its errors."""

@@ -78,7 +78,7 @@ class CausalRows:
         while counts.max() > 1:
             pairs, odd = counts // 2, counts % 2
             starts, following = _starts(counts), counts - counts // 2
-            game = np.arange(pairs.sum()) - np.repeat(_starts(pairs), pairs)
+            game: Indices = np.arange(pairs.sum()) - np.repeat(_starts(pairs), pairs)
             left = np.repeat(starts, pairs) + 2 * game
             bye = (starts + counts - 1)[odd == 1]
             target = np.concatenate(

@@ -45,4 +45,5 @@ NB_MODULE(_native, m) {
   aero::bind_leaf_ot(m);
   aero::bind_ot(m);
   aero::bind_field(m);
+  aero::bind_slots(m);
 }

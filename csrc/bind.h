@@ -28,8 +28,9 @@ inline void require(bool condition, const char* message) {
 void bind_symmetric(nb::module_& m);  // PRG, sampling, hash, bit transposition
 void bind_ring(nb::module_& m);       // bit packing, ring products
 void bind_lattice(nb::module_& m);    // NTT, RLWE
-void bind_leaf_ot(nb::module_& m);  // tables of small oblivious transfers
-void bind_ot(nb::module_& m);        // oblivious transfer
-void bind_field(nb::module_& m);    // powers in prime fields
+void bind_leaf_ot(nb::module_& m);    // tables of small oblivious transfers
+void bind_ot(nb::module_& m);         // oblivious transfer
+void bind_field(nb::module_& m);      // powers in prime fields
+void bind_slots(nb::module_& m);      // products in slots
 
 }  // namespace aero

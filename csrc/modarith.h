@@ -1,4 +1,4 @@
-// Arithmetic modulo primes below 2^50, in the form that the lattice kernels share.
+// Arithmetic modulo primes below 2^51, in the form that the lattice kernels share.
 //
 // A product with a constant w uses the constant's quotient w' = floor(w 2^52 / q) (Shoup; Harvey, "Faster arithmetic
 // for number-theoretic transforms", 2014): for any x < 2^52, x w - floor(x w' / 2^52) q lies in [0, 2q). 52 bits,
@@ -11,7 +11,8 @@ namespace aero {
 
 constexpr int kWordBits = 52;
 constexpr std::uint64_t kWordMask = (std::uint64_t{1} << kWordBits) - 1;
-constexpr int kMaxPrimeBits = 50;  // 4q must fit a 52-bit word
+constexpr int kMaxPrimeBits = 51;   // 2q must fit a 52-bit word
+constexpr int kLazyPrimeBits = 50;  // 4q fits one as well: fewer reductions (ntt_kernels.h)
 
 // A constant multiplicand modulo q with its quotient.
 struct Factor {

@@ -60,6 +60,10 @@ struct PortableLanes {
   AERO_INLINE V carry(const V& a) {
     return each([&](int i) { return a.lane[i] >> kWordBits; });
   }
+  template <int Bits>
+  AERO_INLINE V right(const V& a) {
+    return each([&](int i) { return a.lane[i] >> Bits; });
+  }
   // c + the low 52 bits of a b, for a, b < 2^52
   AERO_INLINE V mul_lo(const V& c, const V& a, const V& b) {
     return each([&](int i) { return c.lane[i] + (a.lane[i] * b.lane[i] & kWordMask); });
@@ -108,6 +112,10 @@ struct Avx512Lanes {
   AERO_INLINE V min(V a, V b) { return _mm512_min_epu64(a, b); }
   AERO_INLINE V word(V a) { return _mm512_and_si512(a, set(kWordMask)); }
   AERO_INLINE V carry(V a) { return _mm512_srli_epi64(a, kWordBits); }
+  template <int Bits>
+  AERO_INLINE V right(V a) {
+    return _mm512_srli_epi64(a, Bits);
+  }
   AERO_INLINE V mul_lo(V c, V a, V b) { return _mm512_madd52lo_epu64(c, a, b); }
   AERO_INLINE V mul_hi(V c, V a, V b) { return _mm512_madd52hi_epu64(c, a, b); }
   AERO_INLINE V mul(V x, V w, V quotient, V /*q*/, V minus_q) {

@@ -63,7 +63,7 @@ bool is_prime(std::uint64_t n) {
 Ntt::Ntt(std::uint32_t n, std::uint64_t q) {
   if (n < 128 || n > 32768 || (n & (n - 1))) throw std::invalid_argument("n must be a power of two from 128 to 32768");
   if (q >> kMaxPrimeBits || q % (2 * std::uint64_t{n}) != 1 || !is_prime(q))
-    throw std::invalid_argument("the modulus must be a prime below 2^50 that is 1 modulo 2n");
+    throw std::invalid_argument("the modulus must be a prime below 2^51 that is 1 modulo 2n");
   // The smallest g whose power is a primitive 2n-th root of unity: the same on every machine.
   for (std::uint64_t g = 2; !psi_; ++g) {
     const std::uint64_t candidate = pow_mod(g, (q - 1) / (2 * std::uint64_t{n}), q);
@@ -134,12 +134,12 @@ void Ntt::forward_front(const std::uint64_t* in, std::uint32_t front, std::uint6
   }
 }
 
-void ntt_forward_portable(const NttView& t, std::uint64_t* a) { Transform<PortableLanes>(t).forward_block(a, t.n, 1); }
+void ntt_forward_portable(const NttView& t, std::uint64_t* a) { forward_transform<PortableLanes>(t, a); }
 
-void ntt_inverse_portable(const NttView& t, std::uint64_t* a) { Transform<PortableLanes>(t).inverse_block(a, t.n, 1); }
+void ntt_inverse_portable(const NttView& t, std::uint64_t* a) { inverse_transform<PortableLanes>(t, a); }
 
 void ntt_front_portable(const NttView& t, const std::uint64_t* in, std::uint32_t front, std::uint64_t* out) {
-  Transform<PortableLanes>(t).forward_front(in, front, out);
+  forward_front<PortableLanes>(t, in, front, out);
 }
 
 }  // namespace aero

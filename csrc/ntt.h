@@ -1,4 +1,4 @@
-// The negacyclic number-theoretic transform: polynomials modulo X^n + 1 and a prime q = 1 mod 2n, q < 2^50, as their
+// The negacyclic number-theoretic transform: polynomials modulo X^n + 1 and a prime q = 1 mod 2n, q < 2^51, as their
 // values at the odd powers of psi, a primitive 2n-th root of unity.
 //
 // The order of the values is part of the wire format: `exponent(p)` is the power of psi whose value stands at position
@@ -28,7 +28,7 @@ struct NttView {
 
 class Ntt {
  public:
-  // n is a power of two from 128 to 32768. Throws std::invalid_argument unless q is a prime below 2^50, 1 mod 2n.
+  // n is a power of two from 128 to 32768. Throws std::invalid_argument unless q is a prime below 2^51, 1 mod 2n.
   Ntt(std::uint32_t n, std::uint64_t q);
 
   const NttView& view() const { return view_; }
@@ -40,7 +40,7 @@ class Ntt {
   // Where the value at psi^e stands, for odd e below 2n.
   std::uint32_t position(std::uint32_t e) const { return positions_[e / 2]; }
 
-  // In place, `count` polynomials. Coefficients below 2^52 that are also below 4q in; below q out.
+  // In place, `count` polynomials. Coefficients below 2q in; below q out.
   void forward(std::uint64_t* a, std::size_t count) const;
   // The same for polynomials of which only the first `front` coefficients (a power of two, 64 to n) may be non-zero:
   // reads in[count][front], writes out[count][n].

@@ -1,7 +1,8 @@
 // The transform's steps over either kind of lanes (modarith_lanes.h).
 //
 // Ranges (Harvey 2014): forward, values stay below 4q between steps, the butterfly first brings x below 2q; inverse,
-// below 2q. Results are fully reduced, so every instruction set gives the same words.
+// below 2q. A prime of 51 bits leaves no room for 4q in a 52-bit word: then (`Tight`) values stay below 2q, and both
+// inputs of a butterfly are fully reduced. Results always are, so every instruction set gives the same words.
 #pragma once
 
 #include "modarith_lanes.h"
@@ -10,7 +11,7 @@
 namespace aero {
 namespace {
 
-template <typename L>
+template <typename L, bool Tight = false>
 struct Transform {
   using V = typename L::V;
   using U = std::uint64_t;
@@ -20,22 +21,35 @@ struct Transform {
 
   explicit Transform(const NttView& view) : t(view), m(view.q) {}
 
-  // (x, y) -> (x + w y, x - w y): below 4q in and out
+  // (x, y) -> (x + w y, x - w y): below 4q (2q) in and out
   void forward_step(V& x, V& y, const V& w, const V& quotient) const {
     const V wy = m.mul_lazy(y, w, quotient);
+    if (Tight) {
+      const V low = m.once(wy), own = m.once(x);
+      x = L::add(own, low);
+      y = L::sub(L::add(own, m.q), low);
+      return;
+    }
     const V reduced = m.halve(x);
     x = L::add(reduced, wy);
     y = L::sub(L::add(reduced, m.twice), wy);
   }
+  // x - y plus a multiple of q, below 4q, for x, y below 2q; tight, below 2q, and reduces x and y.
+  V subtract(V& x, V& y) const {
+    if (!Tight) return L::sub(L::add(x, m.twice), y);
+    x = m.once(x);
+    y = m.once(y);
+    return L::sub(L::add(x, m.q), y);
+  }
   // (x, y) -> (x + y, (x - y) w): below 2q in and out
   void inverse_step(V& x, V& y, const V& w, const V& quotient) const {
-    const V difference = L::sub(L::add(x, m.twice), y);
-    x = m.halve(L::add(x, y));
+    const V difference = subtract(x, y);
+    x = Tight ? L::add(x, y) : m.halve(L::add(x, y));
     y = m.mul_lazy(difference, w, quotient);
   }
   // The very last inverse step, which also divides by n: fully reduced results.
   void last_inverse_step(V& x, V& y) const {
-    const V difference = L::sub(L::add(x, m.twice), y);
+    const V difference = subtract(x, y);
     x = m.mul(L::add(x, y), t.inverse_n);
     y = m.mul(difference, t.inverse_n_root);
   }
@@ -65,8 +79,8 @@ struct Transform {
     }
   }
 
-  // The last six steps: x holds 64 coefficients, `node` is n/64 + the number of the run. Values stay below 4q unless
-  // they are to be fully reduced.
+  // The last six steps: x holds 64 coefficients, `node` is n/64 + the number of the run. Values stay below 4q (2q)
+  // unless they are to be fully reduced.
   template <bool Full = true>
   void forward_tail(V (&x)[8], std::uint32_t node) const {
     for (int k = 0; k < 3; ++k) {
@@ -88,7 +102,7 @@ struct Transform {
       }
     }
     if (Full)
-      for (int r = 0; r < 8; ++r) x[r] = m.full(x[r]);
+      for (int r = 0; r < 8; ++r) x[r] = Tight ? m.once(x[r]) : m.full(x[r]);
   }
 
   void forward_run(const U* in, U* out, std::uint32_t node) const {
@@ -191,6 +205,26 @@ struct Transform {
     }
   }
 };
+
+inline bool is_tight(const NttView& t) { return t.q >> kLazyPrimeBits; }
+
+template <typename L>
+void forward_transform(const NttView& t, std::uint64_t* a) {
+  if (is_tight(t)) return Transform<L, true>(t).forward_block(a, t.n, 1);
+  Transform<L>(t).forward_block(a, t.n, 1);
+}
+
+template <typename L>
+void inverse_transform(const NttView& t, std::uint64_t* a) {
+  if (is_tight(t)) return Transform<L, true>(t).inverse_block(a, t.n, 1);
+  Transform<L>(t).inverse_block(a, t.n, 1);
+}
+
+template <typename L>
+void forward_front(const NttView& t, const std::uint64_t* in, std::uint32_t front, std::uint64_t* out) {
+  if (is_tight(t)) return Transform<L, true>(t).forward_front(in, front, out);
+  Transform<L>(t).forward_front(in, front, out);
+}
 
 }  // namespace
 }  // namespace aero

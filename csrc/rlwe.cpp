@@ -35,13 +35,6 @@ struct Fraction {
   }
 };
 
-void small_to_residues(const std::int8_t* small, std::uint32_t n, U q, U* out) {
-  for (std::uint32_t i = 0; i < n; ++i) {
-    const std::int64_t x = small[i];
-    out[i] = static_cast<U>(x) + (q & static_cast<U>(x >> 63));
-  }
-}
-
 }  // namespace
 
 const RlweSteps& rlwe_steps_in_use() {
@@ -78,7 +71,10 @@ std::vector<std::uint32_t> automorphism(const Ntt& ntt, int log_galois) {
 }
 
 Lattice::Lattice(std::uint32_t n, const std::vector<U>& primes, U special) : n_(n) {
+  if (special >> kLazyPrimeBits) throw std::invalid_argument("the special prime is below 2^50");
   if (primes.empty() || primes.size() > 3) throw std::invalid_argument("use 1 to 3 ciphertext primes");
+  for (U q : primes)
+    if (q >> kLazyPrimeBits) throw std::invalid_argument("ciphertext primes are below 2^50");
   for (U q : primes) ntts_.push_back(std::make_unique<Ntt>(n, q));
   ntts_.push_back(std::make_unique<Ntt>(n, special));
   for (std::size_t i = 0; i < residues(); ++i)

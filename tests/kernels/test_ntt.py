@@ -30,21 +30,22 @@ def edge_polynomials(n: int, q: int) -> np.ndarray:
 
 
 @cache
-def expected_transforms(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def expected_transforms(n: int, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Some polynomials, their transforms, and their inverse transforms, by the reference."""
-    q = modulus(n)
+    q = modulus(n, bits)
     a = edge_polynomials(n, q)[: 7 if n < 2048 else 2]
     return a, np.stack([reference.forward(row, q) for row in a]), np.stack([reference.inverse(row, q) for row in a])
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("n", SIZES)
-def test_equals_the_reference(n: int, level: str) -> None:
-    q = modulus(n)
+@pytest.mark.parametrize("n, bits", [*((n, 50) for n in SIZES), (128, 51), (512, 51), (8192, 51)])
+def test_equals_the_reference(n: int, bits: int, level: str) -> None:
+    """Primes of 51 bits have steps of their own."""
+    q = modulus(n, bits)
     transform = Ntt(n, q)
     assert transform.psi == reference.find_psi(n, q)
     assert np.array_equal(transform.exponents, reference.exponents(n))
-    a, forward, inverse = expected_transforms(n)
+    a, forward, inverse = expected_transforms(n, bits)
     edges = edge_polynomials(n, q)
     with native.use_level(level):
         assert np.array_equal(transform.forward(a), forward)
@@ -53,7 +54,7 @@ def test_equals_the_reference(n: int, level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("bits", [30, 35, 50])
+@pytest.mark.parametrize("bits", [30, 35, 50, 51])
 def test_product_equals_flint(bits: int, level: str) -> None:
     flint = pytest.importorskip("flint")
     n = 2048
@@ -78,9 +79,9 @@ def test_reference_product_is_the_schoolbook() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("n", [128, 2048, 4096, 8192])
-def test_short_polynomials(n: int, level: str) -> None:
-    q = modulus(n)
+@pytest.mark.parametrize("n, bits", [(128, 50), (2048, 50), (2048, 51), (4096, 50), (8192, 50)])
+def test_short_polynomials(n: int, bits: int, level: str) -> None:
+    q = modulus(n, bits)
     transform = Ntt(n, q)
     with native.use_level(level):
         for front in (64, 128, n // 2, n):
@@ -91,7 +92,7 @@ def test_short_polynomials(n: int, level: str) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(20, 50), st.integers(0, 2**32), st.sampled_from(SIZES))
+@given(st.integers(20, 51), st.integers(0, 2**32), st.sampled_from(SIZES))
 def test_levels_agree_for_any_prime(bits: int, seed: int, n: int) -> None:
     transform = Ntt(n, modulus(n, bits))
     a = np.random.default_rng(seed).integers(0, transform.q, (3, n), dtype=np.uint64)
@@ -114,7 +115,9 @@ def test_primes_are_what_they_should_be() -> None:
         find_primes(14, 4096, 5)
 
 
-@pytest.mark.parametrize("n, q", [(4095, 65537), (64, 257), (4096, 65537 * 8193), (4096, (1 << 50) + 8193), (-1, 5)])
+@pytest.mark.parametrize(
+    "n, q", [(4095, 65537), (64, 257), (4096, 65537 * 8193), (4096, (1 << 51) + 17 * 8192 + 1), (-1, 5)]
+)
 def test_bad_parameters(n: int, q: int) -> None:
     with pytest.raises(ValueError):
         Ntt(n, q)

@@ -156,3 +156,32 @@ class Lattice:
 class PackingKeys:
     def __init__(self, lattice: Lattice) -> None: ...
     def add(self, log_galois: int, a: NDArray[uint64], b: NDArray[uint64]) -> None: ...
+
+# Slots (bind_slots.cpp). Arrays are flat.
+def field_multiply(p: int, x: NDArray[uint64], y: NDArray[uint64], out: NDArray[uint64]) -> None: ...
+
+class SlotRing:
+    def __init__(self, n: int, p: int, primes: Sequence[int]) -> None: ...
+    def secret(self, small: NDArray[int8], out: NDArray[uint64]) -> None: ...
+    def encrypt(
+        self,
+        secret: NDArray[uint64],
+        a: NDArray[uint64],
+        noise: NDArray[int8],
+        slots: NDArray[uint64] | None,
+        b: NDArray[uint64],
+    ) -> None: ...
+    def respond(
+        self,
+        b: NDArray[uint64],
+        a: NDArray[uint64],
+        slots: NDArray[uint64],
+        total: bool,
+        public_b: NDArray[uint64],
+        public_a: NDArray[uint64],
+        u: NDArray[int8],
+        e: NDArray[int8],
+        response: NDArray[uint64],
+        share: NDArray[uint64],
+    ) -> None: ...
+    def decrypt(self, secret: NDArray[uint64], response: NDArray[uint64], share: NDArray[uint64]) -> None: ...

@@ -31,7 +31,7 @@ def find_primes(bits: int, n: int, count: int) -> list[int]:
 class Ntt:
     """Transforms of polynomials modulo X^n + 1 and q.
 
-    n is a power of two from 128 to 32768, q a prime below 2^50 that is 1 modulo 2n; ValueError otherwise.
+    n is a power of two from 128 to 32768, q a prime below 2^51 that is 1 modulo 2n; ValueError otherwise.
     """
 
     def __init__(self, n: int, q: int) -> None:

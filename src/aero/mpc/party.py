@@ -12,6 +12,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SEED_BYTES, Params, PublicKeys, SecretKey
+from aero.kernels.slots import Field, SlotPublicKey, SlotSecret
 from aero.mpc.ot.random_ot import RandomOts
 from aero.wire import Channel, ProtocolError
 
@@ -51,6 +52,8 @@ class Party:
         self.channel = channel
         self.secret_keys: dict[Params, SecretKey] = {}
         self.peer_keys: dict[Params, PublicKeys] = {}
+        self.slot_secrets: dict[Field, SlotSecret] = {}
+        self.peer_slot_keys: dict[Field, SlotPublicKey] = {}
         self.openings: list[Opening] = []
         self._ots: RandomOts | None = None
         self._streams: dict[str, Prg] = {}
@@ -81,6 +84,16 @@ class Party:
         if params not in self.peer_keys:
             raise ValueError("the other party sent no keys for these parameters: run exchange_keys with them first")
         return self.peer_keys[params]
+
+    def slot_secret(self, field: Field) -> SlotSecret:
+        if field not in self.slot_secrets:
+            raise ValueError("this party has no secret key for this field: run exchange_keys with it first")
+        return self.slot_secrets[field]
+
+    def slot_key_of_peer(self, field: Field) -> SlotPublicKey:
+        if field not in self.peer_slot_keys:
+            raise ValueError("the other party sent no key for this field: run exchange_keys with it first")
+        return self.peer_slot_keys[field]
 
     @property
     def ots(self) -> RandomOts:

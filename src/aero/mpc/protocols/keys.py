@@ -1,6 +1,7 @@
 """Setting up keys, once a session.
 
-1. Whoever encrypts in this session draws a secret key for each set of parameters, and sends the public keys.
+1. Whoever encrypts in this session draws a secret key for each set of parameters, and for each field in whose slots it
+   encrypts, and sends the public keys: those of a field are a key for encryption alone.
 2. The other party keeps them.
 
 The secret never leaves its party, and a fresh one is drawn for every session.
@@ -13,27 +14,38 @@ from collections.abc import Sequence
 import numpy as np
 
 from aero.kernels.rlwe import Params, PublicKeys, SecretKey
+from aero.kernels.slots import Field, SlotPublicKey, SlotSecret
 from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.party import Party, Role, parse
 
 
-def exchange_keys(party: Party, client: Sequence[Params], server: Sequence[Params] = ()) -> None:
-    """`client`, `server`: the parameters under which that party will encrypt; both parties give the same lists."""
+def exchange_keys(party: Party, client: Sequence[Params | Field], server: Sequence[Params | Field] = ()) -> None:
+    """`client`, `server`: under what that party will encrypt; both parties give the same lists."""
     mine, theirs = (client, server) if party.is_client else (server, client)
+    secrets, errors = party.stream("secret keys"), party.stream("key errors")
     for params in mine:
-        secret = SecretKey.generate(params, party.stream("secret keys"))
-        public = secret.public_keys(party.fresh_seed(), party.stream("key errors"))
-        party.secret_keys[params] = secret
-        party.channel.send(public.to_bytes())
+        if isinstance(params, Field):
+            party.slot_secrets[params] = slot_secret = SlotSecret.generate(params, secrets)
+            party.channel.send(slot_secret.public_key(party.fresh_seed(), errors).to_bytes())
+        else:
+            party.secret_keys[params] = secret = SecretKey.generate(params, secrets)
+            party.channel.send(secret.public_keys(party.fresh_seed(), errors).to_bytes())
     for params in theirs:
-        data = party.channel.recv(PublicKeys.byte_size(params), np.uint8)
-        party.peer_keys[params] = parse(PublicKeys.from_bytes, params, data.data)
+        data = party.channel.recv(_size(params), np.uint8).data
+        if isinstance(params, Field):
+            party.peer_slot_keys[params] = parse(SlotPublicKey.from_bytes, params, data)
+        else:
+            party.peer_keys[params] = parse(PublicKeys.from_bytes, params, data)
 
 
-def keys_cost(client: Sequence[Params], server: Sequence[Params] = ()) -> ProtocolCost:
+def keys_cost(client: Sequence[Params | Field], server: Sequence[Params | Field] = ()) -> ProtocolCost:
     """Bytes and rounds of `exchange_keys`: both parties' messages travel at the same time."""
     total = ProtocolCost()
     for role, several in ((Role.CLIENT, client), (Role.SERVER, server)):
         for params in several:
-            total = total | message(role, PublicKeys.byte_size(params))
+            total = total | message(role, _size(params))
     return total
+
+
+def _size(params: Params | Field) -> int:
+    return SlotPublicKey.byte_size(params) if isinstance(params, Field) else PublicKeys.byte_size(params)

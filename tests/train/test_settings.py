@@ -31,6 +31,8 @@ def test_settings_survive_json() -> None:
         {"precision": "fp8"},
         {"valid_blocks": 0},
         {"entropy_reduction": "max"},
+        {"zatt": -1.0},
+        {"zatt_bound": float("inf")},
     ],
 )
 def test_bad_settings_are_refused_by_name(bad: dict) -> None:

@@ -52,14 +52,25 @@ def penalty(attentions: tuple[torch.Tensor, ...], thresholds: torch.Tensor, marg
     return total / thresholds.numel()
 
 
-@pytest.mark.parametrize("notation", ["SM+ScFuFFN", "SM+LN+G", "EReg(SM(t)+ScFuFFN)"])
+def window_penalty(attentions: tuple[torch.Tensor, ...], lowest: tuple[torch.Tensor, ...], bound: float):
+    """zatt's, from probabilities: log-sum-exp = the lowest logit of a row minus the logarithm of its probability."""
+    rows = []
+    for attention, low in zip(attentions, lowest, strict=True):
+        live = attention.masked_fill(torch.ones(attention.shape[-2:], dtype=torch.bool).triu(1), math.inf)
+        rows.append((low - live.amin(-1).log())[..., 1:])
+    return (torch.stack(rows).abs() - bound).clamp(min=0).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("notation", "zatt"), [("SM+ScFuFFN", 0.0), ("SM+LN+G", 0.7), ("EReg(SM(t)+ScFuFFN)", 0.0), ("EReg(SM)", 0.7)]
+)
 def test_equals_a_loop_written_out_by_hand(
-    notation: str, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+    notation: str, zatt: float, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
 ) -> None:
     fields = parse(notation).config_fields(config.num_layers)
     config = AeroConfig(**{**config.to_dict(), **fields})
     settings = replace(settings, gradient_accumulation=2, warmup_fraction=0.25, max_grad_norm=0.5)
-    settings = replace(settings, entropy_weight=0.5, entropy_margin=0.05)
+    settings = replace(settings, entropy_weight=0.5, entropy_margin=0.05, zatt=zatt, zatt_bound=0.2)
     train(tmp_path / "run", data, config, settings)
 
     torch.manual_seed(settings.seed)
@@ -75,10 +86,11 @@ def test_equals_a_loop_written_out_by_hand(
         ids = torch.stack([blocks[i]["input_ids"] for i in range(step * 8, step * 8 + 8)])
         optimizer.zero_grad()
         for half in (ids[:4], ids[4:]):
-            output = model(input_ids=half, output_attentions=True)
+            output = model(input_ids=half, output_attentions=True, output_lowest_logits=True)
             loss = nn.functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), half[:, 1:].flatten())
             if notation.startswith("EReg"):
                 loss = loss + 0.5 * penalty(output.attentions, model.reg_threshold_weights, margin=0.05)
+            loss = loss + zatt * window_penalty(output.attentions, output.lowest_logits, bound=0.2)
             (loss / 2).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         for group in optimizer.param_groups:

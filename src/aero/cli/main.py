@@ -28,6 +28,7 @@ from aero.cli.generate import generate
 from aero.cli.keys import keys
 from aero.cli.serve import serve
 from aero.cli.train import train
+from aero.cli.window import window
 
 app = typer.Typer(
     help="AERO: language models made for private inference. A client keeps its prompt, a server keeps its weights, "
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Start here": {"demo": demo},
-    "Train": {"data": data, "train": train, "eval": eval_, "entropy": entropy},
+    "Train": {"data": data, "train": train, "eval": eval_, "entropy": entropy, "window": window},
     "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate},
     "Measure": {"cost": cost},
 }

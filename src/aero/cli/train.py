@@ -28,6 +28,10 @@ def train(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
     seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
+    zatt: Annotated[
+        float, typer.Option(help="Weight of the penalty that keeps attention's log-sum-exp in a window; 0: none.")
+    ] = 0.0,
+    zatt_bound: Annotated[float, typer.Option(help="The |log-sum-exp| that is free of it, in nats.")] = 2.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUT; its own settings count, not those here.")
     ] = False,
@@ -62,7 +66,9 @@ def train(
         else:
             if data is None:
                 raise ValueError("name the data folder: --data DIR (make one with `aero data DIR`)")
-            settings = TrainSettings(steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed)
+            settings = TrainSettings(
+                steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, zatt_bound=zatt_bound
+            )
             folder = DataFolder(data)
             config = AeroConfig.from_notation(notation, size, vocab_size=folder.info.vocab_size)
             with _bar(console, notation) as show:
@@ -113,5 +119,16 @@ def _summary(info: RunInfo, result: dict[str, Any], out: Path) -> list[str]:
         f"{info.notation}: {info.parameters:,} parameters, {result['train_tokens']:,} tokens "
         f"in {result['seconds']:.0f} s, {result['tokens_per_second']:,.0f} tokens/s",
         f"validation perplexity {result['perplexity']:.2f}, {result['bits_per_byte']:.3f} bits per byte",
+        *_window_line(result),
         f"wrote {out}",
+    ]
+
+
+def _window_line(result: dict[str, Any]) -> list[str]:
+    window = result.get("window")
+    if window is None:
+        return []
+    return [
+        f"attention: log-sum-exp within ±{window['bound']:.2f}, at most {window['widest']:.2f} wide for a head, "
+        f"logits at most {window['deepest']:.1f} below it"
     ]

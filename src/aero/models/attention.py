@@ -1,4 +1,4 @@
-"""Causal multi-head softmax attention, computed as it is written: two matrix products with a softmax between them.
+"""Causal multi-head softmax attention with its projections; `aero.models.attend` computes the softmax.
 
 Shapes: B batch, H heads, T queries, S keys (T plus what the cache holds), d width, k = d/H head width.
 """
@@ -6,22 +6,32 @@ Shapes: B batch, H heads, T queries, S keys (T plus what the cache holds), d wid
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from aero.models.attend import Kernel, Rows, Wanted, attend
 from aero.models.configuration_aero import AeroConfig
 from aero.models.residual import ResidualLinear
 from aero.models.rotary import turn
 
 
-class Attended(NamedTuple):
-    """output: [B, T, d]; probabilities: [B, H, T, S], rows sum to one."""
+@dataclass(frozen=True)
+class Call:
+    """What one forward pass tells every layer.
 
-    output: Tensor
-    probabilities: Tensor
+    positions: of the queries, [1 or B, T]; mask: added to the logits, broadcast to [B, H, T, S], None where the kernel
+    takes none; angles: of rotary positions, [1 or B, 1, T, n/2].
+    """
+
+    positions: Tensor
+    kernel: Kernel
+    wanted: Wanted
+    mask: Tensor | None = None
+    cache: Cache | None = None
+    angles: Tensor | None = None
 
 
 class Attention(nn.Module):
@@ -50,26 +60,20 @@ class Attention(nn.Module):
         """t, the divisor of the logits: [H, 1] or [H, context]; None where there is none."""
         return None if self.log_temperature is None else self.log_temperature.exp()
 
-    def forward(
-        self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None, angles: Tensor | None = None
-    ) -> Attended:
-        """x: [B, T, d]; mask: added to the logits, broadcast to [B, H, T, S]; positions of the queries: [1 or B, T];
-        angles: of rotary positions, [1 or B, 1, T, n/2]."""
+    def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Rows]:
+        """x: [B, T, d] -> output [B, T, d], and what is wanted of the rows."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # once, and not in each projection
         q = self._heads(self.q_proj(x) * (1 / math.sqrt(self.head_width)))
         k, v = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
         if self.log_temperature is not None:
-            q = q * self._inverse_temperature(positions).to(q.dtype)
-        if angles is not None:
-            q, k = turn(q, angles), turn(k, angles)
-        if cache is not None:
-            k, v = cache.update(k, v, self.layer)
-        # Adding the mask in place spares a copy of the logits, and its gradient is the identity.
-        logits = (q @ k.transpose(-1, -2)).add_(mask.to(q.dtype))
-        probabilities = logits.softmax(dim=-1)
-        mixed = (probabilities @ v).transpose(1, 2).flatten(2)
-        return Attended(self.o_proj(mixed), probabilities)
+            q = q * self._inverse_temperature(call.positions).to(q.dtype)
+        if call.angles is not None:
+            q, k = turn(q, call.angles), turn(k, call.angles)
+        if call.cache is not None:
+            k, v = call.cache.update(k, v, self.layer)
+        mixed, rows = attend(q, k, v, call.kernel, call.wanted, call.mask)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2)), rows
 
     def _heads(self, x: Tensor) -> Tensor:
         """[B, T, d] -> [B, H, T, k], contiguous, as batched products want it."""

@@ -40,7 +40,7 @@ class AeroConfig(PreTrainedConfig):
     """
 
     model_type = "aero"
-    keys_to_ignore_at_inference = ["past_key_values", "entropies"]  # noqa: RUF012
+    keys_to_ignore_at_inference = ["past_key_values", "entropies", "log_sum_exps", "lowest_logits"]  # noqa: RUF012
     attribute_map = {  # noqa: RUF012
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",

@@ -22,8 +22,8 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from aero.entropy.measure import row_entropy
-from aero.models.attention import Attention, additive_causal_mask
+from aero.models.attend import Kernel, Rows, Wanted, choose_kernel
+from aero.models.attention import Attention, Call, additive_causal_mask
 from aero.models.configuration_aero import AeroConfig
 from aero.models.ffn import make_ffn
 from aero.models.loss import causal_lm_loss
@@ -34,16 +34,21 @@ from aero.models.rotary import rotary_angles
 
 @dataclass
 class AeroModelOutput(BaseModelOutputWithPast):
-    """As BaseModelOutputWithPast; entropies: for each layer, of every attention row, in nats [B, H, T]."""
+    """As BaseModelOutputWithPast, and for each layer, of every attention row [B, H, T]: its entropy in nats, the
+    log-sum-exp of its logits, and the lowest logit that it sees."""
 
     entropies: tuple[Tensor, ...] | None = None
+    log_sum_exps: tuple[Tensor, ...] | None = None
+    lowest_logits: tuple[Tensor, ...] | None = None
 
 
 @dataclass
 class AeroCausalLMOutput(CausalLMOutputWithPast):
-    """As CausalLMOutputWithPast; entropies: for each layer, of every attention row, in nats [B, H, T]."""
+    """As CausalLMOutputWithPast; the rest as in AeroModelOutput."""
 
     entropies: tuple[Tensor, ...] | None = None
+    log_sum_exps: tuple[Tensor, ...] | None = None
+    lowest_logits: tuple[Tensor, ...] | None = None
 
 
 class AeroBlock(nn.Module):
@@ -62,18 +67,16 @@ class AeroBlock(nn.Module):
         self.ffn_alpha = nn.Parameter(torch.ones(1)) if scaled else None
         self.ffn_beta = nn.Parameter(torch.ones(1)) if scaled else None
 
-    def forward(
-        self, x: Tensor, mask: Tensor, positions: Tensor, cache: Cache | None, angles: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """x: [B, T, d] -> the next layer's x and the attention [B, H, T, S]; the rest as `Attention.forward`."""
-        attended, probabilities = self.attention(self.norm_1(x), mask, positions, cache, angles)
+    def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Rows]:
+        """x: [B, T, d] -> the next layer's x, and what is wanted of attention's rows."""
+        attended, rows = self.attention(self.norm_1(x), call)
         before, x = x, x + attended
         if self.ffn is None:
-            return x, probabilities
+            return x, rows
         y = self.ffn(self.norm_2(before if self.parallel else x))
         if self.ffn_alpha is not None and self.ffn_beta is not None:
             x, y = self.ffn_beta * x, (1 / self.ffn_alpha) * y
-        return x + y, probabilities
+        return x + y, rows
 
 
 class AeroPreTrainedModel(PreTrainedModel):
@@ -102,7 +105,12 @@ class AeroPreTrainedModel(PreTrainedModel):
 
 
 class AeroModel(AeroPreTrainedModel):
-    """Token ids to the last layer's features."""
+    """Token ids to the last layer's features.
+
+    attention_kernel: of `aero.models.attend`; None chooses the fastest for each call.
+    """
+
+    attention_kernel: Kernel | None = None
 
     def __init__(self, config: AeroConfig) -> None:
         super().__init__(config)
@@ -125,12 +133,14 @@ class AeroModel(AeroPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         output_entropies: bool = False,
+        output_log_sum_exps: bool = False,
+        output_lowest_logits: bool = False,
     ) -> AeroModelOutput:
         """input_ids: [B, T]; attention_mask: [B, S], zero for padding; position_ids: [1 or B, T].
 
         output_attentions: for each layer [B, H, T, S]; output_hidden_states: what enters each block, and the result;
-        output_entropies: of every attention row, for each layer [B, H, T]. Raises ValueError for more positions than
-        the context has.
+        output_entropies, output_log_sum_exps, output_lowest_logits: of every attention row, for each layer [B, H, T].
+        Raises ValueError for more positions than the context has.
         """
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = (
@@ -153,26 +163,36 @@ class AeroModel(AeroPreTrainedModel):
         angles = rotary_angles(cast(AeroConfig, self.config), position_ids)
         if self.config.embedding_multiplier != 1:
             x = x * self.config.embedding_multiplier
-        mask = additive_causal_mask(length, past, attention_mask, x.dtype, x.device)
-        attentions: list[Tensor] = []
+        wanted = Wanted(bool(output_attentions), output_entropies, output_log_sum_exps, output_lowest_logits)
+        masked = past > 0 or attention_mask is not None
+        kernel = self.attention_kernel or choose_kernel(wanted, length, x.device, masked=masked)
+        mask = None
+        if kernel == "materialised":
+            mask = additive_causal_mask(length, past, attention_mask, x.dtype, x.device)
+        elif masked:
+            raise ValueError(f"the {kernel} kernel takes no padding and no cache; set attention_kernel to None")
+        call = Call(position_ids, kernel, wanted, mask, past_key_values, angles)
         hidden_states: list[Tensor] = []
-        entropies: list[Tensor] = []
+        rows: list[Rows] = []
         for block in self.blocks:
             if output_hidden_states:
                 hidden_states.append(x)
-            x, probabilities = block(x, mask, position_ids, past_key_values, angles)
-            if output_attentions:
-                attentions.append(probabilities)
-            if output_entropies:
-                entropies.append(row_entropy(probabilities))
+            x, found = block(x, call)
+            rows.append(found)
         x = self.final_norm(x)
         return AeroModelOutput(
             last_hidden_state=x,
             past_key_values=past_key_values,
             hidden_states=(*hidden_states, x) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-            entropies=tuple(entropies) if output_entropies else None,
+            attentions=_each(output_attentions, [r.probabilities for r in rows]),
+            entropies=_each(output_entropies, [r.entropy for r in rows]),
+            log_sum_exps=_each(output_log_sum_exps, [r.log_sum_exp for r in rows]),
+            lowest_logits=_each(output_lowest_logits, [r.lowest for r in rows]),
         )
+
+
+def _each(wanted: bool | None, values: list[Tensor | None]) -> tuple[Tensor, ...] | None:
+    return tuple(cast(list[Tensor], values)) if wanted else None
 
 
 class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
@@ -203,6 +223,8 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         output_entropies: bool = False,
+        output_log_sum_exps: bool = False,
+        output_lowest_logits: bool = False,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
         skip_logits: bool | None = None,
@@ -223,6 +245,8 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             output_entropies=output_entropies,
+            output_log_sum_exps=output_log_sum_exps,
+            output_lowest_logits=output_lowest_logits,
         )
         x: Tensor = features.last_hidden_state
         loss = logits = None
@@ -246,4 +270,6 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
             hidden_states=features.hidden_states,
             attentions=features.attentions,
             entropies=features.entropies,
+            log_sum_exps=features.log_sum_exps,
+            lowest_logits=features.lowest_logits,
         )

@@ -54,7 +54,8 @@ class RunInfo:
     versions: of aero, Python and the libraries.
     result: null until finished. train_loss (nats per token, over the last line of metrics), valid_loss, perplexity,
         bits_per_byte, valid_tokens (predicted), train_tokens (read), seconds (of training), tokens_per_second, threads,
-        bf16 (whether products were computed in it).
+        bf16 (whether products were computed in it); window, where zatt was used: what attention's log-sum-exp reached
+        on validation text (`aero.entropy.window.Window`).
     """
 
     notation: str | None

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from aero.entropy.regularizer import EntropyRegularizer, Reduction
+from aero.entropy.window import WindowPenalty
 
 Precision = Literal["auto", "bf16", "float32"]
 
@@ -44,6 +45,10 @@ class TrainSettings:
     """gamma: how far a head's entropy may be from its threshold without penalty, as a fraction of log T."""
     entropy_reduction: Reduction = "mean"
     """What deviates: each head's mean entropy ("mean"), or every query position's, summed ("sum")."""
+    zatt: float = 0.0
+    """Weight of the penalty on attention's log-sum-exp beyond a bound (`aero.entropy.window`); 0.01 to 1 are usual."""
+    zatt_bound: float = 2.0
+    """The |log-sum-exp| of an attention row that is free of it, in nats."""
     precision: Precision = "auto"
     """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it."""
     log_every: int = 10
@@ -72,10 +77,15 @@ class TrainSettings:
         _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two in [0, 1)")
         _require(0 <= self.seed < 1 << 32, "seed", self.seed, "between 0 and 2^32 - 1")
         self.regularizer()  # checks its three settings
+        self.window_penalty()
         _require(self.precision in get_args(Precision), "precision", self.precision, ", ".join(get_args(Precision)))
 
     def regularizer(self) -> EntropyRegularizer:
         return EntropyRegularizer(self.entropy_weight, self.entropy_margin, self.entropy_reduction)
+
+    def window_penalty(self) -> WindowPenalty | None:
+        penalty = WindowPenalty(self.zatt, self.zatt_bound)
+        return penalty if self.zatt else None
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "betas": list(self.betas)}

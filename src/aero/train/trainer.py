@@ -25,6 +25,7 @@ from aero.data.atomic import check_replaceable, write_text
 from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks, collate
 from aero.entropy.regularizer import EntropyRegularizer
+from aero.entropy.window import Window, WindowPenalty
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.train.callbacks import (
     FiniteWeights,
@@ -50,6 +51,8 @@ from aero.train.scalars import Scalars, check_wandb
 from aero.train.settings import TrainSettings, use_bf16
 
 logger = logging.getLogger(__name__)
+
+_WINDOW_BLOCKS = 32  # of validation text, for the window that a finished run reports
 
 
 def train(
@@ -158,6 +161,7 @@ def _run(
         measure_log=MeasureLog(out / MEASURES_FILE),
         measure_every=settings.measure_every,
         regularizer=settings.regularizer() if config.entropy_thresholds else None,
+        window_penalty=settings.window_penalty(),
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = latest_checkpoint(out)
@@ -193,6 +197,8 @@ def _run(
         "threads": torch.get_num_threads(),
         "bf16": bf16,
     }
+    if settings.zatt:
+        result["window"] = _window(saved, data).to_json()
     finished = replace(info, status="finished", result=result)
     finished.write(out)
     return finished
@@ -229,6 +235,12 @@ def _arguments(out: Path, settings: TrainSettings, bf16: bool) -> TrainingArgume
     )
 
 
+def _window(model: AeroForCausalLM, data: DataFolder) -> Window:
+    length = model.config.context
+    blocks = min(_WINDOW_BLOCKS, data.valid.blocks(length))
+    return Window.of_model(model, [data.valid.block(index, length) for index in range(blocks)])
+
+
 def _save_model(model: AeroForCausalLM, out: Path) -> None:
     """Write the model's files, each in one step."""
     with tempfile.TemporaryDirectory(prefix=".model.", dir=out) as folder:
@@ -238,7 +250,7 @@ def _save_model(model: AeroForCausalLM, out: Path) -> None:
 
 
 class AeroTrainer(Trainer):
-    """Hugging Face's Trainer with our weight decay, entropy regulariser, live measures, and a stop where it diverges.
+    """Hugging Face's Trainer with our weight decay, penalties, live measures, and a stop where it diverges.
 
     diagnosis: set when a TrainingDivergedError is raised, of an unsharded model.
     """
@@ -250,6 +262,7 @@ class AeroTrainer(Trainer):
         measure_log: MeasureLog,
         measure_every: int,
         regularizer: EntropyRegularizer | None,
+        window_penalty: WindowPenalty | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -260,16 +273,23 @@ class AeroTrainer(Trainer):
         self._measure_log = measure_log
         self._measure_every = measure_every
         self._regularizer = regularizer
+        self._window_penalty = window_penalty
         self._step: int | None = None  # the optimizer step that the batches belong to
         self._batches: list[dict[str, torch.Tensor]] = []
         self._trend = LossTrend()
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if self._regularizer is None:
+        entropies, window = self._regularizer is not None, self._window_penalty is not None
+        if not (entropies or window):
             return super().compute_loss(model, inputs, *args, **kwargs)
-        output = model(**inputs, output_entropies=True)
-        thresholds = self.accelerator.unwrap_model(model).reg_threshold_weights
-        return output.loss + self._regularizer(output.entropies, thresholds)
+        output = model(**inputs, output_entropies=entropies, output_log_sum_exps=window)
+        loss = output.loss
+        if self._regularizer is not None:
+            thresholds = self.accelerator.unwrap_model(model).reg_threshold_weights
+            loss = loss + self._regularizer(output.entropies, thresholds)
+        if self._window_penalty is not None:
+            loss = loss + self._window_penalty(output.log_sum_exps)
+        return loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         if self._step != self.state.global_step:

@@ -1,0 +1,104 @@
+"""`aero window`: what attention's log-sum-exp reaches, and how far other text leaves it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aero.entropy.window import Window
+
+_OWN = "validation text"
+
+
+def window(
+    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder; by default the one it was trained on.", show_default=False)
+    ] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="Measure on this text file, too; can be repeated.", show_default=False)
+    ] = None,
+    blocks: Annotated[int, typer.Option(help="Texts of the context length, of each kind.", min=1)] = 32,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure the window of a run's attention logits on validation text, and on text that is nothing like it.
+
+    The window of a head is the range of the log-sum-exp of its rows' logits; a private softmax without a maximum relies
+    on it for every prompt. The table shows how far prose, other languages and noise leave the window of the validation
+    text. --json adds to a record's usual keys: folder, data, blocks, and windows: for each kind of text low and high
+    (log-sum-exp, nats, layers by heads), depth (largest log-sum-exp minus logit), bound, widest, deepest, beyond (how
+    far a head leaves the validation window) and heads_beyond (share of heads that do).
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from aero.bench.record import Record, write_records
+    from aero.data import tokenizer as tokenizers
+    from aero.data.folder import DataFolder, file_sha256
+    from aero.data.probes import PROBES, probe
+    from aero.entropy.window import Window
+    from aero.models import AeroForCausalLM
+    from aero.train.run_folder import RunInfo
+
+    disable_progress_bar()
+    console = Console(highlight=False)
+    started = time.perf_counter()
+    info = RunInfo.read(run)
+    if info.status != "finished":
+        raise ValueError(f"{run} is {info.status} and has no model yet; go on with `aero train {run} --resume`")
+    folder, tokenizer = DataFolder(data or info.data.path), tokenizers.load(run)
+    if folder.info.tokenizer_sha256 != file_sha256(run / tokenizers.FILE):
+        raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
+    length = info.context
+    texts = {_OWN: [folder.valid.block(i, length) for i in range(min(blocks, folder.valid.blocks(length)))]}
+    texts |= {name: probe(name, tokenizer, blocks, length) for name in PROBES}
+    for path in text or []:
+        ids = tokenizer.encode(path.read_text(encoding="utf-8"))
+        if len(ids) < length:
+            raise ValueError(f"{path} has {len(ids)} tokens, less than the context of {length}; give a longer text")
+        count = min(blocks, len(ids) // length)
+        texts[str(path)] = [_array(ids[i * length : (i + 1) * length]) for i in range(count)]
+    model = AeroForCausalLM.from_pretrained(run)
+    windows: dict[str, Window] = {}
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("measuring", total=len(texts))
+        for name, blocks_of_it in texts.items():
+            windows[name] = Window.of_model(model, blocks_of_it)
+            bar.advance(task)
+    console.print(_table(info.notation or run.name, windows))
+    if json is not None:
+        own = windows[_OWN]
+        kinds: dict[str, Any] = {}
+        for name, found in windows.items():
+            beyond = own.beyond(found)
+            kinds[name] = {**found.to_json(), "beyond": beyond.tolist(), "heads_beyond": float((beyond > 0).mean())}
+        extra = {"folder": str(run), "data": str(folder.path), "blocks": blocks, "windows": kinds}
+        seconds = time.perf_counter() - started
+        write_records(json, [Record("window", "torch", info.notation, length, seconds=seconds, extra=extra)])
+
+
+def _array(ids: list[int]) -> Any:
+    import numpy as np
+
+    return np.asarray(ids, dtype=np.int64)
+
+
+def _table(name: str, windows: dict[str, Window]) -> Table:
+    table = Table(title=f"{name}: log-sum-exp of attention rows (nats)")
+    table.add_column("text", no_wrap=True)
+    for heading in ("largest", "widest", "depth", "heads beyond", "by up to"):
+        table.add_column(heading, justify="right")
+    own = windows[_OWN]
+    for kind, found in windows.items():
+        beyond = own.beyond(found)
+        outside = ("-", "-") if found is own else (f"{(beyond > 0).mean():.0%}", f"{beyond.max():.2f}")
+        table.add_row(kind, f"{found.bound:.2f}", f"{found.widest:.2f}", f"{found.deepest:.1f}", *outside)
+    return table

@@ -97,7 +97,9 @@ def test_equals_a_loop_written_out_by_hand(
             group["lr"] = settings.learning_rate * (step / 3 if step < 3 else (12 - step) / 9)
         optimizer.step()
     for name, value in weights(tmp_path / "run").items():
-        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=2e-6, msg=lambda m, n=name: n + m)
+        # Softmax does not see a key's bias: its gradient is nothing but rounding, of two ways to compute the entropy.
+        atol = 1e-4 if name.endswith("k_proj.bias") else 2e-6
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=atol, msg=lambda m, n=name: n + m)
 
 
 def test_a_run_folder_holds_all_that_a_user_needs(

@@ -10,19 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aero.engines import two_party
+from aero.engines import weight_store
 from aero.engines.engine import Party
 from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
-from aero.engines.two_party import (
-    TwoPartyEngine,
-    WeightStore,
-    bare_pairs,
-    checked_steps,
-    declared_cost,
-    linear_plan,
-    pair_plan,
-)
+from aero.engines.step_plans import bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
+from aero.engines.two_party import TwoPartyEngine
+from aero.engines.weight_store import WeightStore
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
 from aero.kernels.lattice_noise import weight_noise
@@ -129,20 +123,24 @@ def test_traffic_is_what_was_declared_by_node():
     program = linear_program()
     plan, x = numbers(program)
     _, (client, server) = run_program(program, plan, x)
-    declared = declared_cost(program.graph, plan)
-    assert set(declared) == {"q k", "v", "scores", "attend", "gain", "out"}
-    for name, cost in declared.items():
-        traffic = client.traffic.by_op[name]
+    declared = {line.label: line for line in declared_run(program.graph, plan).lines}
+    assert set(declared) == {"q k v", "scores", "attend", "gain", "out", "output"}
+    for name, line in declared.items():
+        traffic, cost = client.traffic.by_op[name], line.cost
         assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
             cost.bytes_client_to_server,
             cost.bytes_server_to_client,
             cost.messages,
         )
-        assert traffic.rounds <= cost.rounds
-    assert set(client.traffic.by_op) == {*declared, "keys", "input", "output"}
+        assert traffic.rounds <= line.rounds
+    assert set(client.traffic.by_op) == {*declared, "keys", "input"}
     assert dataclasses.replace(client.cost, seconds=0) == dataclasses.replace(server.cost, seconds=0)
-    # The first upload travels with the client's keys, the output with the last response.
-    assert client.cost.rounds == sum(cost.rounds for cost in declared.values()) - 1
+    # The first upload travels with the client's keys, which waited for its input.
+    assert client.cost.rounds == sum(line.rounds for line in declared.values()) - 1
+    assert {r.label: r.bytes_client_to_server for r in client.report if r.rounds} == {
+        name: line.cost.bytes_client_to_server for name, line in declared.items() if line.rounds
+    }
+    assert all(0 <= r.waiting_seconds <= r.seconds for r in client.report)
     set_up = agree_cost(2) + keys_cost([WEIGHTS, SHARES, WIDE], [SHARES, WIDE])
     traffic = client.traffic.by_op["keys"]
     assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
@@ -165,19 +163,8 @@ def test_keys_are_exchanged_once():
 @pytest.mark.parametrize("rung", RUNGS)
 def test_what_has_no_protocol_is_refused_by_name(rung):
     program = random_program(**RUNGS[rung])
-    with pytest.raises(ValueError, match="embedding: the two-party engine has no protocol for 'embedding'"):
+    with pytest.raises(ValueError, match="the two-party engine has no protocol for"):
         checked_steps(program.graph, RingPlan.uniform(program.graph, 12))
-
-
-def test_extensions_are_refused_before_anything_is_sent():
-    program = linear_program()
-    plan = plan_without_extensions(program.graph, FRACTION_BITS, INTEGER_BITS)
-    small = dataclasses.replace(plan, values={**plan.values, "q": Format(20, FRACTION_BITS)})
-    (channel, _) = channel_pair()
-    engine = TwoPartyEngine(Party.CLIENT, channel, small)
-    with pytest.raises(ValueError, match="scores: needs its input in a ring of 53 bits, and it is held in 20"):
-        engine.prepare(program.graph)
-    assert channel.traffic.messages == 0
 
 
 SHOWN = {
@@ -296,8 +283,8 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     changing = np.full((64, 8), 0.25)
     given = [program.weights, program.weights, {"w": changing}, {"w": changing}]
     loads = []
-    original = two_party.load_weights
-    monkeypatch.setattr(two_party, "load_weights", lambda *args: loads.append(1) or original(*args))
+    original = weight_store.load_weights
+    monkeypatch.setattr(weight_store, "load_weights", lambda *args: loads.append(1) or original(*args))
     expected = [16, 16, 16, 32]
 
     def ask():
@@ -322,7 +309,7 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
 
 
 def test_few_weights_are_kept_loaded(monkeypatch):
-    monkeypatch.setattr(two_party, "MAX_LOADED", 2)
+    monkeypatch.setattr(weight_store, "MAX_LOADED", 2)
     _, plan = wide_program()
     formats = {**plan.values, **{f"n{i}": plan.values["wide"] for i in range(4)}}
     plan = RingPlan(formats, {f"w{i}": Format(20, 14) for i in range(4)}, {})
@@ -357,7 +344,6 @@ PARTY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from aero.engines import two_party
 from aero.engines.engine import Party
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph.ring_plan import load_plan

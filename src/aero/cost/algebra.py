@@ -82,7 +82,13 @@ class Cost:
     @classmethod
     def of_protocol(cls, declared: ProtocolCost) -> Cost:
         """What one of our own protocols declares of itself."""
-        return cls(**vars(declared))
+        return cls(
+            declared.bytes_client_to_server,
+            declared.bytes_server_to_client,
+            rounds=declared.rounds,
+            messages=declared.messages,
+            cots=declared.ots_from_client + declared.ots_from_server,
+        )
 
     def __add__(self, other: Cost) -> Cost:
         """One after the other."""

@@ -1,95 +1,69 @@
 """Two parties that have agreed on an engine connect it, over the authenticated channel that they already have.
 
-SPU opens connections of its own, one in each direction, between the two addresses that the channel joins. Each party
-makes a key and a certificate for this session alone and sends the certificate over the channel, so SPU's connections
-are authenticated by whoever the channel authenticated:
+Our own engine computes over that channel; the server sends its ring plan, which is public, first:
 
-    each party  ->  {port, certificate}
+    server  ->  {ring plan, bytes}, then the plan
+
+SPU opens connections of its own (`aero.engines.connect_spu`).
 """
 
 from __future__ import annotations
 
-import datetime
-import tempfile
-from pathlib import Path
+import json
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+import numpy as np
 
-from aero.engines.engine import Engine, Party
-from aero.engines.spu import SpuEngine, TlsFiles, free_port
+from aero.engines.engine import Engine, Party, Progress
+from aero.engines.spu import SpuEngine
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph.ring_plan import RingPlan
 from aero.wire import Channel, ProtocolError
 
-SPU = SpuEngine.name
-_MAX_CERTIFICATE = 1 << 14
+TWO_PARTY, SPU = TwoPartyEngine.name, SpuEngine.name
+ENGINES = (TWO_PARTY, SPU)
+MAX_PLAN_BYTES = 64 << 20
 
 
-def connect_engine(name: str, party: Party, channel: Channel, *, insecure_plaintext: bool = False) -> Engine:
+def connect_engine(
+    name: str,
+    party: Party,
+    channel: Channel,
+    *,
+    plan: RingPlan | None = None,
+    insecure_plaintext: bool = False,
+    progress: Progress | None = None,
+) -> Engine:
     """The engine of this name, connected to the other party's.
 
-    insecure_plaintext: the channel has no TLS, and the engine will have none.
+    plan: number formats for our own engine, given by the server. insecure_plaintext: the channel has no TLS, and SPU's
+    connections will have none. progress: told of each step by our own engine.
     Raises ValueError for an engine that this party does not run, ConnectionError when the other party goes away.
     """
-    if name != SPU:
-        raise ValueError(f"the other party computes with {name!r}, which this aero does not have; it has {SPU!r}")
-    if channel.hosts is None:
-        raise ValueError("SPU connects over the network; give a TCP channel")
-    own_host, peer_host = channel.hosts
-    port = free_port(own_host)
-    with tempfile.TemporaryDirectory(prefix="aero-") as folder:
-        files = Path(folder)
-        certificate = "" if insecure_plaintext else _session_certificate(files)
-        channel.send_control({"say": "engine", "port": port, "certificate": certificate})
-        message = channel.recv_control()
-        peer_port, peer_certificate = message.get("port"), message.get("certificate")
-        if (
-            type(peer_port) is not int
-            or not 0 < peer_port < 65536
-            or not isinstance(peer_certificate, str)
-            or len(peer_certificate) > _MAX_CERTIFICATE
-        ):
-            raise ProtocolError("the other side's engine has no usable address")
-        tls = None
-        if not insecure_plaintext:
-            (files / "peer.pem").write_text(peer_certificate)
-            tls = TlsFiles(files / "cert.pem", files / "key.pem", files / "peer.pem")
-        return SpuEngine(
-            party,
-            _join(own_host, port),
-            _join(peer_host, peer_port),
-            tls=tls,
-            insecure_plaintext=insecure_plaintext,
-        )
+    if name == TWO_PARTY:
+        if party is Party.CLIENT:
+            plan = _receive_plan(channel)
+        elif plan is None:
+            raise ValueError("the server gives the ring plan: compile the model with one")
+        else:
+            data = json.dumps(plan.to_json(), separators=(",", ":")).encode()
+            channel.send_control({"say": "ring plan", "bytes": len(data)})
+            channel.send(data)
+        return TwoPartyEngine(party, channel, plan, progress=progress)
+    if name == SPU:
+        from aero.engines.connect_spu import connect_spu
 
-
-def _session_certificate(folder: Path) -> str:
-    """Make key.pem and cert.pem, self-signed and valid for a day; returns the certificate as PEM text.
-
-    P-256, and no statement of usage: SPU's TLS shows one certificate in both roles, and reads no Ed25519 keys.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "aero session")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
+        return connect_spu(party, channel, insecure_plaintext=insecure_plaintext)
+    raise ValueError(
+        f"the other party computes with {name!r}, which this aero does not have; it has {', '.join(ENGINES)}"
     )
-    (folder / "key.pem").touch(mode=0o600)
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    text = certificate.public_bytes(serialization.Encoding.PEM).decode()
-    (folder / "cert.pem").write_text(text)
-    return text
 
 
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _receive_plan(channel: Channel) -> RingPlan:
+    message = channel.recv_control()
+    size = message.get("bytes")
+    if message.get("say") != "ring plan" or type(size) is not int or not 0 < size <= MAX_PLAN_BYTES:
+        raise ProtocolError("the other side announces no usable ring plan")
+    try:
+        return RingPlan.from_json(json.loads(channel.recv(size, np.uint8).tobytes()))
+    except ValueError as error:
+        raise ProtocolError(f"the server's ring plan is not usable: {error}") from None

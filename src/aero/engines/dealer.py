@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -68,6 +68,7 @@ class InsecureDealerEngine(Engine):
                 output, self._state[party.role] = walk(
                     party,
                     graph,
+                    plan,
                     steps,
                     protocols,
                     weights=weights,
@@ -127,7 +128,10 @@ class _Dealt(Protocols):
         )
         return product.truncated(step.dropped)
 
-    def extend(self, step: Step, x: Share, bits: int) -> Share:
+    def extend(self, values: Sequence[Share], bits: Sequence[int]) -> list[Share]:
+        return [self._extend(x, to) for x, to in zip(values, bits, strict=True)]
+
+    def _extend(self, x: Share, bits: int) -> Share:
         return self._dealer.deal_of(
             self._party, x, lambda a: to_ring(from_ring(a, x.bits), bits), bits, x.fraction_bits
         )

@@ -46,6 +46,23 @@ class Cost:
                 raise ValueError(f"{name} is {value}; a cost is not negative")
 
 
+@dataclass(frozen=True)
+class StepReport:
+    """One step of a run, or steps that go together, as one party saw it.
+
+    label: names of the nodes; op: their operation. seconds: wall time; waiting_seconds: of them, for the other party's
+    messages to be made and to arrive.
+    """
+
+    label: str
+    op: str
+    bytes_client_to_server: int
+    bytes_server_to_client: int
+    rounds: int
+    seconds: float
+    waiting_seconds: float
+
+
 # Called with the label of the work in hand and the share of the run that is done, in [0, 1].
 Progress = Callable[[str, float], None]
 
@@ -74,6 +91,11 @@ class Engine(ABC):
     @abstractmethod
     def cost(self) -> Cost:
         """The cost of the last run."""
+
+    @property
+    def report(self) -> tuple[StepReport, ...]:
+        """The last run, step by step; empty for an engine that cannot tell."""
+        return ()
 
     @property
     def set_up_cost(self) -> Cost:

@@ -7,8 +7,9 @@ cost model, know it before anything is sent.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,14 +29,21 @@ from aero.mpc.share import Share, Words, concatenate, known
 
 PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
 MOVES = ("rows", "concat_rows")
+SUMS = ("add", "bias", *MOVES)
+SPARE_BITS = 6
+"""By so many bits a value is made larger than the plan asks, at most, rather than extended for what reads it."""
+
+Wants = Callable[[Node, Graph, RingPlan], int]
+"""The ring in which a nonlinear operation reads its value."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One node with its shapes and rings.
 
-    inputs: formats of the values that it reads, as they are held: the ring may be smaller than the plan's.
+    inputs: formats of the values that it reads, as they are held: the ring may be smaller than what is needed.
     output: format of its value, as it will be held. factor: format of what inputs[0] is multiplied by, for a product.
+    promised, wanted: of a nonlinear operation, what the plan says of its value, and the ring in which it reads it.
     """
 
     node: Node
@@ -44,6 +52,8 @@ class Step:
     inputs: tuple[Format, ...]
     output: Format
     factor: Format | None = None
+    promised: Format | None = None
+    wanted: int | None = None
 
     @property
     def shift(self) -> int:
@@ -69,6 +79,8 @@ class Step:
         if op in ("add", "bias"):
             gained = [self.output.fraction_bits - f.fraction_bits for f in self.inputs]
             return tuple(self.output.bits + max(-g, 0) for g in gained)
+        if self.wanted is not None:
+            return (self.wanted,)
         return tuple(f.bits for f in self.inputs)
 
     @property
@@ -77,33 +89,105 @@ class Step:
         return any(need > f.bits for need, f in zip(self.needed, self.inputs, strict=True))
 
 
-def plan_steps(graph: Graph, plan: RingPlan) -> list[Step]:
-    """The steps of a graph, in order."""
-    held: dict[str, Format] = {name: plan.of_value(graph, name) for name in graph.state_in}
-    steps = []
+def plan_steps(graph: Graph, plan: RingPlan, wants: Wants | None = None) -> list[Step]:
+    """The steps of a graph, in order.
+
+    A value is held in the plan's ring, or a larger one where that costs nothing: linear layers of one value share the
+    largest ring among them, and what is only added to something is made in the ring of the sum. What is extended later
+    has one bit more than the plan asks, so that its sign is that of its two highest bits.
+    """
+    bits = _held_bits(graph, plan, wants)
+    held: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
+    steps: list[Step] = []
     for node in graph.nodes:
         inputs = tuple(held[name] for name in node.inputs if name != INPUT)
-        wanted = plan.of_value(graph, node.name)
-        factor = None
-        if node.op in ("linear", "gain"):
-            factor = plan.of_weight(node.weights[0])
-        elif node.op in ("scale", "rotary"):
-            factor = Format(64, inputs[0].fraction_bits)
-        elif node.op in ("scores", "attend"):
-            factor = inputs[1]
+        output = Format(bits[node.name], plan.of_value(graph, node.name).fraction_bits)
+        factor = _factor(graph, plan, node)
         if node.op in MOVES:
-            wanted = Format(min(f.bits for f in inputs), inputs[0].fraction_bits)
+            output = Format(min(f.bits for f in inputs), inputs[0].fraction_bits)
         elif factor is not None:  # no ring is larger than 64 bits
-            dropped = max(inputs[0].fraction_bits + factor.fraction_bits - wanted.fraction_bits, 0)
-            wanted = Format(min(wanted.bits, 64 - dropped), wanted.fraction_bits)
+            dropped = max(inputs[0].fraction_bits + factor.fraction_bits - output.fraction_bits, 0)
+            output = Format(min(output.bits, 64 - dropped), output.fraction_bits)
         elif node.op in ("add", "bias"):
-            lost = max(max(f.fraction_bits - wanted.fraction_bits, 0) for f in inputs)
-            wanted = Format(min(wanted.bits, 64 - lost), wanted.fraction_bits)
-        held[node.name] = wanted
+            lost = max(max(f.fraction_bits - output.fraction_bits, 0) for f in inputs)
+            output = Format(min(output.bits, 64 - lost), output.fraction_bits)
+        promised, wanted = None, None
+        if OPS[node.op].nonlinear:
+            promised = plan.of_value(graph, node.inputs[0])
+            wanted = inputs[0].bits if wants is None else wants(node, graph, plan)
+        held[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
-        steps.append(Step(node, shapes, weights, inputs, wanted, factor))
+        steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted))
     return steps
+
+
+def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
+    """How a state, or the value that is left as one, is kept from one run to the next: ready to be extended."""
+    held = plan.of_value(graph, name) if name in graph.state_in else plan.of_value(graph, graph.state_out[name])
+    return Format(min(held.bits + 1, 64), held.fraction_bits)
+
+
+def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
+    if node.op in ("linear", "gain"):
+        return plan.of_weight(node.weights[0])
+    if node.op in ("scale", "rotary"):
+        return Format(64, plan.of_value(graph, node.inputs[0]).fraction_bits)
+    if node.op in ("scores", "attend"):
+        return plan.of_value(graph, node.inputs[1])
+    return None
+
+
+def _held_bits(graph: Graph, plan: RingPlan, wants: Wants | None) -> dict[str, int]:
+    """Bits of every value, from the last to the first: what is read later decides."""
+    bits: dict[str, int] = {}
+    formats = {node.name: plan.of_value(graph, node.name) for node in graph.nodes}
+    for node in reversed(graph.nodes):
+        own = formats[node.name].bits
+        need = own + 1 if node.name in graph.state_out.values() else own
+        for reader in graph.consumers[node.name]:
+            target = _needs(graph, plan, reader, formats, bits, wants, node.name)
+            if node.op in SUMS:
+                follows = reader.op in SUMS
+            else:
+                follows = (reader.op in SUMS or OPS[reader.op].nonlinear) and target <= own + SPARE_BITS
+            if follows:
+                need = max(need, target)
+            elif target > own:
+                need = max(need, own + 1)
+        bits[node.name] = min(need, 64)
+    for name in {n.inputs[0] for n in graph.nodes if n.op == "linear"}:
+        groups: dict[int, list[Node]] = {}
+        for reader in graph.consumers[name]:
+            if reader.op == "linear":
+                shift = plan.of_weight(reader.weights[0]).fraction_bits - formats[reader.name].fraction_bits
+                groups.setdefault(shift, []).append(reader)
+        for group in groups.values():
+            most = max(bits[reader.name] for reader in group)
+            bits |= {reader.name: most for reader in group}
+    return bits
+
+
+def _needs(
+    graph: Graph,
+    plan: RingPlan,
+    reader: Node,
+    formats: Mapping[str, Format],
+    bits: Mapping[str, int],
+    wants: Wants | None,
+    name: str,
+) -> int:
+    """The ring in which `reader` needs the value `name`."""
+    mine = plan.of_value(graph, name).fraction_bits
+    lost = max(mine - formats[reader.name].fraction_bits, 0)
+    if OPS[reader.op].nonlinear:
+        return wants(reader, graph, plan) if wants is not None else 0
+    if reader.op in PRODUCTS:
+        factor = _factor(graph, plan, reader)
+        assert factor is not None
+        first = plan.of_value(graph, reader.inputs[0]).fraction_bits
+        return bits[reader.name] + max(first + factor.fraction_bits - formats[reader.name].fraction_bits, 0)
+    return bits[reader.name] + lost
 
 
 def joined(graph: Graph, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
@@ -125,8 +209,45 @@ def _together(a: Step, b: Step) -> bool:
     return a.node.inputs == b.node.inputs and (a.ring_bits, a.shift) == (b.ring_bits, b.shift)
 
 
+@dataclass(frozen=True)
+class Extension:
+    """A value that is brought from its ring into a larger one. size: its elements."""
+
+    name: str
+    held: int
+    bits: int
+    size: int
+
+
+def extensions(graph: Graph, groups: Sequence[tuple[Step, ...]]) -> list[tuple[Extension, ...]]:
+    """What is extended before each group of steps: what it reads, and whatever else a later product reads and is there
+    already, as both then take one message."""
+    needs: dict[str, int] = {}
+    for group in groups:
+        for name, need in zip(_read(group[0]), group[0].needed, strict=True):
+            needs[name] = max(needs.get(name, 0), need)
+    held = {name: found.bits for group in groups for name, found in zip(_read(group[0]), group[0].inputs, strict=True)}
+    there, found = set(graph.state_in), []
+    for group in groups:
+        now: tuple[Extension, ...] = ()
+        if any(need > held[name] for name, need in zip(_read(group[0]), group[0].needed, strict=True)):
+            names = [name for name in held if name in there and needs[name] > held[name]]
+            now = tuple(Extension(name, held[name], needs[name], math.prod(graph.shapes[name])) for name in names)
+            held |= {extension.name: extension.bits for extension in now}
+        found.append(now)
+        there |= {step.node.name for step in group}
+    return found
+
+
+def _read(step: Step) -> list[str]:
+    return [name for name in step.node.inputs if name != INPUT]
+
+
 class Protocols(ABC):
     """What takes messages, or a dealer. Each method gives a share in the ring `step.output.bits`, truncated."""
+
+    def begin(self, group: tuple[Step, ...], wider: tuple[Extension, ...]) -> None:  # noqa: B027
+        """Called before each group of steps, with what will be extended."""
 
     @abstractmethod
     def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
@@ -138,8 +259,8 @@ class Protocols(ABC):
         """[x y] for `scores` and `attend`, all heads: x [H, T, k], y [H, k, m]; only live scores count."""
 
     @abstractmethod
-    def extend(self, step: Step, x: Share, bits: int) -> Share:
-        """[x] in a larger ring."""
+    def extend(self, values: Sequence[Share], bits: Sequence[int]) -> list[Share]:
+        """Each [x] in a larger ring; x lies in a quarter of its ring on either side of zero."""
 
     @abstractmethod
     def nonlinear(self, step: Step, x: Share) -> Share:
@@ -153,6 +274,7 @@ class Protocols(ABC):
 def walk(
     party: Party,
     graph: Graph,
+    plan: RingPlan,
     steps: list[Step],
     protocols: Protocols,
     *,
@@ -169,21 +291,30 @@ def walk(
             raise ValueError("this graph reads token ids: the client gives them")
         ids = check_ids(ids, graph.length)
     groups = joined(graph, steps)
-    for index, group in enumerate(groups):
-        label, first = group_label(group), group[0]
+    last_use = {name: index for index, group in enumerate(groups) for name in _read(group[0])}
+    last_use |= dict.fromkeys(graph.kept, len(groups))
+    for index, (group, wider) in enumerate(zip(groups, extensions(graph, groups), strict=True)):
+        label = group_label(group)
         if progress is not None:
             progress(label, index / len(groups))
+        protocols.begin(group, wider)
         with party.channel.op(label):
-            inputs = []
-            for name, need in zip((n for n in first.node.inputs if n != INPUT), first.needed, strict=True):
-                x = values[name]
-                inputs.append(protocols.extend(first, x, need) if x.bits < need else x)
+            if wider:
+                extended = protocols.extend([values[e.name] for e in wider], [e.bits for e in wider])
+                values |= {e.name: x for e, x in zip(wider, extended, strict=True)}
+            inputs = [values[name] for name in _read(group[0])]
             results = _compute(party, group, protocols, inputs, weights, ids)
         for step, value in zip(group, results, strict=True):
             assert (value.bits, value.fraction_bits) == (step.output.bits, step.output.fraction_bits), step.node.name
             assert value.shape == graph.shapes[step.node.name], step.node.name
             values[step.node.name] = value
-    return values[graph.output], {name: values[value] for name, value in graph.state_out.items()}
+        for name in [name for name in values if last_use.get(name, 0) <= index]:
+            del values[name]
+    kept = {name: values[value] for name, value in graph.state_out.items()}
+    output = next(step.output for step in steps if step.node.name == graph.output)
+    return values[graph.output].reduced(output.bits), {
+        name: x.reduced(min(x.bits, state_format(graph, plan, name).bits)) for name, x in kept.items()
+    }
 
 
 def _compute(

@@ -96,6 +96,10 @@ class Party:
         return self.peer_slot_keys[field]
 
     @property
+    def has_ots(self) -> bool:
+        return self._ots is not None
+
+    @property
     def ots(self) -> RandomOts:
         """This party's supply of random OTs."""
         if self._ots is None:

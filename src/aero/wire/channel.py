@@ -51,6 +51,7 @@ class Channel:
         self._sent = _Direction()
         self._received = _Direction()
         self._ended: WireError | None = None
+        self._waited = 0.0
 
     # Messages
 
@@ -133,6 +134,11 @@ class Channel:
         """What was counted so far; subtract two snapshots to measure what happened in between."""
         return Traffic.total({label: tally.snapshot() for label, tally in self._tallies.items()})
 
+    @property
+    def seconds_waited(self) -> float:
+        """How long this party has waited for messages so far, arrival of their bytes included."""
+        return self._waited
+
     # The end
 
     def close(self) -> None:
@@ -175,7 +181,8 @@ class Channel:
     def _receiving(self, kind: Kind, body_size: int) -> Iterator[tuple[Header, float]]:
         """Receive and check the header of a message whose body the caller then reads; count it when all went well."""
         self._raise_ended()
-        deadline = time.monotonic() + allowance(self._link.timeout, body_size)
+        started = time.monotonic()
+        deadline = started + allowance(self._link.timeout, body_size)
         try:
             header = self._receive_header(deadline)
             if header.kind is Kind.GOODBYE:
@@ -186,6 +193,7 @@ class Channel:
         except BaseException as error:
             self._fail(error)
             raise
+        self._waited += time.monotonic() - started
         self._count(header, self._received)
 
     def _receive_header(self, deadline: float) -> Header:

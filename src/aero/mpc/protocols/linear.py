@@ -96,29 +96,38 @@ def multiply_weights(
     product = plan.product
     x = x.reduced(product.ring_bits)
     if party.is_client:
-        values = _ask(party, product, x.values)
+        ask(party, plan, x)
+        values = read_answer(party, plan)
     else:
-        if weights is None or weights.plan != plan:
-            raise ValueError("the server brings the weights, loaded for this plan: use load_weights")
-        values = _answer(party, product, x.values, weights.encoded)
+        response, values = prepare_answer(party, plan, x, weights)
+        party.channel.send(response)
     dropped = product.ring_bits - product.output_bits
     return Share(values, product.output_bits, x.fraction_bits + weight_fraction_bits - dropped)
 
 
-def _ask(party: Party, product: MatmulPlan, x: Words) -> Words:
-    secret = party.secret_key(product.params)
-    upload = product.encrypt(secret, x, party.fresh_seed(), party.stream("errors"))
+def ask(party: Party, plan: LinearPlan, x: Share) -> None:
+    """The client's step 1."""
+    product = plan.product
+    upload = product.encrypt(party.secret_key(product.params), x.values, party.fresh_seed(), party.stream("errors"))
     party.channel.send(upload.to_bytes())
+
+
+def read_answer(party: Party, plan: LinearPlan) -> Words:
+    """The client's step 4: its part of [Y]."""
+    product = plan.product
     data = party.channel.recv(product.response_bytes, np.uint8)
     response = parse(Response.from_bytes, product, data.data)
-    return product.decrypt(secret, response).reshape(x.shape[0], product.columns)
+    return product.decrypt(party.secret_key(product.params), response).reshape(product.rows, product.columns)
 
 
-def _answer(party: Party, product: MatmulPlan, x: Words, weights: NDArray[np.int64] | Words) -> Words:
+def prepare_answer(party: Party, plan: LinearPlan, x: Share, weights: LoadedWeights | None) -> tuple[bytes, Words]:
+    """The server's steps 2 and 3: what is to be sent, and its part of [Y]."""
+    product = plan.product
+    if weights is None or weights.plan != plan:
+        raise ValueError("the server brings the weights, loaded for this plan: use load_weights")
     keys = party.keys_of_peer(product.params)
     data = party.channel.recv(product.upload_bytes, np.uint8)
     upload = parse(Ciphertexts.from_bytes, product.params, data.data, product.uploads)
-    packed = product.evaluate(keys, product.load(upload, x), weights)
+    packed = product.evaluate(keys, product.load(upload, x.values), weights.encoded)
     response, share = product.respond(keys, packed, party.stream("errors"), party.stream("masks"))
-    party.channel.send(response.to_bytes(product))
-    return reduce_ring(share, product.output_bits).reshape(x.shape[0], product.columns)
+    return response.to_bytes(product), reduce_ring(share, product.output_bits).reshape(product.rows, product.columns)

@@ -1,0 +1,250 @@
+"""Which protocol each step of a graph takes, in which rings, and what it declares to cost.
+
+Everything follows from the graph and the ring plan: both parties, and a cost model, know it before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, plan_steps
+from aero.graph import OPS, Graph, Node
+from aero.graph.ops import Shape
+from aero.graph.ring_plan import Format, RingPlan
+from aero.kernels.rlwe import WEIGHTS, Params
+from aero.mpc.cost import ProtocolCost
+from aero.mpc.ot.supply import SupplyModel, set_up_cost
+from aero.mpc.ot.transfer import products_cost
+from aero.mpc.party import Role
+from aero.mpc.protocols.agree import agree_cost
+from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
+from aero.mpc.protocols.extend import extension_shapes
+from aero.mpc.protocols.keys import keys_cost
+from aero.mpc.protocols.linear import LinearPlan, plan_linear
+from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
+from aero.mpc.share import open_cost
+
+PAIRS = ("scores", "attend")
+OTS, OUTPUT = "ots", "output"
+AGREED = 2
+"""Things that both parties compare before a graph is run: the graph and the ring plan."""
+
+
+def linear_plan(group: tuple[Step, ...]) -> LinearPlan:
+    """The plan of linear layers that go together, or of a gain: the product with a diagonal matrix."""
+    rows, inner = group[0].input_shapes[0]
+    columns = sum(columns_of(step) for step in group)
+    return _linear_plan(rows, inner, columns, group[0].ring_bits, group[0].output.bits)
+
+
+def columns_of(step: Step) -> int:
+    return step.weight_shapes[0][1] if step.node.op == "linear" else step.input_shapes[0][1]
+
+
+def pair_plan(step: Step) -> PairPlan:
+    """The plan of `scores` or `attend`."""
+    (first, second), op = step.input_shapes, step.node.op
+    heads, queries, keys = (
+        (int(step.node.attrs["heads"]), first[0], second[0]) if op == "scores" else (first[0], first[1], first[2])
+    )
+    return _pair_plan(op, heads, queries, keys, second[1] // heads, step.ring_bits, step.output.bits)
+
+
+def embedding_plan(step: Step) -> EmbeddingPlan:
+    (tokens,), (rows, columns) = step.input_shapes[0], step.weight_shapes[0]
+    return _embedding_plan(tokens, rows, columns, step.output.bits)
+
+
+def function_plan(step: Step) -> Any:
+    """The plan of a nonlinear operation, as its module in `aero.mpc.functions` makes it."""
+    assert step.promised is not None
+    return _function_plan(step.node.op, step.input_shapes[0], step.promised, step.output, _attrs(step.node))
+
+
+def wanted_bits(node: Node, graph: Graph, plan: RingPlan) -> int:
+    """The ring in which a nonlinear operation reads its value."""
+    read, made = plan.of_value(graph, node.inputs[0]), plan.of_value(graph, node.name)
+    found = _function_plan(node.op, graph.shapes[node.inputs[0]], read, made, _attrs(node))
+    bits: int = found.input_bits
+    return bits
+
+
+def _attrs(node: Node) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(node.attrs.items()))
+
+
+@lru_cache(maxsize=1024)
+def _linear_plan(rows: int, inner: int, columns: int, ring_bits: int, output_bits: int) -> LinearPlan:
+    return plan_linear(rows, inner, columns, ring_bits, output_bits)
+
+
+@lru_cache(maxsize=1024)
+def _pair_plan(op: str, heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int) -> PairPlan:
+    make = plan_scores if op == "scores" else plan_attend
+    return make(heads, queries, keys, width, ring_bits, output_bits)
+
+
+@lru_cache(maxsize=1024)
+def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int) -> EmbeddingPlan:
+    return plan_embedding(tokens, rows, columns, output_bits)
+
+
+@lru_cache(maxsize=1024)
+def _function_plan(op: str, shape: Shape, read: Format, made: Format, attrs: tuple[tuple[str, Any], ...]) -> Any:
+    raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
+
+
+# --- a whole graph --------------------------------------------------------------------------------------------------
+
+
+def bare_pairs(graph: Graph, states: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The values that carry the noise of a product of two shared values, with the name of that product.
+
+    A linear layer's weights hide it; nothing that is local does, nor does a gain, which has one unknown a column.
+    states: the same of the states that the graph reads.
+    """
+    bare = {name: pair for name, pair in states.items() if name in graph.state_in}
+    for node in graph.nodes:
+        if node.op in PAIRS:
+            bare[node.name] = node.name
+        elif node.op != "linear" and not OPS[node.op].nonlinear:
+            for name in node.inputs:
+                if name in bare:
+                    bare[node.name] = bare[name]
+    return bare
+
+
+def checked_steps(graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({})) -> list[Step]:
+    """The steps of a graph. ValueError, naming the node, where one has no protocol in this engine, or where opening the
+    output would show the noise of a product of shares. states: as in `bare_pairs`.
+    """
+    pair = bare_pairs(graph, states).get(graph.output)
+    if pair is not None:
+        raise ValueError(
+            f"{graph.output}: opening it would show the encryption noise of {pair!r}, a product of two shared values, "
+            "and with it the other party's secrets (docs/security/pair.md); let a linear layer follow before the output"
+        )
+    steps = plan_steps(graph, plan, wanted_bits)
+    for step in steps:
+        if step.node.op == "gain" and len(step.weight_shapes[0]) == 2:
+            name = step.node.name
+            raise ValueError(f"{name}: a gain of its own for each row has no protocol in the two-party engine yet")
+    return steps
+
+
+def group_cost(group: tuple[Step, ...], wider: Sequence[Extension]) -> ProtocolCost:
+    """What steps that go together declare, extensions before them included."""
+    cost = extensions_cost(wider)
+    plan = group_plan(group)
+    return cost if plan is None else cost + plan.cost()
+
+
+def group_plan(group: tuple[Step, ...]) -> Any:
+    """The plan of the protocol that steps take, which has a `cost`; None for what is local."""
+    op = group[0].node.op
+    if op in ("linear", "gain"):
+        return linear_plan(group)
+    if op in PAIRS:
+        return pair_plan(group[0])
+    if op == "embedding":
+        return embedding_plan(group[0])
+    return function_plan(group[0]) if OPS[op].nonlinear else None
+
+
+def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
+    if not wider:
+        return ProtocolCost()
+    return products_cost([shape for e in wider for shape in extension_shapes(e.size, e.held, e.bits)])
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which parameters each party needs keys for."""
+
+    client: tuple[Params, ...]
+    server: tuple[Params, ...]
+
+
+def keys_needed(groups: Sequence[tuple[Step, ...]]) -> Keys:
+    client: dict[Params, None] = {}
+    server: dict[Params, None] = {}
+    for group in groups:
+        plan = group_plan(group)
+        if isinstance(plan, LinearPlan):
+            client[plan.product.params] = None
+        elif isinstance(plan, EmbeddingPlan):
+            client[WEIGHTS] = None
+        elif isinstance(plan, PairPlan):
+            client[plan.params] = server[plan.params] = None
+        elif plan is not None:
+            client |= dict.fromkeys(plan.client_keys)
+            server |= dict.fromkeys(plan.server_keys)
+    return Keys(tuple(client), tuple(server))
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One line of what a run will send. label, op: of a step, or of steps that go together; cost: its bytes, messages
+    and OTs; rounds: by how many it makes the run longer."""
+
+    label: str
+    op: str
+    cost: ProtocolCost
+    rounds: int
+
+
+@dataclass(frozen=True)
+class DeclaredRun:
+    """A run of a graph in a new session. set_up: keys and base OTs, which travel before it."""
+
+    set_up: ProtocolCost
+    lines: tuple[Declared, ...]
+
+    @property
+    def rounds(self) -> int:
+        return sum(line.rounds for line in self.lines)
+
+    def total(self, count: Callable[[ProtocolCost], int]) -> int:
+        """The sum of a count of each line's cost."""
+        return sum(count(line.cost) for line in self.lines)
+
+
+def declared_run(graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({})) -> DeclaredRun:
+    """What a run of a graph will send, before anything is sent. states: as in `bare_pairs`."""
+    groups = joined(graph, checked_steps(graph, plan, states))
+    set_up, supply = set_up_declared(groups), SupplyModel()
+    lines: list[Declared] = []
+    clock = set_up
+
+    def add(label: str, op: str, cost: ProtocolCost) -> None:
+        nonlocal clock
+        before, clock = clock.rounds, clock + cost
+        if cost.messages:
+            lines.append(Declared(label, op, cost, clock.rounds - before))
+
+    for group, wider in zip(groups, extensions(graph, groups), strict=True):
+        cost = group_cost(group, wider)
+        add(OTS, OTS, supply.reserve(cost.ots_from_client, cost.ots_from_server))
+        supply.use(cost.ots_from_client, cost.ots_from_server)
+        add(group_label(group), group[0].node.op, cost)
+    output = next(group[0].output for group in groups if any(s.node.name == graph.output for s in group))
+    add(OUTPUT, OUTPUT, open_cost(graph.shapes[graph.output], output.bits, Role.CLIENT))
+    return DeclaredRun(set_up, tuple(lines))
+
+
+def set_up_declared(groups: Sequence[tuple[Step, ...]]) -> ProtocolCost:
+    """Of a new session: that both have the same, keys, base OTs."""
+    keys = keys_needed(groups)
+    cost = agree_cost(AGREED) + keys_cost(keys.client, keys.server)
+    return cost + set_up_cost() if needs_ots(groups) else cost
+
+
+def needs_ots(groups: Sequence[tuple[Step, ...]]) -> bool:
+    """Whether anything but products with weights, and sums, is there."""
+    plans = [(group[0], group_plan(group)) for group in groups]
+    wide = any(step.extends for step, _ in plans)
+    return wide or any(plan.cost().ots_from_client + plan.cost().ots_from_server for _, plan in plans if plan)

@@ -1,0 +1,138 @@
+"""[table[ids]]: rows of the server's table that the client chooses, without showing which.
+
+The table's V rows are cut into B blocks of R rows, side by side: a matrix of R rows with B candidates each. The client
+knows its ids, of T tokens; row id stands in block id // R, at position id % R.
+
+1. Client: encrypts, for each token, the row of R numbers that is one at its position and zero elsewhere, as in
+   linear.py; and sends what the 1-of-B OT needs of the block.                                     client -> server
+2. Server: the product with the matrix, additive shares of all B candidates. It draws its share S of the result,
+   and offers its share of each candidate, less S.                                                 server -> client
+3. [row]: the client adds the offer of its block to its own share of that candidate; the server has S.
+
+2 rounds. With one block, the product is the result and there is no OT. The client learns one candidate's share less a
+uniform S, the server nothing but T. Off by at most `LinearPlan.max_error` steps, as a product with weights.
+docs/security/embedding.md has the argument.
+
+Blocks behind a private choice are an old trade of upload against work; here the choice of a block is an OT because the
+candidates are already shared (engine design after Cheetah, Huang et al. 2022, and BumbleBee, Lu et al. 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aero.kernels.lattice_cost import cost_of, plan_matmul
+from aero.kernels.rlwe import WEIGHTS
+from aero.mpc.cost import ProtocolCost
+from aero.mpc.fixed_point import reduce_ring
+from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
+from aero.mpc.party import Party, Role
+from aero.mpc.protocols.linear import (
+    MAX_ERROR,
+    LinearPlan,
+    LoadedWeights,
+    ask,
+    load_weights,
+    prepare_answer,
+    read_answer,
+)
+from aero.mpc.share import Share
+
+MAX_BLOCKS = 32
+NETWORK_RATE = 12e6
+"""Bytes per second that the number of blocks is chosen for."""
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """What both parties must agree on. tokens: T; rows: V; columns: d; blocks: B; product: [T, R] by [R, B d]."""
+
+    tokens: int
+    rows: int
+    columns: int
+    blocks: int
+    product: LinearPlan
+
+    @property
+    def positions(self) -> int:
+        """R."""
+        return self.product.product.inner
+
+    @property
+    def output_bits(self) -> int:
+        return self.product.product.output_bits
+
+    def cost(self) -> ProtocolCost:
+        product = self.product.cost()
+        if self.blocks == 1:
+            return product
+        return product | one_of_cost(Role.SERVER, self.tokens, self.blocks, self.columns, self.output_bits)
+
+
+def plan_embedding(tokens: int, rows: int, columns: int, output_bits: int) -> EmbeddingPlan:
+    """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: the cheapest number of blocks."""
+    best: tuple[float, EmbeddingPlan] | None = None
+    for blocks in _count_blocks(rows):
+        product = plan_matmul(
+            WEIGHTS,
+            tokens,
+            -(-rows // blocks),
+            blocks * columns,
+            output_bits,
+            output_bits=output_bits,
+            bytes_per_second=NETWORK_RATE,
+        )
+        plan = EmbeddingPlan(tokens, rows, columns, blocks, LinearPlan(product, prepared=False, max_error=MAX_ERROR))
+        chosen = (plan.cost().total_bytes - plan.product.cost().total_bytes) / NETWORK_RATE
+        seconds = cost_of(product, bytes_per_second=NETWORK_RATE).seconds + chosen
+        if best is None or seconds < best[0]:
+            best = seconds, plan
+    assert best is not None
+    return best[1]
+
+
+def _count_blocks(rows: int) -> list[int]:
+    return [1 << k for k in range(MAX_BLOCKS.bit_length()) if 1 << k <= rows]
+
+
+def load_table(plan: EmbeddingPlan, table: NDArray[np.int64]) -> LoadedWeights:
+    """Encode the table, int64 [V, d]. ValueError where the noise could exceed the plan's."""
+    padded = np.zeros((plan.blocks * plan.positions, plan.columns), dtype=np.int64)
+    padded[: plan.rows] = table
+    side_by_side = padded.reshape(plan.blocks, plan.positions, plan.columns).transpose(1, 0, 2)
+    return load_weights(plan.product, side_by_side.reshape(plan.positions, -1))
+
+
+def look_up_rows(
+    party: Party,
+    plan: EmbeddingPlan,
+    fraction_bits: int,
+    ids: NDArray[np.int64] | None = None,
+    table: LoadedWeights | None = None,
+) -> Share:
+    """[table[ids]], [T, d]: the client gives int64 ids [T] below V, the server the table, loaded for this plan."""
+    bits, several = plan.output_bits, plan.blocks > 1
+    stacked = (plan.tokens, plan.blocks, plan.columns)
+    hot = np.zeros((plan.tokens, plan.positions), dtype=np.uint64)
+    if party.is_client:
+        if ids is None or ids.shape != (plan.tokens,) or not ((ids >= 0) & (ids < plan.rows)).all():
+            raise ValueError(f"the client gives {plan.tokens} ids from 0 to {plan.rows - 1}")
+        block, position = np.divmod(ids, plan.positions)
+        hot[:] = position[:, None] == np.arange(plan.positions)  # comparisons: no address depends on an id
+        ask(party, plan.product, Share(hot, bits))
+        offer = receive_one_of(party, block, plan.blocks, plan.columns, bits) if several else np.uint64(0)
+        candidates = read_answer(party, plan.product).reshape(stacked)
+        own = (block[:, None] == np.arange(plan.blocks)).astype(np.uint64)
+        mine = (candidates * own[..., None]).sum(axis=1, dtype=np.uint64)
+        return Share(reduce_ring(mine + offer, bits), bits, fraction_bits)
+    response, candidates = prepare_answer(party, plan.product, Share(hot, bits), table)
+    share = candidates
+    if several:
+        share = party.stream("masks").uniform((plan.tokens, plan.columns), bits)
+        offers = reduce_ring(candidates.reshape(stacked) - share[:, None], bits)
+        send_one_of(party, offers, bits)
+    party.channel.send(response)
+    return Share(share, bits, fraction_bits)

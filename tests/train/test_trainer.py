@@ -62,7 +62,7 @@ def window_penalty(attentions: tuple[torch.Tensor, ...], lowest: tuple[torch.Ten
 
 
 @pytest.mark.parametrize(
-    ("notation", "zatt"), [("SM+ScFuFFN", 0.0), ("SM+LN+G", 0.7), ("EReg(SM(t)+ScFuFFN)", 0.0), ("EReg(SM)", 0.7)]
+    ("notation", "zatt"), [("SM+ScFuFFN", 0.0), ("SM+LN+G", 0.7), ("EReg(SM(t)+ScFuFFN)", 0.0), ("EReg(SM+LN+R)", 0.7)]
 )
 def test_equals_a_loop_written_out_by_hand(
     notation: str, zatt: float, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path

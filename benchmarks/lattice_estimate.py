@@ -16,6 +16,7 @@ table it gives back the 128 bits to within about a bit, which is the check that 
 import math
 
 from aero.kernels.rlwe import MAX_LOG_MODULUS, NOISE_VARIANCE, SHARES, WEIGHTS, WIDE
+from aero.kernels.slots import P37, P50, SLOTS
 
 SIGMA = math.sqrt(NOISE_VARIANCE)
 SIGMA_SECRET = math.sqrt(2 / 3)
@@ -57,3 +58,5 @@ if __name__ == "__main__":
     for label, params in (("WEIGHTS", WEIGHTS), ("SHARES", SHARES), ("WIDE", WIDE)):
         report(label, params.n, params.log_modulus, SIGMA)
         report(f"{label}, uploads only", params.n, math.log2(params.modulus), SIGMA)
+    for label, field in (("P50", P50), ("P37", P37)):
+        report(f"slots.{label}", SLOTS, math.log2(math.prod(field.primes)), SIGMA)

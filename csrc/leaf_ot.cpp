@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "dispatch.h"
+
 namespace aero {
 namespace {
 
@@ -82,7 +84,13 @@ void leaf_tables(const std::uint8_t* blocks, const std::uint8_t* digits, const s
                           std::size_t, std::uint64_t*);
   constexpr Kernel kernels[2][kMaxWidth] = {{tables<1, 1>, tables<2, 1>, tables<3, 1>, tables<4, 1>},
                                             {tables<1, 2>, tables<2, 2>, tables<3, 2>, tables<4, 2>}};
-  kernels[size - 1][width - 1](blocks, digits, corrections, masks, n, out);
+  std::size_t done = 0;
+#if AERO_X86
+  if (width == kMaxWidth && level() >= Level::avx512)
+    done = leaf_tables_avx512(blocks, digits, corrections, masks, n, size, out);
+#endif
+  blocks += 2 * kBlock * static_cast<std::size_t>(width) * done;
+  kernels[size - 1][width - 1](blocks, digits + done, corrections + done, masks + done, n - done, out + done);
 }
 
 void leaf_choices(const std::uint8_t* choices, const std::uint8_t* blocks, const std::uint8_t* digits, std::size_t n,
@@ -90,7 +98,14 @@ void leaf_choices(const std::uint8_t* choices, const std::uint8_t* blocks, const
   using Kernel = void (*)(const std::uint8_t*, const std::uint8_t*, const std::uint8_t*, std::size_t, int,
                           std::uint8_t*, std::uint8_t*);
   constexpr Kernel kernels[kMaxWidth] = {choices_of<1>, choices_of<2>, choices_of<3>, choices_of<4>};
-  kernels[width - 1](choices, blocks, digits, n, size, corrections, pads);
+  std::size_t done = 0;
+#if AERO_X86
+  if (width == kMaxWidth && level() >= Level::avx512)
+    done = leaf_choices_avx512(choices, blocks, digits, n, size, corrections, pads);
+#endif
+  const std::size_t bits = static_cast<std::size_t>(width) * done;
+  kernels[width - 1](choices + bits, blocks + kBlock * bits, digits + done, n - done, size, corrections + done,
+                     pads + done);
 }
 
 void leaf_open(const std::uint64_t* tables, const std::uint8_t* digits, const std::uint8_t* corrections,

@@ -32,4 +32,10 @@ void leaf_choices(const std::uint8_t* choices, const std::uint8_t* blocks, const
 void leaf_open(const std::uint64_t* tables, const std::uint8_t* digits, const std::uint8_t* corrections,
                const std::uint8_t* pads, std::size_t n, int size, std::uint8_t* out);
 
+// Digits of four bits from the front; how many were done (the caller does the others).
+std::size_t leaf_tables_avx512(const std::uint8_t* blocks, const std::uint8_t* digits, const std::uint8_t* corrections,
+                               const std::uint8_t* masks, std::size_t n, int size, std::uint64_t* out);
+std::size_t leaf_choices_avx512(const std::uint8_t* choices, const std::uint8_t* blocks, const std::uint8_t* digits,
+                                std::size_t n, int size, std::uint8_t* corrections, std::uint8_t* pads);
+
 }  // namespace aero

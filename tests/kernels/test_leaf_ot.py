@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from aero.kernels import leaf_ot
+from aero.kernels import leaf_ot, native
 from aero.kernels.reference import leaf_ot as reference
 
 
-def setting(width, size, n=700):
+def setting(width, size, n=709):
     rng = np.random.default_rng(10 * width + size)
     blocks = rng.integers(0, 256, (n, width, 2, 16), np.uint8)
     bits = rng.integers(0, 2, (n, width), np.uint8)
@@ -18,8 +18,13 @@ def setting(width, size, n=700):
 
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
-def test_tables_equal_their_definition_and_compare(width, size):
-    blocks, bits, chosen, a, b, masks = setting(width, size)
+@pytest.mark.parametrize("level", native.available_levels())
+def test_tables_equal_their_definition_and_compare(level, width, size):
+    with native.use_level(level):
+        check(*setting(width, size), size, width)
+
+
+def check(blocks, bits, chosen, a, b, masks, size, width):
     corrections, pads = leaf_ot.choices(bits, chosen, b, size)
     expected = reference.choices(bits, chosen, b, size)
     np.testing.assert_array_equal(corrections, expected[0])

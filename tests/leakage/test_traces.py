@@ -7,11 +7,13 @@ import pytest
 
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
+from aero.kernels.slots import P37, P50
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import LinearPlan, load_weights, multiply_weights
+from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many
 from aero.mpc.protocols.pair import Block, PairPlan, multiply_shares
 from aero.mpc.share import Share, input_shares, open_shares
 from mpc.parties import run_both
@@ -66,6 +68,23 @@ def attend(party: Party, kind: str) -> None:
     multiply_shares(party, ATTEND, x, y)
 
 
+def multiply_slots(party: Party, kind: str) -> None:
+    """Both directions at once: two products, and the sum of two."""
+    exchange_keys(party, (P50,), (P37,))
+    jobs = []
+    for owner, field in ((Role.CLIENT, P50), (Role.SERVER, P37)):
+        x = values(kind, (2, 9), 37).astype(np.uint64) % np.uint64(field.p)
+        jobs.append((Encryption(owner, field, 2, 9, x if party.role is owner else None), x))
+    uploads = encrypt_many(party, [encryption for encryption, _ in jobs])
+    multiply_many(
+        party,
+        [
+            Product(upload, None if party.role is upload.owner else x, total=upload.field == P37)
+            for upload, (_, x) in zip(uploads, jobs, strict=True)
+        ],
+    )
+
+
 def agree_on_plans(party: Party, kind: str) -> None:
     agree(party, {"graph": [kind], "ring plan": {"x": [25, 12]}})
 
@@ -77,6 +96,7 @@ PROTOCOLS = {
     "linear": linear(MANY_ROWS),
     "linear, one row": linear(ONE_ROW),
     "attend in blocks": attend,
+    "products in slots": multiply_slots,
 }
 
 # SHA-256 of all frames, the client's and then the server's. A change of the protocol, of a format or of a stream
@@ -101,6 +121,10 @@ HASHES = {
     "linear, one row": [
         "d6216babe65a219746d30d484e9488a03b96a2be609188034c457ab3c7d7759a",
         "c5b62cef833db6cf80ca486d9b0fed539561c5821eab0571b62564243bc4eb1c",
+    ],
+    "products in slots": [
+        "a88d2c25878b7a9c50ea80be9d2d4aaf4162a2bcfd0958d2b459b3c83604add9",
+        "2c7480905d5c3fa88053b23e235f1f6b5e22df66e9f1765d44a9e942ec8d3c2c",
     ],
     "attend in blocks": [
         "0e4012031e652c1651f678e557fa017c118c5938fdfe65d31ef94b817ff6fc95",

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from aero.kernels.prg import Prg
-from aero.mpc.cost import ProtocolCost
 from aero.mpc.dealer import InsecureDealtOts
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.random_ot import RandomOts
@@ -35,12 +34,31 @@ class CountingOts(RandomOts):
         return self.inner.receive(count)
 
 
+@dataclass(eq=False)
+class Counts:
+    """What the channel and the OTs counted; equal to a declared cost that says the same."""
+
+    bytes_client_to_server: int
+    bytes_server_to_client: int
+    messages: int
+    rounds: int
+    ots_from_client: int
+    ots_from_server: int
+
+    def __eq__(self, declared: object) -> bool:
+        return all(getattr(declared, name) == value for name, value in vars(self).items())
+
+    @property
+    def total_bytes(self) -> int:
+        return self.bytes_client_to_server + self.bytes_server_to_client
+
+
 @dataclass
 class Outcome:
-    """results: of both parties. cost: what the channel and the OTs counted. sent: the frames of each party."""
+    """results: of both parties. cost: what was counted. sent: the frames of each party."""
 
     results: list[Any]
-    cost: ProtocolCost
+    cost: Counts
     sent: list[list[bytes]]
 
     @property
@@ -88,7 +106,7 @@ def run_with_ots(
     (client, traffic, ots), (server, theirs, server_ots) = outcome.results
     assert ots == server_ots[::-1]
     assert (traffic.bytes_sent, traffic.rounds) == (theirs.bytes_received, theirs.rounds)
-    cost = ProtocolCost(traffic.bytes_sent, traffic.bytes_received, traffic.messages, traffic.rounds, *ots)
+    cost = Counts(traffic.bytes_sent, traffic.bytes_received, traffic.messages, traffic.rounds, *ots)
     return Outcome([client, server], cost, outcome.sent)
 
 

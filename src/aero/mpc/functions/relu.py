@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.party import Party
@@ -42,6 +44,8 @@ class ReluPlan:
     output_bits: int
     output_fraction: int
     sign_fraction: int
+    client_keys: ClassVar[tuple[Field, ...]] = ()
+    server_keys: ClassVar[tuple[Field, ...]] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.input_fraction < self.value_bits <= self.input_bits <= 64:

@@ -274,6 +274,11 @@ class SlotCiphertexts:
     def __len__(self) -> int:
         return self.b.shape[1]
 
+    def part(self, start: int, stop: int) -> "SlotCiphertexts":
+        """The ciphertexts start:stop, for products; not for sending."""
+        b, a = (np.ascontiguousarray(polynomials[:, start:stop]) for polynomials in (self.b, self.a))
+        return SlotCiphertexts(self.field, self.seed, b, a)
+
     def to_bytes(self) -> bytes:
         """The seed, then b."""
         return self.seed + self.field.pack(self.b)

@@ -138,10 +138,10 @@ class Slots:
         """[banks, groups, used] -> [entries]."""
         return np.ascontiguousarray(cells).reshape(-1)[self.place]
 
-    def row_sums(self, sums: NDArray[np.uint64], p: int) -> NDArray[np.uint64]:
-        """Sums over groups, below p, [banks, used] -> sums over rows modulo p, [rows]."""
+    def row_sums(self, sums: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Sums over groups, [banks, used] or flat -> sums over rows, modulo 2^64, [rows]. What is not used is 0."""
         filled = sums.reshape(-1)[: self.first[-1] + self.taken[-1]]
-        return np.add.reduceat(filled, self.first) % np.uint64(p)
+        return np.add.reduceat(filled, self.first)
 
 
 def plan_slots(rows: CausalRows, width: int, max_groups: int) -> Slots:

@@ -12,7 +12,7 @@ Then u_0 u_1 = 2^(E + m_0 + m_1) (1 + error) modulo p, exactly the integer 2^(e_
     2^(E + m_0 + m_1) (1 + error) < p    so that it is below p; and below p / 2 where it goes on to `from_field`.
 
 `Exponential.largest` says how far E may go. |error| <= `Exponential.error`. An exponent outside gives an arbitrary
-element of the field: whoever calls this takes it out by a factor of zero (`kept_power`), or proves that none occurs.
+element of the field: whoever calls this takes it out by a multiplexer, or proves that none occurs.
 
 The exponential by a product of powers of shares: Kelkar, Le, Raykova and Seth 2022; over a prime field without
 conversion: docs/security/softmax.md has the proof.
@@ -23,12 +23,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from aero.kernels.field_power import EXPONENT_BITS, MAX_FRACTION_BITS, MAX_MANTISSA_BITS, field_power
 from aero.kernels.slots import Field
-from aero.mpc.ot.transfer import Bits
-from aero.mpc.party import Party, Role
+from aero.mpc.party import Party
 from aero.mpc.share import Words
 
 _KERNEL_ERROR = 2.0**-26
@@ -73,20 +70,3 @@ class Exponential:
     def power(self, party: Party, exponents: Words) -> Words:
         """u_i of this party's part of exponents: uint64 of any shape, modulo 2^ring_bits -> below p."""
         return field_power(exponents, self.fraction_bits, self.mantissa_bits[party.role], self.field.p)
-
-    def whole_power(self, exponents: Words) -> Words:
-        """2^e modulo p of whole exponents that one party knows, uint64 modulo 2^13."""
-        return field_power((exponents - np.uint64(1)) & np.uint64(2**EXPONENT_BITS - 1), 0, 1, self.field.p)
-
-
-def kept_power(party: Party, p: int, power: Words, kept: Bits) -> tuple[Words, Words]:
-    """Two factors of each party, a_i and b_i, with a_0 a_1 + b_0 b_1 = c u_0 u_1 modulo p, for an XOR-shared bit c:
-    the power where c is 1, and 0, whatever the exponent, where it is 0.
-
-    c = c_0 (1 - 2 c_1) + c_1: the client has u_0 and c_0 u_0, the server c_1 u_1 and (1 - 2 c_1) u_1.
-    """
-    own = kept.astype(np.uint64)
-    if party.role is Role.CLIENT:
-        return power, power * own
-    negated = np.where(power == 0, power, np.uint64(p) - power)
-    return power * own, power + own * (negated - power)

@@ -53,7 +53,9 @@ class Log2Plan:
 
     def __post_init__(self) -> None:
         if not self.low + 1 < self.high or self.input_fraction < _RESOLUTION - self.low:
-            raise ValueError(f"cannot take log2 from 2^{self.low} to 2^{self.high}: use a wider range, or finer numbers")
+            raise ValueError(
+                f"cannot take log2 from 2^{self.low} to 2^{self.high}: use a wider range, or finer numbers"
+            )
         if not 1 <= self.output_fraction <= 2 * _POINT or self.output_bits <= self.output_fraction + 2:
             raise ValueError(f"log2 does not fit {self.output_bits} bits with {self.output_fraction} fractional ones")
         if self.input_bits > 64:

@@ -1,52 +1,41 @@
-"""Causal softmax on shares: probabilities 2^(s - m - L), L = log2 of the row's sum of 2^(s - m), m near its maximum.
+"""Causal softmax on shares: probabilities 2^(x - L), x = s - m with m near the maximum of a row, L = log2 of its sum.
 
-s: scores, f fractional bits. A row's *reach* R is how far below its maximum a score still counts. Numbers of steps are
-those of `rounds`; p is a field in which 2 has the order 2^13 (exp2.py), G the ciphertexts of a bank (causal_rows.py).
+s: scores, f fractional bits, in base 2. A score counts down to a *reach* R below its row's maximum. p is a field in
+which 2 has the order 2^13 (exp2.py), G the number of ciphertexts in a bank (causal_rows.py).
 
-1. [m]: tournament over each row's coarse scores, of steps of 2^-2 or so: compare, multiplex, level by level.
-2. [c] = [m - s <= R], again on coarse scores. [x] = [s - m] minus one step, so that x <= 0.
-3. Client: draws its share of L, l_0, uniform. Sends encryptions of u = 2^(x_0 - l_0), of c_0 u, and of 2^(whole part of
-   l_0); every row keeps its slots in all G ciphertexts of a kind.                                   client -> server
-4. Server: multiplies by powers of x_1, so that c u_0 u_1 comes out, and adds up over ciphertexts: one response, its own
-   share of which it multiplies to the whole part of l_0: a second one.                              server -> client
-5. [S], S the sum over a row of c 2^x, times 2^-(fraction of l_0): from the field, one number for each slot, summed.
-   [L] = [log2 S], the client adding the fraction.
-6. Client: sends [L]_0 - l_0, and the server's share is l_1 = L - l_0.                               client -> server
-7. Server: multiplies the same ciphertexts by powers of x_1 - l_1: c 2^(x - L), G responses.         server -> client
-8. From the field into the ring of the result.
+1. [m]: a tournament over each row's coarse scores, whose step is 2^-2: compare, multiplex, level by level.
+2. [c] = [m - s <= R], again on coarse scores. [x] = [s - m] minus a step, so that x <= 0.
+3. [x'] = [c (x + l) - l]: what is below the reach is lifted or lowered to -l, so far down that a row of them adds
+   2^-12 at most to the sum.                                                                                 1 round
+4. [2^x'] summed over a row: client's powers encrypted, every row in the same slots of all G ciphertexts; one response,
+   the sum over ciphertexts.                                                                                2 rounds
+5. [S]: from the field, one number for each slot, added up. [L] = [log2 S] (rows.py).
+6. [2^(x - L)]: powers of new exponents, G responses.                                                       2 rounds
+7. From the field into the ring of the result, times [c].                                                   2 rounds
 
-What is below the reach is 0, exactly, and counts for nothing in S; dead scores are 0 in both shares. Errors, costs and
-the argument for privacy: docs/security/softmax.md.
+What is below the reach is 0, exactly; dead scores are 0 in both shares. Errors, ranges, costs and the argument for
+privacy: docs/security/softmax.md.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import cast
+from functools import cached_property, reduce
+from operator import or_
 
 import numpy as np
 
-from aero.kernels import bitpack
 from aero.kernels.slots import P50, SLOTS, Field
-from aero.mpc.cost import ProtocolCost, message
-from aero.mpc.fixed_point import reduce_ring
+from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows, Slots, plan_slots
-from aero.mpc.functions.exp2 import Exponential, kept_power
+from aero.mpc.functions.exp2 import Exponential
 from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, log2, plus
 from aero.mpc.ot.transfer import Bits, products_cost
-from aero.mpc.party import Party, Role, parse
+from aero.mpc.party import Party, Role
 from aero.mpc.protocols.compare import negative, negative_cost
-from aero.mpc.protocols.extend import field_shapes, from_field, from_field_cost
-from aero.mpc.protocols.ole import (
-    Product,
-    SlotUpload,
-    encrypt_slots,
-    multiply_many,
-    product_cost,
-    upload_cost,
-)
+from aero.mpc.protocols.extend import from_field, from_field_cost
+from aero.mpc.protocols.ole import Product, encrypt_slots, multiply_many, product_cost, upload_cost
 from aero.mpc.protocols.select import multiplex, multiplexing_shapes, not_bits
 from aero.mpc.share import Share, Words
 
@@ -58,9 +47,10 @@ MAX_GROUPS = 16
 """Ciphertexts whose products are summed."""
 _FACTOR_FRACTION = 18
 _SUM_FRACTION = 20
-_SUM_LOW = -2
-"""S is at least 2^-1.5: the largest of a row is at most two coarse steps below 0, and its power is scaled by the
-fraction of l_0."""
+_SUM_LOW = -1
+"""S is at least 2^-1: the largest of a row is at most two coarse steps below 0."""
+_EXCESS = 2.0**-9
+"""More than the relative error of a probability or a sum, of which rings and fields have to hold one above 1."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +72,27 @@ class SoftmaxPlan:
 
     def __post_init__(self) -> None:
         if self.input_bits > 64:
-            raise ValueError(f"softmax needs scores in a ring of {self.input_bits} bits: give them fewer fractional bits")
+            raise ValueError(
+                f"softmax wants scores in a ring of {self.input_bits} bits: give them fewer fractional bits"
+            )
         if self.output_fraction > self.result_bits or not self.output_fraction + 2 <= self.output_bits <= 64:
             raise ValueError(
                 f"probabilities do not fit {self.output_bits} bits with {self.output_fraction} fractional ones: use "
                 f"at most {self.result_bits} fractional bits, and two more in all"
             )
-
-    # Rings
+        if self.reach.min() <= 0:
+            raise ValueError(f"a row of {self.rows.keys} scores is too long for mantissas {self.power.mantissa_bits}")
 
     @property
     def client_keys(self) -> tuple[Field, ...]:
+        """For `exchange_keys`."""
         return (self.power.field,)
 
     @property
     def server_keys(self) -> tuple[Field, ...]:
         return ()
+
+    # Rings
 
     @property
     def dropped(self) -> int:
@@ -121,15 +116,13 @@ class SoftmaxPlan:
         """The ring in which scores are wanted: with a bit more than they need, for differences."""
         return self.held_bits + self.dropped
 
-    # Coarse scores
-
     @property
     def coarse_dropped(self) -> int:
         return max(self.power.fraction_bits - COARSE_FRACTION, 0)
 
     @property
     def coarse_bits(self) -> int:
-        """Of the ring in which coarse scores are compared."""
+        """The ring in which coarse scores are compared."""
         return self.difference_bits - self.coarse_dropped
 
     @property
@@ -142,23 +135,29 @@ class SoftmaxPlan:
     @cached_property
     def largest(self) -> int:
         """The exponent of a probability of 1."""
-        return math.floor(self.power.largest(excess=2.0**-9))
+        return math.floor(self.power.largest(excess=_EXCESS))
 
     @cached_property
-    def largest_of_sum(self) -> int:
-        """The exponent of a term of S that is 1."""
+    def largest_term(self) -> int:
+        """The exponent of a term of S that is 1, before `LOG2_SCALE`."""
         terms = min(self.slots.groups, self.rows.keys) * LOG2_SCALE
-        return math.floor(self.power.largest(terms, excess=2.0**-9))
+        return math.floor(self.power.largest(terms, excess=_EXCESS))
 
     @property
     def result_bits(self) -> int:
         """Fractional bits of a probability in the field."""
         return self.largest + self.power.scale_bits
 
+    @property
+    def lowest(self) -> int:
+        """l: x' is at least -l."""
+        return self.largest_term - 1
+
     @cached_property
     def reach(self) -> np.ndarray:
-        """R of each row, in base 2, [rows]: all x from -R to 0 have exponents in range."""
-        last = np.minimum(self.largest - 1 - np.log2(self.rows.lengths), self.largest_of_sum - 2)
+        """R of each row, [rows], a multiple of the step: a score that counts has x from -R - 2 steps to 0, and then both
+        x and x - L are in range."""
+        last = np.minimum(self.largest - 1 - np.log2(self.rows.lengths), self.lowest)
         return np.floor(last / self.step) * self.step - 2 * self.step
 
     @cached_property
@@ -169,29 +168,37 @@ class SoftmaxPlan:
 
     @property
     def error(self) -> float:
-        """Bounds the error of a probability, for scores as they are given, but for `missed`."""
+        """No probability is off by more, of the softmax over the scores that count: roundings of both powers, twice;
+        L; exponents in both passes; what lowered scores add to the sum; roundings of sums; one step."""
         f = self.power.fraction_bits
-        roundings = 2 * self.power.error + math.log(2) * (self.log.error + 2.0 ** (1 - f))
-        sums = self.slots.taken.max() * 2.0 ** (0.5 - _SUM_FRACTION)
-        return float(roundings + sums + 2.0**-self.output_fraction)
+        steps = self.log.error + 2.0 ** (1 - f)
+        lowered = self.rows.keys * 2.0 ** (0.5 - self.lowest)
+        sums = float(self.slots.taken.max()) * 2.0 ** (0.5 - _SUM_FRACTION)
+        return 2 * self.power.error + math.log(2) * steps + lowered + sums + 2.0**-self.output_fraction
 
     @property
     def missed(self) -> float:
-        """Bounds the share of a row's sum that scores below the reach could have had."""
-        return float((self.rows.lengths * 2.0 ** -(self.reach - self.step)).max())
+        """No row loses a larger share of its sum to scores that do not count."""
+        return float(((self.rows.lengths - 1) * 2.0 ** -(self.reach - self.step)).max())
 
     def cost(self) -> ProtocolCost:
         rows, slots, field = self.rows, self.slots, self.power.field
-        wide = self.held_bits - self.coarse_dropped
-        total = ProtocolCost()
+        banks, entries = len(slots.banks), rows.entries
+        maxima = ProtocolCost()
         for level in rows.tournament:
             games = level.left.size
-            total += negative_cost(games, self.coarse_bits) + products_cost(multiplexing_shapes(games, wide))
-        total += negative_cost(rows.entries, self.coarse_bits)
-        total += upload_cost(Role.CLIENT, field, len(slots.banks) * (2 * slots.groups + 1))
-        for _ in slots.banks:
-            total |= ProtocolCost()
-        return total
+            maxima += negative_cost(games, self.coarse_bits)
+            maxima += products_cost(multiplexing_shapes(games, self.held_bits - self.coarse_dropped))
+        kept = negative_cost(entries, self.coarse_bits)
+        lifted = products_cost(multiplexing_shapes(entries, self.power.ring_bits))
+        upload = upload_cost(Role.CLIENT, field, banks * slots.groups)
+        sums = reduce(or_, [product_cost(Role.CLIENT, field, 1)] * banks)
+        # The server's half of a conversion travels with its response, so that a comparison can begin with the client's.
+        logs = from_field_cost(banks * slots.used, self.log.input_bits) | self.log.cost()
+        powers = product_cost(Role.CLIENT, field, banks * slots.groups)
+        result = from_field_cost(entries, self.output_bits)
+        chosen = products_cost(multiplexing_shapes(entries, self.output_bits))
+        return maxima + kept + lifted + upload + sums + logs + upload + powers + result + chosen
 
 
 def plan_softmax(
@@ -206,5 +213,112 @@ def plan_softmax(
     base: float = 2.0,
 ) -> SoftmaxPlan:
     """Scores [heads, queries, keys] in a ring of `input_bits`, query t seeing the keys 0 .. keys - queries + t, to
-    probabilities. base: 2.0, or math.e."""
-    raise NotImplementedError
+    probabilities. base: 2.0, or math.e.
+
+    The mantissas' bits are those for which errors and what may be missed are small together.
+    """
+    if base not in (2.0, math.e):
+        raise ValueError(f"softmax has base 2 or e, not {base}")
+    rows = CausalRows(heads, queries, keys)
+    slots = plan_slots(rows, SLOTS, MAX_GROUPS)
+    gained = 0 if base == 2.0 else _FACTOR_FRACTION
+    fraction_bits = min(input_fraction + gained, MAX_FRACTION_BITS)
+    plans = []
+    for bits in range(16, 27):
+        power = Exponential(P50, fraction_bits, (bits - bits // 2, bits // 2))
+        try:
+            plans.append(
+                SoftmaxPlan(rows, slots, power, input_bits, input_fraction, output_bits, output_fraction, base)
+            )
+        except ValueError as error:
+            refused = error
+    if not plans:
+        raise refused
+    return min(plans, key=lambda plan: plan.error + plan.missed / 4)
+
+
+def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
+    """[probabilities], in the shape of the scores, in the ring of `plan.output_bits`; 0 in both shares where a query
+    does not see a key. scores: [heads, queries, keys] in a ring of at least `plan.input_bits`."""
+    rows, power = plan.rows, plan.power
+    shape = (rows.heads, rows.queries, rows.keys)
+    if scores.shape != shape or scores.bits < plan.input_bits or scores.fraction_bits != plan.input_fraction:
+        raise ValueError(
+            f"the plan takes scores {shape} in {plan.input_bits} bits with {plan.input_fraction} fractional ones, not "
+            f"{scores.shape} in {scores.bits} bits with {scores.fraction_bits}"
+        )
+    s = _entries(scores.reshape(-1), rows.place).reduced(plan.input_bits)
+    if plan.base != 2.0:
+        s = s.times(round(math.log2(plan.base) * 2**_FACTOR_FRACTION), _FACTOR_FRACTION)
+    s = s.truncated(plan.dropped)
+
+    coarse = s.truncated(plan.coarse_dropped)
+    tops = _entries(_maxima(party, plan, coarse), rows.row)
+    below = plus(party, (coarse - tops).reduced(plan.coarse_bits), plan.reach[rows.row])
+    counts = not_bits(party, negative(party, below))
+    highest = s.of(tops.values << np.uint64(plan.coarse_dropped))
+    x = plus(party, (s - highest).reduced(power.ring_bits), -plan.step)
+
+    lifted = plus(party, multiplex(party, counts, plus(party, x, plan.lowest)), -plan.lowest)
+    logs = _log_sums(party, plan, lifted)
+    powers = _powers(party, plan, x - _entries(logs, rows.row), plan.largest, total=False)
+    probabilities = from_field(
+        party,
+        plan.slots.gather(powers),
+        power.field.p,
+        bits=plan.output_bits,
+        dropped=plan.result_bits - plan.output_fraction,
+        fraction_bits=plan.output_fraction,
+    )
+    chosen = multiplex(party, counts, probabilities)
+    out = np.zeros(math.prod(shape), np.uint64)
+    out[rows.place] = chosen.values
+    return chosen.of(out.reshape(shape))
+
+
+def _entries(x: Share, places: np.ndarray) -> Share:
+    return x.of(x.values[places])
+
+
+def _maxima(party: Party, plan: SoftmaxPlan, coarse: Share) -> Share:
+    """[max] of each row, [rows]."""
+    left = coarse
+    for level in plan.rows.tournament:
+        first = _entries(left, level.left)
+        ahead = first - _entries(left, level.right)
+        behind: Bits = negative(party, ahead.reduced(plan.coarse_bits))
+        winners = first - multiplex(party, behind, ahead)
+        left = left.of(np.concatenate([winners.values, left.values[level.bye]])[level.order])
+    return left
+
+
+def _powers(party: Party, plan: SoftmaxPlan, exponents: Share, offset: float, *, total: bool) -> Words:
+    """Shares modulo p of 2^(x + offset), scaled: [banks, groups, used slots], or summed over groups [banks, used]."""
+    slots, field = plan.slots, plan.power.field
+    banks, groups, used = len(slots.banks), slots.groups, slots.used
+    cells = slots.spread(plan.power.power(party, plus(party, exponents, offset).values))
+    own = cells.reshape(-1, used) if party.is_client else None
+    upload = encrypt_slots(party, Role.CLIENT, field, own, banks * groups, used)
+    if not total:
+        [products] = multiply_many(party, [Product(upload, None if party.is_client else cells.reshape(-1, used))])
+        return products.reshape(banks, groups, used)
+    jobs = [
+        Product(upload.part(bank * groups, (bank + 1) * groups), None if party.is_client else cells[bank], total=True)
+        for bank in range(banks)
+    ]
+    return np.stack(multiply_many(party, jobs))
+
+
+def _log_sums(party: Party, plan: SoftmaxPlan, exponents: Share) -> Share:
+    """[log2 of the sum of 2^x] of each row, [rows]."""
+    slots = plan.slots
+    sums = _powers(party, plan, exponents, plan.largest_term + math.log2(LOG2_SCALE), total=True)
+    parts = from_field(
+        party,
+        sums.reshape(-1),
+        plan.power.field.p,
+        bits=plan.log.input_bits,
+        dropped=plan.largest_term + plan.power.scale_bits - _SUM_FRACTION,
+        fraction_bits=_SUM_FRACTION,
+    )
+    return log2(party, plan.log, parts.of(slots.row_sums(parts.values)))

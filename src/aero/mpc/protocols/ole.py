@@ -18,7 +18,7 @@ run them at the same time, in one round: each party first sends all that it has 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,11 @@ class SlotUpload:
     def __post_init__(self) -> None:
         if self.cts < 1 or not 1 <= self.slots <= SLOTS:
             raise ValueError(f"{self.cts} ciphertexts of {self.slots} slots: use at least 1 with 1 to {SLOTS} slots")
+
+    def part(self, start: int, stop: int) -> SlotUpload:
+        """The ciphertexts start:stop alone."""
+        ciphertexts = None if self.ciphertexts is None else self.ciphertexts.part(start, stop)
+        return replace(self, cts=stop - start, ciphertexts=ciphertexts)
 
 
 @dataclass(frozen=True)

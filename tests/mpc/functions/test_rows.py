@@ -17,7 +17,7 @@ def test_log2_over_its_range(low, high):
     outcome = run_with_ots(lambda party: log2(party, plan, split(party, held, plan.input_bits, fraction)))
     exact = np.log2(held / 2.0**fraction / LOG2_SCALE)
     error = np.abs(outcome.real - exact)
-    assert error.max() <= plan.error
+    assert error.max() <= plan.max_error
     assert error.max() < 2.5e-4
     assert outcome.cost == plan.cost()
 

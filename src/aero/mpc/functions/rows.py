@@ -30,7 +30,7 @@ from aero.mpc.share import Share, known
 
 LOG2_SCALE = 1.067940912931696
 LOG2_ERROR = 9.92e-5
-"""Of the polynomial; roundings come on top (`Log2Plan.error`)."""
+"""Of the polynomial; roundings come on top (`Log2Plan.max_error`)."""
 _CENTRE = 0.75 * LOG2_SCALE
 _A, _B, _D, _E = 1.02579647, 1.12016925, 1.79948026, -0.41506219
 _POINT = 16
@@ -92,7 +92,7 @@ class Log2Plan:
         return self.high + 2 + _RESOLUTION - self.low - 1
 
     @property
-    def error(self) -> float:
+    def max_error(self) -> float:
         """Largest, of exact x: the polynomial, t by a step at the slope 2.8, t^2 by one, the result by one."""
         return LOG2_ERROR + 5.0 * 2.0**-_POINT + 2.0**-self.output_fraction
 

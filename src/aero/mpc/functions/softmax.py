@@ -155,8 +155,8 @@ class SoftmaxPlan:
 
     @cached_property
     def reach(self) -> np.ndarray:
-        """R of each row, [rows], a multiple of the step: a score that counts has x from -R - 2 steps to 0, and then both
-        x and x - L are in range."""
+        """R of each row, [rows], a multiple of the step: the x of a score that counts lies from -R - 2 steps to 0, and
+        x and x - L then are in range."""
         last = np.minimum(self.largest - 1 - np.log2(self.rows.lengths), self.lowest)
         return np.floor(last / self.step) * self.step - 2 * self.step
 
@@ -167,11 +167,11 @@ class SoftmaxPlan:
         return Log2Plan(self.rows.rows, _SUM_LOW, high, _SUM_FRACTION, self.power.ring_bits, f)
 
     @property
-    def error(self) -> float:
+    def max_error(self) -> float:
         """No probability is off by more, of the softmax over the scores that count: roundings of both powers, twice;
         L; exponents in both passes; what lowered scores add to the sum; roundings of sums; one step."""
         f = self.power.fraction_bits
-        steps = self.log.error + 2.0 ** (1 - f)
+        steps = self.log.max_error + 2.0 ** (1 - f)
         lowered = self.rows.keys * 2.0 ** (0.5 - self.lowest)
         sums = float(self.slots.taken.max()) * 2.0 ** (0.5 - _SUM_FRACTION)
         return 2 * self.power.error + math.log(2) * steps + lowered + sums + 2.0**-self.output_fraction
@@ -193,8 +193,7 @@ class SoftmaxPlan:
         lifted = products_cost(multiplexing_shapes(entries, self.power.ring_bits))
         upload = upload_cost(Role.CLIENT, field, banks * slots.groups)
         sums = reduce(or_, [product_cost(Role.CLIENT, field, 1)] * banks)
-        # The server's half of a conversion travels with its response, so that a comparison can begin with the client's.
-        logs = from_field_cost(banks * slots.used, self.log.input_bits) | self.log.cost()
+        logs = from_field_cost(banks * slots.used, self.log.input_bits) + self.log.cost()
         powers = product_cost(Role.CLIENT, field, banks * slots.groups)
         result = from_field_cost(entries, self.output_bits)
         chosen = products_cost(multiplexing_shapes(entries, self.output_bits))
@@ -205,11 +204,11 @@ def plan_softmax(
     heads: int,
     queries: int,
     keys: int,
-    *,
     input_bits: int,
     input_fraction: int,
     output_bits: int,
     output_fraction: int,
+    *,
     base: float = 2.0,
 ) -> SoftmaxPlan:
     """Scores [heads, queries, keys] in a ring of `input_bits`, query t seeing the keys 0 .. keys - queries + t, to
@@ -234,7 +233,7 @@ def plan_softmax(
             refused = error
     if not plans:
         raise refused
-    return min(plans, key=lambda plan: plan.error + plan.missed / 4)
+    return min(plans, key=lambda plan: plan.max_error + plan.missed / 8)
 
 
 def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:

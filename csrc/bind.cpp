@@ -1,6 +1,7 @@
 #include "bind.h"
 
 #include "dispatch.h"
+#include "parallel.h"
 
 namespace nb = nanobind;
 
@@ -39,6 +40,14 @@ NB_MODULE(_native, m) {
         throw nb::value_error("unknown kernel level: use portable, avx2, avx512 or armv8");
       },
       nb::arg("name"));
+  m.def("threads", &aero::threads);
+  m.def(
+      "set_threads",
+      [](int count) {
+        aero::require(count >= 1, "there is at least one thread");
+        aero::set_threads(count);
+      },
+      nb::arg("count"));
   aero::bind_symmetric(m);
   aero::bind_ring(m);
   aero::bind_lattice(m);

@@ -1,9 +1,11 @@
 #include "ring.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 
 #include "dispatch.h"
+#include "parallel.h"
 #include "ring_blocks.h"
 
 namespace aero {
@@ -39,10 +41,20 @@ void ring_matmul(const std::uint64_t* a, std::size_t a_step, const std::uint64_t
   struct alignas(64) Scratch {
     std::uint64_t words[kRingScratch];
   };
-  const std::unique_ptr<Scratch> scratch(new Scratch);
   std::memset(out, 0, 8 * batch * m * n);
-  for (std::size_t i = 0; i < batch; ++i)
-    multiply_add(a + i * a_step, b + i * b_step, out + i * m * n, m, k, n, scratch->words);
+  // Pieces are runs of rows of one product, so long that copying b is little beside multiplying.
+  constexpr std::size_t run = 24;
+  const std::size_t runs = (m + run - 1) / run;
+  in_parallel(batch * runs, run * k * n / 8, [&](std::size_t begin, std::size_t end) {
+    const std::unique_ptr<Scratch> scratch(new Scratch);
+    for (std::size_t i = begin; i < end;) {
+      const std::size_t member = i / runs, last = std::min(end, (member + 1) * runs);
+      const std::size_t row = (i - member * runs) * run, rows = std::min(m, (last - member * runs) * run) - row;
+      multiply_add(a + member * a_step + row * k, b + member * b_step, out + (member * m + row) * n, rows, k, n,
+                   scratch->words);
+      i = last;
+    }
+  });
 }
 
 }  // namespace aero

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "dispatch.h"
+#include "parallel.h"
 #include "rlwe_kernels.h"
 #include "rlwe_residues.h"
 
@@ -95,19 +96,20 @@ void encrypt(const Lattice& lattice, std::size_t residues, const U* secret, cons
              const U* message, int ring_bits, std::size_t count, U* b) {
   const std::uint32_t n = lattice.n();
   const Scale scale(lattice, message ? ring_bits : 1);
-  for (std::size_t c = 0; c < count; ++c, noise += n) {
-    for (std::size_t r = 0; r < residues; ++r, a += n, b += n) {
+  in_parallel(count, 8 * residues * n, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t at = begin * residues; at < end * residues; ++at) {
+      const std::size_t c = at / residues, r = at % residues;
       const U q = lattice.q(r);
-      small_to_residues(noise, n, q, b);
+      U* out = b + at * n;
+      small_to_residues(noise + c * n, n, q, out);
       if (message)
-        for (std::uint32_t i = 0; i < n; ++i) b[i] = add_mod(b[i], scale(message[i], r), q);
-      lattice.ntt(r).forward(b, 1);
+        for (std::uint32_t i = 0; i < n; ++i) out[i] = add_mod(out[i], scale(message[c * n + i], r), q);
+      lattice.ntt(r).forward(out, 1);
       Factor minus[3];
       multiples(q - 1, q, minus);
-      rlwe_steps_in_use().add_product(q, n, a, secret + r * n, minus, b);
+      rlwe_steps_in_use().add_product(q, n, a + at * n, secret + r * n, minus, out);
     }
-    if (message) message += n;
-  }
+  });
 }
 
 void packing_key(const Lattice& lattice, const U* secret, int log_galois, const U* a, const std::int8_t* noise, U* b) {
@@ -142,42 +144,45 @@ void respond(const Lattice& lattice, std::size_t count, U* in, const U* public_b
     special.push_back(factor(lattice.special() % q, q));
   }
   const U round = U{1} << (63 - bits);
-  std::vector<U> small(n);
-  for (std::size_t c = 0; c < count; ++c, in += lattice.node_size(), u += n, e_b += n, e_a += n, b += n, a += n) {
-    U* a_in = in;
-    U* b_in = in + primes * n;
-    for (std::size_t i = 0; i < primes; ++i) {
-      const U q = lattice.q(i);
-      small_to_residues(u, n, q, small.data());
-      lattice.ntt(i).forward(small.data(), 1);
-      Factor one[3], by_special[3];
-      multiples(1, q, one);
-      multiples(lattice.special() % q, q, by_special);
-      rlwe_steps_in_use().add_product(q, n, public_a + i * n, small.data(), one, a_in + i * n);
-      rlwe_steps_in_use().add_product(q, n, public_b + i * n, small.data(), by_special, b_in + i * n);
-      lattice.ntt(i).inverse(a_in + i * n, 1);
-    }
-    for (std::size_t r = 0; r <= primes; ++r) lattice.ntt(r).inverse(b_in + r * n, 1);
-    std::fill(a, a + n, 0);
-    std::fill(b, b + n, 0);
-    for (std::size_t r = 0; r <= primes; ++r) {
-      const U q = lattice.q(r);
-      small_to_residues(e_b, n, q, small.data());
-      for (std::uint32_t p = 0; p < n; ++p) {
-        U x = b_in[r * n + p];
-        if (r < primes) x = add_mod(x, mul_mod(small[p], special[r], q), q);
-        b[p] += fractions[r](mul_mod(x, b_inverse[r], q));
+  in_parallel(count, 16 * (primes + 1) * n, [&](std::size_t begin, std::size_t end) {
+    std::vector<U> small(n);
+    for (std::size_t c = begin; c < end; ++c) {
+      U* a_in = in + c * lattice.node_size();
+      U* b_in = a_in + primes * n;
+      U *a_out = a + c * n, *b_out = b + c * n;
+      for (std::size_t i = 0; i < primes; ++i) {
+        const U q = lattice.q(i);
+        small_to_residues(u + c * n, n, q, small.data());
+        lattice.ntt(i).forward(small.data(), 1);
+        Factor one[3], by_special[3];
+        multiples(1, q, one);
+        multiples(lattice.special() % q, q, by_special);
+        rlwe_steps_in_use().add_product(q, n, public_a + i * n, small.data(), one, a_in + i * n);
+        rlwe_steps_in_use().add_product(q, n, public_b + i * n, small.data(), by_special, b_in + i * n);
+        lattice.ntt(i).inverse(a_in + i * n, 1);
       }
-      if (r == primes) break;
-      small_to_residues(e_a, n, q, small.data());
-      for (std::uint32_t p = 0; p < n; ++p)
-        a[p] += fractions[r](mul_mod(add_mod(a_in[r * n + p], small[p], q), a_inverse[r], q));
+      for (std::size_t r = 0; r <= primes; ++r) lattice.ntt(r).inverse(b_in + r * n, 1);
+      std::fill(a_out, a_out + n, 0);
+      std::fill(b_out, b_out + n, 0);
+      for (std::size_t r = 0; r <= primes; ++r) {
+        const U q = lattice.q(r);
+        small_to_residues(e_b + c * n, n, q, small.data());
+        for (std::uint32_t p = 0; p < n; ++p) {
+          U x = b_in[r * n + p];
+          if (r < primes) x = add_mod(x, mul_mod(small[p], special[r], q), q);
+          b_out[p] += fractions[r](mul_mod(x, b_inverse[r], q));
+        }
+        if (r == primes) break;
+        small_to_residues(e_a + c * n, n, q, small.data());
+        for (std::uint32_t p = 0; p < n; ++p)
+          a_out[p] += fractions[r](mul_mod(add_mod(a_in[r * n + p], small[p], q), a_inverse[r], q));
+      }
+      for (std::uint32_t p = 0; p < n; ++p) {
+        a_out[p] = (a_out[p] + round) >> (64 - bits);
+        b_out[p] = (b_out[p] + round) >> (64 - bits);
+      }
     }
-    for (std::uint32_t p = 0; p < n; ++p) {
-      a[p] = (a[p] + round) >> (64 - bits);
-      b[p] = (b[p] + round) >> (64 - bits);
-    }
-  }
+  });
 }
 
 void times_secret(const Lattice& lattice, std::size_t count, const U* secret, const U* a, int bits, U* out) {
@@ -187,22 +192,26 @@ void times_secret(const Lattice& lattice, std::size_t count, const U* secret, co
   const int digit_bits = Fraction(q).bits - 2 - log2_exact(n);
   Factor one[3];
   multiples(1, q, one);
-  std::vector<U> digit(n), product(n);
-  for (std::size_t c = 0; c < count; ++c, a += n, out += n) {
-    std::fill(out, out + n, 0);
-    for (int shift = 0; shift < bits; shift += digit_bits) {
-      for (std::uint32_t p = 0; p < n; ++p) digit[p] = a[p] >> shift & ((U{1} << digit_bits) - 1);
-      lattice.ntt(0).forward(digit.data(), 1);
-      std::fill(product.begin(), product.end(), 0);
-      rlwe_steps_in_use().add_product(q, n, digit.data(), secret, one, product.data());
-      lattice.ntt(0).inverse(product.data(), 1);
-      for (std::uint32_t p = 0; p < n; ++p) {
-        const U negative = -static_cast<U>(product[p] > q / 2);
-        out[p] += (product[p] - (q & negative)) << shift;
+  in_parallel(count, 8 * n, [&](std::size_t begin, std::size_t end) {
+    std::vector<U> digit(n), product(n);
+    for (std::size_t c = begin; c < end; ++c) {
+      const U* in = a + c * n;
+      U* sum = out + c * n;
+      std::fill(sum, sum + n, 0);
+      for (int shift = 0; shift < bits; shift += digit_bits) {
+        for (std::uint32_t p = 0; p < n; ++p) digit[p] = in[p] >> shift & ((U{1} << digit_bits) - 1);
+        lattice.ntt(0).forward(digit.data(), 1);
+        std::fill(product.begin(), product.end(), 0);
+        rlwe_steps_in_use().add_product(q, n, digit.data(), secret, one, product.data());
+        lattice.ntt(0).inverse(product.data(), 1);
+        for (std::uint32_t p = 0; p < n; ++p) {
+          const U negative = -static_cast<U>(product[p] > q / 2);
+          sum[p] += (product[p] - (q & negative)) << shift;
+        }
       }
+      for (std::uint32_t p = 0; p < n; ++p) sum[p] &= mask;
     }
-    for (std::uint32_t p = 0; p < n; ++p) out[p] &= mask;
-  }
+  });
 }
 
 }  // namespace aero

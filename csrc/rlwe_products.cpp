@@ -3,6 +3,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "parallel.h"
 #include "rlwe.h"
 #include "rlwe_residues.h"
 
@@ -154,22 +155,24 @@ void arrange(const Lattice& lattice, std::size_t row_tiles, std::size_t inner, c
   const std::uint32_t n = lattice.n();
   const std::size_t primes = lattice.primes(), count = row_tiles * inner;
   const Scale scale(lattice, addend ? ring_bits : 1);
-  std::vector<U> sum(n);
-  for (std::size_t c = 0; c < count; ++c)
-    for (std::size_t i = 0; i < primes; ++i) {
-      const U *b_in = b + (c * primes + i) * n, *a_in = a + (c * primes + i) * n;
-      if (addend) {
-        for (std::uint32_t p = 0; p < n; ++p) sum[p] = scale(addend[c * n + p], i);
-        lattice.ntt(i).forward(sum.data(), 1);
-        for (std::uint32_t p = 0; p < n; ++p) sum[p] = add_mod(sum[p], b_in[p], lattice.q(i));
-        b_in = sum.data();
+  in_parallel(count, 8 * primes * n, [&](std::size_t begin, std::size_t end) {
+    std::vector<U> sum(n);
+    for (std::size_t c = begin; c < end; ++c)
+      for (std::size_t i = 0; i < primes; ++i) {
+        const U *b_in = b + (c * primes + i) * n, *a_in = a + (c * primes + i) * n;
+        if (addend) {
+          for (std::uint32_t p = 0; p < n; ++p) sum[p] = scale(addend[c * n + p], i);
+          lattice.ntt(i).forward(sum.data(), 1);
+          for (std::uint32_t p = 0; p < n; ++p) sum[p] = add_mod(sum[p], b_in[p], lattice.q(i));
+          b_in = sum.data();
+        }
+        U* to = out + (i * (n / 8) * count + c) * 16;
+        for (std::uint32_t v = 0; v < n / 8; ++v, to += 16 * count) {
+          std::memcpy(to, b_in + 8 * v, 8 * sizeof(U));
+          std::memcpy(to + 8, a_in + 8 * v, 8 * sizeof(U));
+        }
       }
-      U* to = out + (i * (n / 8) * count + c) * 16;
-      for (std::uint32_t v = 0; v < n / 8; ++v, to += 16 * count) {
-        std::memcpy(to, b_in + 8 * v, 8 * sizeof(U));
-        std::memcpy(to + 8, a_in + 8 * v, 8 * sizeof(U));
-      }
-    }
+  });
 }
 
 void prepare(const Lattice& lattice, std::size_t columns, std::size_t inner, std::uint32_t front,
@@ -177,17 +180,19 @@ void prepare(const Lattice& lattice, std::size_t columns, std::size_t inner, std
   const std::uint32_t n = lattice.n();
   const std::size_t fours = (columns + 3) / 4, per_prime = fours * 4 * inner * n;
   std::memset(out, 0, lattice.primes() * per_prime * sizeof(U));
-  std::vector<U> coefficients(front), values(n);
   for (std::size_t i = 0; i < lattice.primes(); ++i, out += per_prime) {
     const Reducer reduce(lattice.q(i));
-    for (std::size_t c = 0; c < columns; ++c)
-      for (std::size_t k = 0; k < inner; ++k) {
-        const std::int64_t* in = weights + (c * inner + k) * front;
-        for (std::uint32_t p = 0; p < front; ++p) coefficients[p] = reduce.of_signed(in[p]);
-        lattice.ntt(i).forward_front(coefficients.data(), front, values.data(), 1);
-        U* to = out + ((c / 4 * (n / 8) * inner + k) * 4 + c % 4) * 8;
-        for (std::uint32_t v = 0; v < n / 8; ++v, to += 32 * inner) std::memcpy(to, &values[8 * v], 8 * sizeof(U));
-      }
+    in_parallel(columns, 8 * inner * n, [&](std::size_t begin, std::size_t end) {
+      std::vector<U> coefficients(front), values(n);
+      for (std::size_t c = begin; c < end; ++c)
+        for (std::size_t k = 0; k < inner; ++k) {
+          const std::int64_t* in = weights + (c * inner + k) * front;
+          for (std::uint32_t p = 0; p < front; ++p) coefficients[p] = reduce.of_signed(in[p]);
+          lattice.ntt(i).forward_front(coefficients.data(), front, values.data(), 1);
+          U* to = out + ((c / 4 * (n / 8) * inner + k) * 4 + c % 4) * 8;
+          for (std::uint32_t v = 0; v < n / 8; ++v, to += 32 * inner) std::memcpy(to, &values[8 * v], 8 * sizeof(U));
+        }
+    });
   }
 }
 
@@ -209,12 +214,11 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
   const std::size_t rows = p.row_tiles, wide = narrow ? p.columns : std::max<std::size_t>(p.merge, 16);
   const std::size_t x_size = 2 * p.row_tiles * p.inner * n;  // words per prime
   const std::size_t prepared_size = (p.columns + 3) / 4 * 4 * p.inner * n;
-  std::vector<U> nodes((narrow ? p.batch : 1) * rows * wide * size);
-  std::vector<U> residues(weights ? wide * p.inner * p.front : 0);
-  std::vector<U> block(weights ? p.front : 0), transforms(weights ? 4 * p.inner * p.front : 0);
-  Merger join(lattice);
 
+  // Columns `first` to first + count - 1 of one member, to nodes [rows][wide].
   const auto multiply = [&](std::size_t member, std::size_t first, std::size_t count, U* to) {
+    std::vector<U> residues(weights ? count * p.inner * p.front : 0);
+    std::vector<U> block(weights ? p.front : 0), transforms(weights ? 4 * p.inner * p.front : 0);
     for (std::size_t i = 0; i < primes; ++i) {
       const U q = lattice.q(i);
       ProductsJob job{};
@@ -244,31 +248,41 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
       rlwe_steps_in_use().products(job);
     }
   };
-  const auto finish = [&](U* first, std::size_t present) {
+  const auto finish = [&](Merger& join, U* first, std::size_t present, U* to) {
     pack(lattice, keys, p.merge, present, p.spacing, join, first);
-    std::memcpy(out, first, size * sizeof(U));
-    out += size;
+    std::memcpy(to, first, size * sizeof(U));
   };
+  const std::size_t words = 4 * rows * wide * p.inner * primes * n;  // of one window
 
   if (narrow) {
-    for (std::size_t member = 0; member < p.batch; ++member)
-      multiply(member, 0, p.columns, nodes.data() + member * rows * wide * size);
+    std::vector<U> nodes(p.batch * rows * wide * size);
+    in_parallel(p.batch, words, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t member = begin; member < end; ++member)
+        multiply(member, 0, p.columns, nodes.data() + member * rows * wide * size);
+    });
     const std::size_t all = p.batch * rows * p.columns;
-    for (std::size_t i = 0; i < all; i += p.merge) finish(nodes.data() + i * size, std::min(p.merge, all - i));
+    in_parallel(p.packed(), 64 * p.merge * size, [&](std::size_t begin, std::size_t end) {
+      Merger join(lattice);
+      for (std::size_t i = begin; i < end; ++i)
+        finish(join, nodes.data() + i * p.merge * size, std::min(p.merge, all - i * p.merge), out + i * size);
+    });
     return;
   }
-  const std::size_t groups = (p.columns + p.merge - 1) / p.merge;
-  U* const begin = out;
-  for (std::size_t member = 0; member < p.batch; ++member)
-    for (std::size_t first = 0; first < p.columns; first += wide) {
+  const std::size_t groups = (p.columns + p.merge - 1) / p.merge, windows = (p.columns + wide - 1) / wide;
+  in_parallel(p.batch * windows, words, [&](std::size_t begin, std::size_t end) {
+    std::vector<U> nodes(rows * wide * size);
+    Merger join(lattice);
+    for (std::size_t window = begin; window < end; ++window) {
+      const std::size_t member = window / windows, first = window % windows * wide;
       const std::size_t count = std::min(wide, p.columns - first);
       multiply(member, first, count, nodes.data());
       for (std::size_t row = 0; row < rows; ++row) {
-        out = begin + ((member * rows + row) * groups + first / p.merge) * size;
-        for (std::size_t i = 0; i < count; i += p.merge)
-          finish(nodes.data() + (row * wide + i) * size, std::min(p.merge, count - i));
+        U* to = out + ((member * rows + row) * groups + first / p.merge) * size;
+        for (std::size_t i = 0; i < count; i += p.merge, to += size)
+          finish(join, nodes.data() + (row * wide + i) * size, std::min(p.merge, count - i), to);
       }
     }
+  });
 }
 
 }  // namespace aero

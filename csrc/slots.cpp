@@ -1,9 +1,11 @@
 #include "slots.h"
 
 #include <algorithm>
+#include <mutex>
 #include <stdexcept>
 
 #include "dispatch.h"
+#include "parallel.h"
 #include "rlwe_residues.h"
 #include "slots_kernels.h"
 
@@ -76,34 +78,37 @@ void slot_encrypt(const SlotRing& ring, const U* secret, const U* a, const std::
                   std::size_t count, U* b) {
   const std::uint32_t n = ring.n();
   const RlweSteps& residues = rlwe_steps_in_use();
-  std::vector<U> message(n), small(n);
-  for (std::size_t c = 0; c < count; ++c) {
-    if (slots) {
-      std::copy(slots + c * n, slots + (c + 1) * n, message.data());
-      ring.slots().inverse(message.data(), 1);
-      steps().scale(ring.scale(), n, message.data(), message.data());
-    }
-    for (std::size_t i = 0; i < ring.primes(); ++i) {
-      const U q = ring.q(i);
-      U* out = b + (i * count + c) * n;
-      small_to_residues(noise + c * n, n, q, small.data());
+  const auto encrypt = [&](std::size_t begin, std::size_t end) {
+    std::vector<U> message(n), small(n);
+    for (std::size_t c = begin; c < end; ++c) {
       if (slots) {
-        steps().spread(ring.message(i), n, message.data(), out);
-        for (std::uint32_t j = 0; j < n; ++j) out[j] += small[j];  // below 2q
-      } else {
-        std::copy(small.begin(), small.end(), out);
+        std::copy(slots + c * n, slots + (c + 1) * n, message.data());
+        ring.slots().inverse(message.data(), 1);
+        steps().scale(ring.scale(), n, message.data(), message.data());
       }
-      ring.ntt(i).forward(out, 1);
-      Factor minus[3];
-      multiples(q - 1, q, minus);
-      residues.add_product(q, n, a + (i * count + c) * n, secret + i * n, minus, out);
+      for (std::size_t i = 0; i < ring.primes(); ++i) {
+        const U q = ring.q(i);
+        U* out = b + (i * count + c) * n;
+        small_to_residues(noise + c * n, n, q, small.data());
+        if (slots) {
+          steps().spread(ring.message(i), n, message.data(), out);
+          for (std::uint32_t j = 0; j < n; ++j) out[j] += small[j];  // below 2q
+        } else {
+          std::copy(small.begin(), small.end(), out);
+        }
+        ring.ntt(i).forward(out, 1);
+        Factor minus[3];
+        multiples(q - 1, q, minus);
+        residues.add_product(q, n, a + (i * count + c) * n, secret + i * n, minus, out);
+      }
     }
-  }
+  };
+  in_parallel(count, 8 * ring.primes() * n, encrypt);
 }
 
 namespace {
 
-// Responses one after the other, with room for what stands between the steps.
+// Makes responses, with room for what stands between the steps.
 class Responder {
  public:
   Responder(const SlotRing& ring, const SlotProducts& products)
@@ -112,14 +117,39 @@ class Responder {
     for (std::size_t i = 0; i < ring.primes(); ++i) multiples(1, ring.q(i), one_[i]);
   }
 
-  void operator()(std::size_t result, U* response, U* share) {
-    const std::uint32_t n = ring_.n();
+  void clear() {
     std::fill(b_.begin(), b_.end(), 0);
     std::fill(a_.begin(), a_.end(), 0);
-    if (p_.total)
-      for (std::size_t g = 0; g < p_.count; ++g) add_product(g);
-    else
-      add_product(result);
+  }
+
+  // Adds product g.
+  void add_product(std::size_t g) {
+    const std::uint32_t n = ring_.n();
+    const std::size_t c = p_.ciphertexts == 1 ? 0 : g;
+    std::copy(p_.slots + g * n, p_.slots + (g + 1) * n, plain_.data());
+    ring_.slots().inverse(plain_.data(), 1);
+    steps().centre(ring_.p(), n, plain_.data(), plain_.data());
+    for (std::size_t i = 0; i < ring_.primes(); ++i) {
+      steps().spread(ring_.plain(i), n, plain_.data(), transform_.data());
+      ring_.ntt(i).forward(transform_.data(), 1);
+      const std::size_t at = (i * p_.ciphertexts + c) * n;
+      add(i, p_.b + at, p_.a + at);
+    }
+  }
+
+  // Adds what another one has summed up.
+  void add_sum(const Responder& other) {
+    const std::uint32_t n = ring_.n();
+    for (std::size_t i = 0; i < ring_.primes(); ++i)
+      for (std::size_t j = i * n; j < (i + 1) * n; ++j) {
+        b_[j] = add_mod(b_[j], other.b_[j], ring_.q(i));
+        a_[j] = add_mod(a_[j], other.a_[j], ring_.q(i));
+      }
+  }
+
+  // Turns the sum into a response and a share.
+  void finish(std::size_t result, U* response, U* share) {
+    const std::uint32_t n = ring_.n();
     for (std::size_t i = 0; i < ring_.primes(); ++i) {
       const U q = ring_.q(i);
       small_to_residues(p_.u + result * n, n, q, transform_.data());
@@ -139,19 +169,6 @@ class Responder {
   }
 
  private:
-  void add_product(std::size_t g) {
-    const std::uint32_t n = ring_.n();
-    const std::size_t c = p_.ciphertexts == 1 ? 0 : g;
-    std::copy(p_.slots + g * n, p_.slots + (g + 1) * n, plain_.data());
-    ring_.slots().inverse(plain_.data(), 1);
-    steps().centre(ring_.p(), n, plain_.data(), plain_.data());
-    for (std::size_t i = 0; i < ring_.primes(); ++i) {
-      steps().spread(ring_.plain(i), n, plain_.data(), transform_.data());
-      ring_.ntt(i).forward(transform_.data(), 1);
-      const std::size_t at = (i * p_.ciphertexts + c) * n;
-      add(i, p_.b + at, p_.a + at);
-    }
-  }
   // Adds the products of (b, a) modulo prime i with transform_.
   void add(std::size_t i, const U* b, const U* a) {
     const std::uint32_t n = ring_.n();
@@ -169,27 +186,49 @@ class Responder {
 }  // namespace
 
 void slot_respond(const SlotRing& ring, const SlotProducts& products, U* response, U* share) {
-  Responder respond(ring, products);
-  for (std::size_t result = 0; result < products.results(); ++result) respond(result, response, share);
+  const std::size_t words = 16 * ring.primes() * ring.n();
+  if (!products.total) {
+    in_parallel(products.count, words, [&](std::size_t begin, std::size_t end) {
+      Responder responder(ring, products);
+      for (std::size_t g = begin; g < end; ++g) {
+        responder.clear();
+        responder.add_product(g);
+        responder.finish(g, response, share);
+      }
+    });
+    return;
+  }
+  Responder sum(ring, products);
+  std::mutex adding;
+  in_parallel(products.count, words, [&](std::size_t begin, std::size_t end) {
+    Responder responder(ring, products);
+    for (std::size_t g = begin; g < end; ++g) responder.add_product(g);
+    const std::lock_guard<std::mutex> alone(adding);
+    sum.add_sum(responder);
+  });
+  sum.finish(0, response, share);
 }
 
 void slot_decrypt(const SlotRing& ring, const U* secret, const U* response, std::size_t count, U* share) {
   const std::uint32_t n = ring.n();
-  std::vector<U> a(n), phase(ring.kept() * n);
-  for (std::size_t c = 0; c < count; ++c, share += n) {
-    std::fill(phase.begin(), phase.end(), 0);
-    for (std::size_t i = 0; i < ring.kept(); ++i) {
-      const U* in = response + (i * count + c) * n;
-      std::copy(in, in + n, a.data());
-      ring.ntt(i).forward(a.data(), 1);
-      Factor one[3];
-      multiples(1, ring.q(i), one);
-      rlwe_steps_in_use().add_product(ring.q(i), n, a.data(), secret + i * n, one, &phase[i * n]);
-      ring.ntt(i).inverse(&phase[i * n], 1);
+  const auto decrypt = [&](std::size_t begin, std::size_t end) {
+    std::vector<U> a(n), phase(ring.kept() * n);
+    for (std::size_t c = begin; c < end; ++c) {
+      std::fill(phase.begin(), phase.end(), 0);
+      for (std::size_t i = 0; i < ring.kept(); ++i) {
+        const U* in = response + (i * count + c) * n;
+        std::copy(in, in + n, a.data());
+        ring.ntt(i).forward(a.data(), 1);
+        Factor one[3];
+        multiples(1, ring.q(i), one);
+        rlwe_steps_in_use().add_product(ring.q(i), n, a.data(), secret + i * n, one, &phase[i * n]);
+        ring.ntt(i).inverse(&phase[i * n], 1);
+      }
+      steps().decode(ring.decoder(true), n, phase.data(), n, share + c * n);
+      ring.slots().forward(share + c * n, 1);
     }
-    steps().decode(ring.decoder(true), n, phase.data(), n, share);
-    ring.slots().forward(share, 1);
-  }
+  };
+  in_parallel(count, 12 * ring.kept() * n, decrypt);
 }
 
 void field_multiply(U p, const U* x, const U* y, std::size_t count, U* out) {

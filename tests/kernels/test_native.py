@@ -12,9 +12,13 @@ from aero.kernels.native import _native
 
 
 def level_of_a_fresh_process(setting: str) -> subprocess.CompletedProcess[str]:
+    return fresh_process("AERO_KERNELS", setting, "level")
+
+
+def fresh_process(variable: str, setting: str, ask: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from aero.kernels import native; print(native.level())"],
-        env={**os.environ, "AERO_KERNELS": setting},
+        [sys.executable, "-c", f"from aero.kernels import native; print(native.{ask}())"],
+        env={**os.environ, variable: setting},
         capture_output=True,
         text=True,
         check=False,
@@ -30,6 +34,27 @@ def test_the_environment_chooses_a_level():
     assert level_of_a_fresh_process("portable").stdout.strip() == "portable"
     refused = level_of_a_fresh_process("mmx")
     assert refused.returncode != 0 and "'mmx' is not available here: use one of portable" in refused.stderr
+
+
+def test_the_environment_chooses_threads():
+    assert fresh_process("AERO_THREADS", "", "threads").stdout.strip() == "1"
+    assert fresh_process("AERO_THREADS", "3", "threads").stdout.strip() == "3"
+    for wrong in ("0", "many", "-2"):
+        refused = fresh_process("AERO_THREADS", wrong, "threads")
+        assert refused.returncode != 0 and "threads" in refused.stderr
+
+
+def test_use_threads_puts_the_number_back():
+    before = native.threads()
+    with pytest.raises(ZeroDivisionError), native.use_threads(5):
+        assert native.threads() == 5
+        raise ZeroDivisionError
+    assert native.threads() == before
+    for wrong in (0, -1, 1025):
+        with pytest.raises(ValueError, match="1 to 1024 threads"):
+            native.set_threads(wrong)
+    with pytest.raises(ValueError, match="at least one"):
+        _native.set_threads(0)
 
 
 def test_use_level_puts_the_level_back():

@@ -12,6 +12,7 @@ from rich.console import Console
 from aero.bench.record import Record, write_records
 from aero.cli.security import IDLE_SECONDS, KEYS_HELP, PLAINTEXT_HELP, security_of
 from aero.engines.engine import Party
+from aero.kernels import native
 from aero.serve.server import Server, Step
 from aero.wire import PeerAbsentError
 from aero.wire.tcp import Listener
@@ -25,6 +26,9 @@ def serve(
     once: Annotated[bool, typer.Option("--once", help="Serve one client, then exit.")] = False,
     wait: Annotated[float | None, typer.Option(help="Exit after so many seconds without a client.")] = None,
     insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write a record of each private token, after each client.")] = None,
 ) -> None:
     """Serve a run privately. The server sees how many tokens a prompt has, and nothing of it."""
@@ -32,6 +36,8 @@ def serve(
     from aero.data import tokenizer
     from aero.engines.connect import SPU, connect_engine
 
+    if threads is not None:
+        native.set_threads(threads)
     console = Console(highlight=False)
     security = security_of(keys, Party.SERVER, insecure_plaintext)
     model = CompiledRun.load(run)

@@ -10,13 +10,19 @@ def test_every_level_has_every_kernel(monkeypatch):
     monkeypatch.setattr(kernels, "SECONDS_EACH", 0.0)
     levels = ["portable", native.available_levels()[-1]]
     before = native.level()
-    records = kernels.bench_kernels(levels)
-    assert native.level() == before
+    records = kernels.bench_kernels(levels, threads=2)
+    assert native.level() == before and native.threads() == 1
+    assert {record.extra["threads"] for record in records} == {2}
     header, rows = kernels.table(records)
     assert header == ["kernel", "for one", *dict.fromkeys(levels)]
     assert all(cell for row in rows for cell in row)
     names = {row[0] for row in rows}
-    assert {"NTT forward, N=4096", "AES-CTR stream", "packing step (key switch), N=4096, 1 prime + special"} <= names
+    assert {
+        "NTT forward, N=4096",
+        "AES-CTR stream",
+        "slots of P50, decrypt",
+        "packing step (key switch), N=4096, 1 prime + special",
+    } <= names
     assert not any(name.startswith("_") for name in names)
     assert all(record.seconds > 0 for record in records if "packing" not in record.work)
 

@@ -1,6 +1,7 @@
-"""The native kernels, one by one, at every instruction-set level that this processor runs. One thread.
+"""The native kernels, one by one, at every instruction-set level that this processor runs.
 
-Seconds are processor time, medians over the repetitions: other work on the machine distorts them less than wall time.
+Seconds are medians over the repetitions. With one thread they are processor time, which other work on the machine
+distorts less; with more, time on the clock.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.ntt import Ntt, find_primes
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS, Params, SecretKey
+from aero.kernels.slots import P37, P50, SLOTS, SlotSecret
 
 SECONDS_EACH = 0.1  # of repetitions, for each kernel
 _PUBLIC_SEED = bytes(16)  # nothing is secret in a benchmark
@@ -37,15 +39,18 @@ class Case:
     call: Callable[[], object]
 
 
-def bench_kernels(levels: Sequence[str] | None = None, progress: Progress = lambda label: None) -> list[Record]:
-    """Records whose work is kernel/NAME and whose seconds are those of one unit; `extra` has unit and level."""
+def bench_kernels(
+    levels: Sequence[str] | None = None, progress: Progress = lambda label: None, *, threads: int = 1
+) -> list[Record]:
+    """Records with kernel/NAME as their work and the seconds of one unit; `extra` has unit, level and threads."""
     records = []
+    clock = time.process_time if threads == 1 else time.perf_counter
     for level in native.available_levels() if levels is None else levels:
-        with native.use_level(level):
+        with native.use_level(level), native.use_threads(threads):
             progress(level)
             seconds: dict[str, float] = {}
             for case in _cases():
-                seconds[case.kernel] = _median(case.call) / case.units
+                seconds[case.kernel] = _median(case.call, clock) / case.units
                 if not case.kernel.startswith("_"):
                     records.append(_record(case.kernel, seconds[case.kernel], case.unit, level))
             for params, name in ((WEIGHTS, "1 prime"), (SHARES, "2 primes")):
@@ -57,7 +62,8 @@ def bench_kernels(levels: Sequence[str] | None = None, progress: Progress = lamb
 
 
 def _record(kernel: str, seconds: float, unit: str, level: str) -> Record:
-    return Record(f"kernel/{kernel}", "kernels", seconds=seconds, extra={"unit": unit, "level": level})
+    extra = {"unit": unit, "level": level, "threads": native.threads()}
+    return Record(f"kernel/{kernel}", "kernels", seconds=seconds, extra=extra)
 
 
 def _cases() -> Iterator[Case]:
@@ -97,6 +103,20 @@ def _cases() -> Iterator[Case]:
             cost_of(deep, prepared=True).multiplications,
             partial(deep.evaluate, keys, loaded, deep.prepare_weights(deep.encode_weights(w))),
         )
+    for field, name in ((P50, "P50"), (P37, "P37")):
+        slot_secret = SlotSecret.generate(field, Prg(_PUBLIC_SEED, "secret"))
+        slot_key = slot_secret.public_key(_PUBLIC_SEED, Prg(_PUBLIC_SEED, "errors"))
+        count = 8
+        u, v = (rng.integers(0, field.p, (count, SLOTS), dtype=np.uint64) for _ in range(2))
+        errors = Prg(_PUBLIC_SEED, "errors")
+        upload = slot_secret.encrypt(u, _PUBLIC_SEED, errors)
+        response, _ = slot_key.respond(upload, v, errors)
+        for what, call in (
+            ("encrypt", partial(slot_secret.encrypt, u, _PUBLIC_SEED, errors)),
+            ("multiply and respond", partial(slot_key.respond, upload, v, errors)),
+            ("decrypt", partial(slot_secret.decrypt, response)),
+        ):
+            yield Case(f"slots of {name}, {what}", "number", count * SLOTS, call)
     size = 1 << 20
     prg = Prg(_PUBLIC_SEED, "bench")
     yield Case("AES-CTR stream", "byte", size, lambda: prg.random_bytes(size))
@@ -119,13 +139,13 @@ def _product(params: Params, *, packed: bool) -> MatmulPlan:
     return plan if packed else replace(plan, merge=1)
 
 
-def _median(call: Callable[[], object]) -> float:
+def _median(call: Callable[[], object], clock: Callable[[], float]) -> float:
     call()
     seconds: list[float] = []
     while len(seconds) < 3 or sum(seconds) < SECONDS_EACH:
-        started = time.process_time()
+        started = clock()
         call()
-        seconds.append(time.process_time() - started)
+        seconds.append(clock() - started)
     return statistics.median(seconds)
 
 

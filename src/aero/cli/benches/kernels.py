@@ -11,11 +11,13 @@ from rich.table import Table
 
 
 def kernels(
+    threads: Annotated[int, typer.Option(help="Threads that a kernel may use.", min=1)] = 1,
     json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
 ) -> None:
-    """Time every kernel at every level that this processor runs, the portable one included; one thread.
+    """Time every kernel at every level that this processor runs, the portable one included.
 
-    --json adds to a record's usual keys: unit (what `seconds` is the time of) and level.
+    Processor time with one thread, time on the clock with more. --json adds to a record's usual keys: unit (what
+    `seconds` is the time of), level and threads.
     """
     from aero.bench.kernels import bench_kernels, table
     from aero.bench.record import write_records
@@ -24,7 +26,7 @@ def kernels(
     if not console.is_terminal:
         console.width = 140  # a file has room
     with console.status("measuring") as status:
-        records = bench_kernels(progress=lambda level: status.update(f"measuring {level}"))
+        records = bench_kernels(progress=lambda level: status.update(f"measuring {level}"), threads=threads)
     header, rows = table(records)
     shown = Table(*header, box=None)
     for row in rows:

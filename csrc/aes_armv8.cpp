@@ -55,6 +55,18 @@ void aes_counter_armv8(const RoundKeys& keys, std::uint64_t first_block, std::si
   }
 }
 
+void aes_encrypt_armv8(const RoundKeys& keys, const std::uint8_t* x, std::size_t n, std::uint8_t* out) {
+  const Keys k = load(keys);
+  for (std::size_t done = 0; done < n; done += kInFlight) {
+    const std::size_t now = n - done < kInFlight ? n - done : kInFlight;
+    uint8x16_t blocks[kInFlight];
+    for (std::size_t i = 0; i < kInFlight; ++i)
+      blocks[i] = i < now ? vld1q_u8(x + kBlockBytes * (done + i)) : vdupq_n_u8(0);
+    encrypt(k, blocks);
+    for (std::size_t i = 0; i < now; ++i) vst1q_u8(out + kBlockBytes * (done + i), blocks[i]);
+  }
+}
+
 void aes_hash_armv8(const RoundKeys& keys, const std::uint8_t* x, const std::uint64_t* tweaks, std::size_t n,
                     std::uint8_t* out) {
   const Keys k = load(keys);

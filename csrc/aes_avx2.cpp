@@ -53,6 +53,19 @@ void aes_counter_avx2(const RoundKeys& keys, std::uint64_t first_block, std::siz
   }
 }
 
+void aes_encrypt_avx2(const RoundKeys& keys, const std::uint8_t* x, std::size_t n, std::uint8_t* out) {
+  const Keys k = load(keys);
+  const __m128i* from = reinterpret_cast<const __m128i*>(x);
+  for (std::size_t done = 0; done < n; done += kInFlight) {
+    const std::size_t now = n - done < kInFlight ? n - done : kInFlight;
+    __m128i blocks[kInFlight];
+    for (std::size_t i = 0; i < kInFlight; ++i)
+      blocks[i] = i < now ? _mm_loadu_si128(from + done + i) : _mm_setzero_si128();
+    encrypt(k, blocks);
+    for (std::size_t i = 0; i < now; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out) + done + i, blocks[i]);
+  }
+}
+
 void aes_hash_avx2(const RoundKeys& keys, const std::uint8_t* x, const std::uint64_t* tweaks, std::size_t n,
                    std::uint8_t* out) {
   const Keys k = load(keys);

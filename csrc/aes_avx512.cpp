@@ -59,6 +59,19 @@ void aes_counter_avx512(const RoundKeys& keys, std::uint64_t first_block, std::s
   }
 }
 
+void aes_encrypt_avx512(const RoundKeys& keys, const std::uint8_t* x, std::size_t n, std::uint8_t* out) {
+  const Keys k = load(keys);
+  for (std::size_t done = 0; done < n; done += kBatch) {
+    const std::size_t left = 2 * (n - done);  // words
+    __m512i blocks[kInFlight];
+    for (std::size_t i = 0; i < kInFlight; ++i)
+      blocks[i] = _mm512_maskz_loadu_epi64(words_wanted(left, i), x + kBlockBytes * done + 64 * i);
+    encrypt(k, blocks);
+    for (std::size_t i = 0; i < kInFlight; ++i)
+      _mm512_mask_storeu_epi64(out + kBlockBytes * done + 64 * i, words_wanted(left, i), blocks[i]);
+  }
+}
+
 void aes_hash_avx512(const RoundKeys& keys, const std::uint8_t* x, const std::uint64_t* tweaks, std::size_t n,
                      std::uint8_t* out) {
   const Keys k = load(keys);

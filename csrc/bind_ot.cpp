@@ -101,7 +101,8 @@ void code(nb::bytes key, std::uint64_t first, In<std::uint8_t, 2> table, Out<std
   while (log_size < 31 && std::size_t{1} << log_size < table.shape(0)) ++log_size;
   require_blocks(table.shape(1) == kBlockBytes && inout.shape(1) == kBlockBytes);
   require(std::size_t{1} << log_size == table.shape(0), "the table must have a power of two of blocks");
-  require(first % 2 == 0 && first < std::uint64_t{1} << 56, "first must be even and below 2^56");
+  require(log_size <= kMaxLogSize, "the table must have at most 2^21 blocks");
+  require(first < std::uint64_t{1} << 56, "first must be below 2^56");
   const RoundKeys keys = expand(key);
   nb::gil_scoped_release unlocked;
   add_code(keys, first, table.data(), log_size, inout.shape(0), inout.data());

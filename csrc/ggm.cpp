@@ -22,27 +22,24 @@ inline Block load(const std::uint8_t* bytes) {
 
 // Room for one tree: a level, the next one, and the hashes in between.
 struct Scratch {
-  std::vector<Block> parents, children, hashes;
-  std::vector<std::uint64_t> tweaks;
+  std::vector<Block> parents, children, mixed, hashes;
 
   explicit Scratch(int depth)
-      : parents(std::size_t{1} << depth), children(std::size_t{1} << depth), hashes(std::size_t{1} << depth >> 1),
-        tweaks(std::size_t{1} << depth) {
-    // The tweak of a node is its number when a level's nodes are counted on from the levels above it.
-    for (std::size_t i = 0; i < tweaks.size(); ++i) tweaks[i] = i;
-  }
+      : parents(std::size_t{1} << depth), children(std::size_t{1} << depth), mixed(std::size_t{1} << depth >> 1),
+        hashes(std::size_t{1} << depth >> 1) {}
 
   // From `count` parents to twice as many children; the parents are then the children. Returns the sum of the left ones.
   Block grow(const RoundKeys& key, std::size_t count) {
-    aes_hash(key, reinterpret_cast<const std::uint8_t*>(parents.data()), &tweaks[count], count,
-             reinterpret_cast<std::uint8_t*>(hashes.data()));
-    Block sum = {{0, 0}};
     const Block *x = parents.data(), *h = hashes.data();
-    Block* out = children.data();
+    Block *s = mixed.data(), *out = children.data();
+    for (std::size_t j = 0; j < count; ++j) s[j] = {{x[j].word[1], x[j].word[0] ^ x[j].word[1]}};
+    aes_encrypt(key, reinterpret_cast<const std::uint8_t*>(s), count, reinterpret_cast<std::uint8_t*>(hashes.data()));
+    Block sum = {{0, 0}};
     for (std::size_t j = 0; j < count; ++j) {
-      sum = sum ^ h[j];
-      out[2 * j] = h[j];
-      out[2 * j + 1] = x[j] ^ h[j];
+      const Block left = h[j] ^ s[j];
+      sum = sum ^ left;
+      out[2 * j] = left;
+      out[2 * j + 1] = x[j] ^ left;
     }
     parents.swap(children);
     return sum;

@@ -1,8 +1,9 @@
 // Trees for silent OT: the correlated GGM tree of Guo et al., "Half-Tree" (2022, ePrint 2022/1431, section 4).
 //
 // Nodes x_j of a level have the children H(x_j) and x_j ^ H(x_j), so that every level of the tree sums up to the same
-// delta; level 1 is root, root ^ delta. H is the tweaked hash of aes.h under the key of the tree, AES_S(2^56 domain +
-// tree), the tweak being 2^level + j, for level and place of the parent.
+// delta; level 1 is root, root ^ delta. H(x) = pi(s(x)) ^ s(x), s(low, high) = (high, low ^ high) on 64-bit halves, and pi
+// is AES under the key of the tree, AES_S(2^56 domain + tree): the circular correlation robust hash of Guo, Katz, Wang
+// and Yu 2020, section 7.3. Keys differ between trees so that an attack on many trees at once gains nothing.
 #pragma once
 
 #include <cstddef>

@@ -19,17 +19,18 @@ inline Block load(const std::uint8_t* bytes) {
 
 void add_code(const RoundKeys& key, std::uint64_t first, const std::uint8_t* table, int log_size, std::size_t n,
               std::uint8_t* inout) {
-  const std::uint32_t mask = static_cast<std::uint32_t>((std::uint64_t{1} << log_size) - 1);
-  alignas(64) std::uint32_t words[kCodeWeight * kTile];
+  constexpr std::size_t kWords = 4;  // for one output
+  const std::uint64_t mask = (std::uint64_t{1} << log_size) - 1;
+  alignas(64) std::uint64_t words[kWords * kTile];
   for (std::size_t done = 0; done < n; done += kTile) {
     const std::size_t now = n - done < kTile ? n - done : kTile;
-    const std::size_t blocks = (kCodeWeight * now * sizeof(std::uint32_t) + kBlockBytes - 1) / kBlockBytes;
-    aes_counter(key, (first + done) * kCodeWeight / 4, blocks, reinterpret_cast<std::uint8_t*>(words));
+    aes_counter(key, 2 * (first + done), 2 * now, reinterpret_cast<std::uint8_t*>(words));
     for (std::size_t j = 0; j < now; ++j) {
-      const std::uint32_t* at = words + kCodeWeight * j;
+      const std::uint64_t* at = words + kWords * j;
       std::uint8_t* to = inout + kBlockBytes * (done + j);
       Block sum = load(to);
-      for (std::size_t l = 0; l < kCodeWeight; ++l) sum ^= load(table + kBlockBytes * (at[l] & mask));
+      for (std::size_t l = 0; l < kCodeWeight; ++l)
+        sum ^= load(table + kBlockBytes * (at[l / 3] >> (21 * (l % 3)) & mask));
       std::memcpy(to, &sum, sizeof sum);
     }
   }

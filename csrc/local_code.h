@@ -11,8 +11,11 @@ namespace aero {
 
 constexpr std::size_t kCodeWeight = 10;
 
-// inout[j] ^= XOR over l < 10 of table[i_l] for n outputs from number `first` on, `first` even: i_l are the low `log_size`
-// bits of the 32-bit little-endian words 10 (first + j) + l of the key's counter stream. `table` has 2^log_size blocks.
+constexpr int kMaxLogSize = 21;
+
+// inout[j] ^= XOR over l < 10 of table[i_l] for n outputs from number `first` on. i_l are the low `log_size` bits, at most
+// 21, of the third of a 64-bit word: of the bits 21 (l mod 3) and on of word 4 (first + j) + l div 3, little-endian, of
+// the key's counter stream. `table` has 2^log_size blocks.
 void add_code(const RoundKeys& key, std::uint64_t first, const std::uint8_t* table, int log_size, std::size_t n,
               std::uint8_t* inout);
 

@@ -86,7 +86,7 @@ def test_punctured_trees_lack_one_leaf(level, depth):
 
 
 @levels
-@pytest.mark.parametrize("first, n", [(0, 1), (2, 255), (1024, 256), (4, 1001)])
+@pytest.mark.parametrize("first, n", [(0, 1), (2, 255), (1024, 256), (5, 1001)])
 def test_the_code(level, first, n):
     table, outputs = blocks(4, 1 << 7), blocks(5, n)
     expected = reference.add_code(SESSION, first, table, outputs)
@@ -112,7 +112,8 @@ def test_derived_keys():
         lambda: ot.punctured_leaves(SESSION, 0, 0, np.full((1, 3), 2, np.uint8), blocks(0, 1, 3)),
         lambda: ot.punctured_leaves(SESSION, 0, 0, np.zeros((1, 3), np.uint8), blocks(0, 1, 2)),
         lambda: ot.add_code(SESSION, 0, blocks(0, 100), blocks(0, 2)),
-        lambda: ot.add_code(SESSION, 1, blocks(0, 128), blocks(0, 2)),
+        lambda: ot.add_code(SESSION, 0, np.zeros((1 << 22, 16), np.uint8), blocks(0, 2)),
+        lambda: ot.add_code(SESSION, 2**56, blocks(0, 128), blocks(0, 2)),
     ],
 )
 def test_wrong_arguments_are_refused(call):

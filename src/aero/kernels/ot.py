@@ -4,8 +4,8 @@ A *session* key is 16 public bytes that are fresh for each session; keys for tre
 
     derived(session, domain, index) = AES_session(2^56 domain + index),     domain below 256, index below 2^56,
 
-so that nothing which is hashed or expanded in one place ever meets the same key and tweak in another. The hash is that
-of `block_hash`, H(x, t) = pi(pi(x) ^ t) ^ pi(x), with pi = AES under a derived key. Blocks are uint8 [..., 16], whose
+so that nothing which is hashed or expanded in one place ever meets the same key and tweak in another. The hash of pads
+is that of `block_hash`, H(x, t) = pi(pi(x) ^ t) ^ pi(x), with pi = AES under a derived key. Blocks are uint8 [..., 16], whose
 *lowest bit* is bit 0 of byte 0. ValueError for other shapes or dtypes. Tested against `reference/ot.py`; not audited.
 """
 
@@ -60,8 +60,9 @@ def tree_sums(session: bytes, domain: int, first_tree: int, depth: int, delta: B
 def tree_leaves(session: bytes, domain: int, first_tree: int, depth: int, delta: Blocks, roots: Blocks) -> Blocks:
     """Leaves of correlated GGM trees number first_tree, ..., their lowest bits cleared: [trees, 2^depth, 16].
 
-    Level 1 of a tree is root, root ^ delta. Node j of level i has the children h and x ^ h for h = H(x, 2^i + j) under
-    derived(session, domain, tree), so that every level adds up to delta. roots [trees, 16].
+    Level 1 of a tree is root, root ^ delta. A node x has the children h and x ^ h for h = pi(s(x)) ^ s(x), pi = AES
+    under derived(session, domain, tree) and s(low, high) = (high, low ^ high) on halves of 64 bits (Guo, Katz, Wang and
+    Yu 2020, section 7.3), so that every level adds up to delta. roots [trees, 16].
     """
     leaves = np.empty((len(roots), 1 << depth, BLOCK_BYTES), np.uint8)
     _native.grow_trees(session, domain, first_tree, depth, delta, np.ascontiguousarray(roots), None, leaves)
@@ -89,6 +90,6 @@ def derived_key(session: bytes, domain: int, index: int) -> bytes:
 
 
 def add_code(key: bytes, first: int, table: Blocks, outputs: Blocks) -> None:
-    """In place, to each of the outputs [n, 16] from number `first` on, an even one: the XOR of ten blocks of the table
-    [2^s, 16]. Their places are the low s bits of the 32-bit words 10 number, ..., 10 number + 9 of the key's stream."""
+    """In place, to each of the outputs [n, 16] from number `first` on: the XOR of ten blocks of the table [2^s, 16],
+    s at most 21. Place l is the s bits from bit 21 (l mod 3) on of the 64-bit word 4 number + l div 3 of the stream."""
     _native.add_code(key, first, table, outputs)

@@ -4,18 +4,18 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 
+def encrypt(key: bytes, x: np.ndarray) -> np.ndarray:
+    """AES-128 of blocks uint8 [n, 16]: ECB is the bare permutation on every block."""
+    cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    return np.frombuffer(cipher.update(x.tobytes()), np.uint8).reshape(-1, 16)
+
+
 def hash_blocks(key: bytes, blocks: np.ndarray, tweaks: np.ndarray) -> np.ndarray:
     """pi(pi(x) ^ t) ^ pi(x), pi = AES-128 under `key`: uint8 [n, 16] and uint64 [n] -> uint8 [n, 16]."""
-
-    def pi(x: np.ndarray) -> np.ndarray:
-        # ECB is the bare permutation on every block.
-        cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
-        return np.frombuffer(cipher.update(x.tobytes()), np.uint8).reshape(-1, 16)
-
     tweak_blocks = np.zeros((len(blocks), 2), "<u8")
     tweak_blocks[:, 0] = tweaks
-    first = pi(blocks)
-    return pi(first ^ tweak_blocks.view(np.uint8)) ^ first
+    first = encrypt(key, blocks)
+    return encrypt(key, first ^ tweak_blocks.view(np.uint8)) ^ first
 
 
 def transpose_128(rows: np.ndarray) -> np.ndarray:

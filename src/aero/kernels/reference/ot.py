@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aero.kernels.reference.block_hash import hash_blocks
+from aero.kernels.reference.block_hash import encrypt, hash_blocks
 from aero.kernels.reference.prg import stream
 
 BLOCK_BYTES = 16
@@ -37,14 +37,15 @@ def tree(session: bytes, domain: int, number: int, depth: int, delta: np.ndarray
     key = derived_key(session, domain, number)
     levels = [np.stack([root, root ^ delta])]
     for _ in range(depth - 1):
-        count = len(levels[-1])
-        hashed = hash_blocks(key, levels[-1], np.arange(count, 2 * count, dtype=np.uint64))
-        levels.append(np.stack([hashed, hashed ^ levels[-1]], axis=1).reshape(2 * count, BLOCK_BYTES))
+        low, high = levels[-1][:, :8], levels[-1][:, 8:]
+        mixed = np.concatenate([high, low ^ high], axis=1)
+        hashed = encrypt(key, mixed) ^ mixed
+        levels.append(np.stack([hashed, hashed ^ levels[-1]], axis=1).reshape(-1, BLOCK_BYTES))
     return levels
 
 
 def add_code(key: bytes, first: int, table: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """The new outputs."""
-    words = stream(key, 0, 4 * 10 * (first + len(outputs)))[4 * 10 * first :].view("<u4")
-    places = words.reshape(-1, 10) % np.uint32(len(table))
+    words = stream(key, 2 * first, 32 * len(outputs)).view("<u8").reshape(-1, 4)
+    places = np.stack([words[:, l // 3] >> np.uint64(21 * (l % 3)) for l in range(10)], axis=1) % np.uint64(len(table))
     return outputs ^ np.bitwise_xor.reduce(table[places], axis=1)

@@ -9,6 +9,7 @@ from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.kernels.slots import P37, P50
 from aero.mpc.fixed_point import to_ring
+from aero.mpc.ot.supply import set_up_ots
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
 from aero.mpc.protocols.keys import exchange_keys
@@ -89,6 +90,16 @@ def agree_on_plans(party: Party, kind: str) -> None:
     agree(party, {"graph": [kind], "ring plan": {"x": [25, 12]}})
 
 
+def oblivious_transfers(extension):
+    def program(party: Party, kind: str) -> None:
+        set_up_ots(party, extension)
+        party.ots.reserve(100, 100)
+        x = party.ots.send(3) if party.is_client else party.ots.receive(3)[1]
+        party.channel.send(x[..., :1].reshape(-1))  # pads, for the hash of the trace
+
+    return program
+
+
 PROTOCOLS = {
     "agree": agree_on_plans,
     "keys": keys,
@@ -97,6 +108,8 @@ PROTOCOLS = {
     "linear, one row": linear(ONE_ROW),
     "attend in blocks": attend,
     "products in slots": multiply_slots,
+    "OTs, ferret": oblivious_transfers("ferret"),
+    "OTs, softspoken": oblivious_transfers("softspoken"),
 }
 
 # SHA-256 of all frames, the client's and then the server's. A change of the protocol, of a format or of a stream
@@ -129,6 +142,14 @@ HASHES = {
     "attend in blocks": [
         "0e4012031e652c1651f678e557fa017c118c5938fdfe65d31ef94b817ff6fc95",
         "6eeac12a173118d4433ad2cd31f77e6e5b149cdf6bc6adbc7543efa6d02272ee",
+    ],
+    "OTs, ferret": [
+        "b9069bda1a40a8540aaa01edfa684fcd4daee7c9f72a8041911f9e72f7a87f4b",
+        "94db535d47000a3ee467dc5cc7d33d8402d88a3ce16de64c5765fbfaf2dd0eb0",
+    ],
+    "OTs, softspoken": [
+        "e13ecbc1e7b15ea25feac7e9b35b3f7173cedacdf8688c149cbc70ce35bf24bf",
+        "8c1427110acfe3eecc034612a31b651ada03459ff503ae23a54b0819fff875b9",
     ],
 }
 

@@ -5,8 +5,9 @@ A *session* key is 16 public bytes that are fresh for each session; keys for tre
     derived(session, domain, index) = AES_session(2^56 domain + index),     domain below 256, index below 2^56,
 
 so that nothing which is hashed or expanded in one place ever meets the same key and tweak in another. The hash of pads
-is that of `block_hash`, H(x, t) = pi(pi(x) ^ t) ^ pi(x), with pi = AES under a derived key. Blocks are uint8 [..., 16], whose
-*lowest bit* is bit 0 of byte 0. ValueError for other shapes or dtypes. Tested against `reference/ot.py`; not audited.
+is that of `block_hash`, H(x, t) = pi(pi(x) ^ t) ^ pi(x), with pi = AES under a derived key. Blocks are uint8 [..., 16];
+their *lowest bit* is bit 0 of byte 0. ValueError for other shapes or dtypes. Tested against `reference/ot.py`; not
+audited.
 """
 
 from __future__ import annotations

@@ -47,5 +47,5 @@ def tree(session: bytes, domain: int, number: int, depth: int, delta: np.ndarray
 def add_code(key: bytes, first: int, table: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """The new outputs."""
     words = stream(key, 2 * first, 32 * len(outputs)).view("<u8").reshape(-1, 4)
-    places = np.stack([words[:, l // 3] >> np.uint64(21 * (l % 3)) for l in range(10)], axis=1) % np.uint64(len(table))
+    places = np.stack([words[:, i // 3] >> np.uint64(21 * (i % 3)) for i in range(10)], axis=1) % np.uint64(len(table))
     return outputs ^ np.bitwise_xor.reduce(table[places], axis=1)

@@ -16,8 +16,8 @@ depth h = 11):
 The receiver sends nothing; a message of t h blocks per iteration is all. Trees are kept as seeds and are grown when
 their OTs are taken, so iterations made ahead take little memory.
 
-The parameters are those of emp-ot 1.0 (`tuning.h`, set b11), which states 128 bits for them against the known attacks
-on LPN with regular noise. We did not estimate them again. docs/security/ot.md has the argument and what it rests on.
+The parameters are those of emp-ot 1.0.0-alpha.1 (`tuning.h`, set b11), which states about 128 bits for them against the
+known attacks on LPN with regular noise. We did not estimate them again. docs/security/ot.md has the argument and what it rests on.
 """
 
 from __future__ import annotations

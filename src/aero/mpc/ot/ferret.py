@@ -17,7 +17,8 @@ The receiver sends nothing; a message of t h blocks per iteration is all. Trees 
 their OTs are taken, so iterations made ahead take little memory.
 
 The parameters are those of emp-ot 1.0.0-alpha.1 (`tuning.h`, set b11), which states about 128 bits for them against the
-known attacks on LPN with regular noise. We did not estimate them again. docs/security/ot.md has the argument and what it rests on.
+known attacks on LPN with regular noise. We did not estimate them again. docs/security/ot.md has the
+argument and what it rests on.
 """
 
 from __future__ import annotations

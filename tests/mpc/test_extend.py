@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aero.kernels import slots
 from aero.kernels.prg import Prg
-from aero.mpc.protocols.extend import extend, extend_cost, from_field, from_field_cost
+from aero.mpc.protocols.extend import extend, extend_cost, from_field, from_field_cost, to_field, to_field_cost
 from mpc.ots import run_with_ots, split
 
 P50, P37 = 1256132134125569, 190274191361
@@ -67,6 +68,19 @@ def test_signed_numbers(dropped, scale):
     outcome = converted(v + offset, P50, bits=40, dropped=dropped, offset=offset, fraction_bits=3)
     assert (np.abs(outcome.signed * 2.0**dropped - v) <= 2.0**dropped).all()
     assert outcome.results[0].fraction_bits == 3
+
+
+@pytest.mark.parametrize("bits", [2, 14, 25, 41, 64])
+@pytest.mark.parametrize("field", [slots.P50, slots.P37], ids=["P50", "P37"])
+def test_ring_to_field(bits, field):
+    limit = 2 ** (bits - 2)
+    x = np.random.default_rng(bits).integers(-limit, limit, (3, 1000))
+    x[0, :4] = [-limit, limit - 1, 0, -1]
+    outcome = run_with_ots(lambda party: to_field(party, split(party, x, bits), field))
+    assert all((part < field.p).all() for part in outcome.results)
+    total = sum(part.astype(object) for part in outcome.results) % field.p
+    np.testing.assert_array_equal(total, x.astype(object) % field.p)
+    assert outcome.cost == to_field_cost(x.size) and outcome.cost.rounds == 1
 
 
 @pytest.mark.parametrize("bad", [{"p": 2**20}, {"p": 2**63 - 1}, {"dropped": 61}, {"dropped": 4, "offset": 8}])

@@ -1,6 +1,6 @@
-"""Into a larger ring: [x mod 2^l] to [x mod 2^m], and shares modulo a prime to shares modulo 2^m.
+"""Into a larger ring: [x mod 2^l] to [x mod 2^m]; and between rings and the field of a prime p.
 
-Both repair one wrap, and both know from a public range of x when it happened: if x, as a number from 0 up to its
+All repair one wrap, and know from a public range of x when it happened: if x, as a number from 0 up to its
 modulus, stays in the lower half, then x_0 + x_1 wraps exactly when a share lies in the upper half. So the wrap is the
 OR of one bit of each party, u_0 + u_1 - u_0 u_1: a single product of bits (ot/transfer.py).
 
@@ -16,6 +16,10 @@ OR of one bit of each party, u_0 + u_1 - u_0 u_1: a single product of bits (ot/t
 3. [v / 2^s] = y_i + [u_0 t]_i - offset / 2^s. Two numbers were rounded to the nearest, halves up with one party and
    down with the other: off by less than one unit of the last place, and on average over the shares by nothing.
 
+`to_field`, for -2^(l-2) <= x < 2^(l-2): as `extend`, with [u_0 u_1] modulo 2^64. As u_0 u_1 is a bit, its two parts, as
+numbers, add up to u_0 u_1 + 2^64, unless one of them is 0 or 1, which has a probability of at most 2^-63. So they also
+share u_0 u_1 modulo p, after 2^64 is taken away.
+
 1 round each. Known-MSB extension: Rathee et al. 2021 (SIRNN), section 3.2; Huang et al. 2022 (Cheetah), section 5.
 """
 
@@ -26,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.transfer import BitProduct, OneRound, ProductShape, products_cost, together
@@ -113,6 +118,40 @@ def field_conversion(
 
 def field_shapes(count: int, bits: int) -> list[ProductShape]:
     return [ProductShape(Role.CLIENT, count, bits)]
+
+
+def to_field(party: Party, x: Share, field: Field) -> Words:
+    """This party's part of x modulo p, for x from -2^(l-2) to 2^(l-2) - 1. Wrong with a probability of 2^-63."""
+    [result] = together(party, ring_conversion(party, x, field))
+    return result
+
+
+def to_field_cost(count: int) -> ProtocolCost:
+    return products_cost(ring_shapes(count))
+
+
+def ring_conversion(party: Party, x: Share, field: Field) -> OneRound[Words]:
+    """`to_field`, for `together`."""
+    p, bits = field.p, x.bits
+    if bits < 2:
+        raise ValueError(f"a ring of {bits} bits has no room for the known range of `to_field`: give 2 or more")
+    half = np.uint64(1 << (bits - 2))
+    y = reduce_ring(x.values + half * np.uint64(party.is_client), bits)
+    top = y >> np.uint64(bits - 1)
+    mine = top.astype(np.uint8) if party.is_client else top
+    step = np.uint64((1 << bits) % p)
+    public = (-(1 << bits) * (1 << 64) - (1 << (bits - 2))) % p if party.is_client else 0
+
+    def finish(shares: list[NDArray[Any]]) -> Words:
+        both = shares[0].reshape(x.shape) % np.uint64(p)
+        missing = field.multiply(both, np.full(x.shape, step))
+        return (y % np.uint64(p) + (np.uint64(p) - step * top) + missing + np.uint64(public)) % np.uint64(p)
+
+    return OneRound((BitProduct(Role.CLIENT, 64, mine),), finish)
+
+
+def ring_shapes(count: int) -> list[ProductShape]:
+    return [ProductShape(Role.CLIENT, count, 64)]
 
 
 def _rounded(signed: Words, dropped: int, down: bool) -> Words:

@@ -21,15 +21,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aero.kernels import bitpack
 from aero.kernels.block_hash import hash_blocks
 from aero.mpc.cost import ProtocolCost, message, ots_used
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.random_ot import Blocks
-from aero.mpc.ot.transfer import BitProduct, Bits, ProductShape, multiply_bits, pack_small, products_cost, unpack_small
+from aero.mpc.ot.transfer import (
+    BitProduct,
+    Bits,
+    OneRound,
+    ProductShape,
+    pack_small,
+    products_cost,
+    together,
+    unpack_small,
+)
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Share, Words
 
@@ -41,6 +52,12 @@ def multiply(party: Party, x: Share, y: Share, bits: int) -> Share:
 
     Signed numbers are right where their product fits the ring. Both factors are in rings of at least `bits`.
     """
+    [result] = together(party, multiplication(party, x, y, bits))
+    return result
+
+
+def multiplication(party: Party, x: Share, y: Share, bits: int) -> OneRound[Share]:
+    """`multiply`, for `together`."""
     if x.shape != y.shape:
         raise ValueError(f"shares of {x.shape} and {y.shape} are not multiplied element by element")
     words, factor = x.reduced(bits).values.reshape(-1), y.reduced(bits).values.reshape(-1)
@@ -48,14 +65,18 @@ def multiply(party: Party, x: Share, y: Share, bits: int) -> Share:
     for shape in multiply_shapes(words.size, bits):
         j = np.uint64(bits - shape.bits)
         if shape.chooser is party.role:
-            mine = (factor >> j).astype(np.uint8) & np.uint8(1)
+            mine: NDArray[Any] = (factor >> j).astype(np.uint8) & np.uint8(1)
         else:
             mine = reduce_ring(words, shape.bits)
         products.append(BitProduct(shape.chooser, shape.bits, mine))
-    total = words * factor
-    for product, share in zip(products, multiply_bits(party, products), strict=True):
-        total += share << np.uint64(bits - product.bits)
-    return x.of(total.reshape(x.shape), bits=bits, fraction_bits=x.fraction_bits + y.fraction_bits)
+
+    def finish(shares: list[NDArray[Any]]) -> Share:
+        total = words * factor
+        for product, share in zip(products, shares, strict=True):
+            total += share << np.uint64(bits - product.bits)
+        return x.of(total.reshape(x.shape), bits=bits, fraction_bits=x.fraction_bits + y.fraction_bits)
+
+    return OneRound(tuple(products), finish)
 
 
 def multiply_cost(count: int, bits: int) -> ProtocolCost:

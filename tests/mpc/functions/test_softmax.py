@@ -32,18 +32,75 @@ def scores_of(shape: tuple[int, int, int], limit: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "shape, base", [((4, 40, 40), 2.0), ((8, 1, 128), 2.0), ((4, 5, 30), math.e), ((1, 1, 1), 2.0), ((3, 2, 2), 2.0)]
+    "shape, whole, fraction, base",
+    [
+        ((4, 40, 40), 9, 14, 2.0),
+        ((8, 1, 128), 8, 14, 2.0),
+        ((4, 5, 30), 9, 14, math.e),
+        ((4, 6, 6), 7, 4, 2.0),
+        ((4, 6, 6), 10, 18, 2.0),
+        ((4, 6, 6), 8, 3, math.e),
+        ((1, 1, 1), 8, 14, 2.0),
+        ((3, 2, 2), 8, 14, 2.0),
+    ],
 )
-def test_softmax(shape, base):
-    bits, fraction = 14 + 9, 14
-    plan = plan_softmax(*shape, input_bits=bits, input_fraction=fraction, base=base, **OUT)
-    scores = scores_of(shape, 2.0 ** (bits - 1 - fraction) - 0.5)
-    scores = np.rint(scores * 2.0**fraction) / 2.0**fraction
+def test_softmax_is_right_to_the_ends_of_the_ring(shape, whole, fraction, base):
+    plan = plan_softmax(*shape, whole + fraction, fraction, **OUT, base=base)
+    limit = 2.0 ** (whole - 1)
+    scores = np.rint(scores_of(shape, limit - 0.5) * 2.0**fraction) / 2.0**fraction
     outcome = run(plan, scores)
-    exact = exact_softmax(scores, base)
-    assert np.abs(outcome.real - exact).max() <= plan.max_error + plan.missed
-    assert np.abs(outcome.real - exact).max() <= 5e-4
-    assert np.abs(outcome.real.sum(axis=-1) - 1).max() <= 1e-3
+    probabilities, exact = outcome.real, exact_softmax(scores, base)
+    assert np.abs(probabilities - exact).max() <= min(plan.max_error + plan.missed, 5e-4)
+    assert np.abs(probabilities.sum(axis=-1) - 1).max() <= 1e-3
     dead = ~np.broadcast_to(causal_mask(*shape[1:]), shape)
     assert all((share.values[dead] == 0).all() for share in outcome.results)
+    assert (probabilities[far_below(scores, base, plan)] == 0).all()
     assert outcome.cost == plan.cost()
+
+
+def far_below(scores: np.ndarray, base: float, plan: SoftmaxPlan) -> np.ndarray:
+    """Live scores that are below the reach of their row, however their coarse value came out."""
+    s = np.where(causal_mask(*scores.shape[1:]), scores, -np.inf) * math.log2(base)
+    reach = plan.reach.reshape(*scores.shape[:2], 1)
+    return np.isfinite(s) & (s < s.max(axis=-1, keepdims=True) - reach - 3 * plan.step)
+
+
+@pytest.mark.parametrize("queries, keys", [(1, 1024), (2, 500)])
+def test_long_rows(queries, keys):
+    plan = plan_softmax(4, queries, keys, 22, 14, **OUT)
+    scores = np.rint(scores_of((4, queries, keys), 127.0) * 2.0**14) / 2.0**14
+    outcome = run(plan, scores)
+    assert np.abs(outcome.real - exact_softmax(scores, 2.0)).max() <= 5e-4
+    assert np.abs(outcome.real.sum(axis=-1) - 1).max() <= 1e-3
+    assert outcome.cost == plan.cost()
+
+
+def test_scores_just_below_the_reach_are_missed_and_no_more():
+    """The worst row: one score at the top, and all others where they just do not count."""
+    plan = plan_softmax(1, 1, 128, 22, 14, **OUT)
+    scores = np.full((1, 1, 128), -plan.reach[0] - 3 * plan.step)
+    scores[..., 5] = 0.0
+    found = run(plan, scores).real
+    assert found[0, 0, 5] == pytest.approx(1.0, abs=plan.max_error)
+    assert np.count_nonzero(found) == 1
+    assert np.abs(found - exact_softmax(scores, 2.0)).max() <= plan.max_error + plan.missed
+
+
+def test_gpt2_small_takes_at_most_14_megabytes():
+    cost = plan_softmax(12, 128, 128, 22, 14, **OUT).cost()
+    assert cost.total_bytes <= 14e6
+    assert cost.rounds <= 50
+
+
+def test_what_it_refuses():
+    with pytest.raises(ValueError, match="base"):
+        plan_softmax(1, 2, 2, 22, 14, **OUT, base=3.0)
+    with pytest.raises(ValueError, match="fractional bits"):
+        plan_softmax(1, 2, 2, 62, 30, **OUT, base=math.e)
+    with pytest.raises(ValueError, match="do not fit"):
+        plan_softmax(1, 2, 2, 22, 14, output_bits=19, output_fraction=18)
+    with pytest.raises(ValueError, match="at least as many keys"):
+        plan_softmax(1, 3, 2, 22, 14, **OUT)
+    plan = plan_softmax(1, 2, 2, 22, 14, **OUT)
+    with pytest.raises(ValueError, match="the plan takes"):
+        run_with_ots(lambda party: causal_softmax(party, plan, split(party, np.zeros((1, 2, 2), np.int64), 22, 14)))

@@ -39,8 +39,8 @@ from aero.mpc.protocols.ole import Product, encrypt_slots, multiply_many, produc
 from aero.mpc.protocols.select import multiplex, multiplexing_shapes, not_bits
 from aero.mpc.share import Share, Words
 
-MAX_FRACTION_BITS = 14
-"""Of exponents; more bits of scores are dropped."""
+FRACTION_BITS = 14
+"""Of exponents, whatever scores have."""
 COARSE_FRACTION = 2
 """Of coarse scores."""
 MAX_GROUPS = 16
@@ -96,7 +96,7 @@ class SoftmaxPlan:
 
     @property
     def dropped(self) -> int:
-        """Bits that scores lose before anything else."""
+        """Bits that scores lose before anything else; below zero, that they gain."""
         gained = 0 if self.base == 2.0 else _FACTOR_FRACTION
         return self.input_fraction + gained - self.power.fraction_bits
 
@@ -220,11 +220,9 @@ def plan_softmax(
         raise ValueError(f"softmax has base 2 or e, not {base}")
     rows = CausalRows(heads, queries, keys)
     slots = plan_slots(rows, SLOTS, MAX_GROUPS)
-    gained = 0 if base == 2.0 else _FACTOR_FRACTION
-    fraction_bits = min(input_fraction + gained, MAX_FRACTION_BITS)
     plans = []
     for bits in range(16, 27):
-        power = Exponential(P50, fraction_bits, (bits - bits // 2, bits // 2))
+        power = Exponential(P50, FRACTION_BITS, (bits - bits // 2, bits // 2))
         try:
             plans.append(
                 SoftmaxPlan(rows, slots, power, input_bits, input_fraction, output_bits, output_fraction, base)
@@ -249,7 +247,10 @@ def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
     s = _entries(scores.reshape(-1), rows.place).reduced(plan.input_bits)
     if plan.base != 2.0:
         s = s.times(round(math.log2(plan.base) * 2**_FACTOR_FRACTION), _FACTOR_FRACTION)
-    s = s.truncated(plan.dropped)
+    if plan.dropped < 0:  # x modulo 2^l, times 2^k, counts modulo 2^(l + k)
+        s = s.of(s.values << np.uint64(-plan.dropped), bits=plan.held_bits, fraction_bits=power.fraction_bits)
+    else:
+        s = s.truncated(plan.dropped)
 
     coarse = s.truncated(plan.coarse_dropped)
     tops = _entries(_maxima(party, plan, coarse), rows.row)

@@ -118,7 +118,7 @@ class SoftmaxPlan:
 
     @property
     def coarse_dropped(self) -> int:
-        return max(self.power.fraction_bits - COARSE_FRACTION, 0)
+        return self.power.fraction_bits - COARSE_FRACTION
 
     @property
     def coarse_bits(self) -> int:
@@ -128,7 +128,7 @@ class SoftmaxPlan:
     @property
     def step(self) -> float:
         """Of coarse scores."""
-        return 2.0 ** (self.coarse_dropped - self.power.fraction_bits)
+        return 2.0**-COARSE_FRACTION
 
     # Ranges of exponents
 
@@ -157,8 +157,11 @@ class SoftmaxPlan:
     def reach(self) -> np.ndarray:
         """R of each row, [rows], a multiple of the step: the x of a score that counts lies from -R - 2 steps to 0, and
         x and x - L then are in range."""
-        last = np.minimum(self.largest - 1 - np.log2(self.rows.lengths), self.lowest)
-        return np.floor(last / self.step) * self.step - 2 * self.step
+        per_unit = 2**COARSE_FRACTION
+        # log2 of the length in steps, rounded up; in whole numbers, as both parties have to agree.
+        lengths = [(int(n) ** per_unit - 1).bit_length() for n in self.rows.lengths]
+        last = np.minimum((self.largest - 1) * per_unit - np.array(lengths), self.lowest * per_unit)
+        return (last - 2) / per_unit
 
     @cached_property
     def log(self) -> Log2Plan:

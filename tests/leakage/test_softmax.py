@@ -1,0 +1,175 @@
+"""Softmax: what a party holds between its steps does not depend on the scores; each check fails without its mask."""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from aero.kernels.slots import P50
+from aero.mpc.dealer import InsecureDealtOts
+from aero.mpc.functions import softmax
+from aero.mpc.party import Party, Role
+from aero.mpc.protocols.keys import exchange_keys
+from aero.mpc.share import Share
+from leakage.test_masks import assert_uniform, seeds
+from leakage.test_ole import assert_field_uniform
+from mpc.ots import split
+from mpc.parties import run_both
+
+PLAN = softmax.plan_softmax(4, 64, 64, 22, 14, 20, 18)
+SHAPE = (4, 64, 64)
+
+
+def scores(kind: str) -> np.ndarray:
+    low, high = -(2**21) + 2**12, 2**21 - 2**12
+    if kind == "random":
+        return np.random.default_rng(7).integers(low, high, SHAPE)
+    if kind == "sharp":
+        return np.where(np.arange(64) % 7 == 3, high, low) * np.ones(SHAPE, np.int64)
+    return np.zeros(SHAPE, np.int64)
+
+
+class View:
+    """One run on fixed scores: frames, and what each role held, by the name of what made it."""
+
+    def __init__(self, run: int, kind: str) -> None:
+        self.held: dict[tuple[Role, str], list[np.ndarray]] = {}
+
+        def program(party: Party) -> Share:
+            party.ots = InsecureDealtOts(party.role, seeds(run)[0])
+            exchange_keys(party, PLAN.client_keys, PLAN.server_keys)
+            x = split(party, scores(kind), PLAN.input_bits, 14, seed=seeds(run)[1][:16])
+            return softmax.causal_softmax(party, PLAN, x)
+
+        with self._kept("multiplex", "from_field", "_powers", "log2"):
+            outcome = run_both(program, seeds(run))
+        self.sent, self.results = outcome.sent, outcome.results
+
+    @contextlib.contextmanager
+    def _kept(self, *names: str) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in names:
+                patch.setattr(softmax, name, self._keeping(name, getattr(softmax, name)))
+            yield
+
+    def _keeping(self, name: str, original):
+        def kept(party: Party, *args, **kwargs):
+            result = original(party, *args, **kwargs)
+            values = result.values if isinstance(result, Share) else result
+            self.held.setdefault((party.role, name), []).append(values)
+            return result
+
+        return kept
+
+
+KINDS = ("zero", "sharp")
+
+
+@functools.lru_cache
+def view(run: int, kind: str) -> View:
+    return View(run, kind)
+
+
+def held(name: str, index: int, run: int = 0) -> Iterator[np.ndarray]:
+    for kind in KINDS:
+        for role in Role:
+            yield view(run, kind).held[role, name][index].reshape(-1)
+
+
+def check_maxima() -> None:
+    """The first level of the tournament: what is subtracted from one of two scores."""
+    for values in held("multiplex", 0):
+        assert_uniform(values[:3200] & np.uint64(2**15 - 1), 15)
+
+
+def check_exponents() -> None:
+    """Lifted exponents: the last multiplexer but one."""
+    for values in held("multiplex", -2):
+        assert_uniform(values, PLAN.power.ring_bits)
+
+
+def check_powers() -> None:
+    """Shares modulo p of powers. What hides them is tested, with mutations, in test_ole.py."""
+    for values in held("_powers", 1):
+        assert_field_uniform(PLAN.slots.gather(values))
+
+
+def check_logarithms() -> None:
+    """log2 of the sums: 256 rows in each of 13 runs."""
+    found: dict[Role, list[np.ndarray]] = {role: [] for role in Role}
+    for run in range(13):
+        for role in Role:
+            found[role].append(view(run, "sharp").held[role, "log2"][0])
+    for role in Role:
+        assert_uniform(np.concatenate(found[role]), PLAN.power.ring_bits)
+
+
+def check_conversions() -> None:
+    for values in held("from_field", 1):
+        assert_uniform(values, PLAN.output_bits)
+
+
+def check_results() -> None:
+    """Live entries of the result."""
+    for kind in KINDS:
+        for result in view(0, kind).results:
+            assert_uniform(result.values.reshape(-1)[PLAN.rows.place], PLAN.output_bits)
+
+
+CHECKS = [check_maxima, check_exponents, check_powers, check_logarithms, check_conversions, check_results]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_parts_are_independent_of_scores(check) -> None:
+    check()
+
+
+@contextlib.contextmanager
+def no_pads() -> Iterator[None]:
+    """Random OTs whose blocks are zero: nothing hides what is sent by them."""
+    original = InsecureDealtOts._deal
+
+    def zeros(self, sender, count):
+        pairs, bits = original(self, sender, count)
+        return np.zeros_like(pairs), bits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InsecureDealtOts, "_deal", zeros)
+        yield
+
+
+MUTATIONS = [
+    (no_pads, check_maxima),
+    (no_pads, check_exponents),
+    (no_pads, check_conversions),
+    (no_pads, check_results),
+]
+
+
+@pytest.mark.parametrize("mutation, check", MUTATIONS, ids=lambda f: f.__name__.removeprefix("check_"))
+def test_a_missing_mask_is_noticed(mutation, check) -> None:
+    view.cache_clear()
+    with mutation(), pytest.raises(AssertionError):
+        check()
+    view.cache_clear()
+
+
+def test_sizes_and_counts_depend_on_no_score() -> None:
+    sizes = [[[len(frame) for frame in sent] for sent in view(0, kind).sent] for kind in ("zero", "sharp", "random")]
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_bytes_are_these() -> None:
+    """As tests/leakage/test_traces.py has them of other protocols."""
+    found = [hashlib.sha256(b"".join(sent)).hexdigest() for sent in view(0, "random").sent]
+    assert found == HASHES
+    assert P50 in PLAN.client_keys
+
+
+HASHES = [
+    "690c15161e1ac83ff3c801165515faec7353316e585a97b1e467b0c0b77d71df",
+    "28fc360f878c91d5df5afbffdb8d11b88ea5765a887c845534ba365ab84091d8",
+]

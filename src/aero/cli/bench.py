@@ -10,6 +10,7 @@ from aero.cli.benches.calibrate import calibrate
 from aero.cli.benches.compile import compile_
 from aero.cli.benches.kernels import kernels
 from aero.cli.benches.linear import linear
+from aero.cli.benches.ot import ot
 
 bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True, add_completion=False)
 
@@ -18,6 +19,7 @@ _BENCHES: dict[str, Callable[..., None]] = {
     "compile": compile_,
     "kernels": kernels,
     "linear": linear,
+    "ot": ot,
 }
 for _name, _function in _BENCHES.items():
     bench.command(_name)(_function)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.ot import add_code, derived_key, punctured_leaves, tree_leaves, tree_sums
+from aero.kernels.ot import add_code, code_table, derived_key, punctured_leaves, tree_leaves, tree_sums
 from aero.kernels.prg import Prg
 from aero.mpc.ot.correlated import CorrelatedOts, Queue
 from aero.mpc.ot.random_ot import Blocks
@@ -91,7 +91,7 @@ class _Ferret(CorrelatedOts):
 
     def _begin(self, *seeds: NDArray[np.uint8]) -> None:
         """An iteration whose message has been made or read; its first OTs are those that the next one needs."""
-        iteration = _Iteration(self._iterations, self._seeds[LEVELS:], seeds)
+        iteration = _Iteration(self._iterations, code_table(self._seeds[LEVELS:]), seeds)
         self._iterations += 1
         self._seeds = self._grow(iteration, KEPT_TREES)[:SEEDS].copy()
         self._waiting.append(iteration)

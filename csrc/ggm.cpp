@@ -28,13 +28,27 @@ struct Scratch {
       : parents(std::size_t{1} << depth), children(std::size_t{1} << depth), mixed(std::size_t{1} << depth >> 1),
         hashes(std::size_t{1} << depth >> 1) {}
 
-  // From `count` parents to twice as many children; the parents are then the children. Returns the sum of the left ones.
-  Block grow(const RoundKeys& key, std::size_t count) {
-    const Block *x = parents.data(), *h = hashes.data();
-    Block *s = mixed.data(), *out = children.data();
+  // pi(s(x)) and s(x) for `count` parents x.
+  void hash(const RoundKeys& key, std::size_t count) {
+    const Block* x = parents.data();
+    Block* s = mixed.data();
     for (std::size_t j = 0; j < count; ++j) s[j] = {{x[j].word[1], x[j].word[0] ^ x[j].word[1]}};
     aes_encrypt(key, reinterpret_cast<const std::uint8_t*>(s), count, reinterpret_cast<std::uint8_t*>(hashes.data()));
+  }
+
+  // The sum of the left children of `count` parents, who are not grown.
+  Block left_children(const RoundKeys& key, std::size_t count) {
+    hash(key, count);
     Block sum = {{0, 0}};
+    for (std::size_t j = 0; j < count; ++j) sum = sum ^ hashes[j] ^ mixed[j];
+    return sum;
+  }
+
+  // From `count` parents to twice as many children; the parents are then the children. Returns the sum of the left ones.
+  Block grow(const RoundKeys& key, std::size_t count) {
+    hash(key, count);
+    const Block *x = parents.data(), *h = hashes.data(), *s = mixed.data();
+    Block *out = children.data(), sum = {{0, 0}};
     for (std::size_t j = 0; j < count; ++j) {
       const Block left = h[j] ^ s[j];
       sum = sum ^ left;
@@ -75,7 +89,9 @@ void grow_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t fi
         std::memcpy(sums + kBlockBytes * (tree * static_cast<std::size_t>(depth) + static_cast<std::size_t>(level - 1)),
                     &left, sizeof left);
       if (level == depth) break;
-      left = scratch.grow(key, std::size_t{1} << level);
+      const std::size_t count = std::size_t{1} << level;
+      const bool last = leaves == nullptr && level + 1 == depth;
+      left = last ? scratch.left_children(key, count) : scratch.grow(key, count);
     }
     if (leaves != nullptr) scratch.write_leaves(width, leaves + kBlockBytes * width * tree);
   }

@@ -9,6 +9,10 @@
 #include "aes.h"
 #include "bitpack.h"
 #include "dispatch.h"
+#include "ggm.h"
+#include "leaf_sums.h"
+#include "local_code.h"
+#include "ot_pads.h"
 #include "ring.h"
 #include "sample.h"
 #include "transpose.h"
@@ -65,6 +69,35 @@ bool run(Digest& digest) {
     sample_bytes(keys, 7, rows.size(), rows.data());
     transpose_128(rows.data(), 8 * row_bytes, columns.data());
     digest.add(columns, columns.size());
+  }
+  for (const int depth : {1, 4, 9}) {
+    const std::size_t trees = 3, levels = trees * static_cast<std::size_t>(depth), n = trees << depth;
+    std::vector<std::uint8_t> roots(kBlockBytes * trees), sums(kBlockBytes * levels), bits(levels);
+    std::vector<std::uint8_t> leaves(kBlockBytes * n), table(kBlockBytes << 6), pads(2 * kBlockBytes * n), low(n);
+    sample_bytes(keys, 11, roots.size(), roots.data());
+    sample_bytes(keys, 99, table.size(), table.data());
+    sample_bits(keys, 12, bits.size(), bits.data());
+    grow_trees(keys, 1, 7, trees, depth, table.data(), roots.data(), sums.data(), nullptr);
+    digest.add(sums, sums.size());
+    grow_trees(keys, 1, 7, trees, depth, table.data(), roots.data(), nullptr, leaves.data());
+    digest.add(leaves, leaves.size());
+    grow_punctured_trees(keys, 1, 7, trees, depth, bits.data(), sums.data(), leaves.data());
+    add_code(keys, 5, table.data(), 6, n, leaves.data());
+    digest.add(leaves, leaves.size());
+    sender_pads(keys, 2, 250, table.data(), leaves.data(), n, pads.data());
+    digest.add(pads, pads.size());
+    receiver_pads(keys, 2, 250, leaves.data(), n, low.data(), pads.data());
+    digest.add(pads, pads.size());
+    digest.add(low, low.size());
+  }
+  for (const int k : {1, 4, 8}) {
+    const std::size_t groups = 2, row_bytes = 1040;
+    std::vector<std::uint8_t> leaves((kBlockBytes * groups) << k), sums(groups * row_bytes);
+    std::vector<std::uint8_t> rows(sums.size() * static_cast<std::size_t>(k));
+    sample_bytes(keys, 13, leaves.size(), leaves.data());
+    leaf_sums(leaves.data(), groups, k, 3, row_bytes, sums.data(), rows.data());
+    digest.add(sums, sums.size());
+    digest.add(rows, rows.size());
   }
   for (const std::size_t m : {1, 2, 3, 13}) {
     const std::size_t k = 300, n = 140;

@@ -7,6 +7,7 @@ bit c and the block M = K ^ c Delta. K's lowest bit is zero, so M's lowest bit i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -67,18 +68,22 @@ class Queue:
     """Blocks that wait to be taken."""
 
     def __init__(self) -> None:
-        self._waiting: list[Blocks] = []
+        self._waiting: deque[Blocks] = deque()
+        self.size = 0
 
     def put(self, blocks: Blocks) -> None:
         self._waiting.append(blocks)
+        self.size += len(blocks)
 
     def take(self, count: int) -> Blocks:
-        """The first `count`, or all if there are fewer: uint8 [., 16], not kept here any more."""
-        parts, left = [np.empty((0, 16), np.uint8)], count
-        while left and self._waiting:
-            head = self._waiting.pop(0)
-            parts.append(head[:left])
-            if len(head) > left:
-                self._waiting.insert(0, head[left:])
-            left -= len(parts[-1])
+        """The first `count`: uint8 [count, 16], not kept here any more."""
+        assert 0 <= count <= self.size, "blocks are taken that were never made"
+        self.size -= count
+        parts = [np.empty((0, 16), np.uint8)]
+        while count:
+            head = self._waiting.popleft()
+            parts.append(head[:count])
+            if len(head) > count:
+                self._waiting.appendleft(head[count:])
+            count -= len(parts[-1])
         return parts[1] if len(parts) == 2 else np.concatenate(parts)

@@ -24,6 +24,7 @@ argument and what it rests on.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,22 +70,16 @@ class _Ferret(CorrelatedOts):
         self._code_key = derived_key(session, CODE_DOMAIN + direction, 0)
         self._seeds = seeds[:SEEDS]
         self._iterations = 0
-        self._waiting: list[_Iteration] = []
+        self._waiting: deque[_Iteration] = deque()
         self._queue = Queue()
 
     def take(self, count: int) -> Blocks:
-        parts, left = [self._queue.take(count)], 0
-        left = count - len(parts[0])
-        while left:
+        while self._queue.size < count:
             iteration = self._waiting[0]
-            parts.append(self._grow(iteration, min(TREES, iteration.next_tree + _TREES_AT_ONCE)))
+            self._queue.put(self._grow(iteration, min(TREES, iteration.next_tree + _TREES_AT_ONCE)))
             if iteration.next_tree == TREES:
-                self._waiting.pop(0)
-            if len(parts[-1]) > left:
-                self._queue.put(parts[-1][left:])
-                parts[-1] = parts[-1][:left]
-            left -= len(parts[-1])
-        return np.concatenate(parts)
+                self._waiting.popleft()
+        return self._queue.take(count)
 
     def _first_tree(self) -> int:
         return self._iterations * TREES

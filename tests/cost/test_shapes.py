@@ -7,11 +7,12 @@ import pytest
 from aero.compiler import lower
 from aero.cost.shapes import lowered, simplified
 from aero.models import AeroConfig, AeroForCausalLM
+from aero.models.norm import frozen_norms
 from aero.models.notation import KNOWN, parse
 from aero.models.presets import Size
 
 SMALL = Size(30, 8, 2, 2, 16, embedding_multiplier=3, logit_multiplier=2)
-NAMES = [*KNOWN, "SM(t_h)+ScFuFFN", "SM+LN+G+ScFFN_i1"]
+NAMES = [*KNOWN, "SM(t_h)+ScFuFFN", "SM+LN+G+ScFFN_i1", "SM+FLN+R", "SM+FLN(p)+ScFuFFN", "SM+LR", "SM+LN+LR(g)"]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "_i6" not in name] + ["SM+ScFuFFN_i2"])
@@ -20,6 +21,8 @@ NAMES = [*KNOWN, "SM(t_h)+ScFuFFN", "SM+LN+G+ScFFN_i1"]
 def test_lowered_is_what_the_compiler_lowers(name, length, family):
     size = dataclasses.replace(SMALL, family=family)
     model = AeroForCausalLM(AeroConfig.from_notation(name, size))
+    for norm in frozen_norms(model):
+        norm.blend.fill_(1)
     for every in (False, True):
         expected = lower(model, length, every_position=every).graph
         assert lowered(parse(name), size, length, every_position=every).dumps() == expected.dumps()
@@ -32,6 +35,8 @@ def test_the_simplified_block_has_half_of_the_projections():
     assert operations.count("layer_norm") == 1
     with pytest.raises(ValueError, match="Softmax-only"):
         simplified(parse("SM+LN+G"), size)
+    with pytest.raises(ValueError, match="`simplified` prices it"):
+        lowered(parse("SAS(SM+ScFFN)"), size)
 
 
 def test_a_length_beyond_the_context_is_refused():

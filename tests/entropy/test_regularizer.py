@@ -22,34 +22,38 @@ def example():
     return [e.requires_grad_() for e in entropies], thresholds.requires_grad_()
 
 
-def written_out(entropies, thresholds, weight, gamma, reduction):
-    largest = np.log(POSITIONS)
+def written_out(entropies, thresholds, weight, gamma, reduction, reference="context"):
+    of_rows = np.log(np.arange(1, POSITIONS + 1)) if reference == "rows" else np.full(POSITIONS, np.log(POSITIONS))
     by_layer = []
     for layer, entropy in enumerate(entropies):
         by_head = []
         for head in range(HEADS):
             rows, theta = entropy[:, head], thresholds[layer, head]
             values = [rows.mean()] if reduction == "mean" else rows.ravel()
-            deviations = [value - theta * largest for value in values]
-            by_head.append(sum(d**2 for d in deviations if abs(d) > gamma * largest))
+            largest = [of_rows.mean()] if reduction == "mean" else np.tile(of_rows, BATCH)
+            deviations = [value - theta * top for value, top in zip(values, largest, strict=True)]
+            by_head.append(sum(d**2 for d, top in zip(deviations, largest, strict=True) if abs(d) > gamma * top))
         by_layer.append(np.mean(by_head))
     return weight * np.mean(by_layer)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.2, 0.5])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_value(reduction, gamma):
+@pytest.mark.parametrize("reference", ["context", "rows"])
+def test_value(reference, reduction, gamma):
     entropies, thresholds = example()
-    found = EntropyRegularizer(0.7, gamma, reduction)(entropies, thresholds)
-    expected = written_out([e.detach().numpy() for e in entropies], thresholds.detach().numpy(), 0.7, gamma, reduction)
+    found = EntropyRegularizer(0.7, gamma, reduction, reference)(entropies, thresholds)
+    numbers = [e.detach().numpy() for e in entropies], thresholds.detach().numpy()
+    expected = written_out(*numbers, 0.7, gamma, reduction, reference)
     assert expected > 0
     assert found.item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_gradients(reduction):
+@pytest.mark.parametrize("reference", ["context", "rows"])
+def test_gradients(reference, reduction):
     entropies, thresholds = example()
-    loss = EntropyRegularizer(0.7, 0.1, reduction)
+    loss = EntropyRegularizer(0.7, 0.1, reduction, reference)
     assert torch.autograd.gradcheck(lambda theta, *rows: loss(rows, theta), (thresholds, *entropies))
 
 
@@ -84,7 +88,12 @@ def test_constant_rows_relate_the_two_reductions():
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"weight": -1}, "weight"), ({"gamma": 1.0}, "gamma"), ({"reduction": "max"}, "choose one of mean, sum")],
+    [
+        ({"weight": -1}, "weight"),
+        ({"gamma": 1.0}, "gamma"),
+        ({"reduction": "max"}, "choose one of mean, sum"),
+        ({"reference": "keys"}, "choose one of context, rows"),
+    ],
 )
 def test_bad_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):

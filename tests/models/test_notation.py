@@ -10,17 +10,20 @@ from hypothesis import strategies as st
 from aero.models import notation
 from aero.models.notation import KNOWN, Notation, parse
 
+ACTIVATIONS = ["gelu", "relu", "leaky_relu", "leaky_relu_global", "identity"]
+
 
 @st.composite
 def notations(draw):
     ffn = draw(st.sampled_from(["plain", "scaled", "scaled_fused"]))
     return Notation(
-        norm=draw(st.sampled_from(["layer", "none"])),
-        activation="identity" if ffn == "scaled_fused" else draw(st.sampled_from(["gelu", "relu", "identity"])),
+        norm=draw(st.sampled_from(["layer", "none", "frozen", "frozen_per_position"])),
+        activation="identity" if ffn == "scaled_fused" else draw(st.sampled_from(ACTIVATIONS)),
         ffn=ffn,
         pruned=0 if ffn == "plain" else draw(st.integers(0, 40)),
         temperature=draw(st.sampled_from(["none", "per_head", "per_position"])),
         entropy_regularized=draw(st.booleans()),
+        block=draw(st.sampled_from(["standard", "simplified"])),
     )
 
 
@@ -46,6 +49,8 @@ def test_meaning():
     assert parse("SM") == Notation("none", "identity", "plain")
     assert parse("SM+ScFFN") == Notation("none", "identity", "scaled")
     assert parse(" EReg(SM(t)+ScFuFFN_i6) ") == Notation("none", "identity", "scaled_fused", 6, "per_position", True)
+    assert parse("SM+FLN(p)+LR(g)") == Notation("frozen_per_position", "leaky_relu_global", "plain")
+    assert parse("EReg(SAS(SM+ScFFN))") == Notation("none", "identity", "scaled", 0, "none", True, "simplified")
     assert parse("SM").softmax_only
     assert not parse("SM+R").softmax_only
     assert not parse("SM+LN").softmax_only

@@ -19,6 +19,14 @@ from aero.models.presets import Size
 
 Block = Literal["gpt2", "simplified"]
 FFN_MULTIPLIER = 4
+_ACTIVATIONS = {
+    "gelu": "G",
+    "gelu_erf": "G",
+    "relu": "R",
+    "leaky_relu": "R",  # one comparison, as ReLU
+    "leaky_relu_global": "R",
+    "identity": None,
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def paper_count(notation: Notation, size: Size, context: int | None = None, *, b
         nonlinear["LN"] = NonlinearOps(1, context, width)
     elif notation.norm == "layer":
         nonlinear["LN"] = NonlinearOps(2 * layers, context, width)
-    activation = {"gelu": "G", "relu": "R", "identity": None}[notation.activation]
+    activation = _ACTIVATIONS[notation.activation]
     if activation is not None and notation.pruned < layers:
         nonlinear[activation] = NonlinearOps(layers - notation.pruned, context, FFN_MULTIPLIER * width)
     return PaperCount(

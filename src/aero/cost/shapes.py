@@ -11,7 +11,7 @@ import math
 from aero.graph import Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.ops import Shape
-from aero.models.notation import Notation
+from aero.models.notation import Norm, Notation
 from aero.models.presets import ROTARY_BASE, ROTARY_FRACTION, Size, config_fields
 
 FFN_MULTIPLIER = 4
@@ -36,8 +36,14 @@ class _Builder:
     def linear(self, name: str, x: str, k: int, m: int, *, bias: bool = True) -> str:
         return self.add(name, "linear", x, weights={"w": (k, m), **({"b": (m,)} if bias else {})})
 
-    def norm(self, name: str, x: str, width: int) -> str:
-        x = self.add(name, "layer_norm", x, eps=NORM_EPS)
+    def norm(self, name: str, x: str, width: int, norm: Norm, rows: int) -> str:
+        if norm == "none":
+            return x
+        if norm == "layer":
+            x = self.add(name, "layer_norm", x, eps=NORM_EPS)
+        else:
+            shape = () if norm == "frozen" else (width,) if rows == 1 else (rows, width)
+            x = self.linear(name, self.add(f"{name}.scale", "gain", x, weights={"w": shape}), width, width, bias=False)
         x = self.add(f"{name}.gain", "gain", x, weights={"w": (width,)})
         return self.add(f"{name}.bias", "bias", x, weights={"w": (width,)})
 
@@ -50,6 +56,8 @@ def lowered(notation: Notation, size: Size, length: int | None = None, *, every_
     length = size.context if length is None else length
     if not 1 <= length <= size.context:
         raise ValueError(f"{length} tokens do not fit a context of {size.context}")
+    if notation.block == "simplified":
+        raise ValueError(f"{notation} cannot be compiled; `simplified` prices it")
     fields, d, b = config_fields(notation, size), size.hidden_size, _Builder()
     x = b.add("embedding", "embedding", INPUT, weights={"table": (size.vocab_size, d)})
     if size.family == "gpt2":
@@ -59,17 +67,19 @@ def lowered(notation: Notation, size: Size, length: int | None = None, *, every_
         x = _block(b, x, f"blocks.{index}", notation, size, length, form)
     if not every_position:
         x = b.add("last", "rows", x, start=length - 1, stop=length)
-    if notation.norm == "layer":
-        x = b.norm("final_norm", x, d)
+    x = b.norm("final_norm", x, d, notation.norm, length if every_position else 1)
     x = b.linear("logits", x, d, size.vocab_size, bias=False)
     x = b.add("logit_multiplier", "scale", x, factor=fields["logit_multiplier"])
     return Graph(length, tuple(b.nodes), b.shapes, x)
 
 
 def _block(b: _Builder, x: str, name: str, notation: Notation, size: Size, length: int, form: str) -> str:
-    d, heads, layer_norm = size.hidden_size, size.num_heads, notation.norm == "layer"
-    normed = b.norm(f"{name}.norm_1", x, d) if layer_norm else x
-    q, k, v = (b.linear(f"{name}.{role}", normed, d, d) for role in "qkv")
+    d, heads, norm = size.hidden_size, size.num_heads, notation.norm
+    if norm in ("layer", "none"):
+        normed = [b.norm(f"{name}.norm_1", x, d, norm, length)] * 3
+    else:
+        normed = [b.norm(f"{name}.norm_1.{role}", x, d, norm, length) for role in "qkv"]
+    q, k, v = (b.linear(f"{name}.{role}", read, d, d) for role, read in zip("qkv", normed, strict=True))
     q = b.add(f"{name}.q.scale", "scale", q, factor=1.0 / math.sqrt(d // heads))
     if notation.temperature != "none":
         shape = (d,) if notation.temperature == "per_head" or length == 1 else (length, d)
@@ -88,7 +98,7 @@ def _block(b: _Builder, x: str, name: str, notation: Notation, size: Size, lengt
     if form == "absent":
         return x
     read = x if size.family == "gpt2" else before
-    read = b.norm(f"{name}.norm_2", read, d) if layer_norm else read
+    read = b.norm(f"{name}.norm_2", read, d, norm, length)
     return _ffn(b, read, x, name, notation, size, form)
 
 
@@ -100,6 +110,11 @@ def _ffn(b: _Builder, normed: str, x: str, name: str, notation: Notation, size: 
         ffn = b.linear(f"{name}.ffn.in", normed, d, FFN_MULTIPLIER * d)
         if notation.activation == "gelu" and size.family == "gpt_neox":
             ffn = b.add(f"{name}.ffn.gelu", "gelu", ffn, form="erf")
+        elif notation.activation in ("leaky_relu", "leaky_relu_global"):
+            positive = b.add(f"{name}.ffn.relu", "relu", ffn)
+            positive = b.add(f"{name}.ffn.relu.slope", "gain", positive, weights={"w": ()})
+            ffn = b.add(f"{name}.ffn.slope", "gain", ffn, weights={"w": ()})
+            ffn = b.add(f"{name}.ffn.leaky_relu", "add", ffn, positive)
         elif notation.activation != "identity":
             ffn = b.add(f"{name}.ffn.{notation.activation}", notation.activation, ffn)
         ffn = b.linear(f"{name}.ffn.out", ffn, FFN_MULTIPLIER * d, d)
@@ -129,5 +144,5 @@ def simplified(notation: Notation, size: Size) -> Graph:
         if form != "absent":
             x = _ffn(b, x, x, name, notation, size, form)
     x = b.add("last", "rows", x, start=length - 1, stop=length)
-    x = b.linear("logits", b.norm("final_norm", x, d), d, size.vocab_size, bias=False)
+    x = b.linear("logits", b.norm("final_norm", x, d, "layer", 1), d, size.vocab_size, bias=False)
     return Graph(length, tuple(b.nodes), b.shapes, x)

@@ -9,6 +9,9 @@ The published algorithm and the authors' published module differ in what deviate
 itself and sums the squares over batch and positions, so that its weight is smaller by about the number of positions.
 "mean" is the default: its weight does not depend on batch size and context.
 
+A row of causal attention sees i keys, so its entropy cannot exceed log i. The papers compare all rows with log T;
+reference="rows" compares each with its own largest value, and a head's mean with their mean.
+
 theta gets gradient from the penalty alone, and only outside the margin.
 """
 
@@ -23,15 +26,20 @@ import torch
 from torch import Tensor
 
 Reduction = Literal["mean", "sum"]
+Reference = Literal["context", "rows"]
 
 
 @dataclass(frozen=True)
 class EntropyRegularizer:
-    """weight: lambda; gamma: the margin as a fraction of log T; reduction: see the module. Call it to get the loss."""
+    """weight: lambda; gamma: the margin as a fraction of E_max; reduction, reference: see the module.
+
+    Call it to get the loss.
+    """
 
     weight: float = 1e-5
     gamma: float = 0.2
     reduction: Reduction = "mean"
+    reference: Reference = "context"
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
@@ -40,6 +48,8 @@ class EntropyRegularizer:
             raise ValueError(f"gamma is {self.gamma}; give a fraction from 0 to below 1")
         if self.reduction not in get_args(Reduction):
             raise ValueError(f"reduction is {self.reduction!r}; choose one of {', '.join(get_args(Reduction))}")
+        if self.reference not in get_args(Reference):
+            raise ValueError(f"reference is {self.reference!r}; choose one of {', '.join(get_args(Reference))}")
 
     def __call__(self, row_entropies: Sequence[Tensor], thresholds: Tensor) -> Tensor:
         """row_entropies: of each of the L layers, in nats [B, H, T]; thresholds: theta [L, H] -> the loss, a scalar.
@@ -50,13 +60,16 @@ class EntropyRegularizer:
         layers, _, heads, positions = entropies.shape
         if thresholds.shape != (layers, heads):
             raise ValueError(f"thresholds are {tuple(thresholds.shape)}; the model has {layers} layers, {heads} heads")
-        largest = math.log(positions)
-        target = thresholds * largest
+        largest = torch.full((positions,), math.log(positions), dtype=entropies.dtype, device=entropies.device)
+        if self.reference == "rows":
+            largest = torch.arange(1, positions + 1, dtype=entropies.dtype, device=entropies.device).log()
         if self.reduction == "mean":
-            penalty = self._penalty(entropies.mean(dim=(1, 3)) - target, largest)
+            mean = largest.mean()
+            penalty = self._penalty(entropies.mean(dim=(1, 3)) - thresholds * mean, mean)
         else:
-            penalty = self._penalty(entropies - target[:, None, :, None], largest).sum(dim=(1, 3))
+            target = thresholds[:, None, :, None] * largest  # [L, 1, H, T]
+            penalty = self._penalty(entropies - target, largest).sum(dim=(1, 3))
         return self.weight * penalty.mean()
 
-    def _penalty(self, deviation: Tensor, largest: float) -> Tensor:
+    def _penalty(self, deviation: Tensor, largest: Tensor) -> Tensor:
         return torch.where(deviation.abs() > self.gamma * largest, deviation.square(), 0)

@@ -23,7 +23,7 @@ class Call:
     """What one forward pass tells every layer.
 
     positions: of the queries, [1 or B, T]; mask: added to the logits, broadcast to [B, H, T, S], None where the kernel
-    takes none; angles: of rotary positions, [1 or B, 1, T, n/2].
+    takes none; angles: of rotary positions, [1 or B, 1, T, n/2]; slope: of a leaky ReLU that all layers share, [1].
     """
 
     positions: Tensor
@@ -32,12 +32,15 @@ class Call:
     mask: Tensor | None = None
     cache: Cache | None = None
     angles: Tensor | None = None
+    slope: Tensor | None = None
 
 
-class Attention(nn.Module):
-    """Softmax(Q K^T / (t sqrt(k)) + mask) V, heads concatenated, then W_O; t = exp(s) is learnable or absent.
+class Projections(nn.Module):
+    """Queries and keys: x W_Q / (t sqrt(k)) and x W_K, turned where positions are rotary; t = exp(s) is learnable or
+    absent.
 
-    The temperature is held as its logarithm, so that it stays positive, and starts at one (Jha & Reagen 2025, §4).
+    The temperature is held as its logarithm, so that it stays positive, and starts at one unless the configuration says
+    otherwise (Jha & Reagen 2025, §4).
     """
 
     def __init__(self, config: AeroConfig, layer: int) -> None:
@@ -48,8 +51,6 @@ class Attention(nn.Module):
         self.head_width = d // config.num_heads
         self.q_proj = nn.Linear(d, d)
         self.k_proj = nn.Linear(d, d)
-        self.v_proj = nn.Linear(d, d)
-        self.o_proj = ResidualLinear(d, d)
         if config.attention_temperature == "none":
             self.register_parameter("log_temperature", None)
         else:
@@ -60,22 +61,17 @@ class Attention(nn.Module):
         """t, the divisor of the logits: [H, 1] or [H, context]; None where there is none."""
         return None if self.log_temperature is None else self.log_temperature.exp()
 
-    def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Rows]:
-        """x: [B, T, d] -> output [B, T, d], and what is wanted of the rows."""
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # once, and not in each projection
-        q = self._heads(self.q_proj(x) * (1 / math.sqrt(self.head_width)))
-        k, v = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
+    def queries_and_keys(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        """[B, T, d] -> two of [B, H, T, k]; the queries are scaled."""
+        q = self.heads(self.q_proj(x) * (1 / math.sqrt(self.head_width)))
+        k = self.heads(self.k_proj(x))
         if self.log_temperature is not None:
             q = q * self._inverse_temperature(call.positions).to(q.dtype)
         if call.angles is not None:
             q, k = turn(q, call.angles), turn(k, call.angles)
-        if call.cache is not None:
-            k, v = call.cache.update(k, v, self.layer)
-        mixed, rows = attend(q, k, v, call.kernel, call.wanted, call.mask)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2)), rows
+        return q, k
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads(self, x: Tensor) -> Tensor:
         """[B, T, d] -> [B, H, T, k], contiguous, as batched products want it."""
         return x.unflatten(-1, (self.num_heads, self.head_width)).transpose(1, 2).contiguous()
 
@@ -85,6 +81,27 @@ class Attention(nn.Module):
         inverse = torch.exp(-self.log_temperature)
         per_position = inverse.shape[1] > 1
         return (inverse[:, positions].transpose(0, 1) if per_position else inverse[None])[..., None]
+
+
+class Attention(Projections):
+    """Softmax(Q K^T / (t sqrt(k)) + mask) V, heads concatenated, then W_O."""
+
+    def __init__(self, config: AeroConfig, layer: int) -> None:
+        super().__init__(config, layer)
+        d = config.hidden_size
+        self.v_proj = nn.Linear(d, d)
+        self.o_proj = ResidualLinear(d, d)
+
+    def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Rows]:
+        """x: [B, T, d] -> output [B, T, d], and what is wanted of the rows."""
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # once, and not in each projection
+        q, k = self.queries_and_keys(x, call)
+        v = self.heads(self.v_proj(x))
+        if call.cache is not None:
+            k, v = call.cache.update(k, v, self.layer)
+        mixed, rows = attend(q, k, v, call.kernel, call.wanted, call.mask)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2)), rows
 
 
 def additive_causal_mask(

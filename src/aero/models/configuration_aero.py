@@ -9,12 +9,13 @@ from typing import Any, Literal, cast, get_args
 from transformers import PreTrainedConfig
 
 from aero.models import notation, presets
-from aero.models.notation import Activation, Ffn, Norm, Notation, Temperature
+from aero.models.notation import Activation, Block, Ffn, Norm, Notation, Temperature
 from aero.models.presets import Scale, Size
 
 FORMAT_VERSION = 1
 
 Positions = Literal["learned", "rotary"]
+TemperatureInit = Literal["one", "codeparrot", "languini"]
 
 
 class AeroConfig(PreTrainedConfig):
@@ -26,14 +27,20 @@ class AeroConfig(PreTrainedConfig):
         fused         X + X W                        W: d x d, no activation
         scaled_fused  beta X + (X W) / alpha
         absent        X
-    activation: "gelu" (the tanh form, GPT-2), "gelu_erf" (the exact form, GPT-NeoX), "relu" or "identity".
+    norm: "layer"; "none"; or "frozen", which starts as LayerNorm and ends with a constant in place of each row's
+        standard deviation, one for each norm ("frozen_per_position": for each position), see `aero.models.norm`.
+    activation: "gelu" (the tanh form, GPT-2), "gelu_erf" (the exact form, GPT-NeoX), "relu", "leaky_relu" with a
+        learnable negative slope for each layer, "leaky_relu_global" with one for all layers, or "identity".
+    block: "standard", or "simplified": no values and output projections, shaped attention, one LayerNorm at the end
+        whatever `norm` says (He & Hofmann 2024, §4), see `aero.models.shaped_attention`.
     positions: "learned", a vector for each position added to the embedding; or "rotary", queries and keys turned by
         angles that grow with the position (Su et al. 2021, §3.4): the first rotary_fraction of each head's features, in
         GPT-NeoX's order (feature i with i + n/2, n turned ones), position times rotary_base^(-2i/n).
     parallel_residual: attention and FFN both read X: X + Attention(norm_1 X) + FFN(norm_2 X) (Black et al. 2022, §2.1).
     tie_embeddings: is the output embedding the input embedding, or a matrix of its own?
     attention_temperature: divides the attention logits, learnable as t = exp(s): "none", "per_head", or
-        "per_position" for each head.
+        "per_position" for each head. temperature_init: "one"; "codeparrot" (1e-2) and "languini" (1e-1) are the papers'
+        (Jha & Reagen 2025, §4), which make heads collapse.
     entropy_thresholds: does the model carry the entropy regulariser's learnable thresholds [L, H]?
     embedding_multiplier, logit_multiplier: public constants, see `aero.models.presets`.
     Raises ValueError for values that do not make a model, and for another format version.
@@ -56,12 +63,14 @@ class AeroConfig(PreTrainedConfig):
     norm: Norm = "layer"
     activation: Activation = "gelu"
     ffn: Ffn | Sequence[Ffn] = "plain"
+    block: Block = "standard"
     ffn_multiplier: int = 4
     positions: Positions = "learned"
     rotary_fraction: float = 0.25
     rotary_base: float = 10_000.0
     parallel_residual: bool = False
     attention_temperature: Temperature = "none"
+    temperature_init: TemperatureInit = "one"
     entropy_thresholds: bool = False
     embedding_multiplier: float = 1.0
     logit_multiplier: float = 1.0
@@ -106,6 +115,10 @@ class AeroConfig(PreTrainedConfig):
         for field, allowed in (("norm", Norm), ("activation", Activation), ("attention_temperature", Temperature)):
             _one_of(field, getattr(self, field), get_args(allowed))
         _one_of("positions", self.positions, get_args(Positions))
+        _one_of("block", self.block, get_args(Block))
+        _one_of("temperature_init", self.temperature_init, get_args(TemperatureInit))
+        if self.block == "simplified" and self.parallel_residual:
+            raise ValueError("the simplified block has no parallel residual; drop one of the two")
         if not isinstance(self.parallel_residual, bool):
             raise ValueError(f"parallel_residual is {self.parallel_residual!r}; give true or false")
         if self.positions == "rotary":
@@ -162,6 +175,7 @@ class AeroConfig(PreTrainedConfig):
             ffn=self.ffn_forms,
             attention_temperature=self.attention_temperature,
             entropy_thresholds=self.entropy_thresholds,
+            block=self.block,
         )
 
 

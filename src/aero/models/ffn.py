@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,8 +24,15 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+# Where leaky ReLU's slope starts (He et al. 2015, §2): far enough from ReLU's zero to see whether it goes there.
+INITIAL_SLOPE = 0.25
+
+
 class PlainFFN(nn.Module):
-    """act(X W_in) W_out: [..., d] -> [..., d], through ffn_multiplier * d features."""
+    """act(X W_in) W_out: [..., d] -> [..., d], through ffn_multiplier * d features.
+
+    negative_slope: [1], of leaky ReLU with a slope for each layer; None for others.
+    """
 
     def __init__(self, config: AeroConfig) -> None:
         super().__init__()
@@ -32,9 +40,16 @@ class PlainFFN(nn.Module):
         self.activation_name = config.activation
         self.w_in = nn.Linear(config.hidden_size, inner)
         self.w_out = ResidualLinear(inner, config.hidden_size)
+        own = config.activation == "leaky_relu"
+        self.negative_slope = nn.Parameter(torch.full((1,), INITIAL_SLOPE)) if own else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.w_out(_ACTIVATIONS[self.activation_name](self.w_in(x)))
+    def forward(self, x: Tensor, slope: Tensor | None = None) -> Tensor:
+        """slope: [1], of a leaky ReLU that all layers share."""
+        y = self.w_in(x)
+        slope = self.negative_slope if slope is None else slope
+        if slope is not None:
+            return self.w_out(torch.where(y > 0, y, slope.to(y.dtype) * y))
+        return self.w_out(_ACTIVATIONS[self.activation_name](y))
 
 
 class FusedFFN(nn.Module):
@@ -44,7 +59,7 @@ class FusedFFN(nn.Module):
         super().__init__()
         self.w = ResidualLinear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, slope: Tensor | None = None) -> Tensor:
         return self.w(x)
 
 

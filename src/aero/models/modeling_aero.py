@@ -12,6 +12,7 @@ Shapes: B batch, T positions of this call, S keys (T plus what the cache holds),
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,13 +24,16 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.utils.generic import can_return_tuple
 
 from aero.models.attend import Kernel, Rows, Wanted, choose_kernel
-from aero.models.attention import Attention, Call, additive_causal_mask
-from aero.models.configuration_aero import AeroConfig
-from aero.models.ffn import make_ffn
+from aero.models.attention import Attention, Call, Projections, additive_causal_mask
+from aero.models.configuration_aero import AeroConfig, TemperatureInit
+from aero.models.ffn import INITIAL_SLOPE, PlainFFN, make_ffn
 from aero.models.loss import causal_lm_loss
-from aero.models.norm import make_norm
+from aero.models.norm import FrozenNorm, apply_norm, make_final_norm, make_norm
 from aero.models.residual import ResidualLinear
 from aero.models.rotary import rotary_angles
+from aero.models.shaped_attention import ShapedAttention
+
+_TEMPERATURES: dict[TemperatureInit, float] = {"one": 1.0, "codeparrot": 1e-2, "languini": 1e-1}
 
 
 @dataclass
@@ -58,7 +62,8 @@ class AeroBlock(nn.Module):
         super().__init__()
         form = config.ffn_forms[layer]
         self.norm_1 = make_norm(config)
-        self.attention = Attention(config, layer)
+        simplified = config.block == "simplified"
+        self.attention = ShapedAttention(config, layer) if simplified else Attention(config, layer)
         self.norm_2 = nn.Identity() if form == "absent" else make_norm(config)
         self.ffn = make_ffn(config, form)
         self.parallel = config.parallel_residual
@@ -69,11 +74,11 @@ class AeroBlock(nn.Module):
 
     def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Rows]:
         """x: [B, T, d] -> the next layer's x, and what is wanted of attention's rows."""
-        attended, rows = self.attention(self.norm_1(x), call)
-        before, x = x, x + attended
+        attended, rows = self.attention(apply_norm(self.norm_1, x, call.positions), call)
+        before, x = x, attended if isinstance(self.attention, ShapedAttention) else x + attended
         if self.ffn is None:
             return x, rows
-        y = self.ffn(self.norm_2(before if self.parallel else x))
+        y = self.ffn(apply_norm(self.norm_2, before if self.parallel else x, call.positions), call.slope)
         if self.ffn_alpha is not None and self.ffn_beta is not None:
             x, y = self.ffn_beta * x, (1 / self.ffn_alpha) * y
         return x + y, rows
@@ -94,14 +99,35 @@ class AeroPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, ResidualLinear):
             init.normal_(module.weight, std=self.config.initializer_range / math.sqrt(2 * self.config.num_layers))
-        elif isinstance(module, Attention) and module.log_temperature is not None:
-            init.zeros_(module.log_temperature)
+        elif isinstance(module, Projections):
+            self._init_attention(module)
+        elif isinstance(module, FrozenNorm):
+            init.ones_(module.weight)
+            for tensor in (module.bias, module.log_sigma, module.blend, module.tracked):
+                init.zeros_(tensor)
+        elif isinstance(module, (PlainFFN, AeroModel)) and module.negative_slope is not None:
+            init.constant_(module.negative_slope, INITIAL_SLOPE)
         elif isinstance(module, AeroBlock):
             for scale in (module.ffn_alpha, module.ffn_beta):
                 if scale is not None:
                     init.ones_(scale)
         elif isinstance(module, AeroForCausalLM) and module.reg_threshold_weights is not None:
             init.constant_(module.reg_threshold_weights, 0.5)
+
+    def _init_attention(self, module: Projections) -> None:
+        if isinstance(module, ShapedAttention):
+            for scale in (module.skip, module.mix, module.uniform):
+                init.ones_(scale)
+            init.zeros_(module.q_proj.weight)
+        if module.log_temperature is not None:
+            kind = self.config.temperature_init
+            init.constant_(module.log_temperature, math.log(_TEMPERATURES[kind]))
+            if kind != "one" and module.layer == 0:
+                warnings.warn(
+                    f"temperature_init {kind!r} divides attention logits by {_TEMPERATURES[kind]:g}; it was seen to "
+                    "collapse heads and to end in a worse perplexity than no temperature; 'one' does not",
+                    stacklevel=2,
+                )
 
 
 class AeroModel(AeroPreTrainedModel):
@@ -119,7 +145,9 @@ class AeroModel(AeroPreTrainedModel):
             nn.Embedding(config.context, config.hidden_size) if config.positions == "learned" else None
         )
         self.blocks = nn.ModuleList([AeroBlock(config, layer) for layer in range(config.num_layers)])
-        self.final_norm = make_norm(config)
+        self.final_norm = make_final_norm(config)
+        shared = config.activation == "leaky_relu_global"
+        self.negative_slope = nn.Parameter(torch.full((1,), INITIAL_SLOPE)) if shared else None
         self.post_init()
 
     @can_return_tuple
@@ -154,7 +182,9 @@ class AeroModel(AeroPreTrainedModel):
             raise ValueError(
                 f"{past + length} tokens do not fit this model's context of {self.config.context}; shorten the text"
             )
-        if position_ids is None:
+        if position_ids is not None:
+            self._check_positions(position_ids)
+        else:
             position_ids = torch.arange(past, past + length, device=input_ids.device)[None]
 
         x = self.token_embedding(input_ids)
@@ -171,7 +201,7 @@ class AeroModel(AeroPreTrainedModel):
             mask = additive_causal_mask(length, past, attention_mask, x.dtype, x.device)
         elif masked:
             raise ValueError(f"the {kernel} kernel takes no padding and no cache; set attention_kernel to None")
-        call = Call(position_ids, kernel, wanted, mask, past_key_values, angles)
+        call = Call(position_ids, kernel, wanted, mask, past_key_values, angles, self.negative_slope)
         hidden_states: list[Tensor] = []
         rows: list[Rows] = []
         for block in self.blocks:
@@ -179,7 +209,7 @@ class AeroModel(AeroPreTrainedModel):
                 hidden_states.append(x)
             x, found = block(x, call)
             rows.append(found)
-        x = self.final_norm(x)
+        x = apply_norm(self.final_norm, x, position_ids)
         return AeroModelOutput(
             last_hidden_state=x,
             past_key_values=past_key_values,
@@ -189,6 +219,16 @@ class AeroModel(AeroPreTrainedModel):
             log_sum_exps=_each(output_log_sum_exps, [r.log_sum_exp for r in rows]),
             lowest_logits=_each(output_lowest_logits, [r.lowest for r in rows]),
         )
+
+    def _check_positions(self, positions: Tensor) -> None:
+        """Rotary positions turn without end; a table has an end."""
+        config = self.config
+        tables = config.positions == "learned" or config.attention_temperature == "per_position"
+        if (tables or config.norm == "frozen_per_position") and int(positions.max()) >= config.context:
+            raise ValueError(
+                f"position {int(positions.max())} is beyond what was trained: this model has {config.context} "
+                "positions, the first of them 0; shorten the text"
+            )
 
 
 def _each(wanted: bool | None, values: list[Tensor | None]) -> tuple[Tensor, ...] | None:

@@ -2,9 +2,14 @@
 
 A name says what a network keeps (Softmax, LayerNorm, an activation) and what form its FFNs have:
 
-    name := body | EReg(body)                        EReg: trained with the entropy regulariser
-    body := SM [(t) | (t_h)] [+LN] [+G | +R] [+ffn]  (t): a temperature per head and position; (t_h): one per head
+    name := [EReg(] [SAS(] body [)] [)]              EReg: trained with the entropy regulariser
+    body := SM [(t) | (t_h)] [+norm] [+act] [+ffn]   (t): a temperature per head and position; (t_h): one per head
+    norm := LN | FLN | FLN(p)                        FLN: LayerNorm that ends with constant statistics; (p): by position
+    act  := G | R | LR | LR(g)                       LR: leaky ReLU with a learnable slope per layer; (g): one for all
     ffn  := (ScFFN | ScFuFFN) [_ik]                  scaled / scaled and fused; the k deepest pruned
+
+SAS is the simplified block (He & Hofmann 2024, §4), the papers' comparison. SAS, FLN and LR are our names: the papers
+describe SAS and LR without one.
 
 Needs no torch. It does not know sizes: those are in `aero.models.presets`.
 """
@@ -14,10 +19,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Norm = Literal["layer", "none"]
-Activation = Literal["gelu", "gelu_erf", "relu", "identity"]
+Norm = Literal["layer", "none", "frozen", "frozen_per_position"]
+Activation = Literal["gelu", "gelu_erf", "relu", "leaky_relu", "leaky_relu_global", "identity"]
+Block = Literal["standard", "simplified"]
 Ffn = Literal["plain", "scaled", "fused", "scaled_fused", "absent"]
 Temperature = Literal["none", "per_head", "per_position"]
 
@@ -37,11 +43,18 @@ KNOWN = (
     "EReg(SM(t)+ScFuFFN_i6)",
 )
 
-_ACTIVATIONS: dict[str | None, Activation] = {"G": "gelu", "R": "relu", None: "identity"}
+_NORMS: dict[str | None, Norm] = {"LN": "layer", "FLN": "frozen", "FLN(p)": "frozen_per_position", None: "none"}
+_ACTIVATIONS: dict[str | None, Activation] = {
+    "G": "gelu",
+    "R": "relu",
+    "LR": "leaky_relu",
+    "LR(g)": "leaky_relu_global",
+    None: "identity",
+}
 _FFNS: dict[str | None, Ffn] = {"ScFFN": "scaled", "ScFuFFN": "scaled_fused", None: "plain"}
 _TEMPERATURES: dict[str | None, Temperature] = {"(t)": "per_position", "(t_h)": "per_head", None: "none"}
 _BODY = re.compile(
-    r"SM(?P<temperature>\(t\)|\(t_h\))?(?P<norm>\+LN)?(\+(?P<activation>[GR]))?"
+    r"SM(?P<temperature>\(t\)|\(t_h\))?(\+(?P<norm>LN|FLN\(p\)|FLN))?(\+(?P<activation>G|R|LR\(g\)|LR))?"
     r"(\+(?P<ffn>ScFFN|ScFuFFN)(_i(?P<pruned>[1-9][0-9]*))?)?"
 )
 
@@ -50,8 +63,9 @@ _BODY = re.compile(
 class Notation:
     """What an architecture keeps. `str()` gives its name, `parse` comes back from it.
 
-    norm: "layer" or "none"; activation: of the FFN; ffn: "plain", "scaled" or "scaled_fused", of all FFNs that are
-    left; pruned: how many of the deepest FFNs are removed; temperature: of the softmax; entropy_regularized: EReg.
+    norm, activation of the FFN: as in AeroConfig; ffn: "plain", "scaled" or "scaled_fused", of all FFNs that are left;
+    pruned: how many of the deepest FFNs are removed; temperature: of the softmax; entropy_regularized: EReg; block:
+    "simplified" for He & Hofmann's.
     """
 
     norm: Norm = "layer"
@@ -60,9 +74,11 @@ class Notation:
     pruned: int = 0
     temperature: Temperature = "none"
     entropy_regularized: bool = False
+    block: Block = "standard"
 
     def __post_init__(self) -> None:
-        _one_of("norm", self.norm, ("layer", "none"))
+        _one_of("norm", self.norm, tuple(_NORMS.values()))
+        _one_of("block", self.block, get_args(Block))
         _one_of("activation", self.activation, tuple(_ACTIVATIONS.values()))
         _one_of("ffn", self.ffn, tuple(_FFNS.values()))
         _one_of("temperature", self.temperature, tuple(_TEMPERATURES.values()))
@@ -75,17 +91,18 @@ class Notation:
         body = "SM" + (_key(_TEMPERATURES, self.temperature) or "")
         parts = [
             body,
-            "LN" if self.norm == "layer" else None,
+            _key(_NORMS, self.norm),
             _key(_ACTIVATIONS, self.activation),
             _key(_FFNS, self.ffn),
         ]
         name = "+".join(part for part in parts if part) + (f"_i{self.pruned}" if self.pruned else "")
+        name = f"SAS({name})" if self.block == "simplified" else name
         return f"EReg({name})" if self.entropy_regularized else name
 
     @property
     def softmax_only(self) -> bool:
-        """Is softmax the only nonlinear operation?"""
-        return self.norm == "none" and self.activation == "identity"
+        """Is softmax the only nonlinear operation of the blocks?"""
+        return self.norm != "layer" and self.activation == "identity"
 
     def config_fields(self, num_layers: int) -> dict[str, Any]:
         """The fields of an AeroConfig of `num_layers` layers that this notation decides.
@@ -100,24 +117,32 @@ class Notation:
             "ffn": [self.ffn] * (num_layers - self.pruned) + ["absent"] * self.pruned,
             "attention_temperature": self.temperature,
             "entropy_thresholds": self.entropy_regularized,
+            "block": self.block,
         }
 
 
 def parse(name: str) -> Notation:
     """The architecture that a name stands for. Raises ValueError, listing the known names, for any other text."""
-    text = name.strip()
-    regularized = text.startswith("EReg(") and text.endswith(")")
-    match = _BODY.fullmatch(text[len("EReg(") : -1] if regularized else text)
+    text, regularized = _unwrap(name.strip(), "EReg")
+    text, simplified = _unwrap(text, "SAS")
+    match = _BODY.fullmatch(text)
     if match is None:
         raise ValueError(f"unknown notation {name!r}; known: {', '.join(KNOWN)}, and their combinations")
     return Notation(
-        norm="layer" if match["norm"] else "none",
+        norm=_NORMS[match["norm"]],
         activation=_ACTIVATIONS[match["activation"]],
         ffn=_FFNS[match["ffn"]],
         pruned=int(match["pruned"] or 0),
         temperature=_TEMPERATURES[match["temperature"]],
         entropy_regularized=regularized,
+        block="simplified" if simplified else "standard",
     )
+
+
+def _unwrap(text: str, name: str) -> tuple[str, bool]:
+    """What stands inside NAME(...), and whether it did."""
+    inside = text.startswith(f"{name}(") and text.endswith(")")
+    return (text[len(name) + 1 : -1], True) if inside else (text, False)
 
 
 def of_fields(
@@ -127,6 +152,7 @@ def of_fields(
     ffn: Sequence[Ffn],
     attention_temperature: Temperature,
     entropy_thresholds: bool,
+    block: Block = "standard",
 ) -> Notation:
     """The notation of a model with these AeroConfig fields; the inverse of `config_fields`, but for the form of GELU.
 
@@ -143,7 +169,7 @@ def of_fields(
         form = "scaled_fused" if activation == "identity" else "scaled"
     if forms or form not in _FFNS.values():
         raise ValueError(f"no name for FFNs of the forms {', '.join(ffn)}; give the configuration itself")
-    return Notation(norm, activation, form, len(ffn) - kept, attention_temperature, entropy_thresholds)
+    return Notation(norm, activation, form, len(ffn) - kept, attention_temperature, entropy_thresholds, block)
 
 
 def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:

@@ -85,7 +85,7 @@ def config_fields(
         context=context or shape.context,
         num_layers=num_layers or shape.num_layers,
     )
-    tuned, layer_norm = scale == "recommended", notation.norm == "layer"
+    tuned, layer_norm = scale == "recommended", notation.norm != "none" or notation.block == "simplified"
     fields = {
         "vocab_size": shape.vocab_size,
         "context": shape.context,

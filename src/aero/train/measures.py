@@ -116,7 +116,7 @@ def _scales(model: AeroForCausalLM) -> dict[str, list[Any]]:
     blocks = list(model.transformer.blocks)
     of_layer: dict[str, Callable[[Any], Any]] = {
         "temperatures": lambda b: _mean_per_head(b.attention.log_temperature),
-        "slopes": lambda b: _single(getattr(b.ffn, "negative_slope", None)),
+        "slopes": lambda b: _single(_slope(model, b.ffn)),
         "alpha": lambda b: _single(b.ffn_alpha),
         "beta": lambda b: _single(b.ffn_beta),
     }
@@ -125,6 +125,14 @@ def _scales(model: AeroForCausalLM) -> dict[str, list[Any]]:
         if any(value is not None for value in values):
             found[name] = values
     return found
+
+
+def _slope(model: AeroForCausalLM, ffn: Any) -> Any:
+    """Of leaky ReLU: the layer's own, or the one that all layers share."""
+    if not hasattr(ffn, "negative_slope"):
+        return None
+    shared = model.transformer.negative_slope
+    return ffn.negative_slope if shared is None else shared
 
 
 def _values(parameter: Tensor) -> Any:

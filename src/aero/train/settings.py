@@ -9,8 +9,10 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from aero.entropy.regularizer import EntropyRegularizer, Reduction
+from aero.entropy.regularizer import EntropyRegularizer, Reduction, Reference
 from aero.entropy.window import WindowPenalty
+from aero.models.stabilize import Placement, Stabilizer
+from aero.train.freezing import FreezeOrder, FreezeSchedule
 
 Precision = Literal["auto", "bf16", "float32"]
 
@@ -45,10 +47,24 @@ class TrainSettings:
     """gamma: how far a head's entropy may be from its threshold without penalty, as a fraction of log T."""
     entropy_reduction: Reduction = "mean"
     """What deviates: each head's mean entropy ("mean"), or every query position's, summed ("sum")."""
+    entropy_reference: Reference = "context"
+    """E_max: log of the context, as in the papers, or of the number of keys that each row sees ("rows")."""
     zatt: float = 0.0
     """Weight of the penalty on attention's log-sum-exp beyond a bound (`aero.entropy.window`); 0.01 to 1 are usual."""
     zatt_bound: float = 2.0
     """The |log-sum-exp| of an attention row that is free of it, in nats."""
+    stabilizer: Stabilizer = "none"
+    """Normalisation of linear layers while training (`aero.models.stabilize`); none of it is left afterwards."""
+    stabilizer_placement: Placement = "FFN"
+    """Which layers: of queries (Q), keys (K), values (V), attention's output (O) and the FFNs."""
+    freeze_start: float = 0.5
+    """Fraction of the run at which the norms of an FLN architecture begin to become constant."""
+    freeze_stop: float = 0.8
+    """Fraction of the run from which they are constant."""
+    freeze_order: FreezeOrder = "together"
+    """All of them together, or one after another ("one_by_one"), which a trained model needs."""
+    start_from: str | None = None
+    """Folder of a trained model whose weights this run begins with."""
     precision: Precision = "auto"
     """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it."""
     log_every: int = 10
@@ -76,16 +92,25 @@ class TrainSettings:
         _require(0 <= self.warmup_fraction <= 1, "warmup_fraction", self.warmup_fraction, "between 0 and 1")
         _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two in [0, 1)")
         _require(0 <= self.seed < 1 << 32, "seed", self.seed, "between 0 and 2^32 - 1")
-        self.regularizer()  # checks its three settings
+        self.regularizer()  # checks its settings, as the next two do
         self.window_penalty()
+        self.freeze_schedule()
+        for name, kind in (("stabilizer", Stabilizer), ("stabilizer_placement", Placement)):
+            value = getattr(self, name)
+            _require(value in get_args(kind), name, value, f"one of {', '.join(get_args(kind))}")
         _require(self.precision in get_args(Precision), "precision", self.precision, ", ".join(get_args(Precision)))
 
     def regularizer(self) -> EntropyRegularizer:
-        return EntropyRegularizer(self.entropy_weight, self.entropy_margin, self.entropy_reduction)
+        return EntropyRegularizer(
+            self.entropy_weight, self.entropy_margin, self.entropy_reduction, self.entropy_reference
+        )
 
     def window_penalty(self) -> WindowPenalty | None:
         penalty = WindowPenalty(self.zatt, self.zatt_bound)
         return penalty if self.zatt else None
+
+    def freeze_schedule(self) -> FreezeSchedule:
+        return FreezeSchedule(self.freeze_start, self.freeze_stop, self.freeze_order)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "betas": list(self.betas)}

@@ -27,6 +27,8 @@ from aero.data.loader import TrainingBlocks, collate
 from aero.entropy.regularizer import EntropyRegularizer
 from aero.entropy.window import Window, WindowPenalty
 from aero.models import AeroConfig, AeroForCausalLM
+from aero.models.stabilize import remove_stabilizer, stabilize
+from aero.models.start import start_from
 from aero.train.callbacks import (
     FiniteWeights,
     Metrics,
@@ -36,6 +38,7 @@ from aero.train.callbacks import (
 )
 from aero.train.diagnosis import Diagnosis, TrainingDivergedError, diagnose
 from aero.train.evaluate import evaluate_on
+from aero.train.freezing import FreezeNorms
 from aero.train.measures import FILE as MEASURES_FILE
 from aero.train.measures import TEXTS, MeasureLog, measure
 from aero.train.run_folder import (
@@ -139,6 +142,9 @@ def _run(
     settings = info.settings
     set_seed(settings.seed)
     model = AeroForCausalLM(config)
+    if settings.start_from is not None:
+        start_from(model, Path(settings.start_from))
+    stabilize(model, settings.stabilizer, settings.stabilizer_placement)
     bf16 = use_bf16(settings.precision)
     arguments = _arguments(out, settings, bf16)
     tokens_per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
@@ -156,7 +162,12 @@ def _run(
             data.train, config.context, settings.steps * tokens_per_step // config.context, settings.seed
         ),
         data_collator=collate,
-        callbacks=[metrics, stop, FiniteWeights()],  # in this order: the last sees whether a save is due
+        callbacks=[
+            FreezeNorms(settings.freeze_schedule()),
+            metrics,
+            stop,
+            FiniteWeights(),
+        ],  # in this order: the last sees whether a save is due
         metrics=metrics,
         measure_log=MeasureLog(out / MEASURES_FILE),
         measure_every=settings.measure_every,
@@ -180,6 +191,7 @@ def _run(
     if trainer.state.global_step < settings.steps:
         raise TrainingInterrupted(f"stopped at step {trainer.state.global_step} of {settings.steps}; --resume goes on")
 
+    remove_stabilizer(model)
     _save_model(model, out)
     # What is on disk is measured, in float32: the model here still computes in the precision it was trained in.
     saved = AeroForCausalLM.from_pretrained(out).to(model.device)  # type: ignore[arg-type]

@@ -1,0 +1,90 @@
+"""Norms that end as affine maps: LayerNorm at first, constants at last, and what is tracked on the way."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aero.compiler import compile, lower
+from aero.models import AeroForCausalLM
+from aero.models.norm import MOMENTUM, FrozenNorm, frozen_norms
+from small_models import make_model
+
+POSITIONS = torch.arange(5)[None]
+
+
+def norm_of(positions=1, seed=0):
+    torch.manual_seed(seed)
+    norm = FrozenNorm(8, 1e-5, positions).double()
+    with torch.no_grad():
+        norm.weight.normal_()
+        norm.bias.normal_()
+        norm.log_sigma.normal_()
+    return norm
+
+
+def log_sigma(x):
+    return 0.5 * (x.var(-1, unbiased=False) + 1e-5).log()
+
+
+@pytest.mark.parametrize("positions", [1, 5])
+def test_between_layer_norm_and_an_affine_map(positions):
+    norm, x = norm_of(positions).eval(), 3 * torch.randn(2, 5, 8, dtype=torch.float64) + 1
+    expected = F.layer_norm(x, (8,), norm.weight, norm.bias, 1e-5)
+    torch.testing.assert_close(norm(x, POSITIONS), expected)
+    norm.blend.fill_(0.25)
+    sigma = torch.exp(0.75 * log_sigma(x) + 0.25 * norm.log_sigma)[..., None]
+    torch.testing.assert_close(norm(x, POSITIONS), (x - x.mean(-1, keepdim=True)) / sigma * norm.weight + norm.bias)
+    norm.blend.fill_(1)
+    assert norm.frozen
+    # Affine: f(x) + f(y) - f(0) = f(x + y).
+    y, zero = torch.randn_like(x), torch.zeros_like(x)
+    f = lambda z: norm(z, POSITIONS)  # noqa: E731
+    torch.testing.assert_close(f(x) + f(y) - f(zero), f(x + y))
+    assert torch.autograd.gradcheck(f, (x.requires_grad_(),))
+
+
+@pytest.mark.parametrize("positions", [1, 5])
+def test_the_running_mean(positions):
+    norm, first, second = norm_of(positions).train(), *torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    batches = [first, 4 * second, second]
+    expected = None
+    for x in batches:
+        norm(x, POSITIONS)
+        now = log_sigma(x).mean(0) if positions > 1 else log_sigma(x).mean()[None]
+        expected = now if expected is None else (1 - MOMENTUM) * expected + MOMENTUM * now
+        torch.testing.assert_close(norm.log_sigma, expected)
+    norm.eval()(batches[1], POSITIONS)
+    norm.train().blend.fill_(1)
+    norm(batches[1], POSITIONS)
+    torch.testing.assert_close(norm.log_sigma, expected, msg="constants do not move")
+
+
+def test_order_of_freezing():
+    model = make_model("SM+FLN+R", num_layers=3)
+    blocks = model.transformer.blocks
+    expected = [b.norm_2 for b in blocks] + [b.norm_1 for b in blocks] + [model.transformer.final_norm]
+    assert [id(norm) for norm in frozen_norms(model)] == [id(norm) for norm in expected]
+    assert frozen_norms(make_model("SM+LN+G")) == []
+
+
+@pytest.mark.parametrize("name", ["SM+FLN+R", "SM+FLN(p)+G", "SM+FLN+ScFuFFN", "SM(t)+FLN(p)+ScFuFFN"])
+@pytest.mark.parametrize("shape", [{}, {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True}])
+def test_compiles_as_free_of_layer_norm(name, shape, tmp_path):
+    model = make_model(name, **shape)
+    with torch.no_grad():
+        for norm in frozen_norms(model):
+            norm.log_sigma.normal_(std=0.3)
+    with pytest.raises(ValueError, match="not frozen yet"):
+        lower(model, 5)
+    for norm in frozen_norms(model):
+        norm.blend.fill_(1)
+    model.save_pretrained(tmp_path)
+    again = AeroForCausalLM.from_pretrained(tmp_path)
+    compiled = compile(again)
+    assert compiled.verification.passed and compiled.verification.tolerance < 1e-6
+    operations = [node.op for node in compiled.program.graph.nodes]
+    assert not {"layer_norm", "rms_norm"} & set(operations)
+    # Folded away: no more linear layers than the model without norms has.
+    free = make_model(name.replace("+FLN(p)", "").replace("+FLN", ""), **shape)
+    without = [node.op for node in compile(free).program.graph.nodes]
+    assert operations.count("linear") <= without.count("linear") + (2 if "(p)" in name else 0)

@@ -32,6 +32,11 @@ def test_settings_survive_json() -> None:
         {"valid_blocks": 0},
         {"entropy_reduction": "max"},
         {"zatt": -1.0},
+        {"stabilizer": "batch_norm"},
+        {"stabilizer_placement": "KQ"},
+        {"freeze_order": "deepest"},
+        {"freeze_start": 0.9},
+        {"entropy_reference": "keys"},
         {"zatt_bound": float("inf")},
     ],
 )

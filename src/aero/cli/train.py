@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -13,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 if TYPE_CHECKING:
+    from aero.models.stabilize import Placement, Stabilizer
     from aero.train.callbacks import Progress
+    from aero.train.freezing import FreezeOrder
     from aero.train.run_folder import RunInfo
 
 
@@ -32,6 +34,16 @@ def train(
         float, typer.Option(help="Weight of the penalty that keeps attention's log-sum-exp in a window; 0: none.")
     ] = 0.0,
     zatt_bound: Annotated[float, typer.Option(help="The |log-sum-exp| that is free of it, in nats.")] = 2.0,
+    stabilizer: Annotated[
+        str, typer.Option(help="Normalise linear layers while training: none, weight_norm, spectral_norm.")
+    ] = "none",
+    placement: Annotated[str, typer.Option(help="Which: QK, FFN, QK+FFN, QKV+FFN or QKVO+FFN.")] = "FFN",
+    start_from: Annotated[
+        Path | None, typer.Option(help="Begin with the weights of the model in this folder.", show_default=False)
+    ] = None,
+    freeze_order: Annotated[
+        str, typer.Option(help="Norms of an FLN model become constant together, or one_by_one.")
+    ] = "together",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUT; its own settings count, not those here.")
     ] = False,
@@ -67,8 +79,11 @@ def train(
             if data is None:
                 raise ValueError("name the data folder: --data DIR (make one with `aero data DIR`)")
             settings = TrainSettings(
-                steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, zatt_bound=zatt_bound
-            )
+                steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, zatt_bound=zatt_bound,
+                stabilizer=cast("Stabilizer", stabilizer), stabilizer_placement=cast("Placement", placement),
+                start_from=None if start_from is None else str(start_from.resolve()),
+                freeze_order=cast("FreezeOrder", freeze_order),
+            )  # fmt: skip
             folder = DataFolder(data)
             config = AeroConfig.from_notation(notation, size, vocab_size=folder.info.vocab_size)
             with _bar(console, notation) as show:

@@ -1,0 +1,300 @@
+"""[gelu(x)] = [max(x, 0)] - [g(|x|)], g(t) = t (1 - Phi(t)) even in x, small, and nearly 0 from T on.
+
+g is approximated by two polynomials of the form c_0 + c_1 t + c_2 t^2 + c_3 (t^2 + BETA t)^2, one up to the knot M and
+one from there to T, so that both need the same two squares. `fit` computes them, and their error, from float64.
+
+1. A coarse [x], to `sign_fraction` bits; [x < -T], [x < -M], [x < 0], [x < M], [x < T] of it, all at once
+   (protocols/compare.py). The polynomials hold half a step beyond M, T and 0, where a coarse x decides either way.
+2. [t] = [0 <= x < T] x - [-T <= x < 0] x in a small ring, and [x < 0] x: multiplexers, in one round.
+3. [t] modulo p (protocols/extend.py).
+4. [u] = [t^2] = t_0^2 + t_1^2 + t_0 (2 t_1), the last by one OLE (protocols/ole.py).
+5. [w] = [(u + BETA t)^2] likewise.
+6. [u], [w] to a ring, [t] to the same ring.
+7. [y] = [max(x, 0)] - [G] - [M <= |x| < T] [G' - G]: G and G' are both polynomials, local; one multiplexer.
+
+Functionality: y with |y - gelu(x)| <= `GeluPlan.max_error`, for every x that fits the plan's input format.
+
+10 rounds for |x| up to 32, 12 for up to 2^13.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aero.kernels.slots import P50, SLOTS, Field
+from aero.mpc.cost import ProtocolCost
+from aero.mpc.ot.transfer import products_cost, together
+from aero.mpc.party import Party, Role
+from aero.mpc.protocols.compare import DIGIT_BITS, negative, negative_cost
+from aero.mpc.protocols.extend import (
+    extension,
+    extension_shapes,
+    field_conversion,
+    field_shapes,
+    to_field,
+    to_field_cost,
+)
+from aero.mpc.protocols.ole import encrypt_slots, multiply_slots, product_cost, upload_cost
+from aero.mpc.protocols.select import multiplex, multiplexing, multiplexing_shapes
+from aero.mpc.share import Share, Words, known
+
+Reals = NDArray[np.float64]
+
+KNOT, END, BETA = 1.5, 3.5, 2.5
+"""M, T and beta: the best of a search over multiples of 1/8 and 1/2 for both forms."""
+THRESHOLDS = (-END, -KNOT, 0.0, KNOT, END)
+MIN_SIGN_FRACTION, MAX_SIGN_FRACTION = 2, 4
+ARGUMENT_FRACTION = 10
+"""Fractional bits of t: four times as many, and the 9 bits of the largest w, fit the field."""
+ARGUMENT_BITS = ARGUMENT_FRACTION + 4
+SQUARE_FRACTION, FOURTH_FRACTION = 14, 8
+"""Fractional bits of u and w in the ring."""
+WORK_FRACTION = 32
+"""Fractional bits of polynomials before they are cut to the output's."""
+
+
+class Fit(NamedTuple):
+    """inner, outer: c_0 to c_3 of both polynomials. error: of gelu, from them alone."""
+
+    inner: Reals
+    outer: Reals
+    error: float
+
+
+def gelu_reference(x: Reals, form: str) -> Reals:
+    """float64. form: "erf", the exact one, or "tanh", GPT-2's."""
+    if form == "erf":
+        return 0.5 * x * (1 + np.array([math.erf(v) for v in x / math.sqrt(2)]))
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+
+
+@lru_cache
+def fit(form: str, slack: float) -> Fit:
+    """Polynomials for g that hold `slack` beyond the ends of their intervals."""
+    polynomials, errors = [], []
+    for start, stop in ((-slack, KNOT + slack), (KNOT - slack, END + slack)):
+        t = np.linspace(start, stop, 400)
+        basis = np.stack([np.ones_like(t), t, t**2, (t**2 + BETA * t) ** 2], axis=1)
+        target = np.maximum(t, 0) - gelu_reference(t, form) if start > 0 else t - gelu_reference(t, form)
+        coefficients, error = _minimax(basis, target)
+        polynomials.append(coefficients)
+        errors.append(error)
+    # From T on, t is 0, and so is what should be -gelu(-t), but for c_0.
+    t = np.linspace(END - slack, END + 4, 400)
+    outside = np.abs(-gelu_reference(-t, form) - polynomials[0][0]).max()
+    return Fit(polynomials[0], polynomials[1], max(*errors, float(outside)))
+
+
+def _minimax(basis: Reals, target: Reals) -> tuple[Reals, float]:
+    """The smallest largest error over the points: least squares, reweighted by the errors (Lawson 1961)."""
+    weight, best, error = np.ones(len(target)), np.zeros(basis.shape[1]), math.inf
+    for _ in range(100):
+        root = np.sqrt(weight)
+        coefficients = np.linalg.lstsq(basis * root[:, None], target * root, rcond=None)[0]
+        errors = np.abs(basis @ coefficients - target)
+        if errors.max() < error:
+            best, error = coefficients, float(errors.max())
+        weight *= errors
+        weight /= weight.sum()
+    return best, error
+
+
+@dataclass(frozen=True)
+class GeluPlan:
+    """shape: of x. value_bits, input_fraction: the format that x fits. form: "tanh" or "erf"."""
+
+    shape: tuple[int, ...]
+    value_bits: int
+    input_fraction: int
+    output_bits: int
+    output_fraction: int
+    form: str
+
+    def __post_init__(self) -> None:
+        if self.form not in ("tanh", "erf"):
+            raise ValueError(f"gelu has the form tanh or erf, not {self.form!r}")
+        if not MIN_SIGN_FRACTION < self.input_fraction < self.value_bits or self.input_bits > 64:
+            raise ValueError(
+                f"gelu reads numbers of more than {MIN_SIGN_FRACTION} fractional bits, not {self.input_fraction} of "
+                f"{self.value_bits}: use another ring plan"
+            )
+        if not 0 <= self.output_fraction < self.output_bits or self.output_fraction > WORK_FRACTION:
+            raise ValueError(f"gelu cannot give {self.output_bits} bits with {self.output_fraction} fractional ones")
+        if self.work_bits > 64:
+            raise ValueError(f"a result of {self.output_bits} bits is too wide: give it fewer whole bits")
+
+    @property
+    def field(self) -> Field:
+        return P50
+
+    @property
+    def client_keys(self) -> tuple[Field, ...]:
+        return (self.field,)
+
+    @property
+    def server_keys(self) -> tuple[Field, ...]:
+        return ()
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def ciphertexts(self) -> int:
+        return math.ceil(self.count / SLOTS)
+
+    @property
+    def slots(self) -> int:
+        """Used in each ciphertext; the last may hold zeros."""
+        return math.ceil(self.count / self.ciphertexts)
+
+    @cached_property
+    def sign_fraction(self) -> int:
+        """As many as two digits of the comparisons hold, and no fewer than the least."""
+        most = min(MAX_SIGN_FRACTION, self.input_fraction - 1)
+        fitting = [f for f in range(MIN_SIGN_FRACTION, most + 1) if self._sign_bits(f) - 1 <= 2 * DIGIT_BITS]
+        return max(fitting, default=MIN_SIGN_FRACTION)
+
+    def _sign_bits(self, fraction: int) -> int:
+        """The ring of x minus any threshold, in coarse steps."""
+        largest = (2.0 ** (self.value_bits - 1 - self.input_fraction) + END) * 2**fraction + 2
+        return math.ceil(math.log2(largest)) + 1
+
+    @property
+    def sign_bits(self) -> int:
+        return self._sign_bits(self.sign_fraction)
+
+    @property
+    def slack(self) -> float:
+        """Half a step of the coarse x."""
+        return 2.0 ** -(self.sign_fraction + 1)
+
+    @property
+    def input_bits(self) -> int:
+        """The ring in which x is wanted."""
+        coarse = self.sign_bits + self.input_fraction - self.sign_fraction
+        return max(self.value_bits, coarse, self.output_bits + self.input_fraction - self.output_fraction)
+
+    @property
+    def work_bits(self) -> int:
+        """The ring of the polynomials: cut to the output's format, it is the output's ring."""
+        return self.output_bits - self.output_fraction + WORK_FRACTION
+
+    @property
+    def fit(self) -> Fit:
+        return fit(self.form, self.slack)
+
+    @property
+    def max_error(self) -> float:
+        """The fit's; of t, one step, at slopes of g below 0.6; of roundings in the ring; of the output, two units."""
+        largest = np.abs([self.fit.inner, self.fit.outer]).max(axis=0)
+        ring = largest[2] * 2.0**-SQUARE_FRACTION + largest[3] * 2.0**-FOURTH_FRACTION
+        ring += 250 * 2.0 ** (FOURTH_FRACTION - WORK_FRACTION)
+        argument = 0.6 * 2.0**-ARGUMENT_FRACTION if self.input_fraction > ARGUMENT_FRACTION else 0.0
+        return float(self.fit.error + argument + ring + 2 * 2.0**-self.output_fraction)
+
+    def cost(self) -> ProtocolCost:
+        count, field = self.count, self.field
+        selected = multiplexing_shapes(count, self.output_bits)
+        square = upload_cost(Role.CLIENT, field, self.ciphertexts) + product_cost(Role.CLIENT, field, self.ciphertexts)
+        to_ring = 2 * field_shapes(count, self.work_bits) + extension_shapes(count, ARGUMENT_BITS, self.work_bits)
+        return (
+            negative_cost(len(THRESHOLDS) * count, self.sign_bits)
+            + products_cost(2 * multiplexing_shapes(count, ARGUMENT_BITS) + selected)
+            + to_field_cost(count)
+            + square
+            + square
+            + products_cost(to_ring)
+            + products_cost(selected)
+        )
+
+
+def plan_gelu(
+    shape: tuple[int, ...],
+    input_bits: int,
+    input_fraction: int,
+    output_bits: int,
+    output_fraction: int,
+    *,
+    form: str = "tanh",
+) -> GeluPlan:
+    return GeluPlan(shape, input_bits, input_fraction, output_bits, output_fraction, form)
+
+
+def gelu(party: Party, plan: GeluPlan, x: Share) -> Share:
+    """x: of the plan's shape, in its ring of `input_bits` with `input_fraction` fractional bits."""
+    if (x.shape, x.bits, x.fraction_bits) != (plan.shape, plan.input_bits, plan.input_fraction):
+        raise ValueError(f"the plan is for x of {plan.shape} in {plan.input_bits} bits, not {x.shape} in {x.bits}")
+    x, field = x.reshape(-1), plan.field
+    low, low_knot, sign, knot, high = _below_thresholds(party, plan, x)
+    value, argument = (
+        _in_format(x, plan.output_bits, plan.output_fraction),
+        _in_format(x, ARGUMENT_BITS, ARGUMENT_FRACTION),
+    )
+    negative_part, right, left = together(
+        party,
+        multiplexing(party, sign, value),
+        multiplexing(party, sign ^ high, argument),
+        multiplexing(party, low ^ sign, argument),
+    )
+    t = right - left
+    t_field = to_field(party, t, field)
+    u_field = _squared(party, plan, t_field)
+    shift = np.full(t_field.shape, np.uint64(BETA * 2**ARGUMENT_FRACTION))
+    w_field = _squared(party, plan, (u_field + field.multiply(t_field, shift)) % np.uint64(field.p))
+    bits = plan.work_bits
+    to_ring = [
+        field_conversion(party, z, field.p, bits=bits, dropped=n * ARGUMENT_FRACTION - kept, fraction_bits=kept)
+        for z, n, kept in ((u_field, 2, SQUARE_FRACTION), (w_field, 4, FOURTH_FRACTION))
+    ]
+    t, u, w = together(party, extension(party, t, bits), *to_ring)
+    inner, outer = (_polynomial(party, plan, c, t, u, w) for c in (plan.fit.inner, plan.fit.outer))
+    correction = multiplex(party, low ^ low_knot ^ knot ^ high, outer - inner)
+    return (value - negative_part - inner - correction).reshape(*plan.shape)
+
+
+def _below_thresholds(party: Party, plan: GeluPlan, x: Share) -> list[NDArray[np.uint8]]:
+    """XOR shares of [x < c] for each threshold c, up to half a coarse step."""
+    dropped = plan.input_fraction - plan.sign_fraction
+    coarse = x.reduced(plan.sign_bits + dropped)
+    half = known(party, Role.CLIENT, np.full(x.shape, np.uint64(1 << (dropped - 1))), coarse.bits, x.fraction_bits)
+    coarse = (coarse + half).truncated(dropped)
+    ends = [int(c * 2**plan.sign_fraction) + 1 for c in THRESHOLDS]
+    ends_mod = np.array([[end % 2**coarse.bits] for end in ends], np.uint64)
+    moved = coarse.values - ends_mod if party.is_client else np.tile(coarse.values, (len(ends), 1))
+    return list(negative(party, coarse.of(moved)))
+
+
+def _in_format(x: Share, bits: int, fraction_bits: int) -> Share:
+    """[x] with other fractional bits, modulo a small enough ring."""
+    gained = fraction_bits - x.fraction_bits
+    if gained > 0:  # x modulo 2^l, times 2^gained, counts modulo 2^(l + gained)
+        return x.of(x.values << np.uint64(gained), bits=bits, fraction_bits=fraction_bits)
+    return x.truncated(-gained).reduced(bits)
+
+
+def _squared(party: Party, plan: GeluPlan, z: Words) -> Words:
+    """[z^2] modulo p."""
+    field = plan.field
+    slots = np.zeros(plan.ciphertexts * plan.slots, np.uint64)
+    slots[: z.size] = z
+    slots = slots.reshape(plan.ciphertexts, plan.slots)
+    upload = encrypt_slots(party, Role.CLIENT, field, slots if party.is_client else None, *slots.shape)
+    crossed = multiply_slots(party, upload, None if party.is_client else (slots + slots) % np.uint64(field.p))
+    return ((field.multiply(slots, slots) + crossed) % np.uint64(field.p)).reshape(-1)[: z.size]
+
+
+def _polynomial(party: Party, plan: GeluPlan, c: Reals, t: Share, u: Share, w: Share) -> Share:
+    """[c_0 + c_1 t + c_2 u + c_3 w] in the output's format."""
+    total = known(party, Role.CLIENT, np.full(t.shape, np.uint64(round(c[0] * 2**WORK_FRACTION) % 2**64)), t.bits)
+    values = total.values
+    for coefficient, term in zip(c[1:], (t, u, w), strict=True):
+        factor = round(float(coefficient) * 2 ** (WORK_FRACTION - term.fraction_bits))
+        values = values + term.values * np.uint64(factor % 2**64)
+    return t.of(values, fraction_bits=WORK_FRACTION).truncated(WORK_FRACTION - plan.output_fraction)

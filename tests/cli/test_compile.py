@@ -33,7 +33,7 @@ def test_compile_a_run(tmp_path):
     assert "FFN elimination" in done.stdout and "perplexity" in done.stdout
     info, compiled, plan = read(out)
     assert info.notation == "SM+ScFuFFN" and plan is not None and compiled.context == 64
-    assert CompiledRun.load(out).program_for(3).graph.length == 3
+    assert CompiledRun.load(out).compiled.prefill(3).graph.length == 3
     table = {row["step"]: row for row in json.loads(result.read_text())["table"]}
     assert table["one more token"]["multiplications"] < table["FFN elimination"]["multiplications"]
     assert table["FFN elimination"]["multiplications"] < table["as trained"]["multiplications"]

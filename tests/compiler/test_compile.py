@@ -57,6 +57,16 @@ def test_decoding_token_by_token_equals_the_model(name, shape):
         for past in range(prompt, 12):
             logits, state = interpret_step(compiled.decode(past), ids[past : past + 1], state)
             np.testing.assert_allclose(logits[0], expected[past], rtol=0, atol=compiled.verification.tolerance)
+    # Several tokens at once, after others
+    _, state = interpret_step(compiled.prefill(3, leave_state=True), ids[:3], {})
+    logits, state = interpret_step(compiled.decode(3, 4), ids[3:7], state)
+    np.testing.assert_allclose(logits, expected[6:7], rtol=0, atol=compiled.verification.tolerance)
+    logits, state = interpret_step(compiled.decode(7, 5), ids[7:], state)
+    np.testing.assert_allclose(logits, expected[11:], rtol=0, atol=compiled.verification.tolerance)
+    with pytest.raises(ValueError, match="do not fit"):
+        compiled.decode(7, 6)
+    with pytest.raises(ValueError, match="at least 1"):
+        compiled.decode(7, 0)
     with pytest.raises(ValueError, match="run the one that leaves"):
         interpret(compiled.decode(3), ids[:1])
     with pytest.raises(ValueError, match="use prefill"):

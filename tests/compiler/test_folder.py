@@ -38,11 +38,11 @@ def test_a_compiled_model_survives_the_disk(compiled, folder):
 def test_a_server_takes_either_folder(compiled, folder, tmp_path):
     served = CompiledRun.load(folder)
     assert (served.notation, served.context, served.vocab_size) == ("SM+ScFuFFN", 12, 50)
-    assert served.program_for(5).graph == compiled.prefill(5).graph
-    assert served.program_for(5) is served.program_for(5)
+    assert served.compiled.prefill(5).graph == compiled.prefill(5).graph
+    assert served.compiled.prefill(5) is served.compiled.prefill(5)
     make_model("SM+ScFuFFN").save_pretrained(tmp_path / "run")
     fresh = CompiledRun.load(tmp_path / "run")
-    assert fresh.program_for(5).graph.digest == served.program_for(5).graph.digest
+    assert fresh.compiled.prefill(5).graph.digest == served.compiled.prefill(5).graph.digest
     with pytest.raises(FileNotFoundError, match="no run"):
         CompiledRun.load(tmp_path / "nothing")
 

@@ -8,11 +8,16 @@ from queue import Queue
 import numpy as np
 import pytest
 
+from aero.compiler.positions import decode, prefill
 from aero.data.tokenizer import train
 from aero.engines.engine import Cost, Engine, Party
-from aero.graph import interpret
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.graph import Program, interpret
+from aero.graph.interpret import interpret_step
 from aero.serve.client import Client, check_length
-from aero.serve.server import Server, Step
+from aero.serve.sampling import Sampling, probabilities
+from aero.serve.server import Computed, Server
+from aero.serve.session import Step
 from aero.wire import Channel, PeerClosedError, ProtocolError
 from aero.wire.memory import channel_pair
 from programs import random_program
@@ -20,21 +25,44 @@ from programs import random_program
 VOCABULARY, CONTEXT = 260, 6
 
 
+PROGRAM = random_program(length=CONTEXT, vocabulary=VOCABULARY, every_position=True, seed=3)
+
+
+class Programs:
+    """Of `PROGRAM`; keeps what was asked for."""
+
+    def __init__(self) -> None:
+        self.made: list[Step] = []
+
+    def prefill(self, length, *, leave_state):
+        self.made.append(Step(0, length))
+        return prefill(PROGRAM, length, leave_state=leave_state)
+
+    def decode(self, past, length=1):
+        self.made.append(Step(past, length))
+        return decode(PROGRAM, past, length)
+
+
 class InsecureTestEngine(Engine):
-    """The client hands its ids to the server's thread, and gets the logits back."""
+    """The client hands its ids to the server's thread, which computes in the clear, and gets the output back."""
 
     name, insecure = "insecure-test", True
 
-    def __init__(self, party: Party, ids: Queue, logits: Queue) -> None:
-        self.party, self.ids, self.logits, self.closed = party, ids, logits, False
+    def __init__(self, party: Party, ids: Queue, outputs: Queue) -> None:
+        self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False
+        self.state: dict = {}
+
+    def reveal_only(self, what, vocabulary):
+        self.what, self.vocabulary = what, vocabulary
 
     def run(self, graph, *, weights=None, ids=None):
         if self.party is Party.CLIENT:
-            self.ids.put(ids)
-            return self.logits.get(timeout=10)
-        program = program_for(graph.length)
-        assert program.graph.digest == graph.digest
-        self.logits.put(interpret(program, self.ids.get(timeout=10)))
+            self.ids.put((graph.digest, self.what, ids))
+            return self.outputs.get(timeout=10)
+        digest, what, ids = self.ids.get(timeout=10)
+        assert (digest, what) == (graph.digest, self.what)
+        logits, self.state = interpret_step(Program(graph, weights), ids, self.state)
+        self.outputs.put(self.what.of(logits, self.vocabulary))
         return None
 
     @property
@@ -45,8 +73,16 @@ class InsecureTestEngine(Engine):
         self.closed = True
 
 
-def program_for(length: int):
-    return random_program(length=length, vocabulary=VOCABULARY, seed=3)
+def greedy(ids: list[int], count: int) -> list[int]:
+    """The tokens of the whole program in the clear, the prompt read anew for each."""
+    ids = list(ids)
+    for _ in range(count):
+        ids.append(int(logits_after(ids).argmax()))
+    return ids[-count:]
+
+
+def logits_after(ids: list[int]) -> np.ndarray:
+    return interpret(prefill(PROGRAM, len(ids)), np.array(ids))[0]
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +95,17 @@ def tokenizer_bytes(tmp_path_factory) -> bytes:
 class Session:
     """A server in a thread; `failure` is what its side ended with."""
 
-    def __init__(self, tokenizer: bytes) -> None:
+    def __init__(self, tokenizer: bytes, reveal: Reveal = LOGITS) -> None:
         self.client_channel, self.server_channel = channel_pair(timeout=10)
-        self.steps: list[Step] = []
+        self.done: list[Computed] = []
+        self.programs = Programs()
         self.failure: BaseException | None = None
         ids, logits = Queue(), Queue()
         self.client_engine = InsecureTestEngine(Party.CLIENT, ids, logits)
         self.server_engine = InsecureTestEngine(Party.SERVER, ids, logits)
         self.server = Server(
-            notation="SM", context=CONTEXT, vocab_size=VOCABULARY, tokenizer=tokenizer, program_for=program_for,
-            engine="insecure-test", engine_for=lambda _: self.server_engine,
+            notation="SM", context=CONTEXT, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=self.programs,
+            engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal,
         )  # fmt: skip
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
@@ -76,12 +113,16 @@ class Session:
     def _serve(self) -> None:
         try:
             with self.server_channel as channel:
-                self.server.handle(channel, self.steps.append)
+                self.server.handle(channel, self.done.append)
         except BaseException as error:
             self.failure = error
 
     def client(self) -> Client:
         return Client(self.client_channel, lambda name, _: self.client_engine)
+
+    @property
+    def steps(self) -> list[Step]:
+        return [computed.step for computed in self.done]
 
     def join(self) -> None:
         self.thread.join(10)
@@ -89,37 +130,123 @@ class Session:
 
 
 @pytest.fixture
-def session(tokenizer_bytes):
-    session = Session(tokenizer_bytes)
-    yield session
-    session.client_channel.close()
-    session.join()
+def open_session(tokenizer_bytes):
+    opened: list[Session] = []
+
+    def open_one(reveal: Reveal = LOGITS) -> Session:
+        opened.append(Session(tokenizer_bytes, reveal))
+        return opened[-1]
+
+    yield open_one
+    for session in opened:
+        session.client_channel.close()
+        session.join()
+
+
+@pytest.fixture
+def session(open_session):
+    return open_session()
 
 
 def test_a_session_gives_the_greedy_tokens(session):
     with session.client() as client:
         assert (client.offer.notation, client.offer.context, client.offer.engine) == ("SM", CONTEXT, "insecure-test")
-        ids = client.tokenizer.encode("to be")
+        ids = client.tokenizer.encode("to")
         tokens = list(client.generate(ids, 3))
     session.join()
     assert session.failure is None
-    expected = list(ids)
+    assert [token.id for token in tokens] == greedy(ids, 3)
+    assert "".join(token.text for token in tokens) == client.tokenizer.decode([token.id for token in tokens])
+    read = list(ids)
     for token in tokens:
-        logits = interpret(program_for(len(expected)), np.array(expected))[0]
-        np.testing.assert_array_equal(token.logits, logits)
-        usable = logits[: client.tokenizer.vocab_size]
-        assert token.id == usable.argmax()
-        expected.append(token.id)
-    assert [step.length for step in session.steps] == [len(ids), len(ids) + 1, len(ids) + 2]
+        np.testing.assert_allclose(token.logits, logits_after(read), rtol=0, atol=1e-9)
+        read.append(token.id)
+    # The prompt once, then one token each: what was read before is in the state.
+    n = len(ids)
+    assert session.steps == [Step(0, n), Step(n, 1), Step(n + 1, 1)] == [token.step for token in tokens]
+    assert [step.work for step in session.steps] == ["prefill", "next-token", "next-token"]
     assert session.client_engine.closed and session.server_engine.closed
+
+
+def test_several_prompts_in_one_session(session):
+    prompts = [[1, 2, 3], [4, 5, 6], [7, 8]]
+    with session.client() as client:
+        before = session.client_channel.traffic.messages
+        for prompt in prompts:
+            assert [token.id for token in client.generate(prompt, 3)] == greedy(prompt, 3)
+        messages = session.client_channel.traffic.messages - before
+    session.join()
+    assert session.failure is None
+    assert session.steps == [step for n in (3, 3, 2) for step in (Step(0, n), Step(n, 1), Step(n + 1, 1))]
+    # Nine requests; each of the five graphs, an announcement and the structure, was sent once.
+    assert len(set(session.steps)) == 5 and messages == 9 + 2 * 5
+
+
+def test_a_prompt_that_continues_the_last_one_is_not_read_again(session):
+    with session.client() as client:
+        first = [token.id for token in client.generate([1, 2], 2)]
+        ids = [1, 2, *first, 7]
+        (token,) = client.generate(ids, 1)
+        assert token.id == greedy(ids, 1)[0]
+        (other,) = client.generate([*ids[:-1], 8], 1)  # not a continuation
+        assert other.id == greedy([*ids[:-1], 8], 1)[0]
+    session.join()
+    # The last new token was chosen, but not read yet.
+    assert session.steps == [Step(0, 2), Step(2, 1), Step(3, 2), Step(0, 5)]
+    assert [step.work for step in session.steps] == ["prefill", "next-token", "prefill", "prefill"]
+
+
+@pytest.mark.parametrize("reveal", [TOKEN, Reveal(1), Reveal(7)], ids=str)
+def test_no_more_is_revealed_than_the_server_offers(open_session, reveal):
+    session = open_session(reveal)
+    with session.client() as client:
+        assert client.offer.revealed == reveal
+        tokens = list(client.generate([1, 2], 3))
+        assert [token.id for token in tokens] == greedy([1, 2], 3)
+        for token in tokens:
+            assert len(token.revealed) == reveal.k
+        if reveal.values:
+            expected = np.sort(logits_after([1, 2])[: client.tokenizer.vocab_size])[::-1][: reveal.k]
+            np.testing.assert_allclose(np.sort(tokens[0].logits[tokens[0].revealed])[::-1], expected, rtol=1e-9)
+            drawn = list(client.generate([1, 2], 3, sampling=Sampling(1.0, seed=0)))
+            assert set(drawn[0].revealed) >= {drawn[0].id}
+            with pytest.raises(ValueError, match=f"reveals {reveal.k} logits"):
+                client.generate([1, 2], 1, sampling=Sampling(1.0, top_k=8))
+        else:
+            with pytest.raises(ValueError, match="nothing to draw from"):
+                client.generate([1, 2], 1, sampling=Sampling(1.0))
+    session.join()
+    assert session.failure is None
+
+
+def test_tokens_are_drawn_as_a_seed_says(session):
+    sampling = Sampling(30.0, seed=5)
+    with session.client() as client:
+        drawn = [[token.id for token in client.generate([1, 2], 4, sampling=sampling)] for _ in range(2)]
+        other = [token.id for token in client.generate([1, 2], 4, sampling=Sampling(30.0, seed=6))]
+        usable = logits_after([1, 2])[: client.tokenizer.vocab_size]
+        # The first token is what numpy draws from these probabilities.
+        assert drawn[0][0] == np.random.default_rng(5).choice(len(usable), p=probabilities(usable, sampling))
+    assert drawn[0] == drawn[1] != other
+
+
+def test_a_stop_string_ends_the_text(session):
+    with session.client() as client:
+        whole = client.tokenizer.decode([token.id for token in client.generate([1, 2], 4)])
+        stop = whole[2:4]
+        tokens = list(client.generate([1, 2], 4, stop=[stop]))
+    assert "".join(token.text for token in tokens) == whole[: whole.index(stop)]
+    assert len(tokens) <= 4
 
 
 def test_too_much_is_refused_before_any_work(session):
     with session.client() as client:
         with pytest.raises(ValueError, match="context of 6"):
-            next(client.generate([1] * 5, 3))
+            client.generate([1] * 5, 3)
         with pytest.raises(ValueError, match="empty"):
-            next(client.generate([], 1))
+            client.generate([], 1)
+        with pytest.raises(ValueError, match="empty"):
+            client.generate([1], 1, stop=["x", ""])
     session.join()
     assert session.steps == [] and session.failure is None
     check_length(5, 2, 6)  # the last token is never read
@@ -131,20 +258,24 @@ def raw(session, *messages: dict) -> Channel:
     return session.client_channel
 
 
-HELLO = {"say": "hello", "protocol": 1, "version": "0"}
+HELLO = {"say": "hello", "protocol": 2, "version": "0"}
+STEP = {"say": "step", "past": 0, "length": 2, "digest": ""}
 
 
 @pytest.mark.parametrize(
     ("messages", "complaint"),
     [
         ([{"say": "what"}], "expected hello"),
-        ([{"protocol": 1}], "expected hello"),
-        ([{**HELLO, "protocol": "1"}], "not int"),
+        ([{"protocol": 2}], "expected hello"),
+        ([{**HELLO, "protocol": "2"}], "not int"),
         ([{**HELLO, "protocol": 7}], "protocol 7"),
-        ([HELLO, {"say": "step"}], "'length'"),
-        ([HELLO, {"say": "step", "length": True}], "not int"),
-        ([HELLO, {"say": "step", "length": 0}], "do not fit"),
-        ([HELLO, {"say": "step", "length": CONTEXT + 1}], "do not fit"),
+        ([HELLO, {"say": "step", "past": 0}], "'length'"),
+        ([HELLO, {**STEP, "length": True}], "not int"),
+        ([HELLO, {**STEP, "length": 0}], "do not fit"),
+        ([HELLO, {**STEP, "length": CONTEXT + 1}], "do not fit"),
+        ([HELLO, {**STEP, "past": -1}], "0 were read"),
+        ([HELLO, {**STEP, "past": 3}], "0 were read"),
+        ([HELLO, {**STEP, "digest": 1}], "not str"),
         ([HELLO, {"say": "offer"}], "expected step or finish"),
     ],
 )
@@ -173,20 +304,22 @@ def client_of(answers: Callable[[Channel], None]) -> Client:
 
 def offer(tokenizer: bytes, **changes) -> dict:
     return {
-        "say": "offer", "protocol": 1, "version": "0", "notation": "SM", "context": CONTEXT, "vocab_size": VOCABULARY,
-        "engine": "x", "tokenizer_bytes": len(tokenizer), **changes,
+        "say": "offer", "protocol": 2, "version": "0", "notation": "SM", "context": CONTEXT, "vocab_size": VOCABULARY,
+        "engine": "x", "reveal": "logits", "tokenizer_bytes": len(tokenizer), **changes,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"protocol": 2}, "same version"),
+        ({"protocol": 1}, "same version"),
         ({"context": -1}, "impossible"),
         ({"vocab_size": 1 << 40}, "impossible"),
         ({"context": "6"}, "not int"),
         ({"tokenizer_bytes": 1 << 40}, "impossible"),
         ({"engine": None}, "not str"),
+        ({"reveal": "everything"}, "nothing to reveal"),
+        ({"reveal": "top-k:0"}, "nothing to reveal"),
         ({"vocab_size": 3}, "more tokens"),
         ({"say": "refusal", "reason": "full"}, "refuses: full"),
     ],
@@ -209,9 +342,10 @@ def test_a_client_refuses_a_broken_tokenizer():
         client_of(answers)
 
 
-@pytest.mark.parametrize("case", ["length", "output", "junk", "size"])
+@pytest.mark.parametrize("case", ["length", "output", "state", "junk", "size"])
 def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
-    graph = program_for(4 if case == "length" else 3).graph.to_json()
+    wrong = decode(PROGRAM, 2, 3) if case == "state" else prefill(PROGRAM, 4 if case == "length" else 3)
+    graph = wrong.graph.to_json()
     if case == "output":
         graph["output"] = "blocks.0.ffn"
     text = b"not json" if case == "junk" else json.dumps(graph).encode()
@@ -224,4 +358,4 @@ def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
 
     client = client_of(answers)
     with pytest.raises(ProtocolError, match=r"graph"):
-        client.next_logits(np.array([1, 2, 3]))
+        client.next_logits([1, 2, 3])

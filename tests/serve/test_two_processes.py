@@ -53,7 +53,7 @@ def client(folder: Path, address: str, *options: str, keys: str = "keys") -> sub
 def test_private_tokens_are_those_of_the_model(folder, tmp_path):
     server, address = start_server(folder, "--once", "--json", str(tmp_path / "server.json"))
     with server:
-        done = client(folder, address, "--prompt", "def main", "-n", "2", "--json", str(tmp_path / "client.json"))
+        done = client(folder, address, "--prompt", "def main", "-n", "3", "--json", str(tmp_path / "client.json"))
         out, err = done.communicate(timeout=PATIENCE)
         server_out, server_err = server.communicate(timeout=PATIENCE)
     assert done.returncode == 0 and server.returncode == 0, err + server_err
@@ -68,7 +68,8 @@ def test_private_tokens_are_those_of_the_model(folder, tmp_path):
         ids.append(token)
 
     # Both parties report the same traffic, and the server's output knows nothing of the text.
-    ours = [r for r in result["records"] if r["work"] == "next-token"]
+    ours = [r for r in result["records"] if r["work"] != "set-up"]
+    assert [r["work"] for r in ours] == ["prefill", "next-token", "next-token"]
     theirs = json.loads((tmp_path / "server.json").read_text())
     for mine, other in zip(ours, theirs, strict=True):
         for key in ("context", "engine", "bytes_client_to_server", "bytes_server_to_client", "messages"):

@@ -13,7 +13,7 @@ from aero.bench.record import Record, write_records
 from aero.cli.security import IDLE_SECONDS, KEYS_HELP, PLAINTEXT_HELP, security_of
 from aero.engines.engine import Party
 from aero.kernels import native
-from aero.serve.server import Server, Step
+from aero.serve.server import Computed, Server
 from aero.wire import PeerAbsentError
 from aero.wire.tcp import Listener
 
@@ -29,9 +29,11 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write a record of each private token, after each client.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write a record of each prompt and token, after each client.")
+    ] = None,
 ) -> None:
-    """Serve a run privately. The server sees how many tokens a prompt has, and nothing of it."""
+    """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them."""
     from aero.compiler.run import CompiledRun
     from aero.data import tokenizer
     from aero.engines.connect import SPU, connect_engine
@@ -47,15 +49,17 @@ def serve(
         context=model.context,
         vocab_size=model.vocab_size,
         tokenizer=(run / tokenizer.FILE).read_bytes(),
-        program_for=model.program_for,
+        programs=model.compiled,
         engine=SPU,
         engine_for=lambda channel: connect_engine(SPU, Party.SERVER, channel, insecure_plaintext=insecure_plaintext),
     )
     records: list[Record] = []
 
-    def on_step(step: Step) -> None:
-        console.print(f"  {step.length} tokens  {step.cost.seconds:.2f} s")
-        records.append(Record.of_cost(step.cost, "next-token", SPU, model.notation, step.length))
+    def on_step(done: Computed) -> None:
+        step = done.step
+        what = f"{step.length} tokens" if step.work == "prefill" else f"token after {step.past}"
+        console.print(f"  {step.work}: {what}  {done.cost.seconds:.2f} s")
+        records.append(Record.of_cost(done.cost, step.work, SPU, model.notation, step.context))
 
     with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
         console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)
@@ -71,7 +75,7 @@ def serve(
 
 
 def _serve_one(
-    server: Server, listener: Listener, wait: float | None, on_step: Callable[[Step], None]
+    server: Server, listener: Listener, wait: float | None, on_step: Callable[[Computed], None]
 ) -> ConnectionError | None:
     """One session. A client that is not trusted, misbehaves or goes away ends its session, not the server."""
     try:

@@ -47,7 +47,7 @@ class Compiled:
     stages: tuple[Stage, ...] = ()
     ffn: Choice | None = None
     verification: Verification | None = None
-    _programs: dict[tuple[str, int, bool], Program] = field(default_factory=dict, repr=False, compare=False)
+    _programs: dict[tuple[str, int, int], Program] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def context(self) -> int:
@@ -55,7 +55,7 @@ class Compiled:
 
     def every_position(self, length: int) -> Program:
         """The logits [length, V] of all positions of a prompt. ValueError beyond the context."""
-        return self._cached("prefix", length, False, lambda: prefix(self.program, length))
+        return self._cached("prefix", length, 0, lambda: prefix(self.program, length))
 
     def prefill(self, length: int, *, leave_state: bool = False) -> Program:
         """The logits [1, V] of a prompt's last position. ValueError beyond the context.
@@ -65,12 +65,13 @@ class Compiled:
         make = lambda: prefill(self.program, length, leave_state=leave_state)  # noqa: E731
         return self._cached("prefill", length, leave_state, make)
 
-    def decode(self, past: int) -> Program:
-        """The logits [1, V] of one token after `past` others, from the state that their run left in the engine."""
-        return self._cached("decode", past, True, lambda: decode(self.program, past))
+    def decode(self, past: int, length: int = 1) -> Program:
+        """The logits [1, V] of the last of `length` tokens after `past` others, from the state that their run left in
+        the engine."""
+        return self._cached("decode", length, past, lambda: decode(self.program, past, length))
 
-    def _cached(self, kind: str, length: int, state: bool, make: Callable[[], Program]) -> Program:
-        key = (kind, length, state)
+    def _cached(self, kind: str, length: int, past: int, make: Callable[[], Program]) -> Program:
+        key = (kind, length, past)
         if key not in self._programs:
             self._programs[key] = make()
         return self._programs[key]

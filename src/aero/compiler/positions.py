@@ -25,23 +25,23 @@ def prefill(program: Program, length: int, *, leave_state: bool = False) -> Prog
     """The output [1, V] of the last of `length` tokens; leaves keys and values for `decode` where asked."""
     check_length(program, length)
     nodes, weights = _at(program, 0, length)
-    output = program.graph.output
-    if length > 1:
-        nodes.append(Node(f"{output}.last", "rows", (output,), (), {"start": length - 1, "stop": length}))
-        output = nodes[-1].name
+    output = _last(program, nodes, length)
     state = {state_name(value): value for value in cached_values(program)} if leave_state else {}
     return last_position(Program.of(length, nodes, weights, output, state_out=state, checked=program.weights))
 
 
-def decode(program: Program, past: int) -> Program:
-    """The output [1, V] of one token after `past` others, from the state that those left, and it leaves its own.
+def decode(program: Program, past: int, length: int = 1) -> Program:
+    """The output [1, V] of the last of `length` tokens after `past` others, from the state that those left, and it
+    leaves its own.
 
     ValueError where there is no token before it, or no room.
     """
     if past < 1:
         raise ValueError("the first token has no state to continue; use prefill")
-    check_length(program, past + 1)
-    nodes, weights = _at(program, past, past + 1)
+    if length < 1:
+        raise ValueError(f"cannot read {length} tokens; give at least 1")
+    check_length(program, past + length)
+    nodes, weights = _at(program, past, past + length)
     cached = cached_values(program)
     state_in = {state_name(value): (past, program.graph.shapes[value][1]) for value in cached}
     continued: list[Node] = []
@@ -52,9 +52,10 @@ def decode(program: Program, past: int) -> Program:
         continued.append(node.replace(inputs=inputs))
         if node.name in cached:
             continued.append(Node(f"{node.name}.all", "concat_rows", (state_name(node.name), node.name)))
+    output = _last(program, continued, length)
     state_out = {state_name(value): f"{value}.all" for value in cached}
-    return Program.of(
-        1, continued, weights, program.graph.output, state_in=state_in, state_out=state_out, checked=program.weights
+    return last_position(
+        Program.of(length, continued, weights, output, state_in=state_in, state_out=state_out, checked=program.weights)
     )
 
 
@@ -75,6 +76,15 @@ def check_length(program: Program, length: int) -> None:
         raise ValueError(
             f"{length} tokens do not fit this program's context of {program.graph.length}; shorten the prompt"
         )
+
+
+def _last(program: Program, nodes: list[Node], length: int) -> str:
+    """The output's last row: appended to `nodes` where there are others."""
+    output = program.graph.output
+    if length == 1:
+        return output
+    nodes.append(Node(f"{output}.last", "rows", (output,), (), {"start": length - 1, "stop": length}))
+    return nodes[-1].name
 
 
 def _at(program: Program, start: int, stop: int) -> tuple[list[Node], dict[str, np.ndarray]]:

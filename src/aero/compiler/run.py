@@ -1,4 +1,4 @@
-"""A model as a server needs it: a compiled program for each length of prompt."""
+"""A model as a server needs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from aero.compiler.compile import Compiled, compile
 from aero.compiler.folder import is_compiled, read
-from aero.graph import Program
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
 
@@ -22,7 +21,7 @@ def load_model(run: Path) -> AeroForCausalLM:
 
 
 class CompiledRun:
-    """A model as a server needs it: compiled and verified once, for every length of prompt."""
+    """A model as a server needs it: compiled and verified once. `compiled` has the program for each step."""
 
     def __init__(self, notation: str, compiled: Compiled, plan: RingPlan | None = None) -> None:
         graph = compiled.program.graph
@@ -43,7 +42,3 @@ class CompiledRun:
             info, compiled, plan = read(folder)
             return cls(info.notation, compiled, plan)
         return cls.of_model(load_model(folder))
-
-    def program_for(self, length: int) -> Program:
-        """The program for a prompt of `length` tokens. ValueError beyond the context."""
-        return self.compiled.prefill(length)

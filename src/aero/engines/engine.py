@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from aero.engines.reveal import Reveal
 from aero.graph import Graph
 
 
@@ -101,6 +102,17 @@ class Engine(ABC):
     def set_up_cost(self) -> Cost:
         """What connecting cost: keys and base transfers, once for all runs."""
         return Cost(0.0)
+
+    def reveal_only(self, what: Reveal, vocabulary: int) -> None:
+        """From now on the client learns this alone of each output, in `run`'s result; both parties ask for the same.
+
+        vocabulary: how many of the output's columns stand for tokens; the others are not looked at.
+        ValueError for an engine that cannot.
+        """
+        if what.k is not None:
+            raise ValueError(
+                f"the engine {self.name!r} reveals all logits; serve with --reveal logits, or another engine"
+            )
 
     @abstractmethod
     def close(self) -> None:

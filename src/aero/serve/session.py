@@ -2,16 +2,20 @@
 
     client                                   server
       hello {protocol, version}       ->
-                                      <-     offer {protocol, notation, context, vocab_size, engine, tokenizer_bytes}
+                                      <-     offer {protocol, notation, context, vocab_size, reveal, ...}
                                       <-     tokenizer.json
       ... the engine connects ...            (see aero.engines.connect)
-      step {length}                   ->
-                                      <-     graph {bytes}, then the graph's structure, or refusal {reason}
+      step {past, length, digest}     ->
+                                      <-     graph {bytes}, then the graph's structure, unless `digest` is the graph's
       ... the engine runs ...
       step ... / finish               ->
 
-Everything here is public: sizes, the structure of the model, the tokenizer, the length of the prompt. No weight, no
-token and no logit passes through these messages.
+A step reads `length` tokens after the `past` ones whose keys and values the last step left, in shares; past = 0 begins
+a new prompt. So a prompt is one step, each token after it another; keys and set-up serve any number of prompts. The
+client names a graph that it has by its digest, and the server then sends it no second time; "" asks for it.
+
+Everything here is public: sizes, the structure of the model, the tokenizer, the number of tokens. No weight, no token
+and no logit passes through these messages.
 """
 
 from __future__ import annotations
@@ -20,9 +24,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -36,7 +41,8 @@ class Offer:
     """What a server says of itself.
 
     notation: its architecture in the papers' names; context: most tokens that it reads; vocab_size: V;
-    engine: name of the engine that both must run; tokenizer_bytes: size of the tokenizer file that follows.
+    engine: name of the engine that both must run; reveal: what the client will learn of each output, as
+    `aero.engines.reveal` writes it; tokenizer_bytes: size of the tokenizer file that follows.
     """
 
     protocol: int
@@ -45,6 +51,7 @@ class Offer:
     context: int
     vocab_size: int
     engine: str
+    reveal: str
     tokenizer_bytes: int
 
     def __post_init__(self) -> None:
@@ -56,6 +63,14 @@ class Offer:
         fits = 1 <= self.context <= MAX_CONTEXT and 2 <= self.vocab_size <= MAX_VOCABULARY
         if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
+        try:
+            Reveal.parse(self.reveal)
+        except ValueError as error:
+            raise ProtocolError(f"the server's offer is not usable: {error}") from None
+
+    @property
+    def revealed(self) -> Reveal:
+        return Reveal.parse(self.reveal)
 
     def message(self) -> dict[str, Any]:
         return {"say": "offer", **asdict(self)}
@@ -64,6 +79,24 @@ class Offer:
     def read(cls, message: Mapping[str, Any]) -> Offer:
         values = {f.name: field_of(message, f.name, int if f.type == "int" else str) for f in fields(cls)}
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One computation: `length` tokens read after `past` others."""
+
+    past: int
+    length: int
+
+    @property
+    def context(self) -> int:
+        """Tokens read in all."""
+        return self.past + self.length
+
+    @property
+    def work(self) -> str:
+        """What reports call it: "next-token" for one token after others, "prefill" for text that is read at once."""
+        return "next-token" if self.past and self.length == 1 else "prefill"
 
 
 def expect(message: Mapping[str, Any], *said: str) -> str:

@@ -1,0 +1,51 @@
+"""A session with a server, as the verbs open it, and what they say of its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aero.bench.record import Record
+from aero.cli.security import IDLE_SECONDS
+from aero.engines.engine import Party, Progress
+from aero.serve.client import Client
+from aero.wire.tcp import InsecurePlaintext, Security, connect
+
+
+@contextmanager
+def private_session(address: str, security: Security, progress: Progress) -> Iterator[Client]:
+    """A client of the server at HOST:PORT, connected for the length of the block.
+
+    progress: told what the engine does.
+    """
+    from aero.engines.connect import connect_engine
+
+    host, port = parse_address(address)
+    plaintext = isinstance(security, InsecurePlaintext)
+    progress("connecting", 0.0)
+    with (
+        connect(host, port, security, timeout=IDLE_SECONDS) as channel,
+        Client(channel, lambda name, c: connect_engine(name, Party.CLIENT, c, insecure_plaintext=plaintext)) as client,
+    ):
+        yield client
+
+
+def cost_line(record: Record) -> str:
+    """A record in one line, as far as it is known."""
+    parts = [f"{record.work}" + (f" after {record.context} tokens" if record.context else "")]
+    if record.seconds is not None:
+        parts.append(f"{record.seconds:.2f} s")
+    for name, count in (("up", record.bytes_client_to_server), ("down", record.bytes_server_to_client)):
+        if count is not None:
+            parts.append(f"{count / 1e6:.2f} MB {name}")
+    if record.rounds is not None:
+        parts.append(f"{record.rounds} rounds")
+    return "  ".join(parts)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """HOST:PORT, with brackets around an IPv6 host. ValueError otherwise."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r} is not HOST:PORT, for example 127.0.0.1:7700")
+    return host.strip("[]"), int(port)

@@ -15,9 +15,9 @@ class LiveText:
 
     def __init__(self) -> None:
         self._out, self._errors = Console(highlight=False), Console(stderr=True, highlight=False)
+        self._line, self._progress = "", ""
         shown = self._out if self._out.is_terminal else self._errors
         self._live = Live(console=shown, transient=True, refresh_per_second=8, get_renderable=self._render)
-        self._line, self._progress = "", ""
 
     def write(self, text: str) -> None:
         """Append to the text."""

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from aero.bench.record import Record
 from aero.cli.security import IDLE_SECONDS
-from aero.engines.engine import Party, Progress
+from aero.engines.engine import Engine, Party, Progress
 from aero.serve.client import Client
+from aero.wire import Channel
 from aero.wire.tcp import InsecurePlaintext, Security, connect
 
 
@@ -23,10 +24,11 @@ def private_session(address: str, security: Security, progress: Progress) -> Ite
     host, port = parse_address(address)
     plaintext = isinstance(security, InsecurePlaintext)
     progress("connecting", 0.0)
-    with (
-        connect(host, port, security, timeout=IDLE_SECONDS) as channel,
-        Client(channel, lambda name, c: connect_engine(name, Party.CLIENT, c, insecure_plaintext=plaintext)) as client,
-    ):
+
+    def engine_for(name: str, channel: Channel) -> Engine:
+        return connect_engine(name, Party.CLIENT, channel, insecure_plaintext=plaintext, progress=progress)
+
+    with connect(host, port, security, timeout=IDLE_SECONDS) as channel, Client(channel, engine_for) as client:
         yield client
 
 

@@ -36,7 +36,7 @@ def connect_engine(
     """The engine of this name, connected to the other party's.
 
     plan: number formats for our own engine, given by the server. insecure_plaintext: the channel has no TLS, and SPU's
-    connections will have none. progress: told of each step by our own engine.
+    connections will have none. progress: told what the engine does.
     Raises ValueError for an engine that this party does not run, ConnectionError when the other party goes away.
     """
     if name == TWO_PARTY:
@@ -52,7 +52,7 @@ def connect_engine(
     if name == SPU:
         from aero.engines.connect_spu import connect_spu
 
-        return connect_spu(party, channel, insecure_plaintext=insecure_plaintext)
+        return connect_spu(party, channel, insecure_plaintext=insecure_plaintext, progress=progress)
     raise ValueError(
         f"the other party computes with {name!r}, which this aero does not have; it has {', '.join(ENGINES)}"
     )

@@ -17,14 +17,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aero.engines.engine import Engine, Party
+from aero.engines.engine import Engine, Party, Progress
 from aero.engines.spu import SpuEngine, TlsFiles, free_port
 from aero.wire import Channel, ProtocolError
 
 _MAX_CERTIFICATE = 1 << 14
 
 
-def connect_spu(party: Party, channel: Channel, *, insecure_plaintext: bool = False) -> Engine:
+def connect_spu(
+    party: Party, channel: Channel, *, insecure_plaintext: bool = False, progress: Progress | None = None
+) -> Engine:
     """SPU, connected to the other party's.
 
     insecure_plaintext: the channel has no TLS, and SPU's connections will have none.
@@ -57,6 +59,7 @@ def connect_spu(party: Party, channel: Channel, *, insecure_plaintext: bool = Fa
             _join(peer_host, peer_port),
             tls=tls,
             insecure_plaintext=insecure_plaintext,
+            progress=progress,
         )
 
 

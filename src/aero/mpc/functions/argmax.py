@@ -1,0 +1,172 @@
+"""The k largest of n shared numbers and where they stand, by a tournament; nothing is revealed on the way.
+
+Numbers stand in lists from the largest down; at first each is a list of its own. Of two neighbouring lists:
+
+1. The second is turned round, and pairs are compared: [b] = [x < y] (protocols/compare.py), then [d] = [b (y - x)], of
+   the numbers and of their indices in one round (protocols/select.py). max = x + d and min = y - d. The maxima are a
+   bitonic sequence, and so are the minima, and no minimum exceeds a maximum (Batcher 1968, "Sorting networks and their
+   applications").
+2. Lists of less than k numbers keep both and become one of twice the size; others keep the maxima alone.
+3. A bitonic sequence of s numbers is sorted by comparing those at distances s / 2, s / 4, ..., 1, one after the other.
+
+All pairs of lists at the same time; a list without a partner waits. For k = 1 that is n - 1 comparisons in ceil(log2 n)
+levels, and of equal numbers the first wins, as with numpy's argmax. For k > 1, equal numbers come in no particular
+order; a tournament for each of the k would take k (n - 1) comparisons in k ceil(log2 n) levels, this takes less from k
+= 4 on, and fewer levels from k = 2 (`TopKPlan.comparisons`). A level is a comparison and one round more.
+
+Exact for -2^(l-2) < x < 2^(l-2), half of the ring: a difference of two has to fit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from aero.mpc.cost import ProtocolCost
+from aero.mpc.fixed_point import reduce_ring
+from aero.mpc.ot.transfer import products_cost, together
+from aero.mpc.party import Party, Role
+from aero.mpc.protocols.compare import negative, negative_cost
+from aero.mpc.protocols.select import multiplexing, multiplexing_shapes
+from aero.mpc.share import Share, Words, known
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps 1 to 3 for all lists. lists, size: of those before; whole: they have k numbers already."""
+
+    lists: int
+    size: int
+    whole: bool
+
+    def pairs(self) -> list[int]:
+        """How many are compared at the same time, level by level."""
+        merged = self.lists // 2
+        to_sort = merged if self.whole else 2 * merged
+        return [merged * self.size] + [to_sort * self.size // 2] * (self.size.bit_length() - 1)
+
+
+@dataclass(frozen=True)
+class TopKPlan:
+    """count: n numbers; k: how many of the largest; bits, fraction_bits: of the numbers."""
+
+    count: int
+    k: int
+    bits: int
+    fraction_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= self.count:
+            raise ValueError(f"{self.count} numbers have no {self.k} largest; give k from 1 to {self.count}")
+        if not 3 <= self.bits <= 64 or not 0 <= self.fraction_bits < self.bits:
+            raise ValueError(f"numbers of {self.bits} bits with {self.fraction_bits} fractional ones fit no ring here")
+
+    @property
+    def width(self) -> int:
+        """Numbers of a whole list: k, or the next power of two."""
+        return 1 << (self.k - 1).bit_length()
+
+    @property
+    def padded(self) -> int:
+        """n, and as many of the least numbers as fill the last list."""
+        return -(-self.count // self.width) * self.width
+
+    @property
+    def place_bits(self) -> int:
+        """The ring of indices."""
+        return max(2, (self.padded - 1).bit_length())
+
+    def stages(self) -> Iterator[Stage]:
+        lists, size = self.padded, 1
+        while lists > 1:
+            whole = size == self.width
+            yield Stage(lists, size, whole)
+            lists, size = lists - lists // 2, size if whole else 2 * size
+
+    @property
+    def comparisons(self) -> int:
+        return sum(sum(stage.pairs()) for stage in self.stages())
+
+    @property
+    def levels(self) -> int:
+        """Comparisons that wait for one another."""
+        return sum(len(stage.pairs()) for stage in self.stages())
+
+    def cost(self) -> ProtocolCost:
+        total = ProtocolCost()
+        for stage in self.stages():
+            for pairs in stage.pairs():
+                shapes = [s for bits in (self.bits, self.place_bits) for s in multiplexing_shapes(pairs, bits)]
+                total = total + negative_cost(pairs, self.bits) + products_cost(shapes)
+        return total
+
+
+def plan_top_k(count: int, k: int, bits: int, fraction_bits: int = 0) -> TopKPlan:
+    """The plan for the k largest of `count` numbers; k = 1 is the argmax."""
+    return TopKPlan(count, k, bits, fraction_bits)
+
+
+def top_k(party: Party, plan: TopKPlan, x: Share) -> tuple[Share, Share]:
+    """The k largest numbers of x [n], from the largest down, and their indices from 0: shares [k] and [k]."""
+    if (x.shape, x.bits, x.fraction_bits) != ((plan.count,), plan.bits, plan.fraction_bits):
+        raise ValueError(f"this plan is for {plan.count} numbers of {plan.bits} bits, not {x.shape} of {x.bits}")
+    least = np.full(plan.padded - plan.count, -(1 << (plan.bits - 2)), np.int64).view(np.uint64)
+    filler = known(party, Role.CLIENT, reduce_ring(least, plan.bits), plan.bits)
+    places = known(party, Role.CLIENT, np.arange(plan.padded, dtype=np.uint64), plan.place_bits)
+    lists = _Lists(x.of(np.concatenate([x.values, filler.values])), places).each(lambda v: v.reshape(-1, 1))
+    for stage in plan.stages():
+        lists = _stage(party, stage, lists)
+    return lists.values.reshape(-1)[: plan.k], lists.places.reshape(-1)[: plan.k]
+
+
+class _Lists(NamedTuple):
+    """Numbers and their indices, as one array of each."""
+
+    values: Share
+    places: Share
+
+    def each(self, change: Callable[[Words], Words]) -> _Lists:
+        """The same done to both arrays."""
+        return _Lists(*(x.of(np.ascontiguousarray(change(x.values))) for x in self))
+
+    def with_each(self, other: _Lists, change: Callable[[Words, Words], Words]) -> _Lists:
+        return _Lists(*(x.of(change(x.values, y.values)) for x, y in zip(self, other, strict=True)))
+
+
+def _stage(party: Party, stage: Stage, lists: _Lists) -> _Lists:
+    size, even = stage.size, stage.lists // 2 * 2
+    firsts, seconds = lists.each(lambda v: v[0:even:2]), lists.each(lambda v: v[1:even:2, ::-1])
+    high, low = _ordered(party, firsts, seconds)
+    merged = high
+    if not stage.whole:
+        merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=1).reshape(-1, size))
+    distance = size // 2
+    while distance:
+        apart = (-1, size // (2 * distance), 2, distance)
+        split = _Lists(merged.values.reshape(*apart), merged.places.reshape(*apart))
+        firsts, seconds = split.each(lambda v: v[:, :, 0]), split.each(lambda v: v[:, :, 1])
+        high, low = _ordered(party, firsts, seconds)
+        merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=2).reshape(-1, size))
+        distance //= 2
+    if not stage.whole:
+        merged = merged.each(lambda v: v.reshape(-1, 2 * size))
+    if even == stage.lists:
+        return merged
+    return merged.with_each(lists, lambda m, all_: np.concatenate([m, all_[even:]]))
+
+
+def _ordered(party: Party, x: _Lists, y: _Lists) -> tuple[_Lists, _Lists]:
+    """The larger of each pair, and the smaller; x where they are equal."""
+    values, places = x.values, x.places
+    smaller = negative(party, values - y.values)
+    moved = _Lists(
+        *together(
+            party,
+            multiplexing(party, smaller, y.values - values),
+            multiplexing(party, smaller, y.places - places),
+        )
+    )
+    return x.with_each(moved, np.add), y.with_each(moved, np.subtract)

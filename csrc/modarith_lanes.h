@@ -1,5 +1,8 @@
-// Eight 64-bit lanes, in two forms with the same operations: portable, and AVX-512 with IFMA. The kernels in
-// ntt_kernels.h and rlwe_kernels.h are written once over either. Everything here has internal linkage (see dispatch.h).
+// Eight lanes of integers, in forms with the same operations: portable, AVX-512 with IFMA, and AVX2 (in
+// modarith_lanes_avx2.h). The kernels in ntt_kernels.h, rlwe_kernels.h and slots_kernels.h are written once over all of
+// them. Everything here has internal linkage (see dispatch.h).
+//
+// Lanes hold 0 to 2^52 - 1, or where an operation says "signed" -2^51 to 2^51.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +10,7 @@
 
 #include "modarith.h"
 
-#if defined(__AVX512IFMA__)
+#if defined(__AVX2__)
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC 12 takes the undefined pass-through operands inside its own intrinsics for uninitialised variables of ours.
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -21,8 +24,12 @@ namespace {
 
 #define AERO_INLINE static inline __attribute__((always_inline))
 
+template <typename L>
+struct IntegerSums;
+
 struct PortableLanes {
   using U = std::uint64_t;
+  using Sums = IntegerSums<PortableLanes>;
   struct V {
     U lane[8];
   };
@@ -39,9 +46,15 @@ struct PortableLanes {
   AERO_INLINE void store(U* p, const V& a) {
     for (int i = 0; i < 8; ++i) p[i] = a.lane[i];
   }
+  // also signed
   AERO_INLINE V set(U x) {
     return each([=](int) { return x; });
   }
+  AERO_INLINE V load_signed(const U* p) { return load(p); }
+  AERO_INLINE void store_signed(U* p, const V& a) { store(p, a); }
+  // quotients of constant factors, as `mul` takes them
+  AERO_INLINE V load_quotient(const U* p) { return load(p); }
+  AERO_INLINE V set_quotient(U x) { return set(x); }
   AERO_INLINE V gather(const U* base, const std::uint32_t* index) {
     return each([=](int i) { return base[index[i]]; });
   }
@@ -51,6 +64,10 @@ struct PortableLanes {
   AERO_INLINE V sub(const V& a, const V& b) {
     return each([&](int i) { return a.lane[i] - b.lane[i]; });
   }
+  // x - q where that is not negative, else x
+  AERO_INLINE V drop(const V& x, const V& q) { return min(x, sub(x, q)); }
+  // d + q where d is negative, else d
+  AERO_INLINE V wrap(const V& d, const V& q) { return min(d, add(d, q)); }
   AERO_INLINE V min(const V& a, const V& b) {
     return each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
@@ -74,7 +91,9 @@ struct PortableLanes {
       return c.lane[i] + static_cast<U>((static_cast<unsigned __int128>(a.lane[i]) * b.lane[i]) >> kWordBits);
     });
   }
-  // x w - floor(x w' / 2^52) q, in [0, 2q), for any x < 2^52
+  // x c, below 2^52
+  AERO_INLINE V times(const V& x, const V& c) { return mul_lo(set(0), x, c); }
+  // x w modulo q, in [0, 2q), for any x < 2^52: x w - floor(x w' / 2^52) q
   AERO_INLINE V mul(const V& x, const V& w, const V& quotient, const V& q, const V& /*minus_q*/) {
     return each([&](int i) {
       const U e = static_cast<U>((static_cast<unsigned __int128>(x.lane[i]) * quotient.lane[i]) >> kWordBits);
@@ -99,17 +118,24 @@ struct PortableLanes {
 #if defined(__AVX512IFMA__)
 struct Avx512Lanes {
   using U = std::uint64_t;
+  using Sums = IntegerSums<Avx512Lanes>;
   using V = __m512i;
 
   AERO_INLINE V load(const U* p) { return _mm512_loadu_si512(p); }
   AERO_INLINE void store(U* p, V a) { _mm512_storeu_si512(p, a); }
   AERO_INLINE V set(U x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
+  AERO_INLINE V load_signed(const U* p) { return load(p); }
+  AERO_INLINE void store_signed(U* p, V a) { store(p, a); }
+  AERO_INLINE V load_quotient(const U* p) { return load(p); }
+  AERO_INLINE V set_quotient(U x) { return set(x); }
   AERO_INLINE V gather(const U* base, const std::uint32_t* index) {
     return _mm512_i32gather_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)), base, 8);
   }
   AERO_INLINE V add(V a, V b) { return _mm512_add_epi64(a, b); }
   AERO_INLINE V sub(V a, V b) { return _mm512_sub_epi64(a, b); }
   AERO_INLINE V min(V a, V b) { return _mm512_min_epu64(a, b); }
+  AERO_INLINE V drop(V x, V q) { return min(x, sub(x, q)); }
+  AERO_INLINE V wrap(V d, V q) { return min(d, add(d, q)); }
   AERO_INLINE V word(V a) { return _mm512_and_si512(a, set(kWordMask)); }
   AERO_INLINE V carry(V a) { return _mm512_srli_epi64(a, kWordBits); }
   template <int Bits>
@@ -118,6 +144,7 @@ struct Avx512Lanes {
   }
   AERO_INLINE V mul_lo(V c, V a, V b) { return _mm512_madd52lo_epu64(c, a, b); }
   AERO_INLINE V mul_hi(V c, V a, V b) { return _mm512_madd52hi_epu64(c, a, b); }
+  AERO_INLINE V times(V x, V c) { return mul_lo(set(0), x, c); }
   AERO_INLINE V mul(V x, V w, V quotient, V /*q*/, V minus_q) {
     const V zero = _mm512_setzero_si512();
     const V e = _mm512_madd52hi_epu64(zero, x, quotient);
@@ -144,26 +171,66 @@ struct Avx512Lanes {
 };
 #endif
 
+// Sums of products modulo q, and division, where lanes are 64-bit integers.
+template <typename L>
+struct IntegerSums {
+  using V = typename L::V;
+  using U = std::uint64_t;
+
+  // Products of a < 4q with b < q, split at bit 52. Each adds less than 2^52 to lo and 2^50 to hi, so after kMaxInner =
+  // 2^11 of them the sums are below 2^63 and 2^61: hi itself may exceed a word and is split as well.
+  struct Sum {
+    V lo = L::set(0), hi = L::set(0);
+  };
+  template <typename M>
+  AERO_INLINE void multiply_add(const M& /*modulus*/, Sum& sum, const V& a, const V& b) {
+    sum.lo = L::mul_lo(sum.lo, a, b);
+    sum.hi = L::mul_hi(sum.hi, a, b);
+  }
+  // The sum times a constant c, given c, c 2^52, c 2^104; fully reduced.
+  template <typename M>
+  AERO_INLINE V finish(const M& m, const Sum& sum, const Factor (&c)[3]) {
+    const V carried = L::add(sum.hi, L::carry(sum.lo));
+    const V low = m.mul_lazy(L::word(sum.lo), c[0]);
+    const V middle = m.mul_lazy(L::word(carried), c[1]);
+    const V high = m.mul_lazy(L::carry(carried), c[2]);
+    return m.full(L::add(m.halve(L::add(low, middle)), high));
+  }
+
+  // floor(rest 2^50 / q), and the new rest, for rest < q < 2^51; inverse = floor(2^102 / q), q > 2^50.
+  AERO_INLINE V next_digit(V& rest, const V& q, const V& inverse) {
+    const V zero = L::set(0);
+    V digit = L::mul_hi(zero, rest, inverse);  // right or one too small
+    rest = L::word(L::sub(L::mul_lo(zero, rest, L::set(U{1} << 50)), L::mul_lo(zero, digit, q)));
+    digit = L::add(digit, L::above(rest, L::sub(q, L::set(1)), L::set(1)));
+    rest = L::drop(rest, q);
+    return digit;
+  }
+
+  // What `mul` and `multiply_add` want to know of q beside itself: 2^52 - q; nothing.
+  AERO_INLINE V complement(U q) { return L::set(kWordMask + 1 - q); }
+  AERO_INLINE V reciprocal(U /*q*/) { return L::set(0); }
+};
+
 // A modulus spread over the lanes, and the reductions that every kernel needs.
 template <typename L>
 struct LaneModulus {
   using V = typename L::V;
-  V q, twice, minus;  // q, 2q, 2^52 - q
+  using Sums = typename L::Sums;
+  V q, twice, complement, reciprocal;
 
   explicit LaneModulus(std::uint64_t modulus)
-      : q(L::set(modulus)), twice(L::set(2 * modulus)), minus(L::set(kWordMask + 1 - modulus)) {}
+      : q(L::set(modulus)), twice(L::set(2 * modulus)), complement(Sums::complement(modulus)),
+        reciprocal(Sums::reciprocal(modulus)) {}
 
-  V mul_lazy(const V& x, const V& w, const V& quotient) const { return L::mul(x, w, quotient, q, minus); }  // [0, 2q)
-  V mul_lazy(const V& x, const Factor& w) const { return mul_lazy(x, L::set(w.value), L::set(w.quotient)); }
+  V mul_lazy(const V& x, const V& w, const V& quotient) const { return L::mul(x, w, quotient, q, complement); }  // [0, 2q)
+  V mul_lazy(const V& x, const Factor& w) const { return mul_lazy(x, L::set(w.value), L::set_quotient(w.quotient)); }
   V mul(const V& x, const Factor& w) const { return once(mul_lazy(x, w)); }
-  V once(const V& x) const { return L::min(x, L::sub(x, q)); }       // [0, 2q) -> [0, q)
-  V halve(const V& x) const { return L::min(x, L::sub(x, twice)); }  // [0, 4q) -> [0, 2q)
-  V full(const V& x) const { return once(halve(x)); }                // [0, 4q) -> [0, q)
+  V once(const V& x) const { return L::drop(x, q); }       // [0, 2q) -> [0, q)
+  V halve(const V& x) const { return L::drop(x, twice); }  // [0, 4q) -> [0, 2q)
+  V full(const V& x) const { return once(halve(x)); }      // [0, 4q) -> [0, q)
   V add(const V& a, const V& b) const { return once(L::add(a, b)); }
-  V sub(const V& a, const V& b) const {
-    const V d = L::sub(a, b);
-    return L::min(d, L::add(d, q));
-  }
+  V sub(const V& a, const V& b) const { return L::wrap(L::sub(a, b), q); }
 };
 
 }  // namespace

@@ -105,6 +105,10 @@ void Ntt::forward(std::uint64_t* a, std::size_t count) const {
       ntt_forward_avx512(view_, a);
       continue;
     }
+    if (level() >= Level::avx2) {
+      ntt_forward_avx2(view_, a);
+      continue;
+    }
 #endif
     ntt_forward_portable(view_, a);
   }
@@ -117,6 +121,10 @@ void Ntt::inverse(std::uint64_t* a, std::size_t count) const {
       ntt_inverse_avx512(view_, a);
       continue;
     }
+    if (level() >= Level::avx2) {
+      ntt_inverse_avx2(view_, a);
+      continue;
+    }
 #endif
     ntt_inverse_portable(view_, a);
   }
@@ -127,6 +135,10 @@ void Ntt::forward_front(const std::uint64_t* in, std::uint32_t front, std::uint6
 #if AERO_X86
     if (level() >= Level::avx512) {
       ntt_front_avx512(view_, in, front, out);
+      continue;
+    }
+    if (level() >= Level::avx2) {
+      ntt_front_avx2(view_, in, front, out);
       continue;
     }
 #endif

@@ -57,11 +57,14 @@ class Ntt {
 
 bool is_prime(std::uint64_t n);
 
-// The kernels themselves (ntt.cpp, ntt_avx512.cpp). `block` is the part of a forward transform that yields the n0
+// The kernels themselves (ntt.cpp, ntt_avx2.cpp, ntt_avx512.cpp). `block` is the part of a forward transform that yields the n0
 // values from position (node - n/n0) n0 on, from the n0 coefficients at `a`: all of it when n0 = n and node = 1.
 void ntt_forward_portable(const NttView&, std::uint64_t* a);
 void ntt_inverse_portable(const NttView&, std::uint64_t* a);
 void ntt_front_portable(const NttView&, const std::uint64_t* in, std::uint32_t front, std::uint64_t* out);
+void ntt_forward_avx2(const NttView&, std::uint64_t* a);
+void ntt_inverse_avx2(const NttView&, std::uint64_t* a);
+void ntt_front_avx2(const NttView&, const std::uint64_t* in, std::uint32_t front, std::uint64_t* out);
 void ntt_forward_avx512(const NttView&, std::uint64_t* a);
 void ntt_inverse_avx512(const NttView&, std::uint64_t* a);
 void ntt_front_avx512(const NttView&, const std::uint64_t* in, std::uint32_t front, std::uint64_t* out);

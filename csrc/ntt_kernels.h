@@ -63,7 +63,7 @@ struct Transform {
     for (int i = 1; i < R; ++i) {  // i = 2^k + j: root j of the k-th step
       const int k = i >= 4 ? 2 : i >= 2 ? 1 : 0;
       w[i] = L::set(t.root[(node << k) + i - (1 << k)]);
-      quotient[i] = L::set(t.quotient[(node << k) + i - (1 << k)]);
+      quotient[i] = L::set_quotient(t.quotient[(node << k) + i - (1 << k)]);
     }
     for (std::uint32_t j = 0; j < step; j += 8) {
       V x[R];
@@ -88,7 +88,7 @@ struct Transform {
       for (int r = 0; r < 4; ++r) {
         const int group = r / half, lo = 2 * half * group + r % half;
         const std::uint32_t i = (node << k) + group;
-        forward_step(x[lo], x[lo + half], L::set(t.root[i]), L::set(t.quotient[i]));
+        forward_step(x[lo], x[lo + half], L::set(t.root[i]), L::set_quotient(t.quotient[i]));
       }
     }
     L::transpose(x);
@@ -98,7 +98,7 @@ struct Transform {
       for (int r = 0; r < 4; ++r) {
         const int group = r / half, lo = 2 * half * group + r % half;
         const U* w = tail + 16 * (first + group);
-        forward_step(x[lo], x[lo + half], L::load(w), L::load(w + 8));
+        forward_step(x[lo], x[lo + half], L::load(w), L::load_quotient(w + 8));
       }
     }
     if (Full)
@@ -131,7 +131,7 @@ struct Transform {
     for (int i = 1; i < R; ++i) {
       const int k = i >= 4 ? 2 : i >= 2 ? 1 : 0;
       w[i] = L::set(t.iroot[(node << k) + i - (1 << k)]);
-      quotient[i] = L::set(t.iquotient[(node << k) + i - (1 << k)]);
+      quotient[i] = L::set_quotient(t.iquotient[(node << k) + i - (1 << k)]);
     }
     for (std::uint32_t j = 0; j < step; j += 8) {
       V x[R];
@@ -159,7 +159,7 @@ struct Transform {
       for (int r = 0; r < 4; ++r) {
         const int group = r / half, lo = 2 * half * group + r % half;
         const U* w = tail + 16 * (first + group);
-        inverse_step(x[lo], x[lo + half], L::load(w), L::load(w + 8));
+        inverse_step(x[lo], x[lo + half], L::load(w), L::load_quotient(w + 8));
       }
     }
     L::transpose(x);
@@ -168,7 +168,7 @@ struct Transform {
       for (int r = 0; r < 4; ++r) {
         const int group = r / half, lo = 2 * half * group + r % half;
         const std::uint32_t i = (node << k) + group;
-        inverse_step(x[lo], x[lo + half], L::set(t.iroot[i]), L::set(t.iquotient[i]));
+        inverse_step(x[lo], x[lo + half], L::set(t.iroot[i]), L::set_quotient(t.iquotient[i]));
       }
     }
     for (int r = 0; r < 8; ++r) L::store(a + 8 * r, x[r]);

@@ -41,6 +41,7 @@ struct Fraction {
 const RlweSteps& rlwe_steps_in_use() {
 #if AERO_X86
   if (level() >= Level::avx512) return kRlweStepsAvx512;
+  if (level() >= Level::avx2) return kRlweStepsAvx2;
 #endif
   return kRlweStepsPortable;
 }

@@ -14,38 +14,24 @@ struct RlweKernels {
   using V = typename L::V;
   using U = std::uint64_t;
   using M = LaneModulus<L>;
-
-  // lo + 2^52 hi, times the constant c whose multiples c, c 2^52, c 2^104 are given.
-  //
-  // Each product of a transform below 4q with a residue below q adds less than 2^52 to lo and 2^50 to hi, so after
-  // kMaxInner = 2^11 of them the sums are below 2^63 and 2^61: hi itself may exceed a word and is split as well.
-  static V reduce(const M& m, const V& lo, const V& hi, const Factor (&c)[3]) {
-    const V carried = L::add(hi, L::carry(lo));
-    const V low = m.mul_lazy(L::word(lo), c[0]);
-    const V middle = m.mul_lazy(L::word(carried), c[1]);
-    const V high = m.mul_lazy(L::carry(carried), c[2]);
-    const V sum = L::add(m.halve(L::add(low, middle)), high);  // below 4q
-    return m.full(sum);
-  }
+  using Sums = typename L::Sums;
+  using Sum = typename Sums::Sum;
 
   // J results at once, eight values of each: x [inner][b, a][8], w [inner][Stride][8].
   template <int J, int Stride>
   static void accumulate(const M& m, const ProductsJob& job, const U* x, const U* w, std::size_t out) {
-    V lo[2 * J], hi[2 * J];
-    for (int i = 0; i < 2 * J; ++i) lo[i] = hi[i] = L::set(0);
+    Sum b_sum[J], a_sum[J];
     for (std::uint32_t k = 0; k < job.inner; ++k, x += 16, w += 8 * Stride) {
       const V b = L::load(x), a = L::load(x + 8);
       for (int j = 0; j < J; ++j) {
         const V wj = L::load(w + 8 * j);
-        lo[2 * j] = L::mul_lo(lo[2 * j], b, wj);
-        hi[2 * j] = L::mul_hi(hi[2 * j], b, wj);
-        lo[2 * j + 1] = L::mul_lo(lo[2 * j + 1], a, wj);
-        hi[2 * j + 1] = L::mul_hi(hi[2 * j + 1], a, wj);
+        Sums::multiply_add(m, b_sum[j], wj, b);
+        Sums::multiply_add(m, a_sum[j], wj, a);
       }
     }
     for (int j = 0; j < J; ++j) {
-      L::store(job.out_b + out + j * job.column_stride, reduce(m, lo[2 * j], hi[2 * j], job.scale_b));
-      L::store(job.out_a + out + j * job.column_stride, reduce(m, lo[2 * j + 1], hi[2 * j + 1], job.scale_a));
+      L::store(job.out_b + out + j * job.column_stride, Sums::finish(m, b_sum[j], job.scale_b));
+      L::store(job.out_a + out + j * job.column_stride, Sums::finish(m, a_sum[j], job.scale_a));
     }
   }
 
@@ -118,7 +104,7 @@ struct RlweKernels {
   static void split(U q, std::uint32_t n, U* x, const U* y, const U* w, const U* w_q, U* difference) {
     const M m(q);
     for (std::uint32_t i = 0; i < n; i += 8) {
-      const V wy = m.once(m.mul_lazy(L::load(y + i), L::load(w + i), L::load(w_q + i)));
+      const V wy = m.once(m.mul_lazy(L::load(y + i), L::load(w + i), L::load_quotient(w_q + i)));
       const V xi = L::load(x + i);
       L::store(x + i, m.add(xi, wy));
       L::store(difference + i, m.sub(xi, wy));
@@ -144,7 +130,7 @@ struct RlweKernels {
   static void multiply_add(U q, std::uint32_t n, const U* x, const U* w, const U* w_q, U* sum) {
     const M m(q);
     for (std::uint32_t i = 0; i < n; i += 8) {
-      const V product = m.once(m.mul_lazy(L::load(x + i), L::load(w + i), L::load(w_q + i)));
+      const V product = m.once(m.mul_lazy(L::load(x + i), L::load(w + i), L::load_quotient(w_q + i)));
       L::store(sum + i, m.add(L::load(sum + i), product));
     }
   }
@@ -160,9 +146,9 @@ struct RlweKernels {
   static void add_product(U q, std::uint32_t n, const U* x, const U* y, const Factor (&c)[3], U* sum) {
     const M m(q);
     for (std::uint32_t i = 0; i < n; i += 8) {
-      const V xi = L::load(x + i), yi = L::load(y + i), zero = L::set(0);
-      const V product = reduce(m, L::mul_lo(zero, xi, yi), L::mul_hi(zero, xi, yi), c);
-      L::store(sum + i, m.add(L::load(sum + i), product));
+      Sum product;
+      Sums::multiply_add(m, product, L::load(x + i), L::load(y + i));
+      L::store(sum + i, m.add(L::load(sum + i), Sums::finish(m, product, c)));
     }
   }
 };

@@ -38,6 +38,7 @@ struct RlweSteps {
                       const Factor (&c)[3], std::uint64_t* sum);
 };
 
+extern const RlweSteps kRlweStepsAvx2;
 extern const RlweSteps kRlweStepsAvx512;
 
 }  // namespace aero

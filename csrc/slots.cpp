@@ -19,6 +19,7 @@ constexpr SlotSteps kSlotStepsPortable = slot_steps<PortableLanes>();
 const SlotSteps& steps() {
 #if AERO_X86
   if (level() >= Level::avx512) return kSlotStepsAvx512;
+  if (level() >= Level::avx2) return kSlotStepsAvx2;
 #endif
   return kSlotStepsPortable;
 }

@@ -17,36 +17,27 @@ struct SlotKernels {
     const M m(s.p);
     const V half = L::set(s.half);
     for (std::uint32_t i = 0; i < n; i += 8)
-      L::store(t + i, L::sub(half, m.add(m.mul(L::load(x + i), s.q_mod_p), half)));
+      L::store_signed(t + i, L::sub(half, m.add(m.mul(L::load(x + i), s.q_mod_p), half)));
   }
   static void centre(U p, std::uint32_t n, const U* x, U* t) {
     const V half = L::set(p / 2), whole = L::set(p);
     for (std::uint32_t i = 0; i < n; i += 8) {
       const V v = L::load(x + i);
-      L::store(t + i, L::sub(v, L::above(v, half, whole)));
+      L::store_signed(t + i, L::sub(v, L::above(v, half, whole)));
     }
   }
   static void spread(const SlotSpread& s, std::uint32_t n, const U* t, U* out) {
     const M m(s.q);
     const V offset = L::set(s.offset);
-    for (std::uint32_t i = 0; i < n; i += 8) L::store(out + i, m.mul(L::add(L::load(t + i), offset), s.c));
+    for (std::uint32_t i = 0; i < n; i += 8) L::store(out + i, m.mul(L::add(L::load_signed(t + i), offset), s.c));
   }
   static void drop(const SlotSpread& s, std::uint32_t n, const U* x, const U* t, U* out) {
     const M m(s.q);
     const V offset = L::set(s.offset);
     for (std::uint32_t i = 0; i < n; i += 8)
-      L::store(out + i, m.mul(L::sub(L::add(L::load(x + i), offset), L::load(t + i)), s.c));
+      L::store(out + i, m.mul(L::sub(L::add(L::load(x + i), offset), L::load_signed(t + i)), s.c));
   }
 
-  // The next 50 bits of rest / q, as rest 2^50 = digit q + (new rest), for rest < q < 2^51.
-  static V next_digit(V& rest, const V& q, const V& inverse) {
-    const V zero = L::set(0);
-    V digit = L::mul_hi(zero, rest, inverse);  // right or one too small
-    rest = L::word(L::sub(L::mul_lo(zero, rest, L::set(U{1} << kDigitBits)), L::mul_lo(zero, digit, q)));
-    digit = L::add(digit, L::above(rest, L::sub(q, L::set(1)), L::set(1)));
-    rest = L::min(rest, L::sub(rest, q));
-    return digit;
-  }
   static void decode(const SlotDecoder& d, std::uint32_t n, const U* x, std::size_t stride, U* out) {
     const M p(d.p);
     for (std::uint32_t i = 0; i < n; i += 8) {
@@ -56,9 +47,9 @@ struct SlotKernels {
         const M m(prime.q);
         const V r = m.mul(L::load(x + k * stride + i), prime.to_rest), q = L::set(prime.q * prime.up);
         sum = p.add(sum, p.mul(r, prime.to_whole));
-        V rest = L::mul_lo(L::set(0), r, L::set(prime.up));
-        high = L::add(high, next_digit(rest, q, L::set(prime.inverse)));
-        low = L::add(low, next_digit(rest, q, L::set(prime.inverse)));
+        V rest = L::times(r, L::set(prime.up));
+        high = L::add(high, L::Sums::next_digit(rest, q, L::set(prime.inverse)));
+        low = L::add(low, L::Sums::next_digit(rest, q, L::set(prime.inverse)));
       }
       const V rounded = L::template right<kDigitBits>(L::add(high, L::template right<kDigitBits>(low)));
       L::store(out + i, p.add(sum, rounded));

@@ -53,6 +53,7 @@ struct SlotSteps {
   void (*decode)(const SlotDecoder&, std::uint32_t n, const std::uint64_t* x, std::size_t stride, std::uint64_t* out);
 };
 
+extern const SlotSteps kSlotStepsAvx2;
 extern const SlotSteps kSlotStepsAvx512;
 
 }  // namespace aero

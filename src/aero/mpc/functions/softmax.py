@@ -126,6 +126,11 @@ class SoftmaxPlan:
         return self.difference_bits - self.coarse_dropped
 
     @property
+    def reach_bits(self) -> int:
+        """The ring in which they are compared with the reach, which may be more than scores ever differ by."""
+        return max(self.coarse_bits, int(self.reach.max() / self.step).bit_length() + 1)
+
+    @property
     def step(self) -> float:
         """Of coarse scores."""
         return 2.0**-COARSE_FRACTION
@@ -192,7 +197,7 @@ class SoftmaxPlan:
             games = level.left.size
             maxima += negative_cost(games, self.coarse_bits)
             maxima += products_cost(multiplexing_shapes(games, self.held_bits - self.coarse_dropped))
-        kept = negative_cost(entries, self.coarse_bits)
+        kept = negative_cost(entries, self.reach_bits)
         lifted = products_cost(multiplexing_shapes(entries, self.power.ring_bits))
         upload = upload_cost(Role.CLIENT, field, banks * slots.groups)
         sums = reduce(or_, [product_cost(Role.CLIENT, field, 1)] * banks)
@@ -257,7 +262,7 @@ def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
 
     coarse = s.truncated(plan.coarse_dropped)
     tops = _entries(_maxima(party, plan, coarse), rows.row)
-    below = plus(party, (coarse - tops).reduced(plan.coarse_bits), plan.reach[rows.row])
+    below = plus(party, (coarse - tops).reduced(plan.reach_bits), plan.reach[rows.row])
     counts = not_bits(party, negative(party, below))
     highest = s.of(tops.values << np.uint64(plan.coarse_dropped))
     x = plus(party, (s - highest).reduced(power.ring_bits), -plan.step)

@@ -1,7 +1,7 @@
-"""2^x for a shared exponent x, as one product in a prime field: no wrap to repair, no table, no comparison.
+"""2^x for a shared exponent x, as one product modulo p: no wrap to repair, no table, no comparison.
 
-Modulo the primes used here 2 has the order 2^13, so that powers of 2 take their exponents modulo 2^13, and shares of an
-exponent modulo 2^(13+f), f its fractional bits, add up in the exponent as they are. For E = E_0 + E_1 modulo 2^(13+f),
+p is a prime modulo which 2 has the order 2^13, or the product of two. Powers of 2 take their exponents modulo 2^13 there,
+and shares of an exponent modulo 2^(13+f), f its fractional bits, add up in the exponent as they are. For E = E_0 + E_1 modulo 2^(13+f),
 party i computes alone (kernels/field_power.py), with e_i and t_i the whole and the fractional part of E_i,
 
     u_i = 2^(e_i) F_i modulo p,    F_i = 2^(t_i) 2^(m_i), rounded.
@@ -21,22 +21,29 @@ conversion: docs/security/softmax.md has the proof.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from aero.kernels.field_power import EXPONENT_BITS, MAX_FRACTION_BITS, MAX_MANTISSA_BITS, field_power
 from aero.kernels.slots import Field
 from aero.mpc.party import Party
-from aero.mpc.share import Words
+from aero.mpc.protocols.extend import from_field
+from aero.mpc.share import Share, Words
 
+_CUT = 26
+"""Bits of a share modulo two primes that are dropped at once, so that it fits a word."""
 _KERNEL_ERROR = 2.0**-26
 """Of a mantissa, relative, beyond its rounding (kernels/field_power.py)."""
 
 
 @dataclass(frozen=True)
 class Exponential:
-    """field: modulo p. fraction_bits: f. mantissa_bits: m_0 of the client's powers, m_1 of the server's."""
+    """fields: modulo p, the product of one prime or two; numbers modulo p are then held modulo each.
+    fraction_bits: f. mantissa_bits: m_0 of the client's powers, m_1 of the server's."""
 
-    field: Field
+    fields: tuple[Field, ...]
     fraction_bits: int
     mantissa_bits: tuple[int, int]
 
@@ -45,8 +52,16 @@ class Exponential:
             raise ValueError(f"exponents have 0 to {MAX_FRACTION_BITS} fractional bits, not {self.fraction_bits}")
         if not all(1 <= m <= MAX_MANTISSA_BITS for m in self.mantissa_bits):
             raise ValueError(f"mantissas have 1 to {MAX_MANTISSA_BITS} bits, not {self.mantissa_bits}")
-        if pow(2, 2**EXPONENT_BITS, self.field.p) != 1:
-            raise ValueError(f"2 does not have the order 2^{EXPONENT_BITS} modulo {self.field.p}: use P50 or P37")
+        if len(set(self.fields)) != len(self.fields) or not 1 <= len(self.fields) <= 2:
+            raise ValueError(f"powers are taken modulo one prime, or two different ones, not {len(self.fields)}")
+        for field in self.fields:
+            if pow(2, 2**EXPONENT_BITS, field.p) != 1:
+                raise ValueError(f"2 does not have the order 2^{EXPONENT_BITS} modulo {field.p}: use P50 or P37")
+
+    @property
+    def modulus(self) -> int:
+        """p."""
+        return math.prod(field.p for field in self.fields)
 
     @property
     def ring_bits(self) -> int:
@@ -65,8 +80,33 @@ class Exponential:
 
     def largest(self, terms: float = 1.0, excess: float = 0.0) -> float:
         """How large E may be for a sum of so many powers, each too large by `excess`, to stay below p / 2."""
-        return math.log2((self.field.p - 1) / 2 / terms / (1 + self.error) / (1 + excess)) - self.scale_bits
+        return math.log2((self.modulus - 1) / 2 / terms / (1 + self.error) / (1 + excess)) - self.scale_bits
 
-    def power(self, party: Party, exponents: Words) -> Words:
-        """u_i of this party's part of exponents: uint64 of any shape, modulo 2^ring_bits -> below p."""
-        return field_power(exponents, self.fraction_bits, self.mantissa_bits[party.role], self.field.p)
+    def power(self, party: Party, exponents: Words) -> list[Words]:
+        """u_i of this party's part of exponents, uint64 of any shape, modulo 2^ring_bits: modulo each prime."""
+        mantissa_bits = self.mantissa_bits[party.role]
+        return [field_power(exponents, self.fraction_bits, mantissa_bits, field.p) for field in self.fields]
+
+    def to_ring(self, party: Party, shares: Sequence[Words], *, bits: int, dropped: int, fraction_bits: int) -> Share:
+        """[v / 2^dropped] in the ring of 2^bits, off by less than one, of this party's shares of v modulo each prime, v
+        below p / 2. With two primes at least 35 bits have to be dropped, and the error may reach one and 2^-7.
+
+        Shares modulo both primes are shares modulo their product. Of these only floor(y_i / 2^26) is used, as a share
+        modulo p / 2^26 rounded to an odd number: off by a few units of 2^26.
+        """
+        if len(shares) == 1:
+            p = self.fields[0].p
+            return from_field(party, shares[0], p, bits=bits, dropped=dropped, fraction_bits=fraction_bits)
+        if dropped < _CUT + 9:
+            raise ValueError(f"of shares modulo two primes at least {_CUT + 9} bits are dropped, not {dropped}")
+        first, second = self.fields
+        a, b = shares
+        inverse = np.full(a.shape, pow(first.p, -1, second.p), np.uint64)
+        difference = (b + np.uint64(second.p) - a % np.uint64(second.p)) % np.uint64(second.p)
+        h = second.multiply(difference, inverse)  # y = a + p_1 h
+        half = np.uint64(_CUT - 1)
+        low = h * np.uint64(first.p % (1 << (_CUT - 1))) + a
+        upper = (h * np.uint64(first.p >> (_CUT - 1)) + (low >> half)) >> np.uint64(1)
+        modulus = (self.modulus >> _CUT) | 1
+        cut = np.minimum(upper, np.uint64(modulus - 1))
+        return from_field(party, cut, modulus, bits=bits, dropped=dropped - _CUT, fraction_bits=fraction_bits)

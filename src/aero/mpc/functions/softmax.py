@@ -1,7 +1,7 @@
 """Causal softmax on shares: probabilities 2^(x - L), x = s - m with m near the maximum of a row, L = log2 of its sum.
 
-s: scores, f fractional bits, in base 2. A score counts down to a *reach* R below its row's maximum. p is a field in
-which 2 has the order 2^13 (exp2.py), G the number of ciphertexts in a bank (causal_rows.py).
+s: scores, f fractional bits, in base 2. A score counts down to a *reach* R below its row's maximum. Powers are
+taken modulo a p of one prime, or of two for long rows (exp2.py); G is the number of ciphertexts in a bank (causal_rows.py).
 
 1. [m]: a tournament over each row's coarse scores, whose step is 2^-2: compare, multiplex, level by level.
 2. [c] = [m - s <= R], again on coarse scores. [x] = [s - m] minus a step, so that x <= 0.
@@ -26,7 +26,7 @@ from operator import or_
 
 import numpy as np
 
-from aero.kernels.slots import P50, SLOTS, Field
+from aero.kernels.slots import P37, P50, SLOTS, Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows, Slots, plan_slots
 from aero.mpc.functions.exp2 import Exponential
@@ -34,8 +34,8 @@ from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, log2, plus
 from aero.mpc.ot.transfer import Bits, products_cost
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.compare import negative, negative_cost
-from aero.mpc.protocols.extend import from_field, from_field_cost
-from aero.mpc.protocols.ole import Product, encrypt_slots, multiply_many, product_cost, upload_cost
+from aero.mpc.protocols.extend import from_field_cost
+from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many, product_cost, upload_cost
 from aero.mpc.protocols.select import multiplex, multiplexing_shapes, not_bits
 from aero.mpc.share import Share, Words
 
@@ -43,6 +43,8 @@ FRACTION_BITS = 14
 """Of exponents, whatever scores have."""
 COARSE_FRACTION = 2
 """Of coarse scores."""
+MAX_ONE_PRIME = 256
+"""Longer rows need a wider range of exponents than a prime of 50 bits has for the same error: they take two."""
 MAX_GROUPS = 16
 """Ciphertexts whose products are summed."""
 _FACTOR_FRACTION = 18
@@ -86,7 +88,7 @@ class SoftmaxPlan:
     @property
     def client_keys(self) -> tuple[Field, ...]:
         """For `exchange_keys`."""
-        return (self.power.field,)
+        return self.power.fields
 
     @property
     def server_keys(self) -> tuple[Field, ...]:
@@ -190,7 +192,7 @@ class SoftmaxPlan:
         return float(((self.rows.lengths - 1) * 2.0 ** -(self.reach - self.step)).max())
 
     def cost(self) -> ProtocolCost:
-        rows, slots, field = self.rows, self.slots, self.power.field
+        rows, slots, fields = self.rows, self.slots, self.power.fields
         banks, entries = len(slots.banks), rows.entries
         maxima = ProtocolCost()
         for level in rows.tournament:
@@ -199,10 +201,10 @@ class SoftmaxPlan:
             maxima += products_cost(multiplexing_shapes(games, self.held_bits - self.coarse_dropped))
         kept = negative_cost(entries, self.reach_bits)
         lifted = products_cost(multiplexing_shapes(entries, self.power.ring_bits))
-        upload = upload_cost(Role.CLIENT, field, banks * slots.groups)
-        sums = reduce(or_, [product_cost(Role.CLIENT, field, 1)] * banks)
+        upload = reduce(or_, [upload_cost(Role.CLIENT, field, banks * slots.groups) for field in fields])
+        sums = reduce(or_, [product_cost(Role.CLIENT, field, 1) for field in fields for _ in range(banks)])
         logs = from_field_cost(banks * slots.used, self.log.input_bits) + self.log.cost()
-        powers = product_cost(Role.CLIENT, field, banks * slots.groups)
+        powers = reduce(or_, [product_cost(Role.CLIENT, field, banks * slots.groups) for field in fields])
         result = from_field_cost(entries, self.output_bits)
         chosen = products_cost(multiplexing_shapes(entries, self.output_bits))
         return maxima + kept + lifted + upload + sums + logs + upload + powers + result + chosen
@@ -228,9 +230,10 @@ def plan_softmax(
         raise ValueError(f"softmax has base 2 or e, not {base}")
     rows = CausalRows(heads, queries, keys)
     slots = plan_slots(rows, SLOTS, MAX_GROUPS)
+    fields = (P50,) if keys <= MAX_ONE_PRIME else (P50, P37)
     plans = []
-    for bits in range(16, 27):
-        power = Exponential(P50, FRACTION_BITS, (bits - bits // 2, bits // 2))
+    for bits in range(16, 29):
+        power = Exponential(fields, FRACTION_BITS, (bits - bits // 2, bits // 2))
         try:
             plans.append(
                 SoftmaxPlan(rows, slots, power, input_bits, input_fraction, output_bits, output_fraction, base)
@@ -270,10 +273,9 @@ def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
     lifted = plus(party, multiplex(party, counts, plus(party, x, plan.lowest)), -plan.lowest)
     logs = _log_sums(party, plan, lifted)
     powers = _powers(party, plan, x - _entries(logs, rows.row), plan.largest, total=False)
-    probabilities = from_field(
+    probabilities = power.to_ring(
         party,
-        plan.slots.gather(powers),
-        power.field.p,
+        [plan.slots.gather(residues) for residues in powers],
         bits=plan.output_bits,
         dropped=plan.result_bits - plan.output_fraction,
         fraction_bits=plan.output_fraction,
@@ -300,31 +302,36 @@ def _maxima(party: Party, plan: SoftmaxPlan, coarse: Share) -> Share:
     return left
 
 
-def _powers(party: Party, plan: SoftmaxPlan, exponents: Share, offset: float, *, total: bool) -> Words:
-    """Shares modulo p of 2^(x + offset), scaled: [banks, groups, used slots], or summed over groups [banks, used]."""
-    slots, field = plan.slots, plan.power.field
+def _powers(party: Party, plan: SoftmaxPlan, exponents: Share, offset: float, *, total: bool) -> list[Words]:
+    """Shares of 2^(x + offset), scaled, modulo each prime: [banks, groups, used slots], or summed over groups [banks,
+    used]."""
+    slots, fields = plan.slots, plan.power.fields
     banks, groups, used = len(slots.banks), slots.groups, slots.used
-    cells = slots.spread(plan.power.power(party, plus(party, exponents, offset).values))
-    own = cells.reshape(-1, used) if party.is_client else None
-    upload = encrypt_slots(party, Role.CLIENT, field, own, banks * groups, used)
+    cells = [slots.spread(power) for power in plan.power.power(party, plus(party, exponents, offset).values)]
+    flat = [cell.reshape(-1, used) for cell in cells]
+    own = flat if party.is_client else [None] * len(fields)
+    uploads = encrypt_many(
+        party, [Encryption(Role.CLIENT, f, banks * groups, used, v) for f, v in zip(fields, own, strict=True)]
+    )
+    theirs = [None] * len(fields) if party.is_client else flat
     if not total:
-        [products] = multiply_many(party, [Product(upload, None if party.is_client else cells.reshape(-1, used))])
-        return products.reshape(banks, groups, used)
+        products = multiply_many(party, [Product(u, v) for u, v in zip(uploads, theirs, strict=True)])
+        return [product.reshape(banks, groups, used) for product in products]
     jobs = [
-        Product(upload.part(bank * groups, (bank + 1) * groups), None if party.is_client else cells[bank], total=True)
-        for bank in range(banks)
+        Product(u.part(i, i + groups), None if v is None else v[i : i + groups], total=True)
+        for u, v in zip(uploads, theirs, strict=True)
+        for i in range(0, banks * groups, groups)
     ]
-    return np.stack(multiply_many(party, jobs))
+    return list(np.stack(multiply_many(party, jobs)).reshape(len(fields), banks, used))
 
 
 def _log_sums(party: Party, plan: SoftmaxPlan, exponents: Share) -> Share:
     """[log2 of the sum of 2^x] of each row, [rows]."""
     slots = plan.slots
     sums = _powers(party, plan, exponents, plan.largest_term + math.log2(LOG2_SCALE), total=True)
-    parts = from_field(
+    parts = plan.power.to_ring(
         party,
-        sums.reshape(-1),
-        plan.power.field.p,
+        [residues.reshape(-1) for residues in sums],
         bits=plan.log.input_bits,
         dropped=plan.largest_term + plan.power.scale_bits - _SUM_FRACTION,
         fraction_bits=_SUM_FRACTION,

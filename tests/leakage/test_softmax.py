@@ -4,13 +4,14 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from aero.kernels.slots import P50
 from aero.mpc.dealer import InsecureDealtOts
-from aero.mpc.functions import softmax
+from aero.mpc.functions import exp2, softmax
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.share import Share
@@ -44,21 +45,21 @@ class View:
             x = split(party, scores(kind), PLAN.input_bits, 14, seed=seeds(run)[1][:16])
             return softmax.causal_softmax(party, PLAN, x)
 
-        with self._kept("multiplex", "from_field", "_powers", "log2"):
+        with self._kept((softmax, "multiplex"), (exp2, "from_field"), (softmax, "_powers"), (softmax, "log2")):
             outcome = run_both(program, seeds(run))
         self.sent, self.results = outcome.sent, outcome.results
 
     @contextlib.contextmanager
-    def _kept(self, *names: str) -> Iterator[None]:
+    def _kept(self, *functions: tuple[ModuleType, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            for name in names:
-                patch.setattr(softmax, name, self._keeping(name, getattr(softmax, name)))
+            for module, name in functions:
+                patch.setattr(module, name, self._keeping(name, getattr(module, name)))
             yield
 
     def _keeping(self, name: str, original):
         def kept(party: Party, *args, **kwargs):
             result = original(party, *args, **kwargs)
-            values = result.values if isinstance(result, Share) else result
+            values = result.values if isinstance(result, Share) else result[0]
             self.held.setdefault((party.role, name), []).append(values)
             return result
 

@@ -1,7 +1,8 @@
 """2^x for a shared exponent x, as one product modulo p: no wrap to repair, no table, no comparison.
 
-p is a prime modulo which 2 has the order 2^13, or the product of two. Powers of 2 take their exponents modulo 2^13 there,
-and shares of an exponent modulo 2^(13+f), f its fractional bits, add up in the exponent as they are. For E = E_0 + E_1 modulo 2^(13+f),
+p is a prime modulo which 2 has the order 2^13, or the product of two. Powers of 2 take their exponents modulo 2^13
+there, and shares of an exponent modulo 2^(13+f), f its fractional bits, add up in the exponent as they are. For
+E = E_0 + E_1 modulo 2^(13+f),
 party i computes alone (kernels/field_power.py), with e_i and t_i the whole and the fractional part of E_i,
 
     u_i = 2^(e_i) F_i modulo p,    F_i = 2^(t_i) 2^(m_i), rounded.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ot_pads.h"
+#include "parallel.h"
 
 namespace aero {
 namespace {
@@ -44,7 +45,7 @@ struct Scratch {
     return sum;
   }
 
-  // From `count` parents to twice as many children; the parents are then the children. Returns the sum of the left ones.
+  // From `count` parents to twice as many children, who are then the parents. Returns the sum of the left ones.
   Block grow(const RoundKeys& key, std::size_t count) {
     hash(key, count);
     const Block *x = parents.data(), *h = hashes.data(), *s = mixed.data();
@@ -77,56 +78,59 @@ struct Scratch {
 void grow_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t first_tree, std::size_t trees, int depth,
                 const std::uint8_t* delta, const std::uint8_t* roots, std::uint8_t* sums, std::uint8_t* leaves) {
   const std::size_t width = std::size_t{1} << depth;
-  Scratch scratch(depth);
-  RoundKeys key;
-  for (std::size_t tree = 0; tree < trees; ++tree) {
-    derived_key(session, domain, first_tree + tree, key);
-    scratch.parents[0] = load(roots + kBlockBytes * tree);
-    scratch.parents[1] = scratch.parents[0] ^ load(delta);
-    Block left = scratch.parents[0];
-    for (int level = 1;; ++level) {
-      if (sums != nullptr)
-        std::memcpy(sums + kBlockBytes * (tree * static_cast<std::size_t>(depth) + static_cast<std::size_t>(level - 1)),
-                    &left, sizeof left);
-      if (level == depth) break;
-      const std::size_t count = std::size_t{1} << level;
-      const bool last = leaves == nullptr && level + 1 == depth;
-      left = last ? scratch.left_children(key, count) : scratch.grow(key, count);
+  in_parallel(trees, 8 * width, [&](std::size_t begin, std::size_t end) {
+    Scratch scratch(depth);
+    RoundKeys key;
+    for (std::size_t tree = begin; tree < end; ++tree) {
+      derived_key(session, domain, first_tree + tree, key);
+      scratch.parents[0] = load(roots + kBlockBytes * tree);
+      scratch.parents[1] = scratch.parents[0] ^ load(delta);
+      Block left = scratch.parents[0];
+      for (int level = 1;; ++level) {
+        const std::size_t at = tree * static_cast<std::size_t>(depth) + static_cast<std::size_t>(level - 1);
+        if (sums != nullptr) std::memcpy(sums + kBlockBytes * at, &left, sizeof left);
+        if (level == depth) break;
+        const std::size_t count = std::size_t{1} << level;
+        const bool last = leaves == nullptr && level + 1 == depth;
+        left = last ? scratch.left_children(key, count) : scratch.grow(key, count);
+      }
+      if (leaves != nullptr) scratch.write_leaves(width, leaves + kBlockBytes * width * tree);
     }
-    if (leaves != nullptr) scratch.write_leaves(width, leaves + kBlockBytes * width * tree);
-  }
+  });
 }
 
 void grow_punctured_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t first_tree, std::size_t trees,
                           int depth, const std::uint8_t* bits, const std::uint8_t* sums, std::uint8_t* leaves) {
   const std::size_t width = std::size_t{1} << depth;
-  Scratch scratch(depth);
-  RoundKeys key;
-  for (std::size_t tree = 0; tree < trees; ++tree) {
-    derived_key(session, domain, first_tree + tree, key);
-    const std::uint8_t* side = bits + static_cast<std::size_t>(depth) * tree;
-    const std::uint8_t* sum = sums + kBlockBytes * static_cast<std::size_t>(depth) * tree;
-    std::size_t unknown = 1 - side[0];
-    scratch.parents[1 - unknown] = load(sum);
-    scratch.parents[unknown] = {{0, 0}};
-    for (int level = 2; level <= depth; ++level) {
-      const std::size_t count = std::size_t{1} << (level - 1), known_side = side[level - 1];
-      Block known[2];  // of both sides, without the two children of the unknown node
-      known[0] = scratch.grow(key, count);
-      std::vector<Block>& nodes = scratch.parents;
-      known[0] = known[0] ^ nodes[2 * unknown];
-      known[1] = {{0, 0}};
-      nodes[2 * unknown] = nodes[2 * unknown + 1] = {{0, 0}};
-      for (std::size_t j = 0; j < count; ++j) known[1] = known[1] ^ nodes[2 * j + 1];
-      nodes[2 * unknown + known_side] =
-          load(sum + kBlockBytes * static_cast<std::size_t>(level - 1)) ^ known[known_side];
-      unknown = 2 * unknown + 1 - known_side;
+  in_parallel(trees, 8 * width, [&](std::size_t begin, std::size_t end) {
+    Scratch scratch(depth);
+    RoundKeys key;
+    for (std::size_t tree = begin; tree < end; ++tree) {
+      derived_key(session, domain, first_tree + tree, key);
+      const std::uint8_t* side = bits + static_cast<std::size_t>(depth) * tree;
+      const std::uint8_t* sum = sums + kBlockBytes * static_cast<std::size_t>(depth) * tree;
+      std::size_t unknown = 1 - side[0];
+      scratch.parents[1 - unknown] = load(sum);
+      scratch.parents[unknown] = {{0, 0}};
+      for (int level = 2; level <= depth; ++level) {
+        const std::size_t count = std::size_t{1} << (level - 1), known_side = side[level - 1];
+        Block known[2];  // of both sides, without the two children of the unknown node
+        known[0] = scratch.grow(key, count);
+        std::vector<Block>& nodes = scratch.parents;
+        known[0] = known[0] ^ nodes[2 * unknown];
+        known[1] = {{0, 0}};
+        nodes[2 * unknown] = nodes[2 * unknown + 1] = {{0, 0}};
+        for (std::size_t j = 0; j < count; ++j) known[1] = known[1] ^ nodes[2 * j + 1];
+        nodes[2 * unknown + known_side] =
+            load(sum + kBlockBytes * static_cast<std::size_t>(level - 1)) ^ known[known_side];
+        unknown = 2 * unknown + 1 - known_side;
+      }
+      std::uint8_t* out = leaves + kBlockBytes * width * tree;
+      Block offset = scratch.write_leaves(width, out);  // all the others together: the unknown leaf plus delta
+      offset.word[0] |= 1;
+      std::memcpy(out + kBlockBytes * unknown, &offset, sizeof offset);
     }
-    std::uint8_t* out = leaves + kBlockBytes * width * tree;
-    Block offset = scratch.write_leaves(width, out);  // all the others together: the unknown leaf plus delta
-    offset.word[0] |= 1;
-    std::memcpy(out + kBlockBytes * unknown, &offset, sizeof offset);
-  }
+  });
 }
 
 }  // namespace aero

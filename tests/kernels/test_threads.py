@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from aero.kernels import native, ring
+from aero.kernels import native, ot, ring
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS, SecretKey
@@ -61,7 +61,27 @@ def matmul() -> list[bytes]:
     ]
 
 
-CASES = {**{name: partial(product, *plan) for name, plan in PRODUCTS.items()}, "slots": slots, "matmul": matmul}
+def transfers() -> list[bytes]:
+    def blocks(label: str, *shape: int) -> np.ndarray:
+        count = int(np.prod(shape)) * 16
+        return np.frombuffer(stream(label).random_bytes(count), np.uint8).reshape(*shape, 16).copy()
+
+    roots, delta = blocks("roots", 50), blocks("delta")
+    sums = ot.tree_sums(SEED, 0, 3, 11, delta, roots)
+    leaves = ot.tree_leaves(SEED, 0, 3, 11, delta, roots).reshape(-1, 16)
+    punctured = ot.punctured_leaves(SEED, 0, 3, stream("bits").bits((50, 11)), sums)
+    ot.add_code(SEED, 77, blocks("table", 1 << 10), leaves)
+    received = ot.receiver_pads(SEED, 1, 100, leaves)
+    arrays = [sums, punctured, leaves, ot.sender_pads(SEED, 1, 100, delta, leaves), *received]
+    return [array.tobytes() for array in arrays]
+
+
+CASES = {
+    **{name: partial(product, *plan) for name, plan in PRODUCTS.items()},
+    "slots": slots,
+    "matmul": matmul,
+    "oblivious transfers": transfers,
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,8 +4,8 @@ The best level that the processor offers is used unless the environment variable
 (`portable`, `avx2`, `avx512`; on arm64 `portable`, `armv8`). Every level gives the same bytes.
 
 One thread is used unless the environment variable `AERO_THREADS` or `set_threads` says otherwise: lattice encryption,
-products, responses and decryption, products in slots, and ring products are then split, where there is enough of them.
-Every number of threads gives the same bytes.
+products, responses and decryption, products in slots, ring products, and the trees, codes and pads of oblivious
+transfer are then split, where there is enough of them. Every number of threads gives the same bytes.
 """
 
 import os

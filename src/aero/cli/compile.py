@@ -210,13 +210,13 @@ def _blocks(
     from aero.data.folder import DataFolder
     from aero.train.run_folder import RunInfo
 
-    path = data or Path(RunInfo.read(run).data.path)
+    path = RunInfo.read(run).data_path(data)
     if not path.is_dir():
         raise FileNotFoundError(f"no data folder at {path}; give one with --data, or --no-ring-plan")
     folder, length = DataFolder(path), compiled.context
     graph = compiled.program.graph
     vocab_size = graph.shapes[graph.output][1]
-    if folder.info.vocab_size != vocab_size:
+    if folder.info.vocab_size > vocab_size:
         raise ValueError(f"{path} has a vocabulary of {folder.info.vocab_size}, the model one of {vocab_size}")
     available = folder.valid.blocks(length)
     if available < calibration + test:

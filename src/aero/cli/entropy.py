@@ -55,7 +55,7 @@ def entropy(
             info = RunInfo.read(run)
             if info.status != "finished":
                 raise ValueError(f"{run} is {info.status} and has no model yet; go on with `aero train {run} --resume`")
-            folder = DataFolder(data or info.data.path)
+            folder = DataFolder(info.data_path(data))
             if folder.info.tokenizer_sha256 != file_sha256(run / tokenizer.FILE):
                 raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
             count = min(blocks, folder.valid.blocks(info.context))

@@ -19,6 +19,7 @@ from rich.markup import escape
 import aero
 from aero.cli.bench import bench
 from aero.cli.compile import compile_
+from aero.cli.convert import convert
 from aero.cli.cost import cost
 from aero.cli.data import data
 from aero.cli.demo import demo
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Start here": {"demo": demo},
-    "Train": {"data": data, "train": train, "eval": eval_, "entropy": entropy, "window": window},
+    "Train": {"data": data, "train": train, "convert": convert, "eval": eval_, "entropy": entropy, "window": window},
     "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate},
     "Measure": {"cost": cost},
 }

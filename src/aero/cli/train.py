@@ -99,8 +99,8 @@ def train(
         extra = {
             "folder": str(out),
             "parameters": info.parameters,
-            "settings": info.settings.to_json(),
-            "data": info.data.path,
+            "settings": info.settings and info.settings.to_json(),
+            "data": str(info.data_path()),
             **{key: value for key, value in result.items() if key != "seconds"},
         }
         record = Record("train", "torch", info.notation, info.context, seconds=result["seconds"], extra=extra)

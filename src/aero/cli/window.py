@@ -54,7 +54,7 @@ def window(
     info = RunInfo.read(run)
     if info.status != "finished":
         raise ValueError(f"{run} is {info.status} and has no model yet; go on with `aero train {run} --resume`")
-    folder, tokenizer = DataFolder(data or info.data.path), tokenizers.load(run)
+    folder, tokenizer = DataFolder(info.data_path(data)), tokenizers.load(run)
     if folder.info.tokenizer_sha256 != file_sha256(run / tokenizers.FILE):
         raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
     length = info.context

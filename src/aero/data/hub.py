@@ -137,7 +137,7 @@ def reach(what: str, kind: str, name: str, load: Callable[[], T]) -> T:
         return load()
     except (ConnectionError, LocalEntryNotFoundError, TimeoutError):
         remedy = f"hf download {name} --repo-type {kind} --local-dir DIR"
-        use = "name it hf:DIR" if kind == "dataset" else "name DIR/tokenizer.json"
+        use = "name it hf:DIR" if kind == "dataset" else "name DIR"
         raise ConnectionError(
             f"cannot reach the Hugging Face Hub for {what}; where there is a network, run `{remedy}`, then "
             f"copy DIR here and {use}"

@@ -51,7 +51,7 @@ def evaluate(
     block, or other ids than the model.
     """
     length, vocab = model.config.context, model.config.vocab_size
-    if vocab != len(token_bytes):
+    if vocab < len(token_bytes):  # a few more words than the tokenizer has are usual
         raise ValueError(
             f"the model has a vocabulary of {vocab}, the text one of {len(token_bytes)}; use the model's data"
         )
@@ -108,7 +108,7 @@ def evaluate_run(
     info = RunInfo.read(run)
     if info.status != "finished":
         raise ValueError(f"{run} is {info.status} and has no model yet; go on with `aero train {run} --resume`")
-    folder = DataFolder(data or info.data.path)
+    folder = DataFolder(info.data_path(data))
     if folder.info.tokenizer_sha256 != file_sha256(run / tokenizer.FILE):
         raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
     return info, folder, evaluate_on(AeroForCausalLM.from_pretrained(run), folder, blocks, on_progress)

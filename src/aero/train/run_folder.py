@@ -51,6 +51,7 @@ class RunInfo:
     context: positions the model sees.
     parameters: how many numbers were trained.
     status: "finished" once the model is there; "unfinished" until then; "diverged" where training broke down.
+    settings, data: null for a model that was imported; source: where that came from, else null.
     versions: of aero, Python and the libraries.
     result: null until finished. train_loss (nats per token, over the last line of metrics), valid_loss, perplexity,
         bits_per_byte, valid_tokens (predicted), train_tokens (read), seconds (of training), tokens_per_second, threads,
@@ -61,16 +62,27 @@ class RunInfo:
     notation: str | None
     context: int
     parameters: int
-    settings: TrainSettings
-    data: DataUsed
+    settings: TrainSettings | None
+    data: DataUsed | None
     versions: dict[str, str]
     status: Status = "unfinished"
     result: dict[str, Any] | None = None
+    source: str | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def write(self, folder: Path) -> None:
-        data = {**asdict(self), "settings": self.settings.to_json()}
+        data = {**asdict(self), "settings": self.settings and self.settings.to_json()}
         write_text(folder / FILE, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+    def data_path(self, given: Path | None = None) -> Path:
+        """The data folder to read: the given one, or the one of the run. ValueError where there is none."""
+        if given is not None:
+            return given
+        if self.data is None:
+            raise ValueError(
+                f"this model was imported from {self.source} and not trained here; name the data: --data DIR"
+            )
+        return Path(self.data.path)
 
     @classmethod
     def read(cls, folder: Path) -> RunInfo:
@@ -86,9 +98,10 @@ class RunInfo:
         if version != FORMAT_VERSION:
             raise ValueError(f"{path}: run format {version!r} is not {FORMAT_VERSION}; train the model again")
         try:
-            values = {f.name: data[f.name] for f in fields(cls)}
-            values["settings"] = TrainSettings.from_json(values["settings"])
-            values["data"] = DataUsed(**values["data"])
+            values = {f.name: data[f.name] for f in fields(cls) if f.name != "source"}
+            values["source"] = data.get("source")  # came later than the others
+            values["settings"] = values["settings"] and TrainSettings.from_json(values["settings"])
+            values["data"] = values["data"] and DataUsed(**values["data"])
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); train the model again") from None

@@ -112,7 +112,7 @@ def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> 
     info = RunInfo.read(out)
     if info.status == "finished":
         return info
-    data = DataFolder(info.data.path)
+    data = DataFolder(info.data_path())
     if DataUsed.of(data) != info.data:
         raise ValueError(f"{data.path} is not the data that {out} was trained on; train again with --force")
     config = AeroConfig.from_pretrained(out)
@@ -140,6 +140,7 @@ def _run(
     out: Path, data: DataFolder, config: AeroConfig, info: RunInfo, on_progress: Callable[[Progress], None] | None
 ) -> RunInfo:
     settings = info.settings
+    assert settings is not None
     set_seed(settings.seed)
     model = AeroForCausalLM(config)
     if settings.start_from is not None:

@@ -26,7 +26,7 @@ def compile_(
     from aero.data.folder import DataFolder
     from aero.train.run_folder import RunInfo
 
-    data = DataFolder(RunInfo.read(run).data.path)
+    data = DataFolder(RunInfo.read(run).data_path())
     ids = np.asarray(data.valid.block(0, length)).astype(np.int64)
     console = Console(highlight=False)
     with console.status("compiling") as status:

@@ -1,0 +1,47 @@
+"""`aero convert`: a GPT-2 or Pythia of Hugging Face as a run folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="Local folder, or a name on the Hugging Face Hub: gpt2, …")],
+    out: Annotated[Path, typer.Argument(help="Run folder to make.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
+    ] = None,
+) -> None:
+    """Import a checkpoint of GPT-2 or GPT-NeoX (Pythia), with its tokenizer, and check that its logits are the same.
+
+    OUT is a run folder like one that `aero train` makes, without training settings and data: verbs that read text need
+    --data, made with `aero data --tokenizer OUT`. --json adds to a record's usual keys: folder, source, parameters,
+    relative_error (largest difference of a logit, relative to the largest logit).
+    """
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    from aero.bench.record import Record, write_records
+    from aero.train.imported import import_checkpoint
+
+    disable_progress_bar()
+    set_verbosity_error()
+    started = time.perf_counter()
+    console = Console(highlight=False)
+    with console.status(f"converting {source}"):
+        info, error = import_checkpoint(source, out, force)
+    console.print(
+        f"{info.notation}: {info.parameters:,} parameters, context {info.context}; logits equal to {error:.1e} of the "
+        f"largest\nwrote {out}",
+        soft_wrap=True,
+        markup=False,
+    )
+    if json is not None:
+        extra = {"folder": str(out), "source": source, "parameters": info.parameters, "relative_error": error}
+        seconds = time.perf_counter() - started
+        write_records(json, [Record("convert", "torch", info.notation, info.context, seconds=seconds, extra=extra)])

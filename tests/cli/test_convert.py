@@ -1,0 +1,105 @@
+"""`aero convert`: small checkpoints of Hugging Face become run folders that the other verbs read."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from typer.testing import CliRunner
+
+from aero.cli.main import app
+from aero.data.build import build
+from aero.data.folder import DataFolder
+from aero.data.settings import DataSettings
+from aero.models import AeroForCausalLM
+from aero.train.run_folder import RunInfo
+
+MODELS = {
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=300, n_positions=16, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3)
+    ),
+    "pythia": lambda: GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=304, max_position_embeddings=16, hidden_size=32, intermediate_size=128, num_hidden_layers=2,
+            num_attention_heads=4, initializer_range=0.3,
+        )
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> DataFolder:
+    folder = tmp_path_factory.mktemp("convert")
+    (folder / "texts").mkdir()
+    for i in range(12):
+        (folder / "texts" / f"{i}.py").write_text("".join(f"def f{i}_{j}(x):\n    return x + {j}\n" for j in range(20)))
+    return build(folder / "data", DataSettings(sources=(str(folder / "texts"),), vocab_size=300, valid_fraction=0.2))
+
+
+def checkpoint(name: str, data: DataFolder, folder: Path) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = MODELS[name]().eval()
+    model.save_pretrained(folder)
+    data.tokenizer().save(folder / "tokenizer.json")
+    return model
+
+
+def aero(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_convert_and_use(name, data, tmp_path):
+    theirs = checkpoint(name, data, tmp_path / "theirs")
+    run, result = tmp_path / "run", tmp_path / "convert.json"
+    done = aero("convert", tmp_path / "theirs", run, "--json", result)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "SM+LN+G" in done.output
+    ids = torch.randint(300, (2, 16), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected, found = theirs(ids).logits, AeroForCausalLM.from_pretrained(run)(ids).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    (record,) = json.loads(result.read_text())
+    assert (record["work"], record["notation"], record["source"]) == ("convert", "SM+LN+G", str(tmp_path / "theirs"))
+    assert 0 <= record["relative_error"] < 1e-4
+    info = RunInfo.read(run)
+    assert (info.status, info.context, info.settings, info.data) == ("finished", 16, None, None)
+
+    perplexity = tmp_path / "eval.json"
+    done = aero("eval", run, "--data", data.path, "--json", perplexity)
+    assert done.exit_code == 0, (done.output, done.exception)
+    blocks = torch.stack([torch.from_numpy(data.valid.block(i, 16)) for i in range(data.valid.blocks(16))]).long()
+    with torch.inference_mode():
+        logits = theirs(blocks).logits[:, :-1].double().flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, blocks[:, 1:].flatten()).exp().item()
+    assert json.loads(perplexity.read_text())[0]["perplexity"] == pytest.approx(expected, rel=1e-3)
+    for verb in ("entropy", "window"):
+        done = aero(verb, run, "--data", data.path, "--blocks", 2)
+        assert done.exit_code == 0, (done.output, done.exception)
+    done = aero("compile", run, "--out", tmp_path / "compiled", "--no-ring-plan")
+    assert done.exit_code == 0, (done.output, done.exception)
+    done = aero("eval", run)
+    assert "imported from" in str(done.exception) and "--data DIR" in str(done.exception)
+
+
+def test_what_cannot_be_converted_is_refused_and_leaves_nothing(data, tmp_path):
+    checkpoint("gpt2", data, tmp_path / "theirs")
+    out = tmp_path / "run"
+    for change, message in (
+        ({"model_type": "bert"}, "model of type 'bert'; convertible: gpt2, gpt_neox"),
+        ({"activation_function": "silu"}, "activation 'silu'"),
+    ):
+        path = tmp_path / "theirs" / "config.json"
+        before = path.read_text()
+        config = BertConfig().to_dict() if "model_type" in change else {**json.loads(before), **change}
+        path.write_text(json.dumps(config))
+        done = aero("convert", tmp_path / "theirs", out)
+        assert message in str(done.exception)
+        path.write_text(before)
+    (tmp_path / "theirs" / "tokenizer.json").unlink()
+    assert isinstance(aero("convert", tmp_path / "theirs", out).exception, FileNotFoundError)
+    assert not out.exists()
+    out.mkdir()
+    (out / "photo.jpg").write_bytes(b"x")
+    assert "something else" in str(aero("convert", tmp_path / "theirs", out, "--force").exception)

@@ -10,6 +10,7 @@
 #include "bitpack.h"
 #include "dispatch.h"
 #include "ggm.h"
+#include "leaf_ot.h"
 #include "leaf_sums.h"
 #include "local_code.h"
 #include "ot_pads.h"
@@ -98,6 +99,22 @@ bool run(Digest& digest) {
     leaf_sums(leaves.data(), groups, k, 3, row_bytes, sums.data(), rows.data());
     digest.add(sums, sums.size());
     digest.add(rows, rows.size());
+  }
+  for (const int size : {1, 2}) {
+    const std::size_t n = 1003;
+    std::vector<std::uint8_t> blocks(8 * kBlockBytes * n), bits(4 * n), digits(n), corrections(n), masks(n), pads(n);
+    std::vector<std::uint64_t> tables(n);
+    sample_bytes(keys, 17, blocks.size(), blocks.data());
+    sample_bits(keys, 18, bits.size(), bits.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      digits[i] = blocks[i] & 15;
+      masks[i] = blocks[n + i] & 3 >> (2 - size);
+    }
+    leaf_choices(bits.data(), blocks.data(), digits.data(), n, 4, size, corrections.data(), pads.data());
+    leaf_tables(blocks.data(), digits.data(), corrections.data(), masks.data(), n, 4, size, tables.data());
+    digest.add(corrections, n);
+    digest.add(pads, n);
+    digest.add(tables, n);
   }
   for (const std::size_t m : {1, 2, 3, 13}) {
     const std::size_t k = 300, n = 140;

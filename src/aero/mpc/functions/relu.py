@@ -28,7 +28,7 @@ from aero.mpc.protocols.compare import DIGIT_BITS, negative, negative_cost
 from aero.mpc.protocols.select import multiplex, multiplexing_shapes, not_bits
 from aero.mpc.share import Share
 
-SIGN_FRACTION = 12
+SIGN_FRACTION = 10
 """Fractional bits that decide on the sign, at least, where the input has so many and nobody asks for others."""
 
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "dispatch.h"
 #include "ot_pads.h"
 #include "parallel.h"
 
@@ -21,42 +22,55 @@ inline Block load(const std::uint8_t* bytes) {
   return block;
 }
 
-// Room for one tree: a level, the next one, and the hashes in between.
+void grow_level_portable(const RoundKeys& key, const std::uint8_t* parents, std::size_t count, std::uint8_t* children,
+                         std::uint8_t* left_sum) {
+  constexpr std::size_t kBatch = 64;
+  Block s[kBatch], h[kBatch], sum = {{0, 0}};
+  for (std::size_t done = 0; done < count; done += kBatch) {
+    const std::size_t now = count - done < kBatch ? count - done : kBatch;
+    const std::uint8_t* from = parents + kBlockBytes * done;
+    for (std::size_t j = 0; j < now; ++j) {
+      const Block x = load(from + kBlockBytes * j);
+      s[j] = {{x.word[1], x.word[0] ^ x.word[1]}};
+    }
+    aes_encrypt(key, reinterpret_cast<const std::uint8_t*>(s), now, reinterpret_cast<std::uint8_t*>(h));
+    for (std::size_t j = 0; j < now; ++j) {
+      const Block left = h[j] ^ s[j];
+      sum = sum ^ left;
+      if (children == nullptr) continue;
+      const Block pair[2] = {left, left ^ load(from + kBlockBytes * j)};
+      std::memcpy(children + 2 * kBlockBytes * (done + j), pair, sizeof pair);
+    }
+  }
+  std::memcpy(left_sum, &sum, sizeof sum);
+}
+
+void grow_level(const RoundKeys& key, const std::uint8_t* parents, std::size_t count, std::uint8_t* children,
+                std::uint8_t* left_sum) {
+#if AERO_X86
+  if (level() >= Level::avx512) return grow_level_avx512(key, parents, count, children, left_sum);
+#endif
+  grow_level_portable(key, parents, count, children, left_sum);
+}
+
+// Room for one tree: a level and the next one.
 struct Scratch {
-  std::vector<Block> parents, children, mixed, hashes;
+  std::vector<Block> parents, children;
 
-  explicit Scratch(int depth)
-      : parents(std::size_t{1} << depth), children(std::size_t{1} << depth), mixed(std::size_t{1} << depth >> 1),
-        hashes(std::size_t{1} << depth >> 1) {}
-
-  // pi(s(x)) and s(x) for `count` parents x.
-  void hash(const RoundKeys& key, std::size_t count) {
-    const Block* x = parents.data();
-    Block* s = mixed.data();
-    for (std::size_t j = 0; j < count; ++j) s[j] = {{x[j].word[1], x[j].word[0] ^ x[j].word[1]}};
-    aes_encrypt(key, reinterpret_cast<const std::uint8_t*>(s), count, reinterpret_cast<std::uint8_t*>(hashes.data()));
-  }
-
-  // The sum of the left children of `count` parents, who are not grown.
-  Block left_children(const RoundKeys& key, std::size_t count) {
-    hash(key, count);
-    Block sum = {{0, 0}};
-    for (std::size_t j = 0; j < count; ++j) sum = sum ^ hashes[j] ^ mixed[j];
-    return sum;
-  }
+  explicit Scratch(int depth) : parents(std::size_t{1} << depth), children(std::size_t{1} << depth) {}
 
   // From `count` parents to twice as many children, who are then the parents. Returns the sum of the left ones.
   Block grow(const RoundKeys& key, std::size_t count) {
-    hash(key, count);
-    const Block *x = parents.data(), *h = hashes.data(), *s = mixed.data();
-    Block *out = children.data(), sum = {{0, 0}};
-    for (std::size_t j = 0; j < count; ++j) {
-      const Block left = h[j] ^ s[j];
-      sum = sum ^ left;
-      out[2 * j] = left;
-      out[2 * j + 1] = x[j] ^ left;
-    }
+    const Block sum = left_children(key, count, reinterpret_cast<std::uint8_t*>(children.data()));
     parents.swap(children);
+    return sum;
+  }
+
+  // The sum of the left children of `count` parents, and all children.
+  Block left_children(const RoundKeys& key, std::size_t count, std::uint8_t* all = nullptr) const {
+    Block sum;
+    grow_level(key, reinterpret_cast<const std::uint8_t*>(parents.data()), count, all,
+               reinterpret_cast<std::uint8_t*>(&sum));
     return sum;
   }
 

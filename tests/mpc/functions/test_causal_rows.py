@@ -18,16 +18,20 @@ def test_entries_are_the_live_scores(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_tournament_leaves_the_maximum_of_each_row(shape):
+@pytest.mark.parametrize("players", [(2,) * 10, (3, 7, 5, 10), (16, 16, 16)])
+def test_a_tournament_leaves_the_maximum_of_each_row(shape, players):
     rows = CausalRows(*shape)
     scores = np.random.default_rng(0).normal(size=rows.entries)
     left = scores
-    for level in rows.tournament:
-        assert level.left.size + level.right.size + level.bye.size == left.size
-        left = np.concatenate([np.maximum(left[level.left], left[level.right]), left[level.bye]])[level.order]
+    for level in rows.tournament(players):
+        assert set(level.groups.reshape(-1)) | set(level.bye) == set(range(left.size))
+        left = np.concatenate([left[level.groups].max(axis=1), left[level.bye]])[level.order]
     np.testing.assert_array_equal(left, np.maximum.reduceat(scores, rows.starts))
-    assert len(rows.tournament) == int(np.ceil(np.log2(shape[2])))
-    assert sum(level.left.size for level in rows.tournament) == rows.entries - rows.rows
+
+
+def test_a_tournament_has_an_end():
+    with pytest.raises(ValueError, match="leave 3"):
+        CausalRows(1, 1, 9).tournament((3,))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

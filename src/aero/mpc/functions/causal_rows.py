@@ -8,6 +8,7 @@ its live entries are numbered one row after the other.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -19,11 +20,11 @@ Indices = NDArray[np.int64]
 
 
 class Level(NamedTuple):
-    """Indices into what the level before left: `left` plays `right`, `bye` goes on. `order` brings the winners,
-    followed by the byes, back into row order."""
+    """Indices into what the level before left. groups: [games, players], of each of which the largest goes on; where a
+    row has fewer left, its last one plays several times. bye: go on without a game. order: brings the winners, followed
+    by the byes, back into the order of rows."""
 
-    left: Indices
-    right: Indices
+    groups: Indices
     bye: Indices
     order: Indices
 
@@ -71,23 +72,22 @@ class CausalRows:
         """The place of each entry in scores [heads queries keys], flat."""
         return self.row * self.keys + np.arange(self.entries) - self.starts[self.row]
 
-    @cached_property
-    def tournament(self) -> tuple[Level, ...]:
-        """Pairs until every row has one entry left; of an odd number the last goes on without a game."""
+    def tournament(self, players: Sequence[int]) -> tuple[Level, ...]:
+        """Games of so many players, level by level, until every row has one entry left."""
         levels, counts = [], self.lengths
-        while counts.max() > 1:
-            pairs, odd = counts // 2, counts % 2
-            starts, following = _starts(counts), counts - counts // 2
-            game: Indices = np.arange(pairs.sum()) - np.repeat(_starts(pairs), pairs)
-            left = np.repeat(starts, pairs) + 2 * game
-            bye = (starts + counts - 1)[odd == 1]
-            target = np.concatenate(
-                [np.repeat(_starts(following), pairs) + game, (_starts(following) + pairs)[odd == 1]]
-            )
-            order = np.empty(target.size, np.int64)
-            order[target] = np.arange(target.size)
-            levels.append(Level(left, left + 1, bye, order))
-            counts = following
+        for fan in players:
+            starts, games = _starts(counts), -(-counts // fan)
+            game: Indices = np.arange(games.sum()) - np.repeat(_starts(games), games)
+            first = np.repeat(starts, games) + fan * game
+            last = np.repeat(starts + counts - 1, games)
+            groups = np.minimum(first[:, None] + np.arange(fan), last[:, None])
+            alone = first == last
+            order = np.empty(len(first), np.int64)
+            order[np.concatenate([np.flatnonzero(~alone), np.flatnonzero(alone)])] = np.arange(len(first))
+            levels.append(Level(groups[~alone], first[alone], order))
+            counts = games
+        if counts.max() > 1:
+            raise ValueError(f"games of {tuple(players)} players leave {counts.max()} in a row of {self.keys}")
         return tuple(levels)
 
 

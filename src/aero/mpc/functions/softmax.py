@@ -3,7 +3,8 @@
 s: scores, in base 2. A score counts down to a *reach* R below its row's maximum. Powers are taken modulo a p of one
 prime, or of two for long rows (exp2.py); G is the number of ciphertexts in a bank (causal_rows.py).
 
-1. [m]: a tournament over each row's coarse scores, whose step is 2^-2: compare, multiplex, level by level.
+1. [m]: a tournament over each row's coarse scores, whose step is 2^-2, a few of them to a game: all pairs compared, who
+   is behind nobody multiplexed out, level by level.
 2. [c] = [m - s <= R], again on coarse scores. [x] = [s - m] minus a step, so that x <= 0.
 3. [x'] = [c (x + l) - l]: what is below the reach is lifted or lowered to -l, so far down that a row of them adds
    2^-12 at most to the sum.                                                                                 1 round
@@ -21,14 +22,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from operator import or_
 
 import numpy as np
 
 from aero.kernels.slots import P37, P50, SLOTS, Field
 from aero.mpc.cost import ProtocolCost
-from aero.mpc.functions.causal_rows import CausalRows, Slots, plan_slots
+from aero.mpc.functions.causal_rows import CausalRows, Level, Slots, plan_slots
 from aero.mpc.functions.exp2 import Exponential
 from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, log2, plus
 from aero.mpc.ot.transfer import Bits, products_cost
@@ -36,13 +37,17 @@ from aero.mpc.party import Party, Role
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.extend import from_field_cost
 from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many, product_cost, upload_cost
-from aero.mpc.protocols.select import multiplex, multiplexing_shapes, not_bits
+from aero.mpc.protocols.select import and_bits, conjunction_shapes, multiplex, multiplexing_shapes, not_bits
 from aero.mpc.share import Share, Words
 
 FRACTION_BITS = 14
 """Of exponents, whatever scores have."""
 COARSE_FRACTION = 2
 """Of coarse scores."""
+PLAYERS = (2, 3, 4, 6, 8, 12, 16)
+"""How many play in a game of the tournament."""
+ROUND_BYTES = 100_000
+"""That a round is worth in a tournament: 1 ms at 100 MB/s, or 8 ms at 100 Mbit/s."""
 MAX_ONE_PRIME = 256
 """Longer rows need a wider range of exponents than a prime of 50 bits has for the same error: they take two."""
 MAX_GROUPS = 16
@@ -137,6 +142,39 @@ class SoftmaxPlan:
         """Of coarse scores."""
         return 2.0**-COARSE_FRACTION
 
+    # Maxima
+
+    def _game_cost(self, games: int, players: int) -> ProtocolCost:
+        """Of a level of the tournament."""
+        total, left = negative_cost(games * players * (players - 1) // 2, self.coarse_bits), players - 1
+        while left > 1:
+            total += products_cost(conjunction_shapes(games * (players - 1) * (left // 2)))
+            left -= left // 2
+        wide = self.held_bits - self.coarse_dropped
+        return total + products_cost(multiplexing_shapes(games * (players - 1), wide))
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The tournament for maxima, with so many players to a game that bytes and rounds cost least together."""
+        lengths, keys, sample = self.rows.lengths, self.rows.keys, 1024
+        prices = {players: self._game_cost(sample, players) for players in PLAYERS if players <= max(keys, 2)}
+
+        @cache
+        def best(merged: int) -> tuple[float, tuple[int, ...]]:
+            """From rows in which every so many entries have been reduced to one."""
+            if merged >= keys:
+                return 0.0, ()
+            counts, choices = -(-lengths // merged), []
+            for players, cost in prices.items():
+                games = int((counts // players + (counts % players > 1)).sum())
+                rest, later = best(merged * players)
+                # A multiplexer's message travels with the next comparison's.
+                price = games * cost.total_bytes / sample + ROUND_BYTES * (cost.rounds - 1)
+                choices.append((price + rest, (players, *later)))
+            return min(choices)
+
+        return self.rows.tournament(best(1)[1])
+
     # Ranges of exponents
 
     @cached_property
@@ -195,10 +233,8 @@ class SoftmaxPlan:
         rows, slots, fields = self.rows, self.slots, self.power.fields
         banks, entries = len(slots.banks), rows.entries
         maxima = ProtocolCost()
-        for level in rows.tournament:
-            games = level.left.size
-            maxima += negative_cost(games, self.coarse_bits)
-            maxima += products_cost(multiplexing_shapes(games, self.held_bits - self.coarse_dropped))
+        for level in self.levels:
+            maxima += self._game_cost(*level.groups.shape)
         kept = negative_cost(entries, self.reach_bits)
         lifted = products_cost(multiplexing_shapes(entries, self.power.ring_bits))
         upload = reduce(or_, [upload_cost(Role.CLIENT, field, banks * slots.groups) for field in fields])
@@ -291,15 +327,38 @@ def _entries(x: Share, places: np.ndarray) -> Share:
 
 
 def _maxima(party: Party, plan: SoftmaxPlan, coarse: Share) -> Share:
-    """[max] of each row, [rows]."""
+    """[max] of each row, [rows]. In a game all pairs are compared; who is behind nobody wins, of equals the first."""
     left = coarse
-    for level in plan.rows.tournament:
-        first = _entries(left, level.left)
-        ahead = first - _entries(left, level.right)
+    for level in plan.levels:
+        players = _entries(left, level.groups)
+        first, second = np.triu_indices(level.groups.shape[1], 1)
+        ahead = players.of(players.values[:, first] - players.values[:, second])
         behind: Bits = negative(party, ahead.reduced(plan.coarse_bits))
-        winners = first - multiplex(party, behind, ahead)
-        left = left.of(np.concatenate([winners.values, left.values[level.bye]])[level.order])
+        unbeaten = _unbeaten(party, behind, level.groups.shape[1])
+        last = players.values[:, -1:]
+        gains = multiplex(party, unbeaten, players.of(players.values[:, :-1] - last))
+        winners = last[:, 0] + gains.values.sum(axis=1)
+        left = left.of(np.concatenate([winners, left.values[level.bye]])[level.order])
     return left
+
+
+def _unbeaten(party: Party, behind: Bits, players: int) -> Bits:
+    """Whether each player but the last wins against all others, [games, players - 1], from whether the first of each
+    pair is behind, [games, pairs]."""
+    pair = {p: i for i, p in enumerate(zip(*np.triu_indices(players, 1), strict=True))}
+    ahead = not_bits(party, behind)
+    rest = np.stack(
+        [
+            np.stack([ahead[:, pair[i, j]] if i < j else behind[:, pair[j, i]] for j in range(players) if j != i], -1)
+            for i in range(players - 1)
+        ],
+        axis=1,
+    )
+    while (count := rest.shape[2]) > 1:
+        half = count // 2
+        both = and_bits(party, rest[..., :half], rest[..., half : 2 * half])
+        rest = np.concatenate([both, rest[..., 2 * half :]], axis=2)
+    return rest[..., 0]
 
 
 def _powers(party: Party, plan: SoftmaxPlan, exponents: Share, offset: float, *, total: bool) -> list[Words]:

@@ -11,7 +11,7 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
-EXTRAS ?= train,plot,spu,dev
+EXTRAS ?= train,plot,eval,spu,dev
 
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from aero.train.settings import TrainSettings, _cpu_has_bf16, use_bf16
+from aero.train.settings import TrainSettings, _cpu_has_bf16, choose_precision
 
 
 def test_settings_survive_json() -> None:
@@ -46,8 +47,8 @@ def test_bad_settings_are_refused_by_name(bad: dict) -> None:
 
 
 def test_precision_follows_the_machine_only_when_asked(tmp_path: Path) -> None:
-    assert use_bf16("bf16")
-    assert not use_bf16("float32")
+    assert choose_precision("bf16") == "bf16"
+    assert choose_precision("float32") == "float32"
     cpuinfo = tmp_path / "cpuinfo"
     for flags, expected in {
         "flags\t\t: fpu avx2 avx512_bf16": True,
@@ -58,3 +59,9 @@ def test_precision_follows_the_machine_only_when_asked(tmp_path: Path) -> None:
         cpuinfo.write_text(f"processor: 0\n{flags}\n")
         assert _cpu_has_bf16(cpuinfo) is expected
     assert not _cpu_has_bf16(tmp_path / "absent")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a GPU")
+def test_fp16_needs_a_gpu() -> None:
+    with pytest.raises(ValueError, match="fp16 needs a GPU; use precision bf16 or float32"):
+        choose_precision("fp16")

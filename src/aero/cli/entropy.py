@@ -52,9 +52,7 @@ def entropy(
     with Progress(console=console, transient=True) as bar:
         for run in runs:
             started = time.perf_counter()
-            info = RunInfo.read(run)
-            if info.status != "finished":
-                raise ValueError(f"{run} is {info.status} and has no model yet; go on with `aero train {run} --resume`")
+            info = RunInfo.read_finished(run)
             folder = DataFolder(info.data_path(data))
             if folder.info.tokenizer_sha256 != file_sha256(run / tokenizer.FILE):
                 raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")

@@ -16,39 +16,76 @@ def eval_(
     data: Annotated[
         Path | None, typer.Option(help="Data folder; by default the one it was trained on.", show_default=False)
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Any text instead: stdlib, a file or folder, hf:NAME, codeparrot.", show_default=False),
+    ] = None,
     blocks: Annotated[
         int | None, typer.Option(help="Measure on the first so many blocks; by default all.", min=1, show_default=False)
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="Tokens from one block to the next; by default the context.", min=1, show_default=False),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Also a task of lm-evaluation-harness; repeat for several.", show_default=False),
+    ] = None,
+    task_folder: Annotated[
+        Path | None, typer.Option(help="Folder of the harness's YAML files of tasks of your own.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Examples of each task; by default all.", show_default=False)
     ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
     ] = None,
 ) -> None:
-    """Measure a run's perplexity and bits per byte on the validation text of a data folder, in float32.
+    """Measure a run's perplexity and bits per byte on the validation text of a data folder, or any text, in float32.
 
-    --json adds to a record's usual keys: folder, data, loss (nats per token), perplexity, bits_per_byte, tokens
-    (predicted), blocks.
+    Perplexity is the exponential of the mean loss over tokens, each predicted once; a stride below the context gives
+    every token at least context - stride tokens of context. --json adds to a record's usual keys: folder, data, loss
+    (nats per token), perplexity, bits_per_byte, tokens (predicted), blocks, stride, tasks (the harness's metrics).
     """
     from transformers.utils.logging import disable_progress_bar
 
     from aero.bench.record import Record, write_records
-    from aero.train.evaluate import evaluate_run
+    from aero.train.evaluate import evaluate_run, evaluate_run_on_text
 
+    if data is not None and text is not None:
+        raise ValueError("give --data or --text, not both")
     disable_progress_bar()  # ours is enough
     console = Console(highlight=False)
     started = time.perf_counter()
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("evaluating", total=None)
-        info, folder, result = evaluate_run(
-            run, data, blocks, on_progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    seconds = time.perf_counter() - started
+        bar_id = bar.add_task("evaluating", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(bar_id, completed=done, total=total)
+
+        if text is not None:
+            info, result = evaluate_run_on_text(run, text, blocks, stride, on_progress=show)
+            where = text
+        else:
+            info, folder, result = evaluate_run(run, data, blocks, stride, on_progress=show)
+            where = str(folder.path)
     console.print(
         f"{info.notation}: perplexity {result.perplexity:.2f}, loss {result.loss:.4f}, "
-        f"{result.bits_per_byte:.3f} bits per byte, on {result.tokens:,} tokens of {folder.path}",
+        f"{result.bits_per_byte:.3f} bits per byte, on {result.tokens:,} tokens of {where}",
         soft_wrap=True,
         markup=False,
     )
+    found: dict[str, dict[str, float]] = {}
+    if task:
+        from aero.train.harness import run_tasks
+
+        with console.status("lm-evaluation-harness"):
+            found = run_tasks(run, task, task_folder, limit)
+        for name, metrics in found.items():
+            values = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+            console.print(f"{name}: {values}", soft_wrap=True, markup=False)
+    seconds = time.perf_counter() - started
     if json is not None:
-        extra = {"folder": str(run), "data": str(folder.path), **result.to_json()}
+        extra = {"folder": str(run), "data": where, **result.to_json(), "tasks": found}
         context = extra.pop("context")
         write_records(json, [Record("eval", "torch", info.notation, context, seconds=seconds, extra=extra)])

@@ -27,6 +27,7 @@ from aero.cli.entropy import entropy
 from aero.cli.eval import eval_
 from aero.cli.generate import generate
 from aero.cli.keys import keys
+from aero.cli.report import report
 from aero.cli.serve import serve
 from aero.cli.train import train
 from aero.cli.window import window
@@ -42,7 +43,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Start here": {"demo": demo},
     "Train": {"data": data, "train": train, "convert": convert, "eval": eval_, "entropy": entropy, "window": window},
     "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate},
-    "Measure": {"cost": cost},
+    "Measure": {"cost": cost, "report": report},
 }
 for _group, _verbs in _VERBS.items():
     for _name, _function in _verbs.items():
@@ -86,7 +87,7 @@ def main() -> None:
 
 def _extra(package: str | None) -> str:
     root = (package or "").split(".")[0]
-    return {"spu": "spu", "jax": "spu", "matplotlib": "plot"}.get(root, "train")
+    return {"spu": "spu", "jax": "spu", "matplotlib": "plot", "lm_eval": "eval"}.get(root, "train")
 
 
 def _fail(message: str, code: int = 1) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aero.train.callbacks import Progress
     from aero.train.freezing import FreezeOrder
     from aero.train.run_folder import RunInfo
+    from aero.train.settings import Precision
 
 
 def train(
@@ -29,6 +30,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
+    accumulate: Annotated[int, typer.Option(help="Forward passes of that many blocks for one step.")] = 1,
     seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
     zatt: Annotated[
         float, typer.Option(help="Weight of the penalty that keeps attention's log-sum-exp in a window; 0: none.")
@@ -44,6 +46,12 @@ def train(
     freeze_order: Annotated[
         str, typer.Option(help="Norms of an FLN model become constant together, or one_by_one.")
     ] = "together",
+    precision: Annotated[str, typer.Option(help="Of matrix products: auto, bf16, fp16, float32.")] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model (torch.compile).")] = False,
+    fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard the model over the processes of torchrun.")] = False,
+    wandb: Annotated[
+        str | None, typer.Option(help="Also log to this project of Weights & Biases.", show_default=False)
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUT; its own settings count, not those here.")
     ] = False,
@@ -57,7 +65,8 @@ def train(
     OUT gets the model (safetensors), tokenizer.json, run.json (settings and results), metrics.jsonl, measures.jsonl
     (head entropies, learnable scales), tensorboard/ and checkpoints/. A run that diverges is stopped, and
     divergence.json says which layer collapsed first. A stopped run goes on with --resume, to the very weights it would
-    have had. --json adds to a record's usual keys: folder, parameters, settings, data, and those of run.json's result.
+    have had. On N GPUs: torchrun --nproc-per-node N -m aero.cli.main train ... --json adds to a record's usual keys:
+    folder, parameters, settings, data, and those of run.json's result.
     """
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -66,11 +75,13 @@ def train(
     from aero.models import AeroConfig
     from aero.train import trainer
     from aero.train.callbacks import TrainingInterrupted
+    from aero.train.processes import is_main
     from aero.train.settings import TrainSettings
 
     disable_progress_bar()  # ours is enough
     set_verbosity_error()  # Trainer warns of a tied projection as of a missing weight
-    console = Console(highlight=False)
+    main_process = is_main()
+    console = Console(highlight=False, quiet=not main_process)
     try:
         if resume:
             with _bar(console, f"resuming {out}") as show:
@@ -79,11 +90,22 @@ def train(
             if data is None:
                 raise ValueError("name the data folder: --data DIR (make one with `aero data DIR`)")
             settings = TrainSettings(
-                steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, zatt_bound=zatt_bound,
-                stabilizer=cast("Stabilizer", stabilizer), stabilizer_placement=cast("Placement", placement),
+                steps=steps,
+                learning_rate=lr,
+                batch_size=batch_size,
+                gradient_accumulation=accumulate,
+                seed=seed,
+                precision=cast("Precision", precision),
+                compile=compile,
+                fsdp=fsdp,
+                wandb_project=wandb,
+                zatt=zatt,
+                zatt_bound=zatt_bound,
+                stabilizer=cast("Stabilizer", stabilizer),
+                stabilizer_placement=cast("Placement", placement),
                 start_from=None if start_from is None else str(start_from.resolve()),
                 freeze_order=cast("FreezeOrder", freeze_order),
-            )  # fmt: skip
+            )
             folder = DataFolder(data)
             config = AeroConfig.from_notation(notation, size, vocab_size=folder.info.vocab_size)
             with _bar(console, notation) as show:
@@ -95,7 +117,7 @@ def train(
     result = info.result or {}
     for line in _summary(info, result, out):
         console.print(line, soft_wrap=True, markup=False)
-    if json is not None:
+    if json is not None and main_process:
         extra = {
             "folder": str(out),
             "parameters": info.parameters,

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from aero.data.atomic import write_text
 from aero.train.diagnosis import TrainingDivergedError
+from aero.train.processes import any_of_all
 from aero.train.scalars import Scalars
 
 
@@ -149,6 +150,7 @@ class StopOnSignal(TrainerCallback):
         self.received = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.received = any_of_all(self.received, args.device)  # all of them stop after the same step
         if self.received and state.global_step < state.max_steps:
             control.should_log = control.should_save = control.should_training_stop = True
 

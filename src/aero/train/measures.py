@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from aero.data.atomic import write_text
 from aero.entropy.measure import range_shares
 from aero.models import AeroForCausalLM
+from aero.train.processes import whole
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,7 @@ def _slope(model: AeroForCausalLM, ffn: Any) -> Any:
 
 
 def _values(parameter: Tensor) -> Any:
-    full = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter  # sharded training
-    return full.detach().float().cpu().tolist()
+    return whole(parameter).detach().float().cpu().tolist()
 
 
 def _single(parameter: Any) -> float | None:

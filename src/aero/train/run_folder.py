@@ -1,7 +1,7 @@
 """A run folder: what was trained, how, on what, and what came out.
 
 config.json model.safetensors generation_config.json    the model, for `AeroForCausalLM.from_pretrained`
-tokenizer.json                                          copied from the data folder
+tokenizer.json tokenizer_config.json                    copied from the data folder, for `AutoTokenizer`
 run.json                                                settings, data, versions, results
 metrics.jsonl measures.jsonl tensorboard/               the course of training
 divergence.json                                         where it broke down: why
@@ -54,9 +54,10 @@ class RunInfo:
     settings, data: null for a model that was imported; source: where that came from, else null.
     versions: of aero, Python and the libraries.
     result: null until finished. train_loss (nats per token, over the last line of metrics), valid_loss, perplexity,
-        bits_per_byte, valid_tokens (predicted), train_tokens (read), seconds (of training), tokens_per_second, threads,
-        bf16 (whether products were computed in it); window, where zatt was used: what attention's log-sum-exp reached
-        on validation text (`aero.entropy.window.Window`).
+        bits_per_byte, valid_tokens (predicted), train_tokens (read), seconds (of training), tokens_per_second,
+        processes, threads (of each process), precision (of matrix products: "bf16", "fp16" or "float32");
+        window, where zatt was used: what attention's log-sum-exp reached on validation text
+        (`aero.entropy.window.Window`).
     """
 
     notation: str | None
@@ -105,6 +106,16 @@ class RunInfo:
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); train the model again") from None
+
+    @classmethod
+    def read_finished(cls, folder: Path) -> RunInfo:
+        """As `read`, and ValueError where the run has no model yet."""
+        info = cls.read(folder)
+        if info.status != "finished":
+            raise ValueError(
+                f"{folder} is {info.status} and has no model yet; go on with `aero train {folder} --resume`"
+            )
+        return info
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

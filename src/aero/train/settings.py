@@ -14,7 +14,7 @@ from aero.entropy.window import WindowPenalty
 from aero.models.stabilize import Placement, Stabilizer
 from aero.train.freezing import FreezeOrder, FreezeSchedule
 
-Precision = Literal["auto", "bf16", "float32"]
+Precision = Literal["auto", "bf16", "fp16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,12 @@ class TrainSettings:
     start_from: str | None = None
     """Folder of a trained model whose weights this run begins with."""
     precision: Precision = "auto"
-    """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it."""
+    """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it; "fp16",
+    with a scaled loss, needs a GPU."""
+    compile: bool = False
+    """Compile the model by torch.compile; worth its minutes on a GPU and a long run."""
+    fsdp: bool = False
+    """Shard weights, gradients and optimizer states over the processes (FSDP2); needs GPUs and torchrun."""
     log_every: int = 10
     """Steps from one line of metrics to the next."""
     measure_every: int = 50
@@ -98,6 +103,8 @@ class TrainSettings:
         for name, kind in (("stabilizer", Stabilizer), ("stabilizer_placement", Placement)):
             value = getattr(self, name)
             _require(value in get_args(kind), name, value, f"one of {', '.join(get_args(kind))}")
+        if self.fsdp and self.stabilizer != "none":
+            raise ValueError("a stabiliser cannot be taken off sharded weights; train without fsdp, or without it")
         _require(self.precision in get_args(Precision), "precision", self.precision, ", ".join(get_args(Precision)))
 
     def regularizer(self) -> EntropyRegularizer:
@@ -129,13 +136,18 @@ def _require(fine: bool, name: str, value: object, wanted: str) -> None:
         raise ValueError(f"{name} is {value!r}; it must be {wanted}")
 
 
-def use_bf16(precision: Precision) -> bool:
-    """Whether to train in bf16: as told, or where this machine's accelerator, or its CPU, has instructions for it."""
+def choose_precision(precision: Precision) -> Literal["bf16", "fp16", "float32"]:
+    """The precision to train in: as told, or bf16 where this machine's accelerator, or its CPU, computes in it.
+
+    ValueError for fp16 without a GPU.
+    """
+    if precision == "fp16" and not torch.accelerator.is_available():
+        raise ValueError("fp16 needs a GPU; use precision bf16 or float32 on this machine")
     if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return _cpu_has_bf16()
+        return precision
+    on_gpu = torch.cuda.is_available()
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_has_bf16()
+    return "bf16" if has_bf16 else "float32"
 
 
 def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

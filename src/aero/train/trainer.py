@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -41,6 +42,7 @@ from aero.train.evaluate import evaluate_on
 from aero.train.freezing import FreezeNorms
 from aero.train.measures import FILE as MEASURES_FILE
 from aero.train.measures import TEXTS, MeasureLog, measure
+from aero.train.processes import join, whole
 from aero.train.run_folder import (
     CHECKPOINTS,
     FILE,
@@ -51,7 +53,7 @@ from aero.train.run_folder import (
     latest_checkpoint,
 )
 from aero.train.scalars import Scalars, check_wandb
-from aero.train.settings import TrainSettings, use_bf16
+from aero.train.settings import TrainSettings, choose_precision
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +78,10 @@ def train(
     if settings.wandb_project is not None:
         check_wandb()
     _check_fits(config, data)
-    if (out / FILE).is_file() and not force:
-        raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
-    check_replaceable(out, FILE, force)
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    choose_precision(settings.precision)
+    processes = join()
+    if processes.is_main_process:
+        _make_folder(out, force)
     config.bos_token_id = config.eos_token_id = data.info.end_of_text
     info = RunInfo(
         notation=_name(config),
@@ -97,10 +97,34 @@ def train(
             "tokenizers": tokenizers.__version__,
         },
     )
-    info.write(out)
-    write_text(out / "config.json", config.to_json_string())
-    data.tokenizer().save(out / tokenizer.FILE)
+    if processes.is_main_process:
+        info.write(out)
+        write_text(out / "config.json", config.to_json_string())
+        data.tokenizer().save(out / tokenizer.FILE)
+        write_text(out / "tokenizer_config.json", json.dumps(_tokenizer_config(config), indent=2) + "\n")
+    processes.wait_for_everyone()
     return _run(out, data, config, info, on_progress)
+
+
+def _tokenizer_config(config: AeroConfig) -> dict[str, Any]:
+    """What Hugging Face's AutoTokenizer wants to know beside tokenizer.json."""
+    end = tokenizer.END_OF_TEXT
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": end,
+        "eos_token": end,
+        "model_max_length": config.context,
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _make_folder(out: Path, force: bool) -> None:
+    if (out / FILE).is_file() and not force:
+        raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
+    check_replaceable(out, FILE, force)
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
 
 
 def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> RunInfo:
@@ -139,15 +163,15 @@ def _name(config: AeroConfig) -> str | None:
 def _run(
     out: Path, data: DataFolder, config: AeroConfig, info: RunInfo, on_progress: Callable[[Progress], None] | None
 ) -> RunInfo:
-    settings = info.settings
+    settings, processes = info.settings, join()
     assert settings is not None
+    precision = choose_precision(settings.precision)
+    arguments = _arguments(out, settings, precision)
     set_seed(settings.seed)
     model = AeroForCausalLM(config)
     if settings.start_from is not None:
         start_from(model, Path(settings.start_from))
     stabilize(model, settings.stabilizer, settings.stabilizer_placement)
-    bf16 = use_bf16(settings.precision)
-    arguments = _arguments(out, settings, bf16)
     tokens_per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     tokens_per_step *= config.context
 
@@ -181,9 +205,10 @@ def _run(
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except TrainingDivergedError as error:
-        replace(info, status="diverged").write(out)
-        if trainer.diagnosis is not None:
-            trainer.diagnosis.write(out)
+        if processes.is_main_process:
+            replace(info, status="diverged").write(out)
+            if trainer.diagnosis is not None:
+                trainer.diagnosis.write(out)
         good = latest_checkpoint(out)
         where = f"the last good state is {good}" if good else "no checkpoint had been saved yet"
         raise TrainingDivergedError(f"training diverged: {error}; {where}; try a lower learning rate") from None
@@ -193,31 +218,50 @@ def _run(
         raise TrainingInterrupted(f"stopped at step {trainer.state.global_step} of {settings.steps}; --resume goes on")
 
     remove_stabilizer(model)
-    _save_model(model, out)
-    # What is on disk is measured, in float32: the model here still computes in the precision it was trained in.
-    saved = AeroForCausalLM.from_pretrained(out).to(model.device)  # type: ignore[arg-type]
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if weights is not None and config.tie_embeddings:
+        weights.pop("lm_head.weight", None)  # gathered twice; a file holds it once
+    if processes.is_main_process:
+        _save_model(model, out, weights)
+        _finish(out, data, info, metrics.last, precision, arguments.world_size, model.device)
+    processes.wait_for_everyone()
+    return RunInfo.read(out)
+
+
+def _finish(
+    out: Path,
+    data: DataFolder,
+    info: RunInfo,
+    last: dict[str, Any],
+    precision: str,
+    processes: int,
+    device: torch.device,
+) -> None:
+    """Measure what is on disk, in float32, and write it down."""
+    settings = info.settings
+    assert settings is not None
+    saved = AeroForCausalLM.from_pretrained(out).to(device)  # type: ignore[arg-type]
     evaluation = evaluate_on(saved, data, settings.valid_blocks)
-    seconds = metrics.last["seconds"]
     result = {
-        "train_loss": metrics.last["loss"],
+        "train_loss": last["loss"],
         "valid_loss": evaluation.loss,
         "perplexity": evaluation.perplexity,
         "bits_per_byte": evaluation.bits_per_byte,
         "valid_tokens": evaluation.tokens,
-        "train_tokens": metrics.last["tokens"],
-        "seconds": seconds,
-        "tokens_per_second": metrics.last["tokens"] / seconds,
+        "train_tokens": last["tokens"],
+        "seconds": last["seconds"],
+        "tokens_per_second": last["tokens"] / last["seconds"],
+        "processes": processes,
         "threads": torch.get_num_threads(),
-        "bf16": bf16,
+        "precision": precision,
     }
     if settings.zatt:
         result["window"] = _window(saved, data).to_json()
-    finished = replace(info, status="finished", result=result)
-    finished.write(out)
-    return finished
+    replace(info, status="finished", result=result).write(out)
 
 
-def _arguments(out: Path, settings: TrainSettings, bf16: bool) -> TrainingArguments:
+def _arguments(out: Path, settings: TrainSettings, precision: str) -> TrainingArguments:
+    sharding = {"fsdp_version": 2, "transformer_layer_cls_to_wrap": ["AeroBlock"]}
     return TrainingArguments(
         output_dir=str(out / CHECKPOINTS),
         max_steps=settings.steps,
@@ -233,7 +277,12 @@ def _arguments(out: Path, settings: TrainSettings, bf16: bool) -> TrainingArgume
         lr_scheduler_type="linear",
         warmup_steps=math.ceil(settings.warmup_fraction * settings.steps),
         seed=settings.seed,
-        bf16=bf16,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        torch_compile=settings.compile,
+        fsdp=settings.fsdp,  # type: ignore[arg-type]
+        fsdp_config=sharding if settings.fsdp else None,
+        ddp_find_unused_parameters=False,
         use_cpu=not torch.accelerator.is_available(),
         train_sampling_strategy="sequential",  # TrainingBlocks is in order already
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -254,10 +303,10 @@ def _window(model: AeroForCausalLM, data: DataFolder) -> Window:
     return Window.of_model(model, [data.valid.block(index, length) for index in range(blocks)])
 
 
-def _save_model(model: AeroForCausalLM, out: Path) -> None:
-    """Write the model's files, each in one step."""
+def _save_model(model: AeroForCausalLM, out: Path, weights: dict[str, Any] | None) -> None:
+    """Write the model's files, each in one step. weights: where the model itself holds only a shard of them."""
     with tempfile.TemporaryDirectory(prefix=".model.", dir=out) as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
         for path in sorted(Path(folder).iterdir()):
             os.replace(path, out / path.name)
 
@@ -298,7 +347,7 @@ class AeroTrainer(Trainer):
         output = model(**inputs, output_entropies=entropies, output_log_sum_exps=window)
         loss = output.loss
         if self._regularizer is not None:
-            thresholds = self.accelerator.unwrap_model(model).reg_threshold_weights
+            thresholds = whole(self.accelerator.unwrap_model(model).reg_threshold_weights)
             loss = loss + self._regularizer(output.entropies, thresholds)
         if self._window_penalty is not None:
             loss = loss + self._window_penalty(output.log_sum_exps)

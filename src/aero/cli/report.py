@@ -1,0 +1,89 @@
+"""`aero report`: compare training runs on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aero.bench.runs import RunSummary
+
+_HEADER = (
+    "run",
+    "status",
+    "perplexity",
+    "bits/byte",
+    "parameters",
+    "FFN FLOPs",
+    "attention FLOPs",
+    "nonlinear",
+    "tok/s",
+)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for index.html, the pictures and report.json.")] = Path("report"),
+    blocks: Annotated[int, typer.Option(help="Validation blocks to measure head entropies on.", min=1)] = 32,
+    json: Annotated[Path | None, typer.Option(help="Write report.json here instead.", show_default=False)] = None,
+) -> None:
+    """Compare runs: loss curves, head entropies, ranges, layers over time, thresholds, perplexity, operations.
+
+    index.html stands alone, with the pictures inside. FLOPs and nonlinear operations are counted as the papers' tables
+    do. --json: a list with, for each run, name, folder, notation, status, context, parameters, settings, result (of
+    run.json), paper_count, entropy (keys of `aero entropy`), metrics and measures (the lines of its files).
+    """
+    from aero.bench.record import write_json
+    from aero.bench.report import Page
+    from aero.bench.run_plots import draw_all
+    from aero.bench.runs import summarise
+
+    console = Console(highlight=False)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("measuring", total=len(runs))
+        found = summarise(runs, blocks, on_progress=lambda done, total: bar.update(task, completed=done))
+    rows = [_cells(run) for run in found]
+    page = Page("Training runs")
+    page.table(_HEADER, rows)
+    page.text("FLOPs and nonlinear operations as the papers' tables count them (Jha & Reagen 2024).")
+    for title, picture in draw_all(found, out):
+        page.heading(title)
+        page.png(picture, title)
+    page.heading("Runs")
+    for run in found:
+        data = run.info.data.path if run.info.data is not None else f"none; imported from {run.info.source}"
+        page.code(f"{run.name}: {run.folder}\ndata: {data}\n{run.info.settings}")
+    page.write(out / "index.html")
+    write_json(json or out / "report.json", [run.to_json() for run in found])
+
+    table = Table()
+    for column in _HEADER:
+        table.add_column(column, justify="left" if column in ("run", "status") else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"wrote {out / 'index.html'}", soft_wrap=True, markup=False)
+
+
+def _cells(run: RunSummary) -> list[str]:
+    result, count = run.info.result or {}, run.count
+    return [
+        run.name,
+        run.info.status,
+        f"{result['perplexity']:.2f}" if result else "",
+        f"{result['bits_per_byte']:.3f}" if result else "",
+        f"{run.info.parameters:,}",
+        _flops(count.ffn_flops) if count else "",
+        _flops(count.attention_flops) if count else "",
+        ", ".join(f"{name}: {operations}" for name, operations in count.nonlinear.items()) if count else "",
+        f"{result['tokens_per_second']:,.0f}" if result else "",
+    ]
+
+
+def _flops(number: int) -> str:
+    return f"{number / 1e9:.1f}B" if number >= 1e8 else f"{number / 1e6:.1f}M"

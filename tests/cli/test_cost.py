@@ -26,7 +26,7 @@ def test_a_preset_and_a_notation_need_no_model(tmp_path):
     (data,) = json.loads(path.read_text())
     (found,) = data["estimates"]
     total = found["total"]
-    assert (data["context"], found["profile"]) == (8, "spu-cheetah")
+    assert (data["context"], found["profile"]) == (8, "two-party")
     assert total["bytes_both_ways"] == total["bytes_client_to_server"] + total["bytes_server_to_client"] > 0
     wan = total["seconds"]["wan"]
     assert wan["sending"] == pytest.approx(total["bytes_both_ways"] * 8 / 100e6)

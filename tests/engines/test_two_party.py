@@ -14,7 +14,7 @@ from aero.engines import weight_store
 from aero.engines.engine import Party
 from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
-from aero.engines.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
+from aero.engines.step_plans import bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
 from aero.engines.two_party import TwoPartyEngine
 from aero.engines.weight_store import WeightStore
 from aero.graph import Node, Program
@@ -26,7 +26,6 @@ from aero.mpc.protocols.keys import keys_cost
 from aero.wire.keys import make_keys
 from aero.wire.memory import channel_pair
 from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program
-from programs import RUNGS, random_program
 
 FRACTION_BITS, INTEGER_BITS = 11, 9
 
@@ -141,7 +140,7 @@ def test_traffic_is_what_was_declared_by_node():
         name: line.cost.bytes_client_to_server for name, line in declared.items() if line.rounds
     }
     assert all(0 <= r.waiting_seconds <= r.seconds for r in client.report)
-    set_up = agree_cost(AGREED) + keys_cost([WEIGHTS, SHARES, WIDE], [SHARES, WIDE])
+    set_up = agree_cost(2) + keys_cost([WEIGHTS, SHARES, WIDE], [SHARES, WIDE])
     traffic = client.traffic.by_op["keys"]
     assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
         set_up.bytes_client_to_server,
@@ -158,13 +157,6 @@ def test_keys_are_exchanged_once():
     twice, (client, _) = run_program(program, plan, x, times=2)
     assert np.abs(once - twice).max() <= bound(program, plan, x).max() * 2
     assert client.traffic.by_op["keys"].messages == client.set_up_cost.messages
-
-
-@pytest.mark.parametrize("rung", RUNGS)
-def test_what_has_no_protocol_is_refused_by_name(rung):
-    program = random_program(**RUNGS[rung])
-    with pytest.raises(ValueError, match="the two-party engine has no protocol for"):
-        checked_steps(program.graph, RingPlan.uniform(program.graph, 12))
 
 
 SHOWN = {

@@ -8,6 +8,7 @@ import typer
 
 from aero.cli.benches.calibrate import calibrate
 from aero.cli.benches.compile import compile_
+from aero.cli.benches.forward import forward
 from aero.cli.benches.kernels import kernels
 from aero.cli.benches.linear import linear
 from aero.cli.benches.ot import ot
@@ -17,6 +18,7 @@ bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True, add_c
 _BENCHES: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "compile": compile_,
+    "forward": forward,
     "kernels": kernels,
     "linear": linear,
     "ot": ot,

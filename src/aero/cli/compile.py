@@ -27,7 +27,7 @@ def compile_(
     run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the compiled model.", show_default=False)],
     context: Annotated[int | None, typer.Option(help="Tokens at most; by default the model's own.", min=1)] = None,
-    softmax_base: Annotated[str, typer.Option(help="2 for engines whose exponential is 2^x.")] = "e",
+    softmax_base: Annotated[str, typer.Option(help="2 for engines whose exponential is 2^x, or e.")] = "2",
     max_condition: Annotated[
         float, typer.Option(help="Largest condition number of a matrix that FFN elimination may invert.", min=1)
     ] = 1e3,
@@ -187,11 +187,11 @@ def _report(compiled: Compiled) -> dict[str, Any]:
 def _quantize(
     run: Path, compiled: Compiled, data: Path | None, calibration: int, test: int, outside: Path | None
 ) -> tuple[Quantized, Accuracy]:
-
+    from aero.cli.calibration import calibration_blocks
     from aero.compiler.quantize import accuracy, quantize
     from aero.engines.plain import InsecurePlainEngine
 
-    seen, unseen, strange = _blocks(run, compiled, data, calibration, test, outside)
+    seen, unseen, strange = calibration_blocks(run, compiled, data, calibration, test, outside)
     quantized = quantize(compiled.program, seen, outside=strange)
     engine = InsecurePlainEngine(quantized.plan)
 
@@ -199,39 +199,6 @@ def _quantize(
         return engine.run(graph, weights=weights, ids=ids)
 
     return quantized, accuracy(compiled.program, quantized.plan, unseen, in_fixed_point)
-
-
-def _blocks(
-    run: Path, compiled: Compiled, data: Path | None, calibration: int, test: int, outside: Path | None
-) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Token ids to calibrate on, to test on, and unlike both; blocks of the context's length."""
-    import numpy as np
-
-    from aero.data.folder import DataFolder
-    from aero.train.run_folder import RunInfo
-
-    path = RunInfo.read(run).data_path(data)
-    if not path.is_dir():
-        raise FileNotFoundError(f"no data folder at {path}; give one with --data, or --no-ring-plan")
-    folder, length = DataFolder(path), compiled.context
-    graph = compiled.program.graph
-    vocab_size = graph.shapes[graph.output][1]
-    if folder.info.vocab_size > vocab_size:
-        raise ValueError(f"{path} has a vocabulary of {folder.info.vocab_size}, the model one of {vocab_size}")
-    available = folder.valid.blocks(length)
-    if available < calibration + test:
-        raise ValueError(
-            f"{path} has {available} blocks of {length} tokens for validation; ask for fewer with --calibration, --test"
-        )
-    blocks = [folder.valid.block(i, length).astype(np.int64) for i in range(calibration + test)]
-    if outside is None:
-        strange = list(np.random.default_rng(0).integers(vocab_size, size=(calibration, length)))
-    else:
-        ids = np.array(folder.tokenizer().encode(outside.read_text()), dtype=np.int64)
-        strange = [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)][:calibration]
-        if not strange:
-            raise ValueError(f"{outside} has {len(ids)} tokens, less than one block of {length}; give a longer text")
-    return blocks[:calibration], blocks[calibration:], strange
 
 
 def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +15,11 @@ from rich.table import Table
 from aero.wire.network import PROFILES, Network
 
 if TYPE_CHECKING:
-    from aero.cost import Estimate
+    from aero.cost import Estimate, Profile
     from aero.cost.compare import Subject
+
+
+TWO_PARTY = "two-party"
 
 
 class Stage(StrEnum):
@@ -36,7 +39,12 @@ def cost(
     stage: Annotated[Stage, typer.Option(help="The compiled graph, or the model as trained.")] = Stage.compiled,
     profile: Annotated[
         list[str] | None,
-        typer.Option(help="Prices: spu-cheetah, aero-published, bumblebee-published, or a JSON file. Repeatable."),
+        typer.Option(
+            "--profile",
+            "--engine",
+            help="Prices: two-party (by default), spu-cheetah, aero-published, bumblebee-published, or a JSON file. "
+            "Repeatable.",
+        ),
     ] = None,
     network: Annotated[
         list[str] | None, typer.Option(help="loopback, lan, wan (all by default), or 300mbit,40ms. Repeatable.")
@@ -60,25 +68,26 @@ def cost(
     10^6 bytes, a megabit (mbit) 10^6 bits, an eighth of it. Set-up is counted apart.
     """
     from aero.bench.record import write_json
-    from aero.cost import estimate, load_profile
+    from aero.cost import estimate
 
     console = Console(highlight=False)
     networks = _networks(network, bandwidth, rtt)
-    profiles = [load_profile(name) for name in profile or ["spu-cheetah"]]
+    profiles = [_profile(name) for name in profile or [TWO_PARTY]]
     with console.status("compiling"):
         subjects = [_subject(target, preset, notation, context, stage)]
         subjects += [_compared(text, preset, context, stage) for text in compare or []]
+    priced = [(subject, [of(subject) for of in profiles]) for subject in subjects]
     results: list[tuple[Subject, list[Estimate]]] = [
-        (subject, [estimate(subject.graph, prices) for prices in profiles]) for subject in subjects
+        (subject, [estimate(subject.graph, prices) for prices in several]) for subject, several in priced
     ]
-    for subject, estimates in results:
-        for prices, found in zip(profiles, estimates, strict=True):
+    for (subject, estimates), (_, several) in zip(results, priced, strict=True):
+        for prices, found in zip(several, estimates, strict=True):
             console.print(_table(subject.name, found, networks))
             console.print(f"{prices.title}; {prices.source}", style="dim", soft_wrap=True)
             for note in prices.notes:
                 console.print(f"- {note}", style="dim", soft_wrap=True)
     if len(subjects) > 1:
-        for index, prices in enumerate(profiles):
+        for index, prices in enumerate(priced[0][1]):
             console.print(_comparison(prices.name, [(s, e[index]) for s, e in results], networks))
     if json is not None:
         write_json(
@@ -92,6 +101,17 @@ def cost(
         from aero.cost.plots import draw_costs
 
         draw_costs([(subject, estimates[0]) for subject, estimates in results], plot)
+
+
+def _profile(name: str) -> Callable[[Subject], Profile]:
+    """The profile of this name for a graph."""
+    from aero.cost import load_profile
+    from aero.cost.two_party import TwoPartyProfile
+
+    if name == TWO_PARTY:
+        return lambda subject: TwoPartyProfile(subject.graph, subject.plan)
+    loaded = load_profile(name)
+    return lambda _: loaded
 
 
 # --- what is priced -------------------------------------------------------------------------------------------------
@@ -144,8 +164,8 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
 
         if stage is Stage.lowered:
             raise ValueError(f"{folder} holds a compiled model; for the model as trained, give its run folder")
-        info, compiled, _ = read(folder)
-        return Subject(str(folder), compiled.prefill(context or compiled.context).graph, info.notation)
+        info, compiled, plan = read(folder)
+        return Subject(str(folder), compiled.prefill(context or compiled.context).graph, info.notation, plan=plan)
     if (folder / GRAPH_FILE).is_file():
         graph = graph_from_json(json_.loads((folder / GRAPH_FILE).read_text()))
         if context not in (None, graph.length):

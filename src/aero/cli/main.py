@@ -18,7 +18,6 @@ from rich.markup import escape
 
 import aero
 from aero.cli.bench import bench
-from aero.cli.chat import chat
 from aero.cli.compile import compile_
 from aero.cli.convert import convert
 from aero.cli.cost import cost
@@ -43,7 +42,7 @@ app = typer.Typer(
 _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Start here": {"demo": demo},
     "Train": {"data": data, "train": train, "convert": convert, "eval": eval_, "entropy": entropy, "window": window},
-    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate, "chat": chat},
+    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate},
     "Measure": {"cost": cost, "report": report},
 }
 for _group, _verbs in _VERBS.items():

@@ -25,6 +25,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen at; 0 picks a free one.", min=0, max=65535)] = 7700,
     once: Annotated[bool, typer.Option("--once", help="Serve one client, then exit.")] = False,
     wait: Annotated[float | None, typer.Option(help="Exit after so many seconds without a client.")] = None,
+    engine: Annotated[str, typer.Option(help="two-party, or spu-cheetah: SPU, of the extra `spu`.")] = "two-party",
     insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
     threads: Annotated[
         int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)
@@ -34,24 +35,35 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them."""
+    from aero.cli.calibration import plan_of_run
     from aero.compiler.run import CompiledRun
     from aero.data import tokenizer
-    from aero.engines.connect import SPU, connect_engine
+    from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
 
     if threads is not None:
         native.set_threads(threads)
     console = Console(highlight=False)
     security = security_of(keys, Party.SERVER, insecure_plaintext)
+    if engine not in ENGINES:
+        raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     model = CompiledRun.load(run)
     tokenizer.load(run)  # refuse a damaged one before a client meets it
+    plan = model.plan
+    if engine == TWO_PARTY and plan is None:
+        plan, by_text = plan_of_run(run, model.compiled)
+        if not by_text:
+            note = f"{run} has no validation text: number formats come from random tokens"
+            Console(stderr=True, highlight=False).print(note, style="dim", soft_wrap=True)
     server = Server(
         notation=model.notation,
         context=model.context,
         vocab_size=model.vocab_size,
         tokenizer=(run / tokenizer.FILE).read_bytes(),
         programs=model.compiled,
-        engine=SPU,
-        engine_for=lambda channel: connect_engine(SPU, Party.SERVER, channel, insecure_plaintext=insecure_plaintext),
+        engine=engine,
+        engine_for=lambda channel: connect_engine(
+            engine, Party.SERVER, channel, plan=plan, insecure_plaintext=insecure_plaintext
+        ),
     )
     records: list[Record] = []
 
@@ -59,7 +71,7 @@ def serve(
         step = done.step
         what = f"{step.length} tokens" if step.work == "prefill" else f"token after {step.past}"
         console.print(f"  {step.work}: {what}  {done.cost.seconds:.2f} s")
-        records.append(Record.of_cost(done.cost, step.work, SPU, model.notation, step.context))
+        records.append(Record.of_cost(done.cost, step.work, engine, model.notation, step.context))
 
     with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
         console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)

@@ -33,7 +33,7 @@ class CompiledRun:
 
     @classmethod
     def of_model(cls, model: AeroForCausalLM) -> CompiledRun:
-        return cls(str(model.config.notation), compile(model))
+        return cls(str(model.config.notation), compile(model, softmax_base="2"))
 
     @classmethod
     def load(cls, folder: Path) -> CompiledRun:

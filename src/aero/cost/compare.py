@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from aero.graph import Graph
+from aero.graph.ring_plan import RingPlan
 
 
 @dataclass(frozen=True)
 class Subject:
-    """name: what tables and plots call it; notation: in the papers' names; perplexity: None where not trained."""
+    """name: what tables and plots call it; notation: in the papers' names; perplexity: None where not trained;
+    plan: number formats, None where none were chosen yet."""
 
     name: str
     graph: Graph
     notation: str | None = None
     perplexity: float | None = None
+    plan: RingPlan | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -25,13 +25,14 @@ class Profile(ABC):
     """Prices for one engine.
 
     name: how the command line calls it; title, source: what it is and where its numbers come from;
-    set_up: cost of connecting, once for all runs.
+    set_up: cost of connecting, once for all runs; notes: what a reader must know.
     """
 
     name: str
     title: str
     source: str
     set_up: Cost
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
@@ -144,7 +145,8 @@ def load_profile(name_or_path: str) -> TableProfile:
         path = Path(name_or_path)
         if not path.is_file():
             raise ValueError(
-                f"no cost profile {name_or_path!r}; there are {', '.join(profile_names())}, or give a JSON file"
+                f"no cost profile {name_or_path!r}; there are two-party, {', '.join(profile_names())}, "
+                "or give a JSON file"
             )
     try:
         return TableProfile.from_json(json.loads(path.read_text()))

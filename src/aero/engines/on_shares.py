@@ -30,11 +30,11 @@ from aero.mpc.share import Share, Words, concatenate, known
 PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
 MOVES = ("rows", "concat_rows")
 SUMS = ("add", "bias", *MOVES)
-SPARE_BITS = 6
+SPARE_BITS = 4
 """By so many bits a value is made larger than the plan asks, at most, rather than extended for what reads it."""
 
-Wants = Callable[[Node, Graph, RingPlan], int]
-"""The ring in which a nonlinear operation reads its value."""
+Wants = Callable[[Node, Graph, RingPlan, int], int]
+"""The ring in which a nonlinear operation reads its value, given the ring in which its result is held."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,14 @@ class Step:
         return any(need > f.bits for need, f in zip(self.needed, self.inputs, strict=True))
 
 
-def plan_steps(
-    graph: Graph, plan: RingPlan, wants: Wants | None = None, *, output_is_compared: bool = False
-) -> list[Step]:
+def plan_steps(graph: Graph, plan: RingPlan, wants: Wants | None = None) -> list[Step]:
     """The steps of a graph, in order.
 
     A value is held in the plan's ring, or a larger one where that costs nothing: linear layers of one value share the
     largest ring among them, and what is only added to something is made in the ring of the sum. What is extended later
-    has one bit more than the plan asks, so that its sign is that of its two highest bits; so has an output whose
-    numbers are compared, so that it holds their differences.
+    has one bit more than the plan asks, so that its sign is that of its two highest bits.
     """
-    bits = _held_bits(graph, plan, wants, output_is_compared)
+    bits = _held_bits(graph, plan, wants)
     held: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
     steps: list[Step] = []
     for node in graph.nodes:
@@ -117,7 +114,7 @@ def plan_steps(
         promised, wanted = None, None
         if OPS[node.op].nonlinear:
             promised = plan.of_value(graph, node.inputs[0])
-            wanted = inputs[0].bits if wants is None else wants(node, graph, plan)
+            wanted = inputs[0].bits if wants is None else wants(node, graph, plan, output.bits)
         held[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
@@ -141,14 +138,13 @@ def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
     return None
 
 
-def _held_bits(graph: Graph, plan: RingPlan, wants: Wants | None, output_is_compared: bool) -> dict[str, int]:
+def _held_bits(graph: Graph, plan: RingPlan, wants: Wants | None) -> dict[str, int]:
     """Bits of every value, from the last to the first: what is read later decides."""
     bits: dict[str, int] = {}
     formats = {node.name: plan.of_value(graph, node.name) for node in graph.nodes}
-    wider = {*graph.state_out.values(), *((graph.output,) if output_is_compared else ())}
     for node in reversed(graph.nodes):
         own = formats[node.name].bits
-        need = own + 1 if node.name in wider else own
+        need = own + 1 if node.name in graph.state_out.values() else own
         for reader in graph.consumers[node.name]:
             target = _needs(graph, plan, reader, formats, bits, wants, node.name)
             if node.op in SUMS:
@@ -185,7 +181,7 @@ def _needs(
     mine = plan.of_value(graph, name).fraction_bits
     lost = max(mine - formats[reader.name].fraction_bits, 0)
     if OPS[reader.op].nonlinear:
-        return wants(reader, graph, plan) if wants is not None else 0
+        return wants(reader, graph, plan, bits[reader.name]) if wants is not None else 0
     if reader.op in PRODUCTS:
         factor = _factor(graph, plan, reader)
         assert factor is not None

@@ -5,6 +5,7 @@ Everything follows from the graph and the ring plan: both parties, and a cost mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,26 +13,30 @@ from types import MappingProxyType
 from typing import Any
 
 from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, plan_steps
-from aero.engines.open_output import output_costs
-from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan
 from aero.kernels.rlwe import WEIGHTS, Params
 from aero.mpc.cost import ProtocolCost
+from aero.mpc.functions.gelu import plan_gelu
+from aero.mpc.functions.norm import plan_norm
+from aero.mpc.functions.relu import plan_relu
+from aero.mpc.functions.softmax import plan_softmax
 from aero.mpc.ot.supply import SupplyModel, set_up_cost
 from aero.mpc.ot.transfer import products_cost
+from aero.mpc.party import Role
 from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
 from aero.mpc.protocols.keys import keys_cost
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
+from aero.mpc.share import open_cost
 
 PAIRS = ("scores", "attend")
 OTS, OUTPUT = "ots", "output"
-AGREED = 3
-"""Things that both parties compare before a graph is run: the graph, the ring plan, and what is revealed."""
+AGREED = 2
+"""Things that both parties compare before a graph is run: the graph and the ring plan."""
 
 
 def linear_plan(group: tuple[Step, ...]) -> LinearPlan:
@@ -65,9 +70,10 @@ def function_plan(step: Step) -> Any:
     return _function_plan(step.node.op, step.input_shapes[0], step.promised, step.output, _attrs(step.node))
 
 
-def wanted_bits(node: Node, graph: Graph, plan: RingPlan) -> int:
-    """The ring in which a nonlinear operation reads its value."""
+def wanted_bits(node: Node, graph: Graph, plan: RingPlan, output_bits: int) -> int:
+    """The ring in which a nonlinear operation reads its value, for a result in the ring of 2^output_bits."""
     read, made = plan.of_value(graph, node.inputs[0]), plan.of_value(graph, node.name)
+    made = Format(output_bits, made.fraction_bits)
     found = _function_plan(node.op, graph.shapes[node.inputs[0]], read, made, _attrs(node))
     bits: int = found.input_bits
     return bits
@@ -95,6 +101,17 @@ def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int) -> E
 
 @lru_cache(maxsize=1024)
 def _function_plan(op: str, shape: Shape, read: Format, made: Format, attrs: tuple[tuple[str, Any], ...]) -> Any:
+    formats = read.bits, read.fraction_bits, made.bits, made.fraction_bits
+    if op == "relu":
+        return plan_relu(shape, *formats)
+    if op == "gelu":
+        return plan_gelu(shape, *formats, form=str(dict(attrs).get("form", "tanh")))
+    if op in ("layer_norm", "rms_norm"):
+        rows, columns = shape
+        return plan_norm(rows, columns, *formats, eps=float(dict(attrs)["eps"]), centred=op == "layer_norm")
+    if op == "causal_softmax":
+        named = dict(zip(("input_bits", "input_fraction", "output_bits", "output_fraction"), formats, strict=True))
+        return plan_softmax(*shape, **named, base=dict(attrs).get("base", math.e))
     raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
 
 
@@ -118,11 +135,9 @@ def bare_pairs(graph: Graph, states: Mapping[str, str] = MappingProxyType({})) -
     return bare
 
 
-def checked_steps(
-    graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({}), reveal: Reveal = LOGITS
-) -> list[Step]:
+def checked_steps(graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({})) -> list[Step]:
     """The steps of a graph. ValueError, naming the node, where one has no protocol in this engine, or where opening the
-    output would show the noise of a product of shares. states: as in `bare_pairs`; reveal: what is opened.
+    output would show the noise of a product of shares. states: as in `bare_pairs`.
     """
     pair = bare_pairs(graph, states).get(graph.output)
     if pair is not None:
@@ -130,7 +145,7 @@ def checked_steps(
             f"{graph.output}: opening it would show the encryption noise of {pair!r}, a product of two shared values, "
             "and with it the other party's secrets (docs/security/pair.md); let a linear layer follow before the output"
         )
-    steps = plan_steps(graph, plan, wanted_bits, output_is_compared=reveal.k is not None)
+    steps = plan_steps(graph, plan, wanted_bits)
     for step in steps:
         if step.node.op == "gain" and len(step.weight_shapes[0]) == 2:
             name = step.node.name
@@ -183,8 +198,8 @@ def keys_needed(groups: Sequence[tuple[Step, ...]]) -> Keys:
         elif isinstance(plan, PairPlan):
             client[plan.params] = server[plan.params] = None
         elif plan is not None:
-            client |= dict.fromkeys(plan.client_keys)
-            server |= dict.fromkeys(plan.server_keys)
+            client |= dict.fromkeys(getattr(plan, "client_keys", ()))
+            server |= dict.fromkeys(getattr(plan, "server_keys", ()))
     return Keys(tuple(client), tuple(server))
 
 
@@ -215,17 +230,10 @@ class DeclaredRun:
         return sum(count(line.cost) for line in self.lines)
 
 
-def declared_run(
-    graph: Graph,
-    plan: RingPlan,
-    states: Mapping[str, str] = MappingProxyType({}),
-    reveal: Reveal = LOGITS,
-    vocabulary: int | None = None,
-) -> DeclaredRun:
-    """What a run of a graph will send, before anything is sent. states: as in `bare_pairs`; reveal: what is opened, of
-    the first `vocabulary` columns, by default all."""
-    groups = joined(graph, checked_steps(graph, plan, states, reveal))
-    set_up, supply = set_up_declared(groups, reveal), SupplyModel()
+def declared_run(graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({})) -> DeclaredRun:
+    """What a run of a graph will send, before anything is sent. states: as in `bare_pairs`."""
+    groups = joined(graph, checked_steps(graph, plan, states))
+    set_up, supply = set_up_declared(groups), SupplyModel()
     lines: list[Declared] = []
     clock = set_up
 
@@ -241,25 +249,19 @@ def declared_run(
         supply.use(cost.ots_from_client, cost.ots_from_server)
         add(group_label(group), group[0].node.op, cost)
     output = next(group[0].output for group in groups if any(s.node.name == graph.output for s in group))
-    shape = graph.shapes[graph.output]
-    for cost in output_costs(shape, output, reveal, vocabulary or shape[1]):
-        add(OTS, OTS, supply.reserve(cost.ots_from_client, cost.ots_from_server))
-        supply.use(cost.ots_from_client, cost.ots_from_server)
-        add(OUTPUT, OUTPUT, cost)
+    add(OUTPUT, OUTPUT, open_cost(graph.shapes[graph.output], output.bits, Role.CLIENT))
     return DeclaredRun(set_up, tuple(lines))
 
 
-def set_up_declared(groups: Sequence[tuple[Step, ...]], reveal: Reveal = LOGITS) -> ProtocolCost:
+def set_up_declared(groups: Sequence[tuple[Step, ...]]) -> ProtocolCost:
     """Of a new session: that both have the same, keys, base OTs."""
     keys = keys_needed(groups)
     cost = agree_cost(AGREED) + keys_cost(keys.client, keys.server)
-    return cost + set_up_cost() if needs_ots(groups, reveal) else cost
+    return cost + set_up_cost() if needs_ots(groups) else cost
 
 
-def needs_ots(groups: Sequence[tuple[Step, ...]], reveal: Reveal = LOGITS) -> bool:
+def needs_ots(groups: Sequence[tuple[Step, ...]]) -> bool:
     """Whether anything but products with weights, and sums, is there."""
-    if reveal.k is not None:
-        return True
     plans = [(group[0], group_plan(group)) for group in groups]
     wide = any(step.extends for step, _ in plans)
     return wide or any(plan.cost().ots_from_client + plan.cost().ots_from_server for _, plan in plans if plan)

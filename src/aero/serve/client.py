@@ -13,7 +13,7 @@ import numpy as np
 
 import aero
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost, Engine, StepReport
+from aero.engines.engine import Cost, Engine
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
@@ -29,8 +29,7 @@ class PrivateToken:
     """A token that the client computed with the server.
 
     id: token id; text: what it adds to the text, whole characters only; logits: float64 [V], from which it was chosen,
-    minus infinity where they were not revealed; step: what was computed for it; cost: of that; report: the same by
-    operation, where the engine can tell.
+    minus infinity where they were not revealed; step: what was computed for it; cost: of that.
     """
 
     id: int
@@ -38,7 +37,6 @@ class PrivateToken:
     logits: np.ndarray
     step: Step
     cost: Cost
-    report: tuple[StepReport, ...] = ()
 
     @property
     def revealed(self) -> np.ndarray:
@@ -119,7 +117,7 @@ class Client:
             piece = "" if ended else text.push(token)
             ended = ended or text.stopped or index == max_new_tokens - 1
             piece += text.finish() if ended else ""
-            yield PrivateToken(token, piece, logits, step, self._engine.cost, self._engine.report)
+            yield PrivateToken(token, piece, logits, step, self._engine.cost)
             if ended:
                 return
             ids = [*ids, token]

@@ -1,0 +1,162 @@
+"""A whole private forward pass: from token ids to the logits of the last position, between two processes.
+
+Both processes run on this machine, one thread each, our own engine over TLS. Weights are random, of a trained model's
+scales (`trained_scale`), and compiled as any model is; number formats come from random tokens, other ones than those
+that are timed. Seconds are the client's, from its ids to its logits; keys, base OTs and the encoding of the weights are
+set-up, stated apart. The error is against the compiled program in float64.
+
+SPU is too slow to run in full each time: one layer of it is measured, at every position, with a vocabulary of two
+tokens, and multiplied by the number of layers. The record says so; embedding and vocabulary projection, which SPU does
+slowly, are left out of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aero.bench.record import Record
+from aero.bench.trained_scale import trained_scale_program
+from aero.compiler.compile import Compiled, rewrite
+from aero.compiler.quantize import Precision, quantize
+from aero.engines.engine import Cost, Party
+from aero.engines.spu import SpuEngine, free_port
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph import Program, interpret
+from aero.graph.ring_plan import RingPlan
+from aero.graph.serialize import save
+from aero.models.notation import Notation
+from aero.models.presets import Size
+from aero.wire.keys import make_keys
+from aero.wire.network import LOOPBACK, Network
+
+ENGINES = (TwoPartyEngine.name, SpuEngine.name)
+CALIBRATION_BLOCKS = 4
+PARTY_MODULE = "aero.bench.forward_party"
+_TIME_LIMIT = 3600.0
+_TINY_VOCABULARY = 2
+
+Report = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A model that is ready to run. program: the logits of the last position of `ids`; exact: its output in float64."""
+
+    notation: Notation
+    program: Program
+    plan: RingPlan
+    ids: np.ndarray
+    exact: np.ndarray
+
+
+def prepare(notation: Notation, size: Size, *, precision: Precision | None = None, seed: int = 0) -> Prepared:
+    """Draw weights, compile, choose number formats. Takes about a minute at GPT-2 small's size."""
+    rng = np.random.default_rng([seed, size.context])
+    program, _, _ = rewrite(trained_scale_program(notation, size, seed=seed), softmax_base="2")
+    blocks = rng.integers(size.vocab_size, size=(CALIBRATION_BLOCKS, size.context))
+    plan = quantize(program, list(blocks), precision=precision).plan
+    last, ids = Compiled(program).prefill(size.context), rng.integers(size.vocab_size, size=size.context)
+    return Prepared(notation, last, plan, ids, interpret(last, ids))
+
+
+def bench_two_party(model: Prepared, network: Network = LOOPBACK) -> Record:
+    """Run it once between two processes over TLS. ConnectionError when a party fails."""
+    with tempfile.TemporaryDirectory(prefix="aero-") as name:
+        folder = Path(name)
+        make_keys(folder / "keys")
+        save(model.program, folder)
+        (folder / "plan.json").write_text(json.dumps(model.plan.to_json()))
+        np.save(folder / "ids.npy", model.ids)
+        reports = _run_parties(folder, network)
+        logits = np.load(folder / "logits.npy")
+    client, server = reports[Party.CLIENT], reports[Party.SERVER]
+    record = Record.of_cost(Cost(**client["cost"]), "forward", TwoPartyEngine.name, str(model.notation), len(model.ids))
+    extra = {
+        "network": network.name,
+        "threads": 1,
+        "logit_std": float(model.exact.std()),
+        "cpu_seconds": {party.value: report["cpu_seconds"] for party, report in reports.items()},
+        "load_seconds": server["load_seconds"],
+        "set_up": client["set_up"],
+        "steps": client["steps"],
+        "server_steps": server["steps"],
+    }
+    error = float(np.abs(logits - model.exact).max())
+    return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
+
+
+def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda _: None) -> Record:
+    """One layer on SPU, over plain TCP on loopback, multiplied by the number of layers."""
+    one = dataclasses.replace(size, num_layers=1, vocab_size=_TINY_VOCABULARY)
+    program, _, _ = rewrite(trained_scale_program(notation, one), softmax_base="2")
+    ids = np.random.default_rng(1).integers(one.vocab_size, size=size.context)
+    addresses = [f"127.0.0.1:{free_port()}" for _ in Party]
+    failures: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            with SpuEngine(Party.SERVER, *addresses, insecure_plaintext=True, timeout=_TIME_LIMIT) as engine:
+                engine.run(program.graph, weights=program.weights)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with SpuEngine(Party.CLIENT, *reversed(addresses), insecure_plaintext=True, timeout=_TIME_LIMIT) as engine:
+            on_progress("one layer on SPU")
+            logits, cost = engine.run(program.graph, ids=ids), engine.cost
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+    assert logits is not None
+    times = size.num_layers
+    up, down, messages = (
+        None if n is None else n * times
+        for n in (cost.bytes_client_to_server, cost.bytes_server_to_client, cost.messages)
+    )
+    scaled = Cost(cost.seconds * times, up, down, None, messages)
+    record = Record.of_cost(scaled, "forward", SpuEngine.name, str(notation), size.context)
+    note = f"one layer measured and multiplied by {times}; without embedding and vocabulary projection"
+    extra = {"network": LOOPBACK.name, "note": note, "measured_seconds": cost.seconds}
+    error = float(np.abs(logits - interpret(program, ids)).max())
+    return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
+
+
+def _run_parties(folder: Path, network: Network) -> dict[Party, dict[str, Any]]:
+    """Start both parties, wait for both, read what they report."""
+    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    processes: dict[Party, subprocess.Popen[str]] = {}
+    try:
+        for party in Party:
+            processes[party] = subprocess.Popen(
+                [sys.executable, "-m", PARTY_MODULE, party.value, str(folder), network.name],
+                env={**os.environ, **threads},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        reports = {}
+        for party, process in processes.items():
+            out, errors = process.communicate(timeout=_TIME_LIMIT)
+            if process.returncode:
+                last = errors.strip().splitlines()[-1:] or ["no message"]
+                raise ConnectionError(f"the {party.value} failed: {last[0]}")
+            reports[party] = json.loads(out.splitlines()[-1])
+        return reports
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.communicate()

@@ -1,0 +1,105 @@
+"""`aero bench forward`: whole private forward passes, between two processes on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aero.bench.record import Record
+
+RUNGS = ("SM+ScFuFFN", "SM+R", "SM+LN+R", "SM+LN+G")
+
+
+def forward(
+    preset: Annotated[str, typer.Option(help="Size: gpt2-small, ...")] = "gpt2-small",
+    context: Annotated[int | None, typer.Option(help="Tokens of the prompt; by default all that fit.", min=2)] = None,
+    notation: Annotated[
+        list[str] | None, typer.Option(help="Architecture; may be repeated. By default the ladder's rungs.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="two-party, or spu-cheetah (one layer of it, multiplied). May be repeated."),
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated. May be repeated.")
+    ] = None,
+    steps: Annotated[bool, typer.Option("--steps", help="Also show what each kind of step cost.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+) -> None:
+    """Time token ids to last-position logits with random weights of trained-like scale, compiled.
+
+    --json adds to a record's usual keys: messages, network, threads, logit_std, cpu_seconds and steps of each party,
+    load_seconds (encoding of the weights, keys, base OTs), set_up (their traffic); of SPU a note of what was measured.
+    """
+    from dataclasses import replace
+
+    from aero.bench.forward import ENGINES, bench_spu_layer, bench_two_party, prepare
+    from aero.bench.record import write_records
+    from aero.models import notation as notations
+    from aero.models import presets
+    from aero.wire.network import Network
+
+    size = presets.size(preset)
+    size = replace(size, context=context or size.context)
+    engines = engine or [ENGINES[0]]
+    if unknown := set(engines) - set(ENGINES):
+        raise ValueError(f"no engine {', '.join(sorted(unknown))}: there are {', '.join(ENGINES)}")
+    networks = [Network.parse(name) for name in network or ["loopback"]]
+    rungs = [notations.parse(name) for name in notation or RUNGS]
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140  # a file has room
+    records: list[Record] = []
+    with console.status("") as status:
+        for rung in rungs:
+            status.update(f"{rung}: drawing weights, compiling")
+            if ENGINES[0] in engines:
+                model = prepare(rung, size)
+                for where in networks:
+                    status.update(f"{rung}: running on {where}")
+                    records.append(bench_two_party(model, where))
+                del model
+            if ENGINES[1] in engines:
+                status.update(f"{rung}: one layer on SPU")
+                records.append(bench_spu_layer(rung, size))
+            if json is not None:
+                write_records(json, records)
+    console.print(_table(f"{preset}, {size.context} tokens (MB = 10^6 bytes)", records))
+    for record in records:
+        if "note" in record.extra:
+            console.print(f"{record.engine}, {record.notation}: {record.extra['note']}", style="dim", soft_wrap=True)
+        if steps and "steps" in record.extra:
+            console.print(_steps(record))
+
+
+def _table(title: str, records: list[Record]) -> Table:
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("model", no_wrap=True)
+    table.add_column("engine", no_wrap=True)
+    table.add_column("network", no_wrap=True)
+    for heading in ("seconds", "MB up", "MB down", "MB", "rounds", "max logit error"):
+        table.add_column(heading, justify="right")
+    for record in records:
+        up, down = record.bytes_client_to_server, record.bytes_server_to_client
+        sizes = ["?"] * 3 if up is None or down is None else [f"{n / 1e6:,.1f}" for n in (up, down, up + down)]
+        table.add_row(
+            record.notation,
+            record.engine,
+            record.extra["network"],
+            f"{record.seconds:,.1f}",
+            *sizes,
+            "?" if record.rounds is None else f"{record.rounds:,}",
+            f"{record.max_abs_error:.1e}",
+        )
+    return table
+
+
+def _steps(record: Record) -> Table:
+    from aero.cli.step_table import by_op, step_table
+
+    return step_table(f"{record.notation}, {record.extra['network']}: the client's steps", by_op(record.extra["steps"]))

@@ -1,0 +1,71 @@
+"""The profile "two-party": what our own engine's protocols declare for a graph, added up as a run would send it.
+
+Bytes, messages and rounds are exact for the ring plan that is given. Without one, as for an architecture that was never
+trained, `typical_plan` stands in: rings of a trained model's usual sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from aero.cost.algebra import Cost, total
+from aero.cost.profile import Profile
+from aero.engines.step_plans import OTS, OUTPUT, declared_run
+from aero.graph import Graph, Node
+from aero.graph.ring_plan import Format, RingPlan, state_source
+
+NAME = "two-party"
+
+ACTIVATIONS, SCORES, PROBABILITIES = Format(22, 16), Format(22, 14), Format(20, 18)
+WEIGHTS = Format(17, 16)
+
+
+def typical_plan(graph: Graph) -> RingPlan:
+    """Formats of usual sizes: activations of up to 32, weights of up to 1."""
+    by_op = {"scores": SCORES, "causal_softmax": PROBABILITIES}
+    values = {node.name: by_op.get(node.op, ACTIVATIONS) for node in graph.nodes if node.op not in ("rows",)}
+    values |= {state_source(name): ACTIVATIONS for name in graph.state_in}
+    return RingPlan(values, dict.fromkeys(graph.weight_shapes, WEIGHTS), {})
+
+
+class TwoPartyProfile(Profile):
+    """Of one graph. plan: number formats; by default `typical_plan`. ValueError, naming the node, for an operation
+    without a protocol."""
+
+    name = NAME
+    title = "AERO's own two-party protocols, as they declare themselves"
+
+    def __init__(self, graph: Graph, plan: RingPlan | None = None) -> None:
+        assumed = plan is None
+        found = declared_run(graph, typical_plan(graph) if plan is None else plan)
+        self.source = "declarations beside the protocols" + (", number formats assumed" if assumed else "")
+        self.notes = ("Refills of OTs are counted with the step before which they come.",)
+        self.set_up = Cost.of_protocol(found.set_up)
+        self._graph = graph
+        self._prices: dict[tuple[str, ...], Cost] = {}
+        waiting: list[Cost] = []  # refills of OTs that came before a step
+        for line in found.lines:
+            cost = replace(Cost.of_protocol(line.cost), rounds=float(line.rounds))
+            if line.op == OTS:
+                waiting.append(replace(cost, cots=0))
+            elif line.op == OUTPUT:
+                last = list(self._prices)[-1]
+                self._prices[last] = self._prices[last] + cost
+            else:
+                self._prices[tuple(line.label.split(" "))] = total([*waiting, cost])
+                waiting = []
+
+    def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
+        if graph.digest != self._graph.digest:
+            raise ValueError("this profile was made for another graph")
+        return self._prices.get(tuple(node.name for node in nodes), _NOTHING)
+
+    def steps(self, graph: Graph) -> list[tuple[Node, ...]]:
+        first = {names[0]: names for names in self._prices}
+        later = {name for names in self._prices for name in names[1:]}
+        groups = [first.get(node.name, (node.name,)) for node in graph.nodes if node.name not in later]
+        return [tuple(graph.by_name[name] for name in names) for names in groups]
+
+
+_NOTHING = Cost(0, 0, rounds=0, messages=0, cots=0)

@@ -8,14 +8,20 @@ import pytest
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.kernels.slots import P37, P50
+from aero.mpc.dealer import insecure_ots
 from aero.mpc.fixed_point import to_ring
+from aero.mpc.functions.norm import norm, plan_norm
 from aero.mpc.ot.supply import set_up_ots
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
+from aero.mpc.protocols.compare import negative
+from aero.mpc.protocols.extend import extend, from_field, to_field
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import LinearPlan, load_weights, multiply_weights
+from aero.mpc.protocols.multiply import look_up, multiply
 from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many
 from aero.mpc.protocols.pair import Block, PairPlan, multiply_shares
+from aero.mpc.protocols.select import multiplex
 from aero.mpc.share import Share, input_shares, open_shares
 from mpc.parties import run_both
 
@@ -100,6 +106,25 @@ def oblivious_transfers(extension):
     return program
 
 
+def from_ots(party: Party, kind: str) -> None:
+    """What is made of products of bits and words, and of small tables."""
+    party.ots = insecure_ots(b"random OTs of a wire trace".ljust(32))[party.role]
+    x = shared(party, "x", kind, (7, 3))
+    multiplex(party, negative(party, x.reduced(11)), x)
+    multiply(party, extend(party, x, 43), extend(party, x, 43), 43)
+    z = to_field(party, x, P50)
+    from_field(party, z, P50.p, bits=30, dropped=8)
+    look_up(party, x.reduced(3), np.arange(16, dtype=np.uint64).reshape(8, 2), (4, 60))
+
+
+def rows_normalised(party: Party, kind: str) -> None:
+    party.ots = insecure_ots(b"random OTs of a wire trace".ljust(32))[party.role]
+    plan = plan_norm(3, 5, 20, 8, 20, 10, eps=1e-5, centred=True)
+    exchange_keys(party, plan.client_keys, plan.server_keys)
+    x = shared(party, "x", kind, (3, 5)).reduced(plan.input_bits)
+    norm(party, plan, x.of(x.values, fraction_bits=8))
+
+
 PROTOCOLS = {
     "agree": agree_on_plans,
     "keys": keys,
@@ -108,6 +133,8 @@ PROTOCOLS = {
     "linear, one row": linear(ONE_ROW),
     "attend in blocks": attend,
     "products in slots": multiply_slots,
+    "from OTs": from_ots,
+    "layer norm": rows_normalised,
     "OTs, ferret": oblivious_transfers("ferret"),
     "OTs, softspoken": oblivious_transfers("softspoken"),
 }
@@ -142,6 +169,14 @@ HASHES = {
     "attend in blocks": [
         "0e4012031e652c1651f678e557fa017c118c5938fdfe65d31ef94b817ff6fc95",
         "6eeac12a173118d4433ad2cd31f77e6e5b149cdf6bc6adbc7543efa6d02272ee",
+    ],
+    "from OTs": [
+        "ba53de52f4540b59e928498c65be27419ecfcedc1bf0d909ef0ad003c0065f9e",
+        "0ec7eaa8f3a4196517c053cb636aa81cf83e14d2cbc01620d22afb896906424c",
+    ],
+    "layer norm": [
+        "f3ddc54cb0fef6b29caf62fe541567f6f0f7dff744c9e6d1cf27e360ed012a4a",
+        "321564051acc5eddbad4440b8459146bb210334145015b2ec3985f3a572b31e4",
     ],
     "OTs, ferret": [
         "b9069bda1a40a8540aaa01edfa684fcd4daee7c9f72a8041911f9e72f7a87f4b",

@@ -8,6 +8,7 @@
                      compare.py  select.py (AND, multiplexers)  extend.py (into larger rings)
                      multiply.py (products and tables, for few numbers)
     ot/              oblivious transfers, and products of bits and words
+    functions/       nonlinear functions of a model: softmax, ReLU, GELU, norms
     dealer.py        a trusted third party, for tests alone
 
 Semi-honest security, 128-bit computational and 40-bit statistical, but for the opened product of a graph, where an

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.functions.relu import plan_relu, relu
+from aero.mpc.ot.supply import set_up_ots
 from mpc.ots import run_with_ots, split
+from mpc.parties import run_both
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,22 @@ def test_over_the_whole_range(formats, rounds):
     assert error.max() <= plan.max_error
     assert (outcome.real[real < -(2.0**-plan.sign_fraction)] == 0).all()
     assert outcome.cost == plan.cost() and outcome.cost.rounds == rounds
+
+
+def test_with_real_oblivious_transfers():
+    x = np.random.default_rng(1).integers(-(2**18), 2**18, (8, 50))
+    plan = plan_relu(x.shape, 20, 14, 25, 14)
+
+    def program(party):
+        set_up_ots(party)
+        cost = plan.cost()
+        needed = cost.ots_from_client, cost.ots_from_server
+        party.ots.reserve(*(needed if party.is_client else needed[::-1]))
+        return relu(party, plan, split(party, x, plan.input_bits, 14))
+
+    client, server = run_both(program).results
+    found = from_ring(reduce_ring(client.values + server.values, 25), 25) / 2.0**14
+    assert np.abs(found - np.maximum(x / 2.0**14, 0)).max() <= plan.max_error
 
 
 def test_exact_where_nothing_is_dropped():

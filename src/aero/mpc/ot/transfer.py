@@ -67,7 +67,12 @@ class BitProduct:
 
 
 def multiply_bits(party: Party, products: Sequence[BitProduct]) -> list[NDArray[Any]]:
-    """This party's shares of all products, flat: uint64 below 2^l, or uint8 for XOR shares. One round."""
+    """This party's shares of all products, flat: uint64 below 2^l, or uint8 for XOR shares. One round.
+
+    The OTs have to be there (`RandomOts.reserve`): both parties draw them before either receives.
+    """
+    if not products:
+        return []
     pending = [_Chosen(party, p) if p.chooser is party.role else _Offered(party, p) for p in products]
     party.channel.send(np.concatenate([side.outgoing for side in pending]))
     sizes = [_message_size(p.shape, p.chooser.other if p.chooser is party.role else p.chooser) for p in products]
@@ -78,6 +83,8 @@ def multiply_bits(party: Party, products: Sequence[BitProduct]) -> list[NDArray[
 def products_cost(shapes: Sequence[ProductShape]) -> ProtocolCost:
     """Of one call of `multiply_bits`."""
     total = ProtocolCost()
+    if not shapes:
+        return total
     for role in Role:
         total |= message(role, sum(_message_size(shape, role) for shape in shapes))
         total |= ots_used(role, sum(shape.count for shape in shapes if shape.chooser is not role))

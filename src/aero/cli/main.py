@@ -27,6 +27,8 @@ from aero.cli.entropy import entropy
 from aero.cli.eval import eval_
 from aero.cli.generate import generate
 from aero.cli.keys import keys
+from aero.cli.ladder import ladder
+from aero.cli.recipe import recipe
 from aero.cli.report import report
 from aero.cli.serve import serve
 from aero.cli.train import train
@@ -41,7 +43,16 @@ app = typer.Typer(
 )
 _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Start here": {"demo": demo},
-    "Train": {"data": data, "train": train, "convert": convert, "eval": eval_, "entropy": entropy, "window": window},
+    "Train": {
+        "data": data,
+        "train": train,
+        "recipe": recipe,
+        "ladder": ladder,
+        "convert": convert,
+        "eval": eval_,
+        "entropy": entropy,
+        "window": window,
+    },
     "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate},
     "Measure": {"cost": cost, "report": report},
 }

@@ -143,6 +143,32 @@ def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> 
     return _run(out, data, config, replace(info, status="unfinished"), on_progress)
 
 
+def ensure(
+    out: Path,
+    data: DataFolder,
+    config: AeroConfig,
+    settings: TrainSettings,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RunInfo:
+    """The run in `out`: trained now, or gone on with, or as it is where it is finished or has diverged.
+
+    One that diverges is a result too: its status says so. ValueError where `out` holds a run of other settings.
+    """
+    try:
+        info = RunInfo.read(out)
+    except FileNotFoundError:
+        info = None
+    if info is not None and info.settings != settings:
+        raise ValueError(f"{out} was trained with other settings; choose another folder, or delete it")
+    if info is not None and info.status != "unfinished":
+        return info
+    try:
+        return train(out, data, config, settings, on_progress=on_progress) if info is None else resume(out, on_progress)
+    except TrainingDivergedError as error:
+        logger.warning("%s: %s", out, error)
+        return RunInfo.read(out)
+
+
 def _check_fits(config: AeroConfig, data: DataFolder) -> None:
     if config.vocab_size != data.info.vocab_size:
         raise ValueError(

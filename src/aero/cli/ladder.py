@@ -1,0 +1,101 @@
+"""`aero ladder`: the papers' four steps as one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aero.ladder.climb import Ladder
+    from aero.train.callbacks import Progress
+
+_HEADER = ("step", "rung", "perplexity", "MB per token", "front")
+
+
+def ladder(
+    out: Annotated[Path, typer.Argument(help="Folder for the rungs, each a run folder.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Data folder, from `aero data`.", show_default=False)],
+    size: Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, …")] = "nano",
+    tolerance: Annotated[float, typer.Option(help="Increase of perplexity to bear: 0.02 is 2%.")] = 0.02,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of each rung.")] = 1000,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
+    zatt: Annotated[float, typer.Option(help="Weight of the penalty on attention's log-sum-exp.")] = 0.01,
+    entropy_weight: Annotated[float, typer.Option(help="Weight of the entropy regulariser in step 4.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
+    profile: Annotated[str, typer.Option(help="Prices of communication, as in `aero cost`.")] = "spu-cheetah",
+    json: Annotated[Path | None, typer.Option(help="Write ladder.json here as well.", show_default=False)] = None,
+) -> None:
+    """Train with ever fewer nonlinearities, choose the stabiliser, prune FFNs, regularise entropy; draw the front.
+
+    Some ten trainings. Stopped, the same command goes on where it was. OUT gets the run folders, ladder.json (keys:
+    tolerance, stabilizer, pruned, rungs, front, choice), front.png and index.html.
+    """
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    from aero.bench.record import write_json
+    from aero.bench.report import Page
+    from aero.data.folder import DataFolder
+    from aero.ladder.climb import climb
+    from aero.ladder.plots import draw_front
+    from aero.train.settings import TrainSettings
+
+    disable_progress_bar()
+    set_verbosity_error()
+    console = Console(highlight=False)
+    settings = TrainSettings(
+        steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, entropy_weight=entropy_weight
+    )
+    with Bar(console=console, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(rung: str, now: Progress) -> None:
+            if rung not in tasks:
+                tasks[rung] = bar.add_task(rung, total=now.steps)
+            bar.update(tasks[rung], completed=now.step)
+
+        found = climb(out, DataFolder(data), size, settings, tolerance, profile, on_progress=show)
+    rows = _rows(found)
+    table = Table()
+    for column in _HEADER:
+        table.add_column(column, justify="left" if column == "rung" else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    page = Page("The ladder")
+    page.text(_summary(found))
+    page.table(_HEADER, rows)
+    draw_front(found, out / "front.png")
+    page.png(out / "front.png", "perplexity against bytes")
+    page.write(out / "index.html")
+    console.print(_summary(found), soft_wrap=True, markup=False)
+    console.print(f"wrote {out / 'index.html'}", soft_wrap=True, markup=False)
+    if json is not None:
+        write_json(json, found.to_json())
+
+
+def _rows(found: Ladder) -> list[list[str]]:
+    front = found.front
+    return [
+        [
+            str(rung.step),
+            rung.name,
+            rung.status if rung.perplexity is None else f"{rung.perplexity:.2f}",
+            "" if rung.bytes is None else f"{rung.bytes / 1e6:,.1f}",
+            "yes" if rung in front else "",
+        ]
+        for rung in found.rungs
+    ]
+
+
+def _summary(found: Ladder) -> str:
+    choice = "none: the baseline diverged" if found.choice is None else found.choice.name
+    return (
+        f"Stabiliser: {found.stabilizer}. FFNs pruned: {found.pruned}. "
+        f"Fewest bytes within {found.tolerance:.1%} of the baseline's perplexity: {choice}."
+    )

@@ -1,0 +1,94 @@
+"""`aero recipe`: the papers' experiments, one command each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aero.train.callbacks import Progress
+    from aero.train.recipes import Flavour
+
+
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="The experiment; without it, all are listed.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="One of its runs; repeatable. By default all.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder, from `aero data`.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder to make the run folders in.")] = Path("runs"),
+    flavour: Annotated[str, typer.Option(help="Settings: papers, or recommended.")] = "papers",
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
+    precision: Annotated[str | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
+    valid_blocks: Annotated[
+        int | None, typer.Option(help="Blocks for the perplexity at the end; by default all.", show_default=False)
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the results as a JSON list of records.", show_default=False)
+    ] = None,
+) -> None:
+    """Train the runs of a published experiment, each into OUT/EXPERIMENT/VARIANT. Finished ones stay, others go on.
+
+    Without NAME: the experiments, their runs, and how their data are made. --json adds to a record's usual keys:
+    folder, status, and those of run.json's result.
+    """
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    from aero.bench.record import Record, write_records
+    from aero.data.folder import DataFolder
+    from aero.train.recipes import EXPERIMENTS, experiment
+    from aero.train.trainer import ensure
+
+    console = Console(highlight=False)
+    if name is None:
+        console.print(_list(EXPERIMENTS))
+        return
+    chosen = experiment(name)
+    recipes = [chosen.recipe(v, cast("Flavour", flavour)) for v in variant or chosen.variants]
+    if data is None:
+        made_of = recipes[0]
+        tokenizer = f" --tokenizer {made_of.tokenizer}" if made_of.tokenizer else " --vocab 16384"
+        raise ValueError(f"name the data: --data DIR, made by `aero data DIR --source {made_of.source}{tokenizer}`")
+    disable_progress_bar()
+    set_verbosity_error()
+    changes: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "gradient_accumulation": accumulate}
+    changes |= {"precision": precision, "valid_blocks": valid_blocks}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    folder, records = DataFolder(data), []
+    for each in recipes:
+        run = out / chosen.name / each.variant.replace("/", "_")
+        with Bar(console=console, transient=True) as bar:
+            task = bar.add_task(each.variant, total=None)
+
+            def show(now: Progress, bar: Bar = bar, task: Any = task) -> None:
+                bar.update(task, completed=now.step, total=now.steps)
+
+            settings = replace(each.settings, seed=seed, **changes)
+            info = ensure(run, folder, each.config(folder.info.vocab_size), settings, on_progress=show)
+        result = dict(info.result or {})
+        outcome = f"perplexity {result['perplexity']:.3f}" if result else info.status
+        console.print(f"{each.variant}: {outcome}, {run}", soft_wrap=True, markup=False)
+        extra = {"folder": str(run), "status": info.status}
+        seconds = result.pop("seconds", None)
+        records.append(
+            Record("train", "torch", info.notation, info.context, seconds=seconds, extra={**extra, **result})
+        )
+    if json is not None:
+        write_records(json, records)
+
+
+def _list(experiments: dict[str, Any]) -> Table:
+    table = Table(title="aero recipe NAME --data DIR")
+    table.add_column("name")
+    table.add_column("what")
+    table.add_column("runs")
+    for found in experiments.values():
+        table.add_row(found.name, found.title, ", ".join(found.variants))
+    return table

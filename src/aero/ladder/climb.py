@@ -1,0 +1,144 @@
+"""The four steps (Jha & Reagen 2024, §4; 2025, §4), each rung a run of its own; stopped, they go on where they were.
+
+1. fewer nonlinearities   SM+LN+G, SM+LN+R, SM+R
+2. softmax alone          with each stabiliser: FFN scaling, weight norm, spectral norm; the best goes on
+3. fewer FLOPs            FFNs fused; then the deepest pruned, as many as the tolerance bears, found by halving
+4. entropy                what is left, with a temperature for each head and the entropy regulariser
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aero.data.atomic import write_text
+from aero.data.folder import DataFolder
+from aero.ladder.rung import Rung, measure_rung, pareto_front
+from aero.models import AeroConfig
+from aero.models.presets import Size
+from aero.models.stabilize import Stabilizer
+from aero.train.callbacks import Progress
+from aero.train.settings import TrainSettings
+from aero.train.trainer import ensure
+
+FILE = "ladder.json"
+BASELINE = "SM+LN+G"
+_STABILISED: tuple[tuple[str, Stabilizer], ...] = (
+    ("SM+ScFFN", "none"),
+    ("SM", "weight_norm"),
+    ("SM", "spectral_norm"),
+)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All rungs in the order in which they were trained. stabilizer: the best of step 2, "scaled" for FFN scaling.
+    pruned: how many of the deepest FFNs the tolerance bears. choice: the rung with the fewest bytes whose perplexity is
+    within the tolerance of the baseline's; the baseline itself where no other is. None where it diverged.
+    """
+
+    tolerance: float
+    rungs: tuple[Rung, ...]
+    stabilizer: str
+    pruned: int
+
+    @property
+    def front(self) -> list[Rung]:
+        return pareto_front(self.rungs)
+
+    @property
+    def choice(self) -> Rung | None:
+        baseline = self.rungs[0].perplexity
+        if baseline is None:
+            return None
+        return next(r for r in self.front if r.perplexity is not None and r.perplexity <= baseline * self._bound)
+
+    @property
+    def _bound(self) -> float:
+        return 1 + self.tolerance
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tolerance": self.tolerance,
+            "stabilizer": self.stabilizer,
+            "pruned": self.pruned,
+            "rungs": [rung.to_json() for rung in self.rungs],
+            "front": [rung.name for rung in self.front],
+            "choice": None if self.choice is None else self.choice.name,
+        }
+
+
+def climb(
+    out: Path,
+    data: DataFolder,
+    size: str | Size,
+    settings: TrainSettings,
+    tolerance: float = 0.02,
+    profile: str = "spu-cheetah",
+    on_progress: Callable[[str, Progress], None] | None = None,
+) -> Ladder:
+    """Train the rungs in folders of `out`, and write ladder.json there.
+
+    tolerance: relative increase of perplexity that is borne, of pruning against the fused model, and of the choice
+    against the baseline. settings: of every rung, but for the stabiliser. Runs that are finished are kept. ValueError
+    for a negative tolerance, or where `out` holds rungs of other settings; RuntimeError where every Softmax-only model
+    diverges.
+    """
+    if not 0 <= tolerance < 10:
+        raise ValueError(f"a tolerance of {tolerance} is not a fraction; give 0.02 for 2%")
+    found: list[Rung] = []
+
+    def rung(step: int, notation: str, stabilizer: Stabilizer = "none") -> Rung:
+        folder = notation if stabilizer == "none" else f"{notation},{stabilizer}"
+        config = AeroConfig.from_notation(notation, size, vocab_size=data.info.vocab_size)
+
+        def show(now: Progress) -> None:
+            if on_progress:
+                on_progress(folder, now)
+
+        ensure(out / folder, data, config, replace(settings, stabilizer=stabilizer), on_progress=show)
+        found.append(measure_rung(step, notation, stabilizer, out, folder, profile))
+        return found[-1]
+
+    for notation in (BASELINE, "SM+LN+R", "SM+R"):
+        rung(1, notation)
+    alone = [rung(2, notation, stabilizer) for notation, stabilizer in _STABILISED]
+    best = _best(alone)
+    if best is None:
+        raise RuntimeError("every Softmax-only model diverged; use a lower learning rate")
+    fused = rung(3, "SM+ScFuFFN", best.stabilizer)
+    layers = AeroConfig.from_pretrained(out / found[0].folder).num_layers
+    pruned = 0
+    if fused.perplexity is not None:
+        limit = fused.perplexity * (1 + tolerance)
+        pruned = most_pruned(layers - 1, lambda k: _within(rung(3, f"SM+ScFuFFN_i{k}", best.stabilizer), limit))
+    suffix = f"_i{pruned}" if pruned else ""
+    rung(4, f"EReg(SM(t_h)+ScFuFFN{suffix})", best.stabilizer)
+    stabilizer = "scaled" if best.stabilizer == "none" else best.stabilizer
+    ladder = Ladder(tolerance, tuple(found), stabilizer, pruned)
+    write_text(out / FILE, json.dumps(ladder.to_json(), indent=2, allow_nan=False) + "\n")
+    return ladder
+
+
+def most_pruned(most: int, fine: Callable[[int], bool]) -> int:
+    """The largest k of 0 .. most for which `fine(k)`, by halving, if it is fine up to some k and not beyond; 0 is."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fine(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _best(rungs: Sequence[Rung]) -> Rung | None:
+    trained = [rung for rung in rungs if rung.perplexity is not None]
+    return min(trained, key=lambda rung: rung.perplexity or 0.0) if trained else None
+
+
+def _within(rung: Rung, limit: float) -> bool:
+    return rung.perplexity is not None and rung.perplexity <= limit

@@ -1,0 +1,124 @@
+"""The four steps as one run: the search, the front, and a ladder of tiny models that is stopped and goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from aero.cli.ladder import ladder as verb
+from aero.cost import estimate, load_profile
+from aero.cost.shapes import lowered
+from aero.data.build import build
+from aero.data.folder import DataFolder
+from aero.data.settings import DataSettings
+from aero.ladder.climb import FILE, climb, most_pruned
+from aero.ladder.rung import Rung, pareto_front
+from aero.models.notation import parse
+from aero.models.presets import SIZES, Size
+from aero.train.callbacks import Progress
+from aero.train.run_folder import RunInfo
+from aero.train.settings import TrainSettings
+
+
+@pytest.mark.parametrize("most", [0, 1, 5, 11])
+def test_halving_finds_the_last_that_is_fine_in_few_trials(most: int) -> None:
+    for last in range(most + 1):
+        tried: list[int] = []
+
+        def fine(k: int, tried: list[int] = tried, last: int = last) -> bool:
+            tried.append(k)
+            return k <= last
+
+        assert most_pruned(most, fine) == last
+        assert len(tried) <= most.bit_length() and len(set(tried)) == len(tried)
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    def rung(name: str, perplexity: float | None, size: float | None) -> Rung:
+        return Rung(1, name, "none", name, "finished", perplexity, size, "p")
+
+    rungs = [rung("a", 3.0, 50), rung("b", 2.0, 90), rung("c", 3.5, 60), rung("d", None, None), rung("e", 2.0, 95)]
+    assert [r.name for r in pareto_front(rungs)] == ["a", "b"]
+    assert pareto_front([rung("d", None, None)]) == []
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
+    folder = tmp_path_factory.mktemp("ladder")
+    (folder / "t.py").write_text("".join(f"def f{i}(x):\n    return x + {i}\n" for i in range(300)))
+    return build(folder / "data", DataSettings(sources=(str(folder / "t.py"),), vocab_size=300, valid_fraction=0.2))
+
+
+@pytest.fixture
+def size(data: DataFolder) -> Size:
+    return Size(data.info.vocab_size, context=16, num_layers=3, num_heads=2, hidden_size=16)
+
+
+SETTINGS = TrainSettings(steps=2, batch_size=2, precision="float32", valid_blocks=4, measure_every=0, save_every=50)
+
+
+def test_a_ladder_is_climbed_stopped_and_climbed_on(data: DataFolder, size: Size, tmp_path: Path) -> None:
+    out = tmp_path / "ladder"
+    seen: list[str] = []
+
+    def stop(rung: str, now: Progress) -> None:
+        seen.append(rung)
+        if rung == "SM+R":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        climb(out, data, size, SETTINGS, tolerance=5.0, on_progress=stop)
+    assert not (out / FILE).exists()
+    kept = (out / "SM+LN+R" / "model.safetensors").stat().st_mtime_ns
+
+    found = climb(out, data, size, SETTINGS, tolerance=5.0)
+    assert (out / "SM+LN+R" / "model.safetensors").stat().st_mtime_ns == kept
+    assert [rung.step for rung in found.rungs] == sorted(rung.step for rung in found.rungs)
+    names = [rung.notation for rung in found.rungs]
+    assert names[:7] == ["SM+LN+G", "SM+LN+R", "SM+R", "SM+ScFFN", "SM", "SM", "SM+ScFuFFN"]
+    assert found.pruned == 2, "a tolerance of 500% bears all that may be pruned"
+    assert names[-1] == "EReg(SM(t_h)+ScFuFFN_i2)"
+    of_step_two = [rung for rung in found.rungs if rung.step == 2]
+    best = min(of_step_two, key=lambda rung: rung.perplexity or 0)
+    assert found.stabilizer == ("scaled" if best.stabilizer == "none" else best.stabilizer)
+    for rung in found.rungs:
+        result = RunInfo.read(out / rung.folder).result
+        assert result is not None and rung.perplexity == result["perplexity"]
+    baseline = found.rungs[0]
+    plain = estimate(lowered(parse("SM+LN+G"), size), load_profile("spu-cheetah")).total.bytes_both_ways
+    assert baseline.bytes is not None and plain is not None and baseline.bytes < plain, "it is compiled"
+    assert found.choice is not None and found.choice == found.front[0]
+    assert json.loads((out / FILE).read_text()) == json.loads(json.dumps(found.to_json()))
+    with pytest.raises(ValueError, match="other settings"):
+        climb(out, data, size, replace(SETTINGS, seed=1))
+
+
+def test_no_tolerance_prunes_nothing_that_hurts(data: DataFolder, size: Size, tmp_path: Path) -> None:
+    found = climb(tmp_path, data, size, replace(SETTINGS, learning_rate=1e-2, steps=8), tolerance=0.0)
+    fused = next(rung for rung in found.rungs if rung.notation == "SM+ScFuFFN")
+    for rung in found.rungs:
+        if rung.step == 3 and rung.notation.endswith(f"_i{found.pruned}"):
+            assert rung.perplexity is not None and fused.perplexity is not None
+            assert rung.perplexity <= fused.perplexity
+    with pytest.raises(ValueError, match=r"0\.02 for 2%"):
+        climb(tmp_path, data, size, SETTINGS, tolerance=-1)
+
+
+def test_the_command_writes_a_page(
+    data: DataFolder, size: Size, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "tiny", size)
+    app = typer.Typer()
+    app.command()(verb)
+    options = ["--data", str(data.path), "--size", "tiny", "--steps", "1", "--batch-size", "2", "--json", "r.json"]
+    options[-1] = str(tmp_path / "r.json")
+    done = CliRunner().invoke(app, [str(tmp_path / "out"), *options])
+    assert done.exit_code == 0, done.output
+    assert "Fewest bytes within 2.0%" in done.output
+    assert "data:image/png;base64," in (tmp_path / "out" / "index.html").read_text()
+    assert json.loads((tmp_path / "r.json").read_text())["rungs"][0]["notation"] == "SM+LN+G"

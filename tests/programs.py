@@ -100,5 +100,5 @@ RUNGS = {
 
 
 def random_ids(program: Program, seed: int = 0) -> np.ndarray:
-    table = program.graph.by_name["embedding"].weights[0]
+    table = next(node for node in program.graph.nodes if node.op == "embedding").weights[0]
     return np.random.default_rng(seed).integers(program.graph.weight_shapes[table][0], size=program.graph.length)

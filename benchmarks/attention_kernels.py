@@ -9,10 +9,8 @@ the most that it ever held, less what it held before.
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,27 +23,29 @@ from aero.models.attention import additive_causal_mask
 
 BEGIN, END = "<!-- attention kernels: begin -->", "<!-- attention kernels: end -->"
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
-HEADS, WIDTH = 4, 64
+HEADS, WIDTH, TOKENS = 4, 64, 4096
 WANTED = {"none": Wanted(), "entropy": Wanted(entropy=True), "log-sum-exp": Wanted(log_sum_exp=True)}
 CASES = (("materialised", "none"), ("library", "none"), ("materialised", "entropy"), ("blockwise", "entropy"))
 
 
 def measure(kernel: str, rows: str, length: int, dtype: torch.dtype, seconds: float) -> dict[str, float]:
-    """The fastest of the runs that fit into so many seconds (at least two)."""
+    """The fastest of the runs that fit into so many seconds of the processor (at least two)."""
     torch.set_num_threads(1)
-    q, k, v = (torch.randn(1, HEADS, length, WIDTH).mul(0.5).to(dtype).requires_grad_() for _ in range(3))
+    q, k, v = (
+        torch.randn(TOKENS // length, HEADS, length, WIDTH).mul(0.5).to(dtype).requires_grad_() for _ in range(3)
+    )
     mask = additive_causal_mask(length, 0, None, dtype, q.device) if kernel == "materialised" else None
     torch.randn(2, 2).mm(torch.randn(2, 2))  # the libraries are loaded now
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     times: list[float] = []
     while len(times) < 2 or sum(times) < seconds:
-        start = time.perf_counter()
+        start = time.process_time()
         output, found = attend(q, k, v, kernel, WANTED[rows], mask)  # type: ignore[arg-type]
         loss = output.float().sum()
         for value in (found.entropy, found.log_sum_exp):
             loss = loss if value is None else loss + value.square().mean()
         loss.backward()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
         q.grad = k.grad = v.grad = None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"milliseconds": 1e3 * min(times), "mebibytes": (peak - before) / 1024}
@@ -58,9 +58,8 @@ def table(dtype: str, seconds: float) -> list[str]:
     for length in LENGTHS:
         cells = []
         for kernel, rows in CASES:
-            child = [sys.executable, __file__, "--child", kernel, rows, str(length), dtype, str(seconds)]
-            done = subprocess.run(child, check=True, capture_output=True, text=True)
-            found = json.loads(done.stdout.splitlines()[-1])
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                found = pool.apply(measure, (kernel, rows, length, getattr(torch, dtype), seconds))
             cells += [f"{found['milliseconds']:.1f}", f"{found['mebibytes']:.0f}"]
         default = choose_kernel(WANTED["entropy"], length, torch.device("cpu"), masked=False)
         lines.append(f"| {length} | " + " | ".join(cells) + f" | {default} |")
@@ -71,19 +70,14 @@ def table(dtype: str, seconds: float) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="file in which to replace the table")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--dtype", default="bfloat16,float32", help="separated by commas")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each measurement")
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.child:
-        kernel, rows, length, dtype, seconds = given.child
-        print(json.dumps(measure(kernel, rows, int(length), getattr(torch, dtype), float(seconds))))
-        return
     lines = [
-        f"Forward and backward of one layer, {HEADS} heads of {WIDTH}, one text, {given.dtype}, one thread; memory is",
-        f"the peak above the inputs. On: {machine()}. `python benchmarks/attention_kernels.py`.",
-        "",
-        *table(given.dtype, given.seconds),
+        f"Forward and backward of one layer, {HEADS} heads of {WIDTH}, {TOKENS} tokens as texts of T, one thread.",
+        "ms: of the processor, since other work shares the machine; MiB: peak above the inputs.",
+        f"On: {machine()}.",
+        *(line for dtype in given.dtype.split(",") for line in ("", f"{dtype}:", "", *table(dtype, given.seconds))),
     ]
     if given.out:
         text = given.out.read_text(encoding="utf-8")

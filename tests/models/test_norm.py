@@ -1,10 +1,13 @@
 """Norms that end as affine maps: LayerNorm at first, constants at last, and what is tracked on the way."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from aero.compiler import compile, lower
+from aero.compiler.verify import every_logit
+from aero.graph import interpret, interpret_step
 from aero.models import AeroForCausalLM
 from aero.models.norm import MOMENTUM, FrozenNorm, frozen_norms
 from small_models import make_model
@@ -82,6 +85,14 @@ def test_compiles_as_free_of_layer_norm(name, shape, tmp_path):
     again = AeroForCausalLM.from_pretrained(tmp_path)
     compiled = compile(again)
     assert compiled.verification.passed and compiled.verification.tolerance < 1e-6
+    ids = torch.randint(50, (12,), generator=torch.Generator().manual_seed(4)).numpy()
+    expected = every_logit(again, ids[None])[0]
+    logits, state = interpret_step(compiled.prefill(5, leave_state=True), ids[:5], {})
+    for past in range(5, 12):
+        np.testing.assert_allclose(logits[0], expected[past - 1], rtol=0, atol=compiled.verification.tolerance)
+        logits, state = interpret_step(compiled.decode(past), ids[past : past + 1], state)
+    last = interpret(lower(again, 7), ids[:7])  # the last position alone
+    np.testing.assert_allclose(last[0], expected[6], rtol=0, atol=1e-9)
     operations = [node.op for node in compiled.program.graph.nodes]
     assert not {"layer_norm", "rms_norm"} & set(operations)
     # Folded away: no more linear layers than the model without norms has.

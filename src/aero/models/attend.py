@@ -136,7 +136,7 @@ class _Blockwise(torch.autograd.Function):
         with torch.autocast(q.device.type, enabled=False):
             for start, stop in _blocks(length, block_rows):
                 logits = q[:, :, start:stop] @ k[:, :, :stop].transpose(-1, -2)
-                p = logits.masked_fill_(_hidden(start, stop, q.device), -math.inf).softmax(-1)
+                p = logits.add_(_mask(start, stop, logits)).softmax(-1)
                 # The largest probability is at least 1/S, so its logarithm is accurate.
                 log_sum_exp[:, :, start:stop] = logits.amax(-1).to(exact) - p.amax(-1).to(exact).log()
                 output[:, :, start:stop] = p @ v[:, :, :stop]
@@ -166,6 +166,7 @@ class _Blockwise(torch.autograd.Function):
             row = row - d_entropy * mean_logit
             left = torch.cat([left, (-d_entropy[..., None] * q).to(q.dtype)], dim=-1)
             right = torch.cat([right, k], dim=-1)
+        row = row.to(q.dtype)  # as exact as what it is subtracted from
         d_q = torch.empty_like(q)
         sums = q.dtype if len(blocks) == 1 else exact  # of several blocks
         d_k, d_v = torch.zeros_like(k, dtype=sums), torch.zeros_like(v, dtype=sums)
@@ -174,7 +175,7 @@ class _Blockwise(torch.autograd.Function):
                 p = kept[index]
             else:
                 logits = q[:, :, start:stop] @ k[:, :, :stop].transpose(-1, -2)
-                logits = logits.masked_fill_(_hidden(start, stop, q.device), -math.inf)
+                logits = logits.add_(_mask(start, stop, logits))
                 p = (logits - log_sum_exp[:, :, start:stop, None]).exp_().to(q.dtype)
             d_logits = left[:, :, start:stop] @ right[:, :, :stop].transpose(-1, -2)
             d_logits = d_logits.sub_(row[:, :, start:stop, None]).mul_(p)
@@ -188,6 +189,6 @@ def _blocks(length: int, rows: int) -> list[tuple[int, int]]:
     return [(start, min(start + rows, length)) for start in range(0, length, rows)]
 
 
-def _hidden(start: int, stop: int, device: torch.device) -> Tensor:
-    """[rows, keys]: the keys up to `stop` that rows `start` to `stop` must not see."""
-    return torch.ones(stop - start, stop, dtype=torch.bool, device=device).triu_(start + 1)
+def _mask(start: int, stop: int, like: Tensor) -> Tensor:
+    """[rows, keys] to add to logits: -inf at the keys up to `stop` that rows `start` to `stop` must not see."""
+    return like.new_full((stop - start, stop), -math.inf).triu_(start + 1)

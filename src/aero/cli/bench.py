@@ -12,6 +12,8 @@ from aero.cli.benches.forward import forward
 from aero.cli.benches.kernels import kernels
 from aero.cli.benches.linear import linear
 from aero.cli.benches.ot import ot
+from aero.cli.benches.study import study
+from aero.cli.benches.training import training
 
 bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True, add_completion=False)
 
@@ -21,6 +23,8 @@ _BENCHES: dict[str, Callable[..., None]] = {
     "forward": forward,
     "kernels": kernels,
     "linear": linear,
+    "study": study,
+    "training": training,
     "ot": ot,
 }
 for _name, _function in _BENCHES.items():

@@ -192,7 +192,7 @@ def _run(
     settings, processes = info.settings, join()
     assert settings is not None
     precision = choose_precision(settings.precision)
-    arguments = _arguments(out, settings, precision)
+    arguments = training_arguments(out, settings, precision)
     set_seed(settings.seed)
     model = AeroForCausalLM(config)
     if settings.start_from is not None:
@@ -286,7 +286,8 @@ def _finish(
     replace(info, status="finished", result=result).write(out)
 
 
-def _arguments(out: Path, settings: TrainSettings, precision: str) -> TrainingArguments:
+def training_arguments(out: Path, settings: TrainSettings, precision: str) -> TrainingArguments:
+    """What Hugging Face's Trainer is told; checkpoints go into `out`."""
     sharding = {"fsdp_version": 2, "transformer_layer_cls_to_wrap": ["AeroBlock"]}
     return TrainingArguments(
         output_dir=str(out / CHECKPOINTS),

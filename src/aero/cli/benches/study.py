@@ -1,0 +1,61 @@
+"""`aero bench study`: what each nonlinearity is worth, over several seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aero.train.callbacks import Progress
+
+
+def study(
+    data: Annotated[Path, typer.Argument(help="Data folder, from `aero data`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/study"),
+    size: Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, …")] = "nano",
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 3,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of each run.")] = 1000,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
+    notation: Annotated[
+        list[str] | None, typer.Option(help="Only these architectures; repeatable.", show_default=False)
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+) -> None:
+    """Train every architecture with several seeds, at GPT-2's scale and at the recommended one.
+
+    Sixty runs by default. Stopped, the same command goes on. --json writes records with the usual keys, seed, status,
+    perplexity, shares, tokens, precision; benchmarks/study_table.py makes the table of docs/results.md of them.
+    """
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    from aero.bench.record import write_records
+    from aero.bench.study import NOTATIONS, STUDY_HEADER, run_study, study_rows
+    from aero.data.folder import DataFolder
+    from aero.train.settings import TrainSettings
+
+    disable_progress_bar()
+    set_verbosity_error()
+    console = Console(highlight=False)
+    settings = TrainSettings(steps=steps, learning_rate=lr, batch_size=batch_size, entropy_weight=0.1)
+    with Bar(console=console, transient=True) as bar:
+        task: Any = bar.add_task("study", total=steps)
+
+        def show(name: str, now: Progress) -> None:
+            bar.update(task, description=name, completed=now.step)
+
+        chosen = notation or NOTATIONS
+        records = run_study(out, DataFolder(data), size, settings, range(seeds), chosen, on_progress=show)
+    table = Table()
+    for heading in STUDY_HEADER:
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for row in study_rows(records):
+        table.add_row(*row)
+    console.print(table)
+    if json is not None:
+        write_records(json, records)

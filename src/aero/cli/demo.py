@@ -23,6 +23,7 @@ from rich.table import Table
 
 from aero.bench.record import Record, write_records
 from aero.bench.report import Page
+from aero.engines.connect import SPU, TWO_PARTY
 
 BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
 PROMPT = "import os\n\n\ndef main():\n    "
@@ -32,7 +33,7 @@ _PATIENCE = 120.0  # seconds for a server to load its model, and for a client to
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model did. records: one for each private token; perplexity: on the validation text."""
+    """What one model did, on one engine. records: one for each private token; perplexity: on the validation text."""
 
     notation: str
     perplexity: float
@@ -58,6 +59,9 @@ def demo(
     vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = 2048,
     megabytes: Annotated[float, typer.Option(help="Text to use, at most.")] = 12.0,
     tokens: Annotated[int, typer.Option(help="Tokens to generate privately with each model.", min=1)] = 4,
+    spu: Annotated[
+        bool, typer.Option("--spu", help="Beside it, the same on SecretFlow SPU (the extra `spu`).")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="Also write the records here.", show_default=False)] = None,
 ) -> None:
     """Text, a tokenizer, two small models trained from scratch, and private tokens from two processes.
@@ -90,15 +94,18 @@ def demo(
     _announce(console, "Keys with which server and client know each other", f"aero keys {out}/keys")
     keys = out / "keys"
     _aero("keys", str(keys))
-    outcomes = [_generate(console, notation, run, keys, tokens) for notation, run in runs.items()]
+    engines = (TWO_PARTY, SPU) if spu else (TWO_PARTY,)
+    by_engine = [[_generate(console, n, run, keys, tokens, engine) for n, run in runs.items()] for engine in engines]
+    outcomes = [outcome for several in by_engine for outcome in several]
 
     seconds = time.perf_counter() - started
-    console.print(_table(outcomes))
+    for several in by_engine:
+        console.print(_table(several))
     records = [record for outcome in outcomes for record in (outcome.set_up, *outcome.records)]
     write_records(out / "results.json", records)
     if json is not None:
         write_records(json, records)
-    _report(outcomes, out, seconds)
+    _report(by_engine, out, seconds)
     console.print(f"{seconds:.0f} s in all; wrote {out}/results.json, entropy.png, report.html", soft_wrap=True)
     if not all(outcome.same_tokens for outcome in outcomes):
         raise ValueError("a private token differs from the plaintext model's; see max_abs_error in results.json")
@@ -118,19 +125,19 @@ def _announce(console: Console, what: str, command: str) -> None:
     console.print(f"\n[bold]{what}[/bold]\n[dim]$ {command}[/dim]", soft_wrap=True)
 
 
-def _generate(console: Console, notation: str, run: Path, keys: Path, tokens: int) -> Outcome:
+def _generate(console: Console, notation: str, run: Path, keys: Path, tokens: int, engine: str) -> Outcome:
     """Start a server process and a client process, and compare what the client gets with the plaintext model."""
     from aero.compiler.run import load_model
     from aero.compiler.verify import model_logits
     from aero.train.run_folder import RunInfo
 
     result_file = run / "private.json"
-    with _server(run, keys) as address:
+    with _server(run, keys, engine) as address:
         options = f"--private {address} --keys {keys} --prompt {shlex.quote(PROMPT)} -n {tokens}"
         _announce(
             console,
             f"{notation}: a server holds the weights, a client holds the prompt",
-            f"aero serve {run} --keys {keys} &   aero generate {options}",
+            f"aero serve {run} --keys {keys} --engine {engine} &   aero generate {options}",
         )
         _aero("generate", *shlex.split(options), "--json", str(result_file), visible=True)
     result: dict[str, Any] = json_format.loads(result_file.read_text())
@@ -157,9 +164,10 @@ def _generate(console: Console, notation: str, run: Path, keys: Path, tokens: in
 
 
 @contextmanager
-def _server(run: Path, keys: Path) -> Iterator[str]:
+def _server(run: Path, keys: Path, engine: str) -> Iterator[str]:
     """A server process that serves one client; gives its address. It never outlives the block."""
     command = [sys.executable, "-m", "aero.cli.main", "serve", str(run), "--keys", str(keys), "--port", "0"]
+    command += ["--engine", engine]
     process = subprocess.Popen(
         [*command, "--once", "--wait", str(_PATIENCE)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -196,7 +204,10 @@ def _rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
         ("MB from client to server", "bytes_client_to_server", 1e6, 1),
         ("MB from server to client", "bytes_server_to_client", 1e6, 1),
         ("messages", "messages", 1, 0),
+        ("rounds", "rounds", 1, 0),
     ):
+        if outcomes[0].records[0].to_json()[field] is None:
+            continue  # SPU counts no rounds
         values = [o.mean(field) / unit for o in outcomes]
         rows.append((name, *(f"{value:.{digits}f}" for value in values), f"{values[0] / values[-1]:.1f}x"))
     errors = (max(r.max_abs_error or 0.0 for r in o.records) for o in outcomes)
@@ -214,21 +225,24 @@ def _table(outcomes: list[Outcome]) -> Table:
     return table
 
 
-def _report(outcomes: list[Outcome], out: Path, seconds: float) -> None:
+def _report(by_engine: list[list[Outcome]], out: Path, seconds: float) -> None:
     page = Page("AERO: private inference of two small language models")
     page.text(
         "A server process held the weights, a client process held the prompt. The client learnt the logits of the last "
         "position; the server learnt the length of the prompt. Figures are means of one generated token; MB are 10^6 "
         "bytes. Set-up, once for a session, is not in them."
     )
-    page.table(_header(outcomes), _rows(outcomes))
+    for outcomes in by_engine:
+        if len(by_engine) > 1:
+            page.heading(outcomes[0].records[0].engine)
+        page.table(_header(outcomes), _rows(outcomes))
     page.heading("What was generated")
-    for o in outcomes:
+    for o in by_engine[0]:
         page.text(f"{o.notation}, set-up {o.set_up.seconds:.1f} s")
         page.code(PROMPT + o.text)
     page.heading("Entropy of each attention head")
     page.png(out / "entropy.png", "heat maps of head entropy, layers by heads, one for each model")
     page.heading("Where")
-    record = outcomes[0].records[0]
+    record = by_engine[0][0].records[0]
     page.text(f"{record.machine}; aero {record.version}; the whole demo took {seconds:.0f} s.")
     page.write(out / "report.html")

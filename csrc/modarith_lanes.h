@@ -50,6 +50,9 @@ struct PortableLanes {
   AERO_INLINE V set(U x) {
     return each([=](int) { return x; });
   }
+  AERO_INLINE V load_small(const std::int8_t* p) {
+    return each([=](int i) { return static_cast<U>(static_cast<std::int64_t>(p[i])); });
+  }
   AERO_INLINE V load_signed(const U* p) { return load(p); }
   AERO_INLINE void store_signed(U* p, const V& a) { store(p, a); }
   // quotients of constant factors, as `mul` takes them
@@ -124,6 +127,9 @@ struct Avx512Lanes {
   AERO_INLINE V load(const U* p) { return _mm512_loadu_si512(p); }
   AERO_INLINE void store(U* p, V a) { _mm512_storeu_si512(p, a); }
   AERO_INLINE V set(U x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
+  AERO_INLINE V load_small(const std::int8_t* p) {
+    return _mm512_cvtepi8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
   AERO_INLINE V load_signed(const U* p) { return load(p); }
   AERO_INLINE void store_signed(U* p, V a) { store(p, a); }
   AERO_INLINE V load_quotient(const U* p) { return load(p); }

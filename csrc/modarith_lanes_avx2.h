@@ -43,6 +43,10 @@ struct Avx2Lanes {
     for (int i = 0; i < 2; ++i)
       put_words(p, i, _mm256_castpd_si256(_mm256_xor_pd(_mm256_add_pd(a.half[i], all(0x1p52)), all(0x1p52))));
   }
+  AERO_INLINE V load_small(const std::int8_t* p) {
+    const __m256i words = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return {{_mm256_cvtepi32_pd(_mm256_castsi256_si128(words)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(words, 1))}};
+  }
   AERO_INLINE V load_signed(const U* p) {
     const __m256i magic = _mm256_castpd_si256(all(0x1.8p52));
     return each([=](int i) {

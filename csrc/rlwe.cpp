@@ -88,7 +88,7 @@ Lattice::Lattice(std::uint32_t n, const std::vector<U>& primes, U special) : n_(
 void Lattice::transform_small(const std::int8_t* small, std::size_t count, U* out) const {
   for (std::size_t c = 0; c < count; ++c, small += n_)
     for (std::size_t r = 0; r < residues(); ++r, out += n_) {
-      small_to_residues(small, n_, q(r), out);
+      rlwe_steps_in_use().small(q(r), n_, small, out);
       ntt(r).forward(out, 1);
     }
 }
@@ -102,7 +102,7 @@ void encrypt(const Lattice& lattice, std::size_t residues, const U* secret, cons
       const std::size_t c = at / residues, r = at % residues;
       const U q = lattice.q(r);
       U* out = b + at * n;
-      small_to_residues(noise + c * n, n, q, out);
+      rlwe_steps_in_use().small(q, n, noise + c * n, out);
       if (message)
         for (std::uint32_t i = 0; i < n; ++i) out[i] = add_mod(out[i], scale(message[c * n + i], r), q);
       lattice.ntt(r).forward(out, 1);
@@ -153,7 +153,7 @@ void respond(const Lattice& lattice, std::size_t count, U* in, const U* public_b
       U *a_out = a + c * n, *b_out = b + c * n;
       for (std::size_t i = 0; i < primes; ++i) {
         const U q = lattice.q(i);
-        small_to_residues(u + c * n, n, q, small.data());
+        rlwe_steps_in_use().small(q, n, u + c * n, small.data());
         lattice.ntt(i).forward(small.data(), 1);
         Factor one[3], by_special[3];
         multiples(1, q, one);
@@ -167,14 +167,14 @@ void respond(const Lattice& lattice, std::size_t count, U* in, const U* public_b
       std::fill(b_out, b_out + n, 0);
       for (std::size_t r = 0; r <= primes; ++r) {
         const U q = lattice.q(r);
-        small_to_residues(e_b + c * n, n, q, small.data());
+        rlwe_steps_in_use().small(q, n, e_b + c * n, small.data());
         for (std::uint32_t p = 0; p < n; ++p) {
           U x = b_in[r * n + p];
           if (r < primes) x = add_mod(x, mul_mod(small[p], special[r], q), q);
           b_out[p] += fractions[r](mul_mod(x, b_inverse[r], q));
         }
         if (r == primes) break;
-        small_to_residues(e_a + c * n, n, q, small.data());
+        rlwe_steps_in_use().small(q, n, e_a + c * n, small.data());
         for (std::uint32_t p = 0; p < n; ++p)
           a_out[p] += fractions[r](mul_mod(add_mod(a_in[r * n + p], small[p], q), a_inverse[r], q));
       }

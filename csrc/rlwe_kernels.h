@@ -100,6 +100,16 @@ struct RlweKernels {
       }
   }
 
+  // Small numbers of either sign as residues; and added to residues.
+  static void small(U q, std::uint32_t n, const std::int8_t* in, U* out) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8) L::store(out + i, L::wrap(L::load_small(in + i), m.q));
+  }
+  static void add_small(U q, std::uint32_t n, const std::int8_t* in, U* sum) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8)
+      L::store(sum + i, m.add(L::load(sum + i), L::wrap(L::load_small(in + i), m.q)));
+  }
   // (x, y) -> (x + w y, x - w y)
   static void split(U q, std::uint32_t n, U* x, const U* y, const U* w, const U* w_q, U* difference) {
     const M m(q);
@@ -156,7 +166,7 @@ struct RlweKernels {
 template <typename L>
 constexpr RlweSteps rlwe_steps() {
   using K = RlweKernels<L>;
-  return {K::products, K::split, K::permute, K::permute_add, K::lift, K::multiply_add, K::add_difference, K::add_product};
+  return {K::products, K::small, K::add_small, K::split, K::permute, K::permute_add, K::lift, K::multiply_add, K::add_difference, K::add_product};
 }
 
 }  // namespace

@@ -25,14 +25,6 @@ inline std::uint64_t add_mod(std::uint64_t a, std::uint64_t b, std::uint64_t q) 
   return s - (q & -static_cast<std::uint64_t>(s >= q));
 }
 
-// Centred small numbers modulo q.
-inline void small_to_residues(const std::int8_t* small, std::uint32_t n, std::uint64_t q, std::uint64_t* out) {
-  for (std::uint32_t i = 0; i < n; ++i) {
-    const std::int64_t x = small[i];
-    out[i] = static_cast<std::uint64_t>(x) + (q & static_cast<std::uint64_t>(x >> 63));
-  }
-}
-
 // x mod q for any 64-bit x, without a division or a branch that depends on x.
 struct Reducer {
   std::uint64_t q, inverse;

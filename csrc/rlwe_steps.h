@@ -24,6 +24,8 @@ struct ProductsJob {
 
 struct RlweSteps {
   void (*products)(const ProductsJob&);
+  void (*small)(std::uint64_t q, std::uint32_t n, const std::int8_t* in, std::uint64_t* out);
+  void (*add_small)(std::uint64_t q, std::uint32_t n, const std::int8_t* in, std::uint64_t* sum);
   void (*split)(std::uint64_t q, std::uint32_t n, std::uint64_t* x, const std::uint64_t* y, const std::uint64_t* w,
                 const std::uint64_t* w_q, std::uint64_t* difference);
   void (*permute)(std::uint32_t n, const std::uint64_t* in, const std::uint32_t* permutation, std::uint64_t* out);

@@ -70,7 +70,7 @@ SlotRing::SlotRing(std::uint32_t n, U p, const std::vector<U>& primes) : slots_(
 
 void slot_secret(const SlotRing& ring, const std::int8_t* small, U* out) {
   for (std::size_t i = 0; i < ring.primes(); ++i, out += ring.n()) {
-    small_to_residues(small, ring.n(), ring.q(i), out);
+    rlwe_steps_in_use().small(ring.q(i), ring.n(), small, out);
     ring.ntt(i).forward(out, 1);
   }
 }
@@ -80,7 +80,7 @@ void slot_encrypt(const SlotRing& ring, const U* secret, const U* a, const std::
   const std::uint32_t n = ring.n();
   const RlweSteps& residues = rlwe_steps_in_use();
   const auto encrypt = [&](std::size_t begin, std::size_t end) {
-    std::vector<U> message(n), small(n);
+    std::vector<U> message(n);
     for (std::size_t c = begin; c < end; ++c) {
       if (slots) {
         std::copy(slots + c * n, slots + (c + 1) * n, message.data());
@@ -90,12 +90,11 @@ void slot_encrypt(const SlotRing& ring, const U* secret, const U* a, const std::
       for (std::size_t i = 0; i < ring.primes(); ++i) {
         const U q = ring.q(i);
         U* out = b + (i * count + c) * n;
-        small_to_residues(noise + c * n, n, q, small.data());
         if (slots) {
           steps().spread(ring.message(i), n, message.data(), out);
-          for (std::uint32_t j = 0; j < n; ++j) out[j] += small[j];  // below 2q
+          residues.add_small(q, n, noise + c * n, out);
         } else {
-          std::copy(small.begin(), small.end(), out);
+          residues.small(q, n, noise + c * n, out);
         }
         ring.ntt(i).forward(out, 1);
         Factor minus[3];
@@ -153,13 +152,12 @@ class Responder {
     const std::uint32_t n = ring_.n();
     for (std::size_t i = 0; i < ring_.primes(); ++i) {
       const U q = ring_.q(i);
-      small_to_residues(p_.u + result * n, n, q, transform_.data());
+      rlwe_steps_in_use().small(q, n, p_.u + result * n, transform_.data());
       ring_.ntt(i).forward(transform_.data(), 1);
       add(i, p_.public_b + i * n, p_.public_a + i * n);
       ring_.ntt(i).inverse(&b_[i * n], 1);
       ring_.ntt(i).inverse(&a_[i * n], 1);
-      small_to_residues(p_.e + result * n, n, q, transform_.data());
-      for (std::uint32_t j = 0; j < n; ++j) a_[i * n + j] = add_mod(a_[i * n + j], transform_[j], q);
+      rlwe_steps_in_use().add_small(q, n, p_.e + result * n, &a_[i * n]);
     }
     const std::size_t last = ring_.kept();
     steps().centre(ring_.q(last), n, &a_[last * n], plain_.data());

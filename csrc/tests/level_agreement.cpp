@@ -13,9 +13,11 @@
 #include "leaf_ot.h"
 #include "leaf_sums.h"
 #include "local_code.h"
+#include "ntt.h"
 #include "ot_pads.h"
 #include "ring.h"
 #include "sample.h"
+#include "slots.h"
 #include "transpose.h"
 
 namespace {
@@ -124,6 +126,39 @@ bool run(Digest& digest) {
     ring_matmul(a.data(), m * k, b.data(), 0, product.data(), 2, m, k, n);
     digest.add(product, product.size());
   }
+  const std::uint64_t p = 1256132134125569;  // 51 bits, as in aero.kernels.slots
+  const std::uint32_t n = 1024;
+  std::vector<std::uint64_t> primes;
+  for (std::uint64_t q = (std::uint64_t{1} << 50) - 2 * n + 1; primes.size() < 4; q -= 2 * n)
+    if (is_prime(q)) primes.push_back(q);
+  for (const std::uint64_t q : {p, primes[0]}) {
+    std::vector<std::uint64_t> a(3 * n);
+    sample_below(keys, 11, a.size(), q, a.data());
+    const Ntt ntt(n, q);
+    ntt.forward(a.data(), 3);
+    digest.add(a, a.size());
+    ntt.inverse(a.data(), 3);
+    digest.add(a, a.size());
+  }
+  const SlotRing ring(n, p, primes);
+  const std::size_t count = 2, size = count * n;
+  std::vector<std::uint64_t> secret(4 * n), a(4 * size), b(4 * size), slots(size), response(3 * size), share(size);
+  std::vector<std::int8_t> small(size);
+  sample_ternary(keys, 13, small.size(), small.data());
+  slot_secret(ring, small.data(), secret.data());
+  sample_below(keys, 17, a.size(), primes[3], a.data());
+  sample_below(keys, 19, slots.size(), p, slots.data());
+  slot_encrypt(ring, secret.data(), a.data(), small.data(), slots.data(), count, b.data());
+  digest.add(b, b.size());
+  for (const bool total : {false, true}) {
+    const SlotProducts products{count,         count,         total,        b.data(),    a.data(), slots.data(),
+                                secret.data(), secret.data(), small.data(), small.data()};
+    slot_respond(ring, products, response.data(), share.data());
+    digest.add(response, (total ? 1 : count) * 3 * n);
+    digest.add(share, (total ? 1 : count) * n);
+  }
+  slot_decrypt(ring, secret.data(), response.data(), 1, share.data());
+  digest.add(share, n);
   return true;
 }
 

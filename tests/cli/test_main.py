@@ -147,6 +147,18 @@ def test_a_port_in_use(aero, folders):
     assert_one_line(result, f"127.0.0.1:{port}", "in use")
 
 
+def test_serve_sets_threads(aero, tmp_path):
+    from aero.kernels import native
+
+    with native.use_threads(1):
+        aero("serve", tmp_path / "no", "--threads", 3)
+        assert native.threads() == 3
+        aero("serve", tmp_path / "no")  # leaves what the environment or a program has set
+        assert native.threads() == 3
+        code, _, error = aero("serve", tmp_path / "no", "--threads", 0)
+        assert code != 0 and "threads" in error
+
+
 def test_an_absent_server(aero, folders):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -14,7 +14,7 @@ from aero.engines import weight_store
 from aero.engines.engine import Party
 from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
-from aero.engines.step_plans import bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
+from aero.engines.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
 from aero.engines.two_party import TwoPartyEngine
 from aero.engines.weight_store import WeightStore
 from aero.graph import Node, Program
@@ -140,7 +140,7 @@ def test_traffic_is_what_was_declared_by_node():
         name: line.cost.bytes_client_to_server for name, line in declared.items() if line.rounds
     }
     assert all(0 <= r.waiting_seconds <= r.seconds for r in client.report)
-    set_up = agree_cost(2) + keys_cost([WEIGHTS, SHARES, WIDE], [SHARES, WIDE])
+    set_up = agree_cost(AGREED) + keys_cost([WEIGHTS, SHARES, WIDE], [SHARES, WIDE])
     traffic = client.traffic.by_op["keys"]
     assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
         set_up.bytes_client_to_server,

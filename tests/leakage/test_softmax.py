@@ -171,6 +171,6 @@ def test_bytes_are_these() -> None:
 
 
 HASHES = [
-    "42b26b712b8672979f175a6d76ee193e1dfbbc35770b816d14d0d88b6c7b40e0",
-    "f7c569c84d9cd9ab22e4fde7e236b95ad9c3541d832f64af6c10da5fc845c82d",
+    "157767600fa8c01b17d3f24c6971b22fe39c43527ed7f304e79de0b069bbc025",
+    "0a05ffe7f25425f8de3212dbeb50ce1fc6106e83f28ae1cc43a8b95dd10d74cb",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aero.mpc.fixed_point import from_ring
-from aero.mpc.protocols.multiply import look_up, look_up_cost, multiply, multiply_cost
+from aero.mpc.protocols.multiply import look_up, look_up_cost, multiply, multiply_cost, square, square_cost
 from mpc.ots import run_with_ots, split
 
 
@@ -18,6 +18,16 @@ def test_products(bits):
     np.testing.assert_array_equal(outcome.signed, from_ring((x * y).view(np.uint64) & np.uint64(2**bits - 1), bits))
     assert outcome.results[0].fraction_bits == 3
     assert outcome.cost == multiply_cost(x.size, bits) and outcome.cost.rounds == 1
+
+
+@pytest.mark.parametrize("bits", [2, 13, 40, 64])
+def test_squares(bits):
+    x = np.random.default_rng(bits).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (9, 23))
+    outcome = run_with_ots(lambda party: square(party, split(party, x, bits, 3), bits))
+    np.testing.assert_array_equal(outcome.signed, from_ring((x * x).view(np.uint64) & np.uint64(2**bits - 1), bits))
+    assert outcome.results[0].fraction_bits == 6
+    assert outcome.cost == square_cost(x.size, bits) and outcome.cost.rounds == 1
+    assert outcome.cost.total_bytes < 0.6 * multiply_cost(x.size, bits).total_bytes or bits == 2
 
 
 def test_factors_of_larger_rings():

@@ -11,12 +11,13 @@ import typer
 from rich.console import Console
 
 from aero.bench.record import Record, write_json
+from aero.bench.session import Session, write_report
 from aero.cli.live_text import LiveText
-from aero.cli.private import cost_line, parse_address, private_session
+from aero.cli.private import answer_with, cost_line, parse_address, private_session
 from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
 from aero.cli.step_table import by_op, step_table
 from aero.engines.engine import Party
-from aero.serve.client import Client, PrivateToken, check_length, check_sampling
+from aero.serve.client import check_length, check_sampling
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.text import TextStream
 
@@ -45,7 +46,10 @@ def generate(
     keys: Annotated[Path | None, typer.Option(help=KEYS_HELP, show_default=False)] = None,
     insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Show what each operation of the last private token cost.")
+        Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON.", show_default=False)
+    ] = None,
+    operations: Annotated[
+        bool, typer.Option("--operations", help="Show what each operation of the last private token cost.")
     ] = False,
     json: Annotated[
         Path | None, typer.Option(help="Write prompt, ids, text and a record of each token.", show_default=False)
@@ -54,6 +58,8 @@ def generate(
     """Continue a prompt, from a run in plaintext, or with --private without showing the server any text."""
     if (run is None) == (private is None):
         raise ValueError("give either a run folder, or --private HOST:PORT")
+    if report is not None and private is None:
+        raise ValueError("--report is about a private session; give --private HOST:PORT with it")
     sampling = Sampling(temperature, top_k, top_p, seed)
     text = sys.stdin.read() if prompt == "-" else prompt
     if private is not None:
@@ -68,53 +74,43 @@ def generate(
                 f"{len(ids)} prompt tokens; {offer.notation} by {offer.engine}; "
                 f"you will learn {offer.revealed.described} of each output"
             )
-            live.write(text)
-            tokens = []
-            for token in client.generate(ids, max_new_tokens, sampling=sampling, stop=stop or ()):
-                tokens.append(token)
-                live.write(token.text)
-            live.end_line()
-            records = records_of(client, tokens)
-            for record in records:
+            answer = answer_with(client, live, text, ids, max_new_tokens, sampling, stop or ())
+            session = Session(offer, client.engine.set_up_cost, (answer,))
+            for record in session.records():
                 live.note(cost_line(record))
-            if report:
+            if operations:
                 title = "the last token, by operation (MB = 10^6 bytes)"
                 table = step_table(title, by_op(vars(step) for step in client.engine.report))
                 Console(stderr=True, highlight=False).print(table)
-            result = result_of(client, text, ids, tokens, records)
+            result = _result(session)
     else:
         assert run is not None
         result = _plaintext(run, text, max_new_tokens, sampling, stop or [])
+        session = None
     if json is not None:
         write_json(json, result)
+    if report is not None:
+        assert session is not None
+        write_report(session, report)
 
 
-def records_of(client: Client, tokens: list[PrivateToken]) -> list[Record]:
-    """The set-up, then each token's step: the first is the prompt's."""
-    engine, notation = client.offer.engine, client.offer.notation
-    records = [Record.of_cost(client.engine.set_up_cost, "set-up", engine, notation, None)]
-    for token in tokens:
-        records.append(Record.of_cost(token.cost, token.step.work, engine, notation, token.step.context))
-    return records
-
-
-def result_of(
-    client: Client, prompt: str, ids: list[int], tokens: list[PrivateToken], records: list[Record]
-) -> dict[str, object]:
+def _result(session: Session) -> dict[str, object]:
     """What `--json` writes: logits for each new token where all are revealed, else the ids and logits that are."""
+    (answer,), reveal = session.answers, session.offer.revealed
     result: dict[str, object] = {
-        "prompt": prompt,
-        "prompt_ids": ids,
-        "new_ids": [token.id for token in tokens],
-        "text": "".join(token.text for token in tokens),
-        "reveal": client.offer.reveal,
+        "prompt": answer.prompt,
+        "prompt_ids": list(answer.prompt_ids),
+        "new_ids": [token.id for token in answer.tokens],
+        "text": answer.text,
+        "reveal": session.offer.reveal,
     }
-    reveal = client.offer.revealed
     if reveal.k is None:
-        result["logits"] = [token.logits.round(6).tolist() for token in tokens]
+        result["logits"] = [token.logits.round(6).tolist() for token in answer.tokens]
     elif reveal.values:
-        result["revealed"] = [[[int(i), round(float(token.logits[i]), 6)] for i in token.revealed] for token in tokens]
-    return {**result, "records": [record.to_json() for record in records]}
+        result["revealed"] = [
+            [[int(i), round(float(token.logits[i]), 6)] for i in token.revealed] for token in answer.tokens
+        ]
+    return {**result, "records": [record.to_json() for record in session.records()]}
 
 
 def _plaintext(run: Path, text: str, max_new_tokens: int, sampling: Sampling, stop: list[str]) -> dict[str, object]:

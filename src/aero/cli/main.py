@@ -18,6 +18,7 @@ from rich.markup import escape
 
 import aero
 from aero.cli.bench import bench
+from aero.cli.chat import chat
 from aero.cli.compile import compile_
 from aero.cli.convert import convert
 from aero.cli.cost import cost
@@ -53,7 +54,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "entropy": entropy,
         "window": window,
     },
-    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate},
+    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate, "chat": chat},
     "Measure": {"cost": cost, "report": report},
 }
 for _group, _verbs in _VERBS.items():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from aero.bench.record import Record
+from aero.bench.session import Answer
+from aero.cli.live_text import LiveText
 from aero.cli.security import IDLE_SECONDS
 from aero.engines.engine import Engine, Party, Progress
 from aero.serve.client import Client
+from aero.serve.sampling import Sampling
 from aero.wire import Channel
 from aero.wire.tcp import InsecurePlaintext, Security, connect
 
@@ -30,6 +33,25 @@ def private_session(address: str, security: Security, progress: Progress) -> Ite
 
     with connect(host, port, security, timeout=IDLE_SECONDS) as channel, Client(channel, engine_for) as client:
         yield client
+
+
+def answer_with(
+    client: Client,
+    live: LiveText,
+    prompt: str,
+    ids: Sequence[int],
+    max_new_tokens: int,
+    sampling: Sampling,
+    stop: Sequence[str],
+) -> Answer:
+    """Show the prompt and what follows it, as it comes. `ids`: all that the model reads, the prompt's at the end."""
+    live.write(prompt)
+    tokens = []
+    for token in client.generate(ids, max_new_tokens, sampling=sampling, stop=stop):
+        tokens.append(token)
+        live.write(token.text)
+    live.end_line()
+    return Answer(prompt, tuple(ids), tuple(tokens))
 
 
 def cost_line(record: Record) -> str:

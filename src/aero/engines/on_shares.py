@@ -89,14 +89,17 @@ class Step:
         return any(need > f.bits for need, f in zip(self.needed, self.inputs, strict=True))
 
 
-def plan_steps(graph: Graph, plan: RingPlan, wants: Wants | None = None) -> list[Step]:
+def plan_steps(
+    graph: Graph, plan: RingPlan, wants: Wants | None = None, *, output_is_compared: bool = False
+) -> list[Step]:
     """The steps of a graph, in order.
 
     A value is held in the plan's ring, or a larger one where that costs nothing: linear layers of one value share the
     largest ring among them, and what is only added to something is made in the ring of the sum. What is extended later
-    has one bit more than the plan asks, so that its sign is that of its two highest bits.
+    has one bit more than the plan asks, so that its sign is that of its two highest bits; so has an output whose
+    numbers are compared, so that it holds their differences.
     """
-    bits = _held_bits(graph, plan, wants)
+    bits = _held_bits(graph, plan, wants, output_is_compared)
     held: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
     steps: list[Step] = []
     for node in graph.nodes:
@@ -138,13 +141,14 @@ def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
     return None
 
 
-def _held_bits(graph: Graph, plan: RingPlan, wants: Wants | None) -> dict[str, int]:
+def _held_bits(graph: Graph, plan: RingPlan, wants: Wants | None, output_is_compared: bool) -> dict[str, int]:
     """Bits of every value, from the last to the first: what is read later decides."""
     bits: dict[str, int] = {}
     formats = {node.name: plan.of_value(graph, node.name) for node in graph.nodes}
+    wider = {*graph.state_out.values(), *((graph.output,) if output_is_compared else ())}
     for node in reversed(graph.nodes):
         own = formats[node.name].bits
-        need = own + 1 if node.name in graph.state_out.values() else own
+        need = own + 1 if node.name in wider else own
         for reader in graph.consumers[node.name]:
             target = _needs(graph, plan, reader, formats, bits, wants, node.name)
             if node.op in SUMS:

@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, plan_steps
+from aero.engines.open_output import output_costs
+from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan
@@ -24,19 +26,17 @@ from aero.mpc.functions.relu import plan_relu
 from aero.mpc.functions.softmax import plan_softmax
 from aero.mpc.ot.supply import SupplyModel, set_up_cost
 from aero.mpc.ot.transfer import products_cost
-from aero.mpc.party import Role
 from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
 from aero.mpc.protocols.keys import keys_cost
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
-from aero.mpc.share import open_cost
 
 PAIRS = ("scores", "attend")
 OTS, OUTPUT = "ots", "output"
-AGREED = 2
-"""Things that both parties compare before a graph is run: the graph and the ring plan."""
+AGREED = 3
+"""Things that both parties compare before a graph is run: the graph, the ring plan, and what is revealed."""
 
 
 def linear_plan(group: tuple[Step, ...]) -> LinearPlan:
@@ -135,9 +135,11 @@ def bare_pairs(graph: Graph, states: Mapping[str, str] = MappingProxyType({})) -
     return bare
 
 
-def checked_steps(graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({})) -> list[Step]:
+def checked_steps(
+    graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({}), reveal: Reveal = LOGITS
+) -> list[Step]:
     """The steps of a graph. ValueError, naming the node, where one has no protocol in this engine, or where opening the
-    output would show the noise of a product of shares. states: as in `bare_pairs`.
+    output would show the noise of a product of shares. states: as in `bare_pairs`; reveal: what is opened.
     """
     pair = bare_pairs(graph, states).get(graph.output)
     if pair is not None:
@@ -145,7 +147,7 @@ def checked_steps(graph: Graph, plan: RingPlan, states: Mapping[str, str] = Mapp
             f"{graph.output}: opening it would show the encryption noise of {pair!r}, a product of two shared values, "
             "and with it the other party's secrets (docs/security/pair.md); let a linear layer follow before the output"
         )
-    steps = plan_steps(graph, plan, wanted_bits)
+    steps = plan_steps(graph, plan, wanted_bits, output_is_compared=reveal.k is not None)
     for step in steps:
         if step.node.op == "gain" and len(step.weight_shapes[0]) == 2:
             name = step.node.name
@@ -230,10 +232,17 @@ class DeclaredRun:
         return sum(count(line.cost) for line in self.lines)
 
 
-def declared_run(graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({})) -> DeclaredRun:
-    """What a run of a graph will send, before anything is sent. states: as in `bare_pairs`."""
-    groups = joined(graph, checked_steps(graph, plan, states))
-    set_up, supply = set_up_declared(groups), SupplyModel()
+def declared_run(
+    graph: Graph,
+    plan: RingPlan,
+    states: Mapping[str, str] = MappingProxyType({}),
+    reveal: Reveal = LOGITS,
+    vocabulary: int | None = None,
+) -> DeclaredRun:
+    """What a run of a graph will send, before anything is sent. states: as in `bare_pairs`; reveal: what is opened, of
+    the first `vocabulary` columns, by default all."""
+    groups = joined(graph, checked_steps(graph, plan, states, reveal))
+    set_up, supply = set_up_declared(groups, reveal), SupplyModel()
     lines: list[Declared] = []
     clock = set_up
 
@@ -249,19 +258,25 @@ def declared_run(graph: Graph, plan: RingPlan, states: Mapping[str, str] = Mappi
         supply.use(cost.ots_from_client, cost.ots_from_server)
         add(group_label(group), group[0].node.op, cost)
     output = next(group[0].output for group in groups if any(s.node.name == graph.output for s in group))
-    add(OUTPUT, OUTPUT, open_cost(graph.shapes[graph.output], output.bits, Role.CLIENT))
+    shape = graph.shapes[graph.output]
+    for cost in output_costs(shape, output, reveal, vocabulary or shape[1]):
+        add(OTS, OTS, supply.reserve(cost.ots_from_client, cost.ots_from_server))
+        supply.use(cost.ots_from_client, cost.ots_from_server)
+        add(OUTPUT, OUTPUT, cost)
     return DeclaredRun(set_up, tuple(lines))
 
 
-def set_up_declared(groups: Sequence[tuple[Step, ...]]) -> ProtocolCost:
+def set_up_declared(groups: Sequence[tuple[Step, ...]], reveal: Reveal = LOGITS) -> ProtocolCost:
     """Of a new session: that both have the same, keys, base OTs."""
     keys = keys_needed(groups)
     cost = agree_cost(AGREED) + keys_cost(keys.client, keys.server)
-    return cost + set_up_cost() if needs_ots(groups) else cost
+    return cost + set_up_cost() if needs_ots(groups, reveal) else cost
 
 
-def needs_ots(groups: Sequence[tuple[Step, ...]]) -> bool:
+def needs_ots(groups: Sequence[tuple[Step, ...]], reveal: Reveal = LOGITS) -> bool:
     """Whether anything but products with weights, and sums, is there."""
+    if reveal.k is not None:
+        return True
     plans = [(group[0], group_plan(group)) for group in groups]
     wide = any(step.extends for step, _ in plans)
     return wide or any(plan.cost().ots_from_client + plan.cost().ots_from_server for _, plan in plans if plan)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,9 +15,12 @@ import numpy as np
 from aero.engines.engine import Cost, Engine, Progress, StepReport
 from aero.engines.engine import Party as EngineParty
 from aero.engines.on_shares import Extension, Protocols, Step, group_label, joined, state_format, walk
-from aero.engines.plain import decode, encode
+from aero.engines.open_output import open_output
+from aero.engines.plain import encode
+from aero.engines.reveal import LOGITS, Reveal
 from aero.engines.step_plans import (
     OTS,
+    OUTPUT,
     bare_pairs,
     checked_steps,
     columns_of,
@@ -32,8 +35,9 @@ from aero.engines.step_plans import (
 from aero.engines.weight_store import WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
-from aero.graph.ring_plan import Format, RingPlan
-from aero.mpc.fixed_point import from_ring, to_ring
+from aero.graph.ring_plan import RingPlan
+from aero.mpc.cost import ProtocolCost
+from aero.mpc.fixed_point import to_ring
 from aero.mpc.functions.gelu import gelu
 from aero.mpc.functions.norm import norm
 from aero.mpc.functions.relu import relu
@@ -47,7 +51,7 @@ from aero.mpc.protocols.extend import extension
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import multiply_weights
 from aero.mpc.protocols.pair import multiply_shares
-from aero.mpc.share import Share, input_shares, open_shares
+from aero.mpc.share import Share, input_shares
 from aero.wire import Channel, Traffic
 
 FUNCTIONS: dict[str, Any] = {
@@ -81,6 +85,7 @@ class TwoPartyEngine(Engine):
         self._bare: dict[str, str] = {}
         self._loaded = WeightStore(plan)
         self._agreed: set[str] = set()
+        self._reveal, self._vocabulary = LOGITS, 0
         self._keyed: dict[Role, set[Any]] = {role: set() for role in Role}
         self._report: tuple[StepReport, ...] = ()
         self._cost: Cost | None = None
@@ -95,7 +100,7 @@ class TwoPartyEngine(Engine):
 
     def _prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None) -> None:
         start, before = time.perf_counter(), self._party.channel.traffic
-        groups = joined(graph, checked_steps(graph, self._plan, self._bare))
+        groups = joined(graph, checked_steps(graph, self._plan, self._bare, self._reveal))
         weighted = [group for group in groups if group[0].node.op in ("linear", "gain", "embedding")]
         if self._party.role is Role.SERVER:
             if weights is None:
@@ -104,10 +109,12 @@ class TwoPartyEngine(Engine):
         missing = self._keys_missing(groups)
         with self._party.channel.op("keys"):
             if graph.digest not in self._agreed:
-                agree(self._party, {"graph": graph.to_json(), "ring plan": self._plan.to_json()})
+                revealed = [str(self._reveal), self._vocabulary]
+                public = {"graph": graph.to_json(), "ring plan": self._plan.to_json(), "output revealed": revealed}
+                agree(self._party, public)
                 self._agreed.add(graph.digest)
             exchange_keys(self._party, *missing)
-        if not self._party.has_ots and needs_ots(groups):
+        if not self._party.has_ots and needs_ots(groups, self._reveal):
             set_up_ots(self._party)
         spent = self._cost_of(self._party.channel.traffic - before, time.perf_counter() - start)
         self._set_up = Cost(*(a + b for a, b in zip(vars(self._set_up).values(), vars(spent).values(), strict=True)))
@@ -137,6 +144,12 @@ class TwoPartyEngine(Engine):
             self._state[name] = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
         self._bare.pop(name, None)
 
+    def reveal_only(self, what: Reveal, vocabulary: int) -> None:
+        if vocabulary < 1:
+            raise ValueError(f"an output of {vocabulary} tokens has none to reveal")
+        self._reveal, self._vocabulary = what, vocabulary
+        self._agreed.clear()
+
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
     ) -> np.ndarray | None:
@@ -156,25 +169,31 @@ class TwoPartyEngine(Engine):
     def _run(self, graph: Graph, weights: Mapping[str, np.ndarray] | None, ids: np.ndarray | None) -> np.ndarray | None:
         party = self._party
         start, before = time.perf_counter(), party.channel.traffic
-        steps = checked_steps(graph, self._plan, self._bare)
+        steps = checked_steps(graph, self._plan, self._bare, self._reveal)
         state = {name: self._state[name] for name in graph.state_in}
         clock = _Clock(party.channel)
         protocols = _TwoParty(party, self._loaded, clock)
         output, self._state = walk(
             party, graph, self._plan, steps, protocols, weights=weights, ids=ids, state=state, progress=self._progress
         )
-        clock.begin("output", "output")
         bare = bare_pairs(graph, self._bare)
         self._bare = {name: bare[value] for name, value in graph.state_out.items() if value in bare}
-        with party.channel.op("output"):  # to the client alone: the server would learn of the client's key from it
-            opened = open_shares(party, output, Role.CLIENT, graph.output)
+
+        with ExitStack() as scope:
+
+            def begin(cost: ProtocolCost) -> None:
+                scope.close()  # OTs are counted apart
+                protocols.reserve(cost)
+                clock.begin(OUTPUT, OUTPUT)
+                scope.enter_context(party.channel.op(OUTPUT))
+
+            begin(ProtocolCost())
+            opened = open_output(party, output, graph.output, self._reveal, self._vocabulary, begin)
         clock.end()
         traffic = party.channel.traffic - before
         self._cost = self._cost_of(traffic, time.perf_counter() - start)
         self._report = tuple(self._reported(traffic, *row) for row in clock.rows)
-        if opened is None:
-            return None
-        return decode(from_ring(opened, output.bits), Format(output.bits, output.fraction_bits))
+        return opened
 
     @property
     def cost(self) -> Cost:
@@ -257,12 +276,15 @@ class _TwoParty(Protocols):
         self._party, self._loaded, self._clock = party, loaded, clock
 
     def begin(self, group: tuple[Step, ...], wider: tuple[Extension, ...]) -> None:
-        cost = group_cost(group, wider)
+        self.reserve(group_cost(group, wider))
+        self._clock.begin(group_label(group), group[0].node.op)
+
+    def reserve(self, cost: ProtocolCost) -> None:
+        """Have the OTs ready that this takes."""
         if cost.ots_from_client or cost.ots_from_server:
             self._clock.begin(OTS, OTS)
             counts = cost.ots_from_client, cost.ots_from_server
             self._party.ots.reserve(*(counts if self._party.is_client else reversed(counts)))
-        self._clock.begin(group_label(group), group[0].node.op)
 
     def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
         weights = None if self._party.is_client else self._loaded.of(steps)

@@ -13,7 +13,7 @@ import numpy as np
 
 import aero
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost, Engine
+from aero.engines.engine import Cost, Engine, StepReport
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
@@ -29,7 +29,8 @@ class PrivateToken:
     """A token that the client computed with the server.
 
     id: token id; text: what it adds to the text, whole characters only; logits: float64 [V], from which it was chosen,
-    minus infinity where they were not revealed; step: what was computed for it; cost: of that.
+    minus infinity where they were not revealed; step: what was computed for it; cost: of that; report: the same by
+    operation, where the engine can tell.
     """
 
     id: int
@@ -37,6 +38,7 @@ class PrivateToken:
     logits: np.ndarray
     step: Step
     cost: Cost
+    report: tuple[StepReport, ...] = ()
 
     @property
     def revealed(self) -> np.ndarray:
@@ -117,7 +119,7 @@ class Client:
             piece = "" if ended else text.push(token)
             ended = ended or text.stopped or index == max_new_tokens - 1
             piece += text.finish() if ended else ""
-            yield PrivateToken(token, piece, logits, step, self._engine.cost)
+            yield PrivateToken(token, piece, logits, step, self._engine.cost, self._engine.report)
             if ended:
                 return
             ids = [*ids, token]

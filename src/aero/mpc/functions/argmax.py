@@ -95,13 +95,15 @@ class TopKPlan:
         """Comparisons that wait for one another."""
         return sum(len(stage.pairs()) for stage in self.stages())
 
-    def cost(self) -> ProtocolCost:
+    def stage_cost(self, stage: Stage) -> ProtocolCost:
         total = ProtocolCost()
-        for stage in self.stages():
-            for pairs in stage.pairs():
-                shapes = [s for bits in (self.bits, self.place_bits) for s in multiplexing_shapes(pairs, bits)]
-                total = total + negative_cost(pairs, self.bits) + products_cost(shapes)
+        for pairs in stage.pairs():
+            shapes = [s for bits in (self.bits, self.place_bits) for s in multiplexing_shapes(pairs, bits)]
+            total = total + negative_cost(pairs, self.bits) + products_cost(shapes)
         return total
+
+    def cost(self) -> ProtocolCost:
+        return sum(map(self.stage_cost, self.stages()), ProtocolCost())
 
 
 def plan_top_k(count: int, k: int, bits: int, fraction_bits: int = 0) -> TopKPlan:
@@ -109,8 +111,13 @@ def plan_top_k(count: int, k: int, bits: int, fraction_bits: int = 0) -> TopKPla
     return TopKPlan(count, k, bits, fraction_bits)
 
 
-def top_k(party: Party, plan: TopKPlan, x: Share) -> tuple[Share, Share]:
-    """The k largest numbers of x [n], from the largest down, and their indices from 0: shares [k] and [k]."""
+def top_k(
+    party: Party, plan: TopKPlan, x: Share, *, begin: Callable[[ProtocolCost], None] = lambda _: None
+) -> tuple[Share, Share]:
+    """The k largest numbers of x [n], from the largest down, and their indices from 0: shares [k] and [k].
+
+    begin: called before each stage with its cost, so that OTs can be made ready stage by stage.
+    """
     if (x.shape, x.bits, x.fraction_bits) != ((plan.count,), plan.bits, plan.fraction_bits):
         raise ValueError(f"this plan is for {plan.count} numbers of {plan.bits} bits, not {x.shape} of {x.bits}")
     least = np.full(plan.padded - plan.count, -(1 << (plan.bits - 2)), np.int64).view(np.uint64)
@@ -118,6 +125,7 @@ def top_k(party: Party, plan: TopKPlan, x: Share) -> tuple[Share, Share]:
     places = known(party, Role.CLIENT, np.arange(plan.padded, dtype=np.uint64), plan.place_bits)
     lists = _Lists(x.of(np.concatenate([x.values, filler.values])), places).each(lambda v: v.reshape(-1, 1))
     for stage in plan.stages():
+        begin(plan.stage_cost(stage))
         lists = _stage(party, stage, lists)
     return lists.values.reshape(-1)[: plan.k], lists.places.reshape(-1)[: plan.k]
 

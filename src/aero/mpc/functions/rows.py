@@ -24,7 +24,7 @@ from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.extend import extend, extend_cost
-from aero.mpc.protocols.multiply import multiply, multiply_cost
+from aero.mpc.protocols.multiply import multiply, multiply_cost, square, square_cost
 from aero.mpc.protocols.select import arithmetic, arithmetic_shapes, multiplexing, multiplexing_shapes
 from aero.mpc.share import Share, known
 
@@ -103,7 +103,7 @@ class Log2Plan:
         return (
             negative_cost(doublings, self.coarse_bits)
             + products_cost(doubled)
-            + multiply_cost(rows, self.square_bits)
+            + square_cost(rows, self.square_bits)
             + multiply_cost(rows, self.product_bits)
             + extend_cost(rows, self.output_fraction + 2, self.output_bits)
         )
@@ -124,9 +124,9 @@ def log2(party: Party, plan: Log2Plan, x: Share) -> Share:
     m = x.of(x.values + doubled.values.sum(axis=0), fraction_bits=plan.input_fraction + plan.high)
 
     t = plus(party, m.truncated(plan.dropped), -_CENTRE)
-    square = multiply(party, t, t, plan.square_bits).truncated(_POINT)
-    inner = square - t.times(round(_A * 2**_POINT), _POINT).truncated(_POINT)
-    product = multiply(party, square, plus(party, inner, _B), plan.product_bits)
+    squared = square(party, t, plan.square_bits).truncated(_POINT)
+    inner = squared - t.times(round(_A * 2**_POINT), _POINT).truncated(_POINT)
+    product = multiply(party, squared, plus(party, inner, _B), plan.product_bits)
     linear = t.times(round(_D * 2**_POINT), _POINT).reduced(plan.product_bits)
     near = plus(party, linear - product, _E + 0.5).truncated(2 * _POINT - plan.output_fraction)
 

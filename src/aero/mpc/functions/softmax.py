@@ -64,7 +64,7 @@ _EXCESS = 2.0**-9
 class SoftmaxPlan:
     """What both parties must agree on, from public sizes alone. `plan_softmax` makes it.
 
-    score_bits: scores lie in a ring of so many bits, a coarse step from its ends. input_fraction: of scores.
+    score_bits: of the ring in which scores lie, at most `largest_score`. input_fraction: of scores.
     base: 2.0 or e. power: how exponentials are shared.
     """
 
@@ -109,9 +109,17 @@ class SoftmaxPlan:
 
     @property
     def difference_bits(self) -> int:
-        """The ring in which the difference of two scores, in base 2, fits."""
+        """The ring in which the difference of two scores, in base 2, fits: one bit more than scores have, if no ring
+        gets larger than 64 bits by it."""
         grown = 0 if self.base == 2.0 else 1
-        return self.score_bits + 1 + grown - (self.input_fraction - self.power.fraction_bits)
+        needed = self.score_bits + 1 + grown - (self.input_fraction - self.power.fraction_bits)
+        return min(needed, 64 - self.dropped)
+
+    @property
+    def largest_score(self) -> float:
+        """Scores may be so large, above and below 0. In rings much smaller than 64 bits: all but a coarse step."""
+        in_base_two = 2.0 ** (self.difference_bits - 2 - self.power.fraction_bits) - self.step
+        return min(in_base_two / math.log2(self.base), 2.0 ** (self.score_bits - 1 - self.input_fraction) - self.step)
 
     @property
     def held_bits(self) -> int:

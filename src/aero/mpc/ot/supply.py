@@ -9,8 +9,11 @@ Refill, whenever more is asked for than is ready; in both directions at the same
    needed: of Ferret from the sender of the OTs, of SoftSpokenOT from their receiver.
 2. The ends that hear: compare the counts, and make the same units.
 
-A refill is one round. Random OT number i of a direction has the pads H(K, i) and H(K ^ Delta, i) (`aero.kernels.ot`):
-numbers count up over the whole session and never come twice. Delta is fresh for each direction of each supply.
+A refill is one round however many OTs it makes, and Ferret's wait as seeds: reserving a whole computation's OTs ahead,
+or the next one's while there is nothing else to do, costs little memory.
+
+Random OT number i of a direction has the pads H(K, i) and H(K ^ Delta, i) (`aero.kernels.ot`): numbers count up over
+the whole session and never come twice. Delta is fresh for each direction of each supply.
 
 An OT used twice gives inputs away. So a supply cannot be copied, is refused in a forked process, after an error in a
 refill or on its channel, and by a party on another channel; there is no way to put anything back.

@@ -5,6 +5,8 @@ party's part of y, sum over j of 2^j (bit j of y_i) x_(1-i), and each term a pro
 (ot/transfer.py). All terms in both directions go at once: 1 round, m OTs and m (m + 3) / 2 bits each way. Gilboa 1999,
 section 4.
 
+`square`: x^2 = x_0^2 + x_1^2 + 2 x_0 x_1, of which the last takes the client's bits alone: m - 1 OTs in one direction.
+
 `look_up`: the entry of a public table of N = 2^k, k up to 8, at the shared index i_0 + i_1 modulo N.
 
 1. Client: holding k random OTs whose bits make the number c, sends i_0 xor c.                     client -> server
@@ -85,6 +87,36 @@ def multiply_cost(count: int, bits: int) -> ProtocolCost:
 
 def multiply_shapes(count: int, bits: int) -> list[ProductShape]:
     return [ProductShape(role, count, bits - j) for j in range(bits) for role in Role]
+
+
+def square(party: Party, x: Share, bits: int) -> Share:
+    """[x^2] modulo 2^bits, as `multiply` of x by itself, for half of the bytes."""
+    own = x.reduced(bits).values.reshape(-1)
+    products = []
+    for shape in square_shapes(own.size, bits):
+        j = np.uint64(bits - 1 - shape.bits)
+        if party.is_client:
+            mine: NDArray[Any] = (own >> j).astype(np.uint8) & np.uint8(1)
+        else:
+            mine = reduce_ring(own, shape.bits)
+        products.append(BitProduct(shape.chooser, shape.bits, mine))
+
+    def finish(shares: list[NDArray[Any]]) -> Share:
+        total = own * own
+        for product, share in zip(products, shares, strict=True):
+            total += share << np.uint64(bits - product.bits)
+        return x.of(total.reshape(x.shape), bits=bits, fraction_bits=2 * x.fraction_bits)
+
+    [result] = together(party, OneRound(tuple(products), finish))
+    return result
+
+
+def square_cost(count: int, bits: int) -> ProtocolCost:
+    return products_cost(square_shapes(count, bits))
+
+
+def square_shapes(count: int, bits: int) -> list[ProductShape]:
+    return [ProductShape(Role.CLIENT, count, bits - 1 - j) for j in range(bits - 1)]
 
 
 def look_up(party: Party, index: Share, table: Words, bits: Sequence[int]) -> list[Share]:

@@ -1,0 +1,227 @@
+"""What a session with a server was, for reports: answers, what each step cost, and what each party saw of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aero.bench.record import Record, write_json
+from aero.bench.report import Page
+from aero.engines.engine import Cost, StepReport
+from aero.serve.client import PrivateToken
+from aero.serve.session import Offer
+
+FORMAT_VERSION = 1
+_LARGEST_OPS = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prompt and what followed it. prompt_ids: all that the model read before the first new token."""
+
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    tokens: tuple[PrivateToken, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+    @property
+    def cost(self) -> Cost:
+        return total(token.cost for token in self.tokens)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A whole session, as the client knows it. set_up: what connecting cost."""
+
+    offer: Offer
+    set_up: Cost
+    answers: tuple[Answer, ...]
+
+    @property
+    def tokens(self) -> list[PrivateToken]:
+        return [token for answer in self.answers for token in answer.tokens]
+
+    def records(self) -> list[Record]:
+        """The set-up, then each token's step: the first of an answer is its prompt's."""
+        engine, notation = self.offer.engine, self.offer.notation
+        found = [Record.of_cost(self.set_up, "set-up", engine, notation, None)]
+        found += [Record.of_cost(t.cost, t.step.work, engine, notation, t.step.context) for t in self.tokens]
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        set_up, *steps = self.records()
+        rest = iter(zip(self.tokens, steps, strict=True))
+        return {
+            "format_version": FORMAT_VERSION,
+            "engine": self.offer.engine,
+            "notation": self.offer.notation,
+            "context": self.offer.context,
+            "reveal": self.offer.reveal,
+            "set_up": set_up.to_json(),
+            "answers": [
+                {
+                    "prompt": answer.prompt,
+                    "prompt_ids": list(answer.prompt_ids),
+                    "text": answer.text,
+                    "tokens": [
+                        {
+                            "id": token.id,
+                            "text": token.text,
+                            "logits_learnt": len(token.revealed),
+                            "tokens_read": token.step.length,
+                            "record": record.to_json(),
+                            "operations": [vars(line) for line in by_op(token.report)],
+                        }
+                        for _, (token, record) in zip(answer.tokens, rest, strict=False)
+                    ],
+                }
+                for answer in self.answers
+            ],
+        }
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum, None where one of them is not known."""
+    costs = list(costs)
+
+    def summed(name: str) -> int | None:
+        counts = [getattr(cost, name) for cost in costs]
+        return None if None in counts else sum(counts)
+
+    return Cost(
+        sum(cost.seconds for cost in costs),
+        summed("bytes_client_to_server"),
+        summed("bytes_server_to_client"),
+        summed("rounds"),
+        summed("messages"),
+    )
+
+
+def by_op(steps: Sequence[StepReport]) -> list[StepReport]:
+    """Steps of the same operation added up, the longest first; a label is then the number of steps."""
+    found: dict[str, list[StepReport]] = {}
+    for step in steps:
+        found.setdefault(step.op, []).append(step)
+    lines = [
+        StepReport(
+            str(len(several)),
+            op,
+            sum(s.bytes_client_to_server for s in several),
+            sum(s.bytes_server_to_client for s in several),
+            sum(s.rounds for s in several),
+            sum(s.seconds for s in several),
+            sum(s.waiting_seconds for s in several),
+        )
+        for op, several in found.items()
+    ]
+    return sorted(lines, key=lambda line: -line.seconds)
+
+
+def write_report(session: Session, path: Path) -> None:
+    """Write the session as an HTML page that stands alone, and as JSON beside it (`path` with .json)."""
+    write_json(path.with_suffix(".json"), session.to_json())
+    offer, page = session.offer, Page("A private session")
+    page.text(
+        f"{offer.notation} by the engine {offer.engine}. The server held the weights, this client the text. "
+        "MB are 10^6 bytes, as counted on the wire; a round is one message delay. This page contains the text: it is "
+        "for whoever may read that."
+    )
+    for answer in session.answers:
+        page.heading("Prompt and answer")
+        page.code(answer.prompt + answer.text)
+        page.table(_COST_HEADER, [_token_row(token) for token in answer.tokens])
+    page.heading("Cost")
+    works = {work: [t for t in session.tokens if t.step.work == work] for work in ("prefill", "next-token")}
+    rows = [("set-up, once", *_cost_cells(session.set_up))]
+    rows += [
+        (f"{work}, {len(tokens)} in all, the mean", *_cost_cells(_mean([t.cost for t in tokens])))
+        for work, tokens in works.items()
+        if tokens
+    ]
+    page.table(("work", *_COST_HEADER[2:]), rows)
+    for work, tokens in works.items():
+        _add_operations(page, work, tokens)
+    page.heading("What each party saw")
+    page.table(("of what", "server", "client"), _seen(session))
+    page.heading("Where")
+    record = session.records()[0]
+    page.text(f"{record.machine}; aero {record.version}.")
+    page.write(path)
+
+
+_COST_HEADER = ("token", "work", "seconds", "MB up", "MB down", "rounds", "messages")
+
+
+def _token_row(token: PrivateToken) -> tuple[str, ...]:
+    work = f"{token.step.work}, {token.step.context} tokens"
+    return (repr(token.text) if token.text else f"id {token.id}", work, *_cost_cells(token.cost))
+
+
+def _cost_cells(cost: Cost) -> tuple[str, ...]:
+    up, down = cost.bytes_client_to_server, cost.bytes_server_to_client
+    return (
+        f"{cost.seconds:.2f}",
+        *("?" if count is None else f"{count / 1e6:.2f}" for count in (up, down)),
+        *("?" if count is None else f"{count:.0f}" for count in (cost.rounds, cost.messages)),
+    )
+
+
+def _mean(costs: list[Cost]) -> Cost:
+    sums = vars(total(costs))
+    return Cost(sums.pop("seconds") / len(costs), *(v if v is None else round(v / len(costs)) for v in sums.values()))
+
+
+def _add_operations(page: Page, work: str, tokens: list[PrivateToken]) -> None:
+    """The mean of each operation over these steps, as bars and as a table; nothing where the engine cannot tell."""
+    lines = by_op([step for token in tokens for step in token.report])
+    if not lines:
+        return
+    count = len(tokens)
+    page.heading(f"Operations of a {work}")
+    shown, rest = lines[:_LARGEST_OPS], lines[_LARGEST_OPS:]
+    bars = []
+    for name, value in (
+        ("seconds", lambda line: line.seconds),
+        ("MB", lambda line: (line.bytes_client_to_server + line.bytes_server_to_client) / 1e6),
+        ("rounds", lambda line: line.rounds),
+    ):
+        parts = [(line.op, value(line) / count) for line in shown]
+        bars.append((name, [*parts, ("others", sum(map(value, rest)) / count)] if rest else parts))
+    page.stacked_bars(bars)
+    page.table(
+        ("operation", "seconds", "of them waiting", "MB up", "MB down", "rounds"),
+        [
+            (
+                line.op,
+                f"{line.seconds / count:.3f}",
+                f"{line.waiting_seconds / count:.3f}",
+                f"{line.bytes_client_to_server / 1e6 / count:.3f}",
+                f"{line.bytes_server_to_client / 1e6 / count:.3f}",
+                f"{line.rounds / count:.0f}",
+            )
+            for line in lines
+        ],
+    )
+
+
+def _seen(session: Session) -> list[tuple[str, str, str]]:
+    """Sizes alone: nobody sees more of the other's secrets (SECURITY.md)."""
+    tokens, offer = session.tokens, session.offer
+    lengths = ", ".join(str(answer.tokens[0].step.length) for answer in session.answers if answer.tokens)
+    spent = total([session.set_up, *(token.cost for token in tokens)])
+    learnt = sum(len(token.revealed) for token in tokens)
+    values = "logits" if offer.revealed.values else "ids, without their logits"
+    up, down = spent.bytes_client_to_server, spent.bytes_server_to_client
+    at_server, at_client = ("?" if n is None else f"{n / 1e6:.2f} MB, masked or encrypted" for n in (up, down))
+    return [
+        ("text", f"{len(session.answers)} prompts of {lengths} new tokens", "all of it"),
+        ("answers", f"{len(tokens)} tokens were asked for, and when", f"{len(tokens)} tokens"),
+        ("outputs", "nothing", f"{learnt} {values} in {len(tokens)} outputs"),
+        ("model", "all of it", f"{offer.notation}, context {offer.context}, vocabulary {offer.vocab_size}, shapes"),
+        ("messages received", at_server, at_client),
+    ]

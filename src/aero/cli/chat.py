@@ -1,0 +1,129 @@
+"""`aero chat`: a conversation with a server that never sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from aero.bench.record import Record
+from aero.bench.session import Answer, Session, write_report
+from aero.cli.generate import SEED_HELP, STOP_HELP, TEMPERATURE_HELP, TOP_K_HELP, TOP_P_HELP
+from aero.cli.live_text import LiveText
+from aero.cli.private import answer_with, cost_line, parse_address, private_session
+from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
+from aero.engines.engine import Party
+from aero.serve.client import Client, check_length, check_sampling
+from aero.serve.sampling import Sampling
+
+PLACE = "{}"
+HELP = "/new begins anew, /quit ends"
+
+
+def chat(
+    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Server to talk to.", show_default=False)],
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", help="Tokens of an answer, at most.", min=1)
+    ] = 32,
+    temperature: Annotated[float, typer.Option(help=TEMPERATURE_HELP, min=0.0)] = 0.0,
+    top_k: Annotated[int | None, typer.Option(help=TOP_K_HELP, min=1, show_default=False)] = None,
+    top_p: Annotated[float | None, typer.Option(help=TOP_P_HELP, show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help=SEED_HELP, min=0, show_default=False)] = None,
+    stop: Annotated[list[str] | None, typer.Option(help=STOP_HELP, show_default=False)] = None,
+    template: Annotated[
+        str, typer.Option(help="What the model reads for each line that you type, {} being the line.")
+    ] = PLACE,
+    keys: Annotated[Path | None, typer.Option(help=KEYS_HELP, show_default=False)] = None,
+    insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON.", show_default=False)
+    ] = None,
+) -> None:
+    """Talk to a model privately, line by line. The history stays here; the server sees lengths alone.
+
+    What was read before stays with both parties in shares, so an answer costs what is new. When the conversation
+    outgrows the model's context, its oldest turns are forgotten.
+    """
+    parse_address(server)
+    if PLACE not in template:
+        raise ValueError(f"the template {template!r} has no {PLACE} for what is typed; put one in")
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    security = security_of(keys, Party.CLIENT, insecure_plaintext)
+    console, progress = Console(highlight=False), Progress()
+    answers: list[Answer] = []
+    with private_session(server, security, progress) as client:
+        check_sampling(sampling, client.offer)
+        offer = client.offer
+        console.print(
+            f"{offer.notation} by {offer.engine}, {offer.context} tokens of context; you will learn "
+            f"{offer.revealed.described} of each output; {HELP}",
+            style="dim",
+            soft_wrap=True,
+        )
+        history: list[list[int]] = []
+        while (line := _read_line(console)) is not None:
+            if line == "/new":
+                history = []
+                continue
+            text = template.replace(PLACE, line)
+            turn = client.tokenizer.encode(text)
+            try:
+                history, forgotten = fitting([*history, turn], max_new_tokens, offer.context)
+            except ValueError as error:
+                console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+                continue
+            if forgotten:
+                console.print(f"the oldest {forgotten} tokens are forgotten", style="dim")
+            ids = [token for one in history for token in one]
+            with LiveText() as live:
+                progress.live = live
+                answer = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or ())
+            history.append([token.id for token in answer.tokens])
+            answers.append(Answer(text, answer.prompt_ids, answer.tokens))
+            console.print(_answer_line(client, answer), style="dim", soft_wrap=True)
+        if report is not None:
+            write_report(Session(offer, client.engine.set_up_cost, tuple(answers)), report)
+
+
+class Progress:
+    """Passes what the engine does on to the text that is growing now."""
+
+    live: LiveText | None = None
+
+    def __call__(self, label: str, share: float) -> None:
+        if self.live is not None:
+            self.live.progress(label, share)
+
+
+def fitting(turns: list[list[int]], max_new_tokens: int, context: int) -> tuple[list[list[int]], int]:
+    """The latest turns that fit the context with an answer after them, and how many tokens of older ones do not.
+
+    ValueError where the last turn alone does not fit.
+    """
+    check_length(len(turns[-1]), max_new_tokens, context)
+    first = 0
+    while sum(map(len, turns[first:])) + max_new_tokens - 1 > context:
+        first += 1
+    return turns[first:], sum(map(len, turns[:first]))
+
+
+def _read_line(console: Console) -> str | None:
+    """A line that is not empty, or None at the end."""
+    while True:
+        try:
+            line = console.input("> ")
+        except EOFError:
+            return None
+        if line.strip() == "/quit":
+            return None
+        if line.strip():
+            return line.strip() if line.strip() == "/new" else line
+
+
+def _answer_line(client: Client, answer: Answer) -> str:
+    """The cost of an answer, in one line."""
+    record = Record.of_cost(answer.cost, "answer", client.offer.engine, client.offer.notation, None)
+    new = answer.tokens[0].step.length
+    return f"{cost_line(record)}  ({new} tokens read, {len(answer.tokens)} new)"

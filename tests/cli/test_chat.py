@@ -1,0 +1,91 @@
+"""A conversation over a channel in memory, the computation in the clear: what is read, forgotten and shown."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+import aero.cli.chat as chat_module
+from aero.cli.chat import fitting
+from aero.cli.main import app
+from aero.engines.reveal import TOKEN
+from aero.serve.session import Step
+from serve.test_session import Session, greedy, tokenizer_bytes
+
+assert tokenizer_bytes  # the fixture of the sessions
+
+
+@pytest.fixture
+def talk(tokenizer_bytes, monkeypatch, tmp_path):
+    """Type lines into `aero chat`; gives the session and what was printed."""
+
+    def run(lines: list[str], *options: str, reveal=None) -> tuple[Session, object]:
+        session = Session(tokenizer_bytes, reveal) if reveal else Session(tokenizer_bytes)
+
+        @contextmanager
+        def in_memory(address, security, progress):
+            with session.client() as client:
+                yield client
+
+        monkeypatch.setattr(chat_module, "private_session", in_memory)
+        typed = "".join(line + "\n" for line in lines)
+        result = CliRunner().invoke(app, ["chat", "h:1", "--insecure-plaintext", *options], input=typed)
+        session.client_channel.close()
+        session.join()
+        return session, result
+
+    return run
+
+
+def test_an_answer_continues_what_was_said(talk, tmp_path):
+    session, result = talk(["t", "", "o"], "-n", "2", "--report", str(tmp_path / "chat.html"))
+    assert result.exit_code == 0, result.output
+    assert session.failure is None
+    # "t", two tokens of answer of which the second was not read; then that and "o"; each then one token more.
+    assert session.steps == [Step(0, 1), Step(1, 1), Step(2, 2), Step(4, 1)]
+    answers = json.loads((tmp_path / "chat.json").read_text())["answers"]
+    ids: list[int] = []
+    for answer, line in zip(answers, "to", strict=True):
+        assert answer["prompt"] == line
+        ids += [answer["prompt_ids"][-1]]
+        assert answer["prompt_ids"] == ids
+        assert [token["id"] for token in answer["tokens"]] == greedy(ids, 2)
+        ids += greedy(ids, 2)
+    assert "2 tokens read, 2 new" in result.output and "0.00 MB up" in result.output
+    assert "the logits of every token" in result.output
+
+
+def test_a_new_conversation_and_one_that_outgrows_the_context(talk):
+    session, result = talk(["t", "/new", "t", "o", "be or not to be", "/quit"], "-n", "2")
+    assert result.exit_code == 0, result.output
+    assert session.steps[2] == Step(0, 1)  # anew
+    assert "tokens are forgotten" not in result.output.split("> ")[4]
+    assert "do not fit the model's context of 6" in result.output  # one line, and the conversation goes on
+    session, result = talk(["t", "o", "t"], "-n", "2")
+    # 1 + 2, 1 + 2 and 1 tokens, and room for one of the answer's two: the first turn and its answer go.
+    assert "the oldest 3 tokens are forgotten" in result.output
+    assert session.steps[-2:] == [Step(0, 4), Step(4, 1)]
+
+
+def test_a_server_that_reveals_a_token_alone(talk):
+    _, result = talk(["t"], "-n", "1", reveal=TOKEN)
+    assert result.exit_code == 0 and "the most likely token alone" in result.output
+    _, result = talk(["t"], "-n", "1", "--temperature", "1", reveal=TOKEN)
+    assert result.exit_code != 0 and "nothing to draw from" in str(result.exception)
+
+
+def test_turns_that_fit():
+    turns = [[1] * 3, [2] * 2, [3] * 4]
+    assert fitting(turns, 1, 9) == (turns, 0)
+    assert fitting(turns, 2, 9) == (turns[1:], 3)
+    assert fitting(turns, 6, 9) == (turns[2:], 5)
+    with pytest.raises(ValueError, match="do not fit"):
+        fitting(turns, 7, 9)
+
+
+def test_a_template_says_where_the_line_goes(talk):
+    session, result = talk(["t"], "-n", "1", "--template", "o{}b")
+    assert result.exit_code == 0 and session.steps == [Step(0, 3)]
+    _, result = talk(["t"], "--template", "none")
+    assert result.exit_code != 0 and "put one in" in str(result.exception)

@@ -1,0 +1,133 @@
+"""What the two-party engine reveals of an output: all of it, the largest, or the largest one's place."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from aero.engines.engine import Cost, Engine, Party
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.engines.spu import SpuEngine
+from aero.engines.step_plans import declared_run
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph import Node, Program
+from aero.graph.ring_plan import Format, RingPlan
+from aero.wire.memory import channel_pair
+
+WIDTH, COLUMNS, VOCABULARY = 64, 150, 141
+INPUT = "x.past"
+
+
+def logits_program(rows: int = 1) -> tuple[Program, RingPlan]:
+    """Logits of which those beyond the vocabulary are the largest: they are no tokens."""
+    w = np.random.default_rng(0).normal(0, WIDTH**-0.5, (WIDTH, COLUMNS))
+    w[:, VOCABULARY:] = 3 * w[:, :1]
+    nodes = [Node("logits", "linear", (INPUT,), ("w",))]
+    program = Program.of(rows, nodes, {"w": w}, "logits", state_in={INPUT: (rows, WIDTH)})
+    plan = RingPlan({"x": Format(41, 13), "logits": Format(20, 13)}, {"w": Format(15, 13)}, {})
+    return program, plan
+
+
+def x_of(rows: int = 1) -> np.ndarray:
+    w = logits_program()[0].weights["w"]
+    return np.random.default_rng(3).normal(0, 0.5, (rows, WIDTH)) + 2 * w[:, 0]
+
+
+def run(reveals: tuple[Reveal, Reveal], program: Program, plan: RingPlan, x: np.ndarray):
+    """The output and both engines, or what the parties raised."""
+    engines = [TwoPartyEngine(party, channel, plan) for party, channel in zip(Party, channel_pair(), strict=True)]
+    results: list = [None, None]
+
+    def side(index: int) -> None:
+        try:
+            engines[index].reveal_only(reveals[index], VOCABULARY)
+            engines[index].share_state(program.graph, INPUT, None if index else x)
+            results[index] = engines[index].run(program.graph, weights=program.weights if index else None)
+        except BaseException as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=side, args=(index,), daemon=True) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+        assert not thread.is_alive(), "a party hangs"
+    return results, engines
+
+
+@pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(1), Reveal(6), Reveal(1000)], ids=str)
+def test_what_is_revealed_is_what_was_chosen(reveal):
+    (program, plan), x = logits_program(), x_of()
+    (output, nothing), (client, server) = run((reveal, reveal), program, plan, x)
+    assert nothing is None and isinstance(output, np.ndarray), (output, nothing)
+    exact = x @ program.weights["w"]
+    error = 2e-3  # weights and x rounded to 2^-14 each, 64 terms of up to 1; the logits asked for are farther apart
+    tokens = np.sort(exact[0, :VOCABULARY])[::-1]
+    assert tokens[0] - tokens[1] > 2 * error and tokens[5] - tokens[6] > 2 * error
+    assert exact[0].argmax() >= VOCABULARY
+    expected = reveal.of(exact, VOCABULARY)
+    np.testing.assert_array_equal(np.isfinite(output), np.isfinite(expected))
+    shown = np.isfinite(expected)
+    np.testing.assert_allclose(output[shown], expected[shown], rtol=0, atol=error)
+
+    k = min(reveal.k or 0, VOCABULARY)
+    ids, values = ("logits: ids", (k,), 0), ("logits: values", (k,), 0)
+    opened = [("logits", (1, COLUMNS), 0)] if reveal.k is None else [ids, values] if reveal.values else [ids]
+    for engine in (client, server):
+        assert [(o.what, o.shape, o.to) for o in engine._party.openings] == opened
+
+
+@pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(6)], ids=str)
+def test_traffic_is_what_was_declared(reveal):
+    (program, plan), x = logits_program(), x_of()
+    _, (client, server) = run((reveal, reveal), program, plan, x)
+    lines = declared_run(program.graph, plan, reveal=reveal, vocabulary=VOCABULARY).lines
+    for label in {line.label for line in lines}:
+        traffic, costs = client.traffic.by_op[label], [line.cost for line in lines if line.label == label]
+        found = traffic.bytes_sent, traffic.bytes_received, traffic.messages
+        if label == "ots":  # counted with the set-up of OTs
+            assert found[0] >= sum(c.bytes_client_to_server for c in costs)
+            continue
+        assert found == (
+            sum(c.bytes_client_to_server for c in costs),
+            sum(c.bytes_server_to_client for c in costs),
+            sum(c.messages for c in costs),
+        )
+    assert not any("/" in label for label in client.traffic.by_op)
+    assert {r.label for r in client.report} >= {line.label for line in lines}
+    assert isinstance(client.cost, Cost) and client.cost.messages == server.cost.messages
+
+
+def test_a_client_cannot_ask_for_more():
+    (program, plan), x = logits_program(), x_of()
+    told, _ = run((LOGITS, TOKEN), program, plan, x)
+    for error in told:
+        assert isinstance(error, ValueError) and "do not have the same output revealed" in str(error)
+
+
+def test_the_largest_of_one_position_alone():
+    program, plan = logits_program(rows=2)
+    told, _ = run((TOKEN, TOKEN), program, plan, x_of(2))
+    assert all("has no row" in str(error) for error in told)
+
+
+def test_an_engine_that_reveals_all_says_so():
+    class Bare(Engine):
+        name, insecure = "bare", True
+        run = cost = close = None  # type: ignore[assignment]
+
+    Bare().reveal_only(LOGITS, 10)
+    with pytest.raises(ValueError, match="'bare' reveals all logits"):
+        Bare().reveal_only(TOKEN, 10)
+    assert SpuEngine.reveal_only is Engine.reveal_only
+
+
+@pytest.mark.parametrize("text", ["logits", "top-k:1", "top-k:40", "token"])
+def test_a_choice_is_written_as_it_is_read(text):
+    assert str(Reveal.parse(text)) == text and Reveal.parse(text).described
+
+
+@pytest.mark.parametrize("text", ["", "Logits", "top-k", "top-k:0", "top-k:-1", "top-k:1025", "token:2", "top-k:1e3"])
+def test_no_other_choice_is_read(text):
+    with pytest.raises(ValueError, match="reveal"):
+        Reveal.parse(text)

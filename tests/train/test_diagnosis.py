@@ -70,7 +70,7 @@ def test_what_was_seen_before_comes_first(config: AeroConfig) -> None:
     model = AeroForCausalLM(config)
     found = diagnose(model, [BATCH], lambda batch: model(**batch).loss, 9, "the loss is inf", (1, 4))
     assert (found.first_layer, found.collapsed_at, found.broken_output) == (1, 4, None)
-    assert "layer 1 collapsed first (head entropies near zero at 4)" in str(found)
+    assert "layer 1 collapsed first (seen in its heads at step 4)" in str(found)
 
 
 def test_a_softmax_only_model_that_collapses_is_stopped_and_explained(
@@ -96,5 +96,5 @@ def test_a_softmax_only_model_that_collapses_is_stopped_and_explained(
 def test_a_loss_that_climbs_is_told_from_one_that_spikes() -> None:
     trend = LossTrend()
     assert not any(trend.climbs(8.0, first=8.0) for _ in range(50))
-    assert not any(trend.climbs(loss, first=8.0) for loss in (60.0, 8.0, 8.0))
+    assert not any(trend.climbs(loss, first=8.0) for loss in (3e5, 8.0, 8.0))
     assert any(trend.climbs(25.0, first=8.0) for _ in range(50))

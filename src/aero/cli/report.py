@@ -62,10 +62,11 @@ def report(
     write_json(json or out / "report.json", [run.to_json() for run in found])
 
     table = Table()
-    for column in _HEADER:
-        table.add_column(column, justify="left" if column in ("run", "status") else "right")
+    shown = [_HEADER.index(column) for column in ("run", "status", "perplexity", "bits/byte", "parameters")]
+    for index in shown:
+        table.add_column(_HEADER[index], justify="left" if index < 2 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in shown))
     console.print(table)
     console.print(f"wrote {out / 'index.html'}", soft_wrap=True, markup=False)
 

@@ -28,8 +28,8 @@ class Diagnosis:
     """step: the optimizer step that broke down. what: the number that gave it away.
 
     first_layer: the one that collapsed first, None where no layer can be named. collapsed_at: the step at which its
-    entropies were first seen near zero. broken_output: the first part of the model, from input to output, whose output
-    is not finite. broken_gradient: the first, from output to input, whose gradient is not finite.
+    entropies were first seen near zero, or not finite. broken_output: the first part of the model, from input to
+    output, whose output is not finite. broken_gradient: the first, from output to input, whose gradient is not finite.
     """
 
     step: int
@@ -45,7 +45,7 @@ class Diagnosis:
     def __str__(self) -> str:
         parts = [f"{self.what} at step {self.step}"]
         if self.collapsed_at is not None:
-            parts.append(f"layer {self.first_layer} collapsed first (head entropies near zero at {self.collapsed_at})")
+            parts.append(f"layer {self.first_layer} collapsed first (seen in its heads at step {self.collapsed_at})")
         elif self.first_layer is not None:
             parts.append(f"layer {self.first_layer} broke first")
         if self.broken_output is not None:

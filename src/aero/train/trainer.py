@@ -406,13 +406,16 @@ class AeroTrainer(Trainer):
         self._step = self.state.global_step
         self._batches.clear()
         if self._measure_every and self._step % self._measure_every == 0:
-            inner = self._inner(model)
-            ids = self._prepare_inputs(inputs)["input_ids"][:TEXTS]
-            with self.compute_loss_context_manager():
-                found = measure(model if self.is_fsdp_enabled else inner, inner, ids, self._step)
-            self._metrics.warnings += self._measure_log.add(found)
-            if self._metrics.scalars is not None:
-                self._metrics.scalars.add(found.scalars(), self._step)
+            self._measure(model, inputs)
+
+    def _measure(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        inner = self._inner(model)
+        ids = self._prepare_inputs(inputs)["input_ids"][:TEXTS]
+        with self.compute_loss_context_manager():
+            found = measure(model if self.is_fsdp_enabled else inner, inner, ids, self.state.global_step)
+        self._metrics.warnings += self._measure_log.add(found)
+        if self._metrics.scalars is not None:
+            self._metrics.scalars.add(found.scalars(), self.state.global_step)
 
     def _inner(self, model: nn.Module) -> AeroForCausalLM:
         return self.accelerator.unwrap_model(model, keep_torch_compile=False)
@@ -428,6 +431,8 @@ class AeroTrainer(Trainer):
         step = self.state.global_step + 1
         if not self.is_fsdp_enabled:
             model = self._inner(self.model_wrapped)
+            if self._measure_every and self.state.global_step % self._measure_every:
+                self._measure(model, self._batches[-1])
 
             def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
                 with self.compute_loss_context_manager():
@@ -447,11 +452,16 @@ class AeroTrainer(Trainer):
 
 
 class LossTrend:
-    """Tells a loss that climbs without end: its mean over about 20 steps is twice what the run began with."""
+    """Tells a loss that climbs without end: its mean over about 20 steps is twice what the run began with.
+
+    A single step counts for at most four times that, however large.
+    """
 
     def __init__(self) -> None:
         self._mean: float | None = None
 
     def climbs(self, loss: float, first: float) -> bool:
+        first = max(first, 1.0)
+        loss = min(loss, 4 * first)
         self._mean = loss if self._mean is None else self._mean + 0.05 * (loss - self._mean)
-        return self._mean > 2 * max(first, 1.0)
+        return self._mean > 2 * first

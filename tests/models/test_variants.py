@@ -135,3 +135,18 @@ def test_every_rung_at_every_size(size):
         assert found == (ffn.get(name.removeprefix("EReg(").removesuffix(")").replace("(t)", ""), plain))
         attention.add(sum(p.numel() for n, p in model.named_parameters() if "_proj" in n))
     assert attention == {layers * 4 * (d * d + d)}
+
+
+@pytest.mark.parametrize("name", ["EReg(SM(t)+ScFuFFN)", "SM+FLN+LR(g)"])
+def test_traced_as_one_graph(name):
+    """What torch.compile traces, statistics of rows and norms on the way to constants included, gives the same."""
+    gradients = []
+    for compiled in (False, True):
+        model = make_model(name).train()
+        call = torch.compile(model, backend="aot_eager", fullgraph=True) if compiled else model
+        output = call(input_ids=IDS, labels=IDS, output_entropies=True, output_log_sum_exps=True)
+        rows = torch.stack([*output.entropies, *output.log_sum_exps])
+        (output.loss + rows.square().mean()).backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -17,6 +17,7 @@ from aero.models.notation import parse
 from aero.models.start import start_from
 from aero.train.callbacks import TrainingInterrupted
 from aero.train.freezing import FreezeSchedule
+from aero.train.measures import measure
 from aero.train.settings import TrainSettings
 from aero.train.trainer import resume, train
 
@@ -131,3 +132,15 @@ def test_starting_from_another_model(config: AeroConfig, tmp_path: Path) -> None
             start_from(AeroForCausalLM(variant(config, notation, **fields)), tmp_path)
     with pytest.raises(FileNotFoundError, match="no model at"):
         start_from(model, tmp_path / "none")
+
+
+@pytest.mark.parametrize("notation", ["SM+LR", "SM+LN+LR(g)"])
+def test_slopes_are_measured(notation: str, config: AeroConfig) -> None:
+    model = AeroForCausalLM(variant(config, notation))
+    slopes = [p for name, p in model.named_parameters() if name.endswith("negative_slope")]
+    for index, slope in enumerate(slopes):
+        slope.data.fill_(0.1 * index)
+    found = measure(model, model, torch.arange(8)[None], step=3)
+    expected = [0.0, 0.1] if len(slopes) == 2 else [0.0, 0.0]
+    assert found.scales["slopes"] == pytest.approx(expected)
+    assert found.scalars()["slopes/layer 1"] == pytest.approx(expected[1])

@@ -47,7 +47,7 @@ class FrozenNorm(nn.Module):
         """x: [B, T, d]; positions: [1 or B, T]."""
         exact = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         centred = exact - exact.mean(-1, keepdim=True)
-        if self.frozen:
+        if not self.training and self.frozen:  # while training, what is computed does not depend on a value
             log_sigma = self._constant(positions)
         else:
             own = 0.5 * (centred.square().mean(-1, keepdim=True) + self.eps).log()  # [B, T, 1]
@@ -64,7 +64,8 @@ class FrozenNorm(nn.Module):
 
     @torch.no_grad()
     def _track(self, own: Tensor, positions: Tensor) -> None:
-        share = torch.where(self.tracked > 0, MOMENTUM, 1.0).to(self.log_sigma.dtype)
+        share = torch.where(self.tracked > 0, MOMENTUM, 1.0) * (self.blend < 1)
+        share = share.to(self.log_sigma.dtype)
         if len(self.log_sigma) > 1:
             where = positions[0]  # texts of one batch begin at the same position while training
             now = torch.lerp(self.log_sigma[where], own.mean(dim=(0, 2)).to(self.log_sigma.dtype), share)

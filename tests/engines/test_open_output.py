@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from aero.engines import open_output
 from aero.engines.engine import Cost, Engine, Party
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.spu import SpuEngine
@@ -12,6 +13,8 @@ from aero.engines.step_plans import declared_run
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
+from aero.mpc.functions.argmax import top_k
+from aero.wire import ProtocolError
 from aero.wire.memory import channel_pair
 
 WIDTH, COLUMNS, VOCABULARY = 64, 150, 141
@@ -75,6 +78,19 @@ def test_what_is_revealed_is_what_was_chosen(reveal):
     opened = [("logits", (1, COLUMNS), 0)] if reveal.k is None else [ids, values] if reveal.values else [ids]
     for engine in (client, server):
         assert [(o.what, o.shape, o.to) for o in engine._party.openings] == opened
+
+
+def test_a_place_that_is_no_token_ends_the_session(monkeypatch):
+    """A server whose share of the place is not what the protocol gave it."""
+
+    def moved(party, plan, x, *, begin):
+        largest, places = top_k(party, plan, x, begin=begin)
+        return largest, places.of(np.full_like(places.values, party.role * 255))
+
+    monkeypatch.setattr(open_output, "top_k", moved)
+    (program, plan), x = logits_program(), x_of()
+    (output, _), _ = run((TOKEN, TOKEN), program, plan, x)
+    assert isinstance(output, ProtocolError) and "token 255" in str(output)
 
 
 @pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(6)], ids=str)

@@ -169,6 +169,9 @@ SHOWN = {
     "added to": [Node("end", "add", ("attend", INPUT))],
     "biased": [Node("end", "bias", ("attend",), ("b",))],
     "times one weight a column": [Node("end", "gain", ("attend",), ("b",))],
+    "where it is positive": [Node("end", "relu", ("attend",))],
+    "after GELU": [Node("end", "gelu", ("attend",))],
+    "as a multiple of itself": [Node("end", "rms_norm", ("attend",), (), {"eps": 1e-5})],
 }
 
 
@@ -186,6 +189,13 @@ def test_a_product_of_shares_is_not_opened(end):
     plan = RingPlan.uniform(program.graph, 8)
     with pytest.raises(ValueError, match="would show the encryption noise of 'attend'"):
         checked_steps(program.graph, RingPlan({**plan.values, "x": Format(64, 8)}, plan.weights, {}))
+
+
+def test_probabilities_are_not_opened():
+    """Their ratios are differences of scores, noise included."""
+    program = pair_program([Node("end", "causal_softmax", ("scores",))])
+    with pytest.raises(ValueError, match="would show the encryption noise of 'scores'"):
+        checked_steps(program.graph, RingPlan.uniform(program.graph, 8))
 
 
 def test_a_product_of_shares_is_not_opened_after_it_was_kept_as_a_state():

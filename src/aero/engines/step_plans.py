@@ -121,14 +121,15 @@ def _function_plan(op: str, shape: Shape, read: Format, made: Format, attrs: tup
 def bare_pairs(graph: Graph, states: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """The values that carry the noise of a product of two shared values, with the name of that product.
 
-    A linear layer's weights hide it; nothing that is local does, nor does a gain, which has one unknown a column.
-    states: the same of the states that the graph reads.
+    A linear layer's weights hide it; nothing that is local does, nor does a gain, which has one unknown a column, nor a
+    nonlinear operation: ReLU and GELU give large numbers back as they are, probabilities tell differences of scores, a
+    norm has one unknown a row. states: the same of the states that the graph reads.
     """
     bare = {name: pair for name, pair in states.items() if name in graph.state_in}
     for node in graph.nodes:
         if node.op in PAIRS:
             bare[node.name] = node.name
-        elif node.op != "linear" and not OPS[node.op].nonlinear:
+        elif node.op != "linear":
             for name in node.inputs:
                 if name in bare:
                     bare[node.name] = bare[name]

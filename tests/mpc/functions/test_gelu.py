@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aero.mpc.functions.gelu import fit, gelu, plan_gelu
+from aero.mpc.functions.gelu import END, KNOT, basis, fit, gelu, gelu_reference, plan_gelu
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.ots import run_with_ots, split
 
@@ -41,12 +41,35 @@ def test_the_stated_error():
 
 @pytest.mark.parametrize("form", ["tanh", "erf"])
 def test_the_fit_is_as_good_as_it_says(form):
-    found = fit(form, 1 / 16)
+    found = fit(form, 3)
     t = np.linspace(0, 8, 4001)
     basis = np.stack([np.ones_like(t), t, t**2, (t**2 + 2.5 * t) ** 2], axis=1)
     approximated = np.where(t < 1.5, basis @ found.inner, basis @ found.outer)
     approximated = np.where(t < 3.5, approximated, found.inner[0])
     assert np.abs(t - approximated - exact(t, form)).max() < found.error * 1.001 < 1e-3
+
+
+def minimax(t: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The smallest largest error over the points: least squares, reweighted by the errors (Lawson 1961)."""
+    weight, best = np.ones(len(t)), np.inf
+    for _ in range(100):
+        root = np.sqrt(weight)
+        coefficients = np.linalg.lstsq(basis(t) * root[:, None], target * root, rcond=None)[0]
+        errors = np.abs(basis(t) @ coefficients - target)
+        best = min(best, errors.max())
+        weight *= errors / (weight * errors).sum()
+    return best
+
+
+@pytest.mark.parametrize("sign_fraction", [2, 3, 4])
+@pytest.mark.parametrize("form", ["tanh", "erf"])
+def test_the_coefficients_are_those_of_the_best_polynomials(form, sign_fraction):
+    found, slack = fit(form, sign_fraction), 2.0 ** -(sign_fraction + 1)
+    for c, start, stop in ((found.inner, -slack, KNOT + slack), (found.outer, KNOT - slack, END + slack)):
+        t = np.linspace(start, stop, 400)
+        target = np.maximum(t, 0) * (start > 0) + t * (start < 0) - gelu_reference(t, form)
+        rounding = basis(t).max(axis=0) @ 2.0 ** -np.array([33, 23, 19, 25])  # half a unit of each coefficient
+        assert np.abs(basis(t) @ c - target).max() < minimax(t, target) + rounding
 
 
 def test_bytes():

@@ -1,7 +1,7 @@
 """[gelu(x)] = [max(x, 0)] - [g(|x|)], g(t) = t (1 - Phi(t)) even in x, small, and nearly 0 from T on.
 
 g is approximated by two polynomials of the form c_0 + c_1 t + c_2 t^2 + c_3 (t^2 + BETA t)^2, one up to the knot M and
-one from there to T, so that both need the same two squares. `fit` computes them, and their error, from float64.
+one from there to T, so that both need the same two squares: minimax over points, in float64 (Lawson 1961).
 
 1. A coarse [x], to `sign_fraction` bits; [x < -T], [x < -M], [x < 0], [x < M], [x < T] of it, all at once
    (protocols/compare.py). The polynomials hold half a step beyond M, T and 0, where a coarse x decides either way.
@@ -58,9 +58,21 @@ SQUARE_FRACTION, FOURTH_FRACTION = 14, 8
 WORK_FRACTION = 32
 """Fractional bits of polynomials before they are cut to the output's."""
 
+_UNITS = tuple(WORK_FRACTION - f for f in (0, ARGUMENT_FRACTION, SQUARE_FRACTION, FOURTH_FRACTION))
+# c_0 to c_3 in units of 2^-_UNITS, of the inner and of the outer polynomial. Both parties multiply their shares by
+# these, and would get nonsense if theirs differed in a last place: so they are written down, not computed by a library.
+_COEFFICIENTS = {
+    ("tanh", 2): ((3134108, 2080064, -131434, 225173), (1918003912, -1417004, 20934, -9186)),
+    ("tanh", 3): ((2746845, 2089511, -133093, 230538), (1974715024, -1480108, 22340, -10178)),
+    ("tanh", 4): ((2450732, 2094221, -133900, 233165), (2001725463, -1510083, 23009, -10654)),
+    ("erf", 2): ((3161678, 2080817, -131634, 225749), (1915404947, -1418147, 21074, -9367)),
+    ("erf", 3): ((2739713, 2090383, -133299, 231116), (1971480461, -1480842, 22479, -10366)),
+    ("erf", 4): ((2426086, 2095148, -134108, 233742), (1998139156, -1510576, 23147, -10845)),
+}
+
 
 class Fit(NamedTuple):
-    """inner, outer: c_0 to c_3 of both polynomials. error: of gelu, from them alone."""
+    """inner, outer: c_0 to c_3 of both polynomials. error: of gelu, from them alone, on a fine grid."""
 
     inner: Reals
     outer: Reals
@@ -75,34 +87,23 @@ def gelu_reference(x: Reals, form: str) -> Reals:
 
 
 @lru_cache
-def fit(form: str, slack: float) -> Fit:
-    """Polynomials for g that hold `slack` beyond the ends of their intervals."""
-    polynomials, errors = [], []
-    for start, stop in ((-slack, KNOT + slack), (KNOT - slack, END + slack)):
-        t = np.linspace(start, stop, 400)
-        basis = np.stack([np.ones_like(t), t, t**2, (t**2 + BETA * t) ** 2], axis=1)
-        target = np.maximum(t, 0) - gelu_reference(t, form) if start > 0 else t - gelu_reference(t, form)
-        coefficients, error = _minimax(basis, target)
-        polynomials.append(coefficients)
-        errors.append(error)
+def fit(form: str, sign_fraction: int) -> Fit:
+    """Polynomials for g that hold half a coarse step, 2^-sign_fraction / 2, beyond the ends of their intervals."""
+    inner, outer = (np.array(c) / 2.0 ** np.array(_UNITS) for c in _COEFFICIENTS[form, sign_fraction])
+    slack = 2.0 ** -(sign_fraction + 1)
+    errors = []
+    for c, start, stop in ((inner, -slack, KNOT + slack), (outer, KNOT - slack, END + slack)):
+        t = np.linspace(start, stop, 2000)
+        errors.append(np.abs(basis(t) @ c - (np.maximum(t, 0) if start > 0 else t) + gelu_reference(t, form)).max())
     # From T on, t is 0, and so is what should be -gelu(-t), but for c_0.
     t = np.linspace(END - slack, END + 4, 400)
-    outside = np.abs(-gelu_reference(-t, form) - polynomials[0][0]).max()
-    return Fit(polynomials[0], polynomials[1], max(*errors, float(outside)))
+    outside = np.abs(-gelu_reference(-t, form) - inner[0]).max()
+    return Fit(inner, outer, float(max(*errors, outside)))
 
 
-def _minimax(basis: Reals, target: Reals) -> tuple[Reals, float]:
-    """The smallest largest error over the points: least squares, reweighted by the errors (Lawson 1961)."""
-    weight, best, error = np.ones(len(target)), np.zeros(basis.shape[1]), math.inf
-    for _ in range(100):
-        root = np.sqrt(weight)
-        coefficients = np.linalg.lstsq(basis * root[:, None], target * root, rcond=None)[0]
-        errors = np.abs(basis @ coefficients - target)
-        if errors.max() < error:
-            best, error = coefficients, float(errors.max())
-        weight *= errors
-        weight /= weight.sum()
-    return best, error
+def basis(t: Reals) -> Reals:
+    """1, t, t^2 and (t^2 + BETA t)^2: [points, 4]."""
+    return np.stack([np.ones_like(t), t, t**2, (t**2 + BETA * t) ** 2], axis=1)
 
 
 @dataclass(frozen=True)
@@ -171,11 +172,6 @@ class GeluPlan:
         return self._sign_bits(self.sign_fraction)
 
     @property
-    def slack(self) -> float:
-        """Half a step of the coarse x."""
-        return 2.0 ** -(self.sign_fraction + 1)
-
-    @property
     def input_bits(self) -> int:
         """The ring in which x is wanted."""
         coarse = self.sign_bits + self.input_fraction - self.sign_fraction
@@ -188,14 +184,13 @@ class GeluPlan:
 
     @property
     def fit(self) -> Fit:
-        return fit(self.form, self.slack)
+        return fit(self.form, self.sign_fraction)
 
     @property
     def max_error(self) -> float:
         """The fit's; of t, one step, at slopes of g below 0.6; of roundings in the ring; of the output, two units."""
         largest = np.abs([self.fit.inner, self.fit.outer]).max(axis=0)
         ring = largest[2] * 2.0**-SQUARE_FRACTION + largest[3] * 2.0**-FOURTH_FRACTION
-        ring += 250 * 2.0 ** (FOURTH_FRACTION - WORK_FRACTION)
         argument = 0.6 * 2.0**-ARGUMENT_FRACTION if self.input_fraction > ARGUMENT_FRACTION else 0.0
         return float(self.fit.error + argument + ring + 2 * 2.0**-self.output_fraction)
 

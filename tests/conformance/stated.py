@@ -12,6 +12,7 @@ from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
 from aero.graph.ring_plan import RingPlan
 from aero.mpc.protocols.embedding import EmbeddingPlan
+from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan
 from aero.mpc.protocols.pair import PairPlan
 
@@ -69,6 +70,8 @@ def protocols(program: Program, plan: RingPlan, states: dict[str, str] | None = 
             rows = inputs[0] - inputs[0].mean(axis=-1, keepdims=True) * (node.op == "layer_norm")
             deviation = np.sqrt((rows**2).mean(axis=-1, keepdims=True) + node.attrs["eps"])
             own = found.error(np.abs(value).max(), deviation.min())
+        elif isinstance(found, KnownFactorPlan):
+            own = step
         elif found is not None:
             own = found.max_error
         else:

@@ -118,6 +118,7 @@ OPERATIONS = {
     "linear": one_op(Node("y", "linear", ("x",), ("w", "b")), w=(WIDTH, WIDTH), b=(WIDTH,)),
     "gain": one_op(Node("y", "gain", ("x",), ("w",)), w=(WIDTH,)),
     "gain, scalar": one_op(Node("y", "gain", ("x",), ("w",)), w=()),
+    "gain of each row": one_op(Node("y", "gain", ("x",), ("w",)), w=(LENGTH, WIDTH)),
     "bias": one_op(Node("y", "bias", ("x",), ("w",)), w=(LENGTH, WIDTH)),
     "scale": one_op(Node("y", "scale", ("x",), (), {"factor": -1.3})),
     "add": one_op(Node("z", "scale", ("x",), (), {"factor": 0.3}), Node("y", "add", ("x", "z"))),

@@ -16,8 +16,9 @@ from aero.graph.interpret import apply
 from aero.models.notation import Notation
 from aero.models.presets import Size
 
-RESIDUAL = {"layer": 0.14, "none": 1.0}
-"""Of the embedding: GPT-2's where norms follow; without norms, a stream that wakes attention."""
+RESIDUAL = 1.0
+"""Of the embedding. GPT-2's own is smaller, but its stream reaches this in the first block; without norms, attention
+would not wake below it."""
 QUERY = KEY = 1.5
 """Scores then have a standard deviation of about 2 nats."""
 VALUE = INNER = 1.0
@@ -34,7 +35,7 @@ def trained_scale_program(notation: Notation, size: Size, length: int | None = N
     values: dict[str, np.ndarray] = {INPUT: ids}
     weights: dict[str, np.ndarray] = {}
     last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
-    stream = RESIDUAL[notation.norm]
+    stream = RESIDUAL
     for index, node in enumerate(graph.nodes):
         shapes = [graph.weight_shapes[name] for name in node.weights]
         drawn = [_drawn(node, position, shape, rng) for position, shape in enumerate(shapes)]

@@ -30,6 +30,7 @@ from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
 from aero.mpc.protocols.keys import keys_cost
+from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
 
@@ -44,6 +45,16 @@ def linear_plan(group: tuple[Step, ...]) -> LinearPlan:
     rows, inner = group[0].input_shapes[0]
     columns = sum(columns_of(step) for step in group)
     return _linear_plan(rows, inner, columns, group[0].ring_bits, group[0].output.bits)
+
+
+def has_row_gains(step: Step) -> bool:
+    """Whether this is a gain with factors of its own for each row."""
+    return step.node.op == "gain" and len(step.weight_shapes[0]) == 2
+
+
+def row_gain_plan(step: Step) -> KnownFactorPlan:
+    assert step.factor is not None
+    return KnownFactorPlan(step.input_shapes[0], step.ring_bits, min(step.factor.bits, step.ring_bits))
 
 
 def columns_of(step: Step) -> int:
@@ -148,12 +159,7 @@ def checked_steps(
             f"{graph.output}: opening it would show the encryption noise of {pair!r}, a product of two shared values, "
             "and with it the other party's secrets (docs/security/pair.md); let a linear layer follow before the output"
         )
-    steps = plan_steps(graph, plan, wanted_bits, output_is_compared=reveal.k is not None)
-    for step in steps:
-        if step.node.op == "gain" and len(step.weight_shapes[0]) == 2:
-            name = step.node.name
-            raise ValueError(f"{name}: a gain of its own for each row has no protocol in the two-party engine yet")
-    return steps
+    return plan_steps(graph, plan, wanted_bits, output_is_compared=reveal.k is not None)
 
 
 def group_cost(group: tuple[Step, ...], wider: Sequence[Extension]) -> ProtocolCost:
@@ -166,6 +172,8 @@ def group_cost(group: tuple[Step, ...], wider: Sequence[Extension]) -> ProtocolC
 def group_plan(group: tuple[Step, ...]) -> Any:
     """The plan of the protocol that steps take, which has a `cost`; None for what is local."""
     op = group[0].node.op
+    if has_row_gains(group[0]):
+        return row_gain_plan(group[0])
     if op in ("linear", "gain"):
         return linear_plan(group)
     if op in PAIRS:

@@ -27,10 +27,12 @@ from aero.engines.step_plans import (
     embedding_plan,
     function_plan,
     group_cost,
+    has_row_gains,
     keys_needed,
     linear_plan,
     needs_ots,
     pair_plan,
+    row_gain_plan,
 )
 from aero.engines.weight_store import WeightStore
 from aero.graph import Graph
@@ -49,6 +51,7 @@ from aero.mpc.protocols.agree import agree
 from aero.mpc.protocols.embedding import look_up_rows
 from aero.mpc.protocols.extend import extension
 from aero.mpc.protocols.keys import exchange_keys
+from aero.mpc.protocols.known_factor import multiply_known
 from aero.mpc.protocols.linear import multiply_weights
 from aero.mpc.protocols.pair import multiply_shares
 from aero.mpc.share import Share, input_shares
@@ -288,6 +291,10 @@ class _TwoParty(Protocols):
 
     def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
         weights = None if self._party.is_client else self._loaded.of(steps)
+        if has_row_gains(steps[0]):
+            y = multiply_known(self._party, row_gain_plan(steps[0]), x, 0, weights)
+            y = y.of(y.values, fraction_bits=steps[0].output.fraction_bits + steps[0].dropped)
+            return [y.truncated(steps[0].dropped)]
         y = multiply_weights(self._party, linear_plan(steps), x, 0, weights)
         ends = np.cumsum([columns_of(step) for step in steps])[:-1]
         parts = np.split(y.values, ends, axis=1)

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aero.engines.on_shares import Step, group_label
 from aero.engines.plain import encode, shift
-from aero.engines.step_plans import embedding_plan, linear_plan
+from aero.engines.step_plans import embedding_plan, group_plan, has_row_gains, linear_plan
 from aero.graph.ring_plan import RingPlan
 from aero.mpc.protocols.embedding import load_table
 from aero.mpc.protocols.linear import LoadedWeights, load_weights
 
+Loaded = LoadedWeights | NDArray[np.int64]
+"""Encoded for a product, or as they are, for `known_factor`."""
 MAX_LOADED = 320
 """Products whose weights are kept loaded: those of a model of some 36 layers, for a prompt and for single tokens."""
 
@@ -28,7 +31,7 @@ class WeightStore:
 
     def __init__(self, plan: RingPlan) -> None:
         self._plan = plan
-        self._held: dict[tuple[Any, ...], tuple[list[np.ndarray], bytes, LoadedWeights]] = {}
+        self._held: dict[tuple[Any, ...], tuple[list[np.ndarray], bytes, Loaded]] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -46,14 +49,14 @@ class WeightStore:
         for key in list(self._held)[: max(0, len(self._held) - max(MAX_LOADED, len(groups)))]:
             del self._held[key]
 
-    def of(self, group: tuple[Step, ...]) -> LoadedWeights:
+    def of(self, group: tuple[Step, ...]) -> Any:
         return self._held[self._key(group)][2]
 
     def clear(self) -> None:
         self._held.clear()
 
     def _key(self, group: tuple[Step, ...]) -> tuple[Any, ...]:
-        plan = embedding_plan(group[0]) if group[0].node.op == "embedding" else linear_plan(group)
+        plan = group_plan(group)
         return tuple((step.node.op, step.node.weights[0]) for step in group), plan
 
 
@@ -69,14 +72,16 @@ def _digest(arrays: list[np.ndarray]) -> bytes:
     return total.digest()
 
 
-def _load(plan: RingPlan, group: tuple[Step, ...], arrays: list[np.ndarray]) -> LoadedWeights:
+def _load(plan: RingPlan, group: tuple[Step, ...], arrays: list[np.ndarray]) -> Loaded:
     matrices = []
     for step, array in zip(group, arrays, strict=True):
         w = np.asarray(array, dtype=np.float64)
-        if step.node.op == "gain":
+        if step.node.op == "gain" and not has_row_gains(step):
             w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
         name = step.node.weights[0]
         matrices.append(encode(name, w, plan.of_weight(name)))
+    if has_row_gains(group[0]):
+        return matrices[0]
     try:
         if group[0].node.op == "embedding":
             held, out = plan.of_weight(group[0].node.weights[0]), group[0].output

@@ -10,6 +10,7 @@ from aero.cost import estimate
 from aero.cost.shapes import lowered
 from aero.cost.two_party import TwoPartyProfile
 from aero.engines.engine import Party
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party import TwoPartyEngine
 from aero.models.notation import parse
 from aero.models.presets import SIZES
@@ -17,12 +18,24 @@ from aero.wire.memory import channel_pair
 from programs import RUNGS, random_ids, random_program
 
 
-@pytest.mark.parametrize("rung", ["softmax-only", "relu", "rotary, parallel, layer norm, gelu"])
-def test_a_run_sends_what_was_predicted(rung):
+@pytest.mark.parametrize(
+    ("rung", "reveal"),
+    [
+        ("softmax-only", LOGITS),
+        ("relu", LOGITS),
+        ("rotary, parallel, layer norm, gelu", LOGITS),
+        ("softmax-only", TOKEN),
+        ("softmax-only", Reveal(3)),
+    ],
+)
+def test_a_run_sends_what_was_predicted(rung, reveal):
     full = random_program(every_position=True, **RUNGS[rung])
     plan = quantize(full, [random_ids(full, seed) for seed in range(4)]).plan
     program, ids = prefill(full, full.graph.length), random_ids(full, 9)
     client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+
+    for engine in (client, server):
+        engine.reveal_only(reveal, program.graph.shapes[program.graph.output][1])
 
     def both(ours, theirs):
         with ThreadPoolExecutor(2) as pool:
@@ -32,7 +45,7 @@ def test_a_run_sends_what_was_predicted(rung):
     both(lambda: client.prepare(program.graph), lambda: server.prepare(program.graph, program.weights))
     both(lambda: client.run(program.graph, ids=ids), lambda: server.run(program.graph, weights=program.weights))
 
-    found = estimate(program.graph, TwoPartyProfile(program.graph, plan))
+    found = estimate(program.graph, TwoPartyProfile(program.graph, plan, reveal))
     for predicted, measured in ((found.set_up, client.set_up_cost), (found.total, client.cost)):
         for name in ("bytes_client_to_server", "bytes_server_to_client", "rounds", "messages"):
             assert getattr(predicted, name) == getattr(measured, name), name

@@ -1,24 +1,29 @@
 """What the two-party engine reveals of an output: all of it, the largest, or the largest one's place."""
 
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aero.engines import open_output
 from aero.engines.engine import Cost, Engine, Party
+from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.spu import SpuEngine
 from aero.engines.step_plans import declared_run
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
+from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.argmax import top_k
 from aero.wire import ProtocolError
 from aero.wire.memory import channel_pair
 
 WIDTH, COLUMNS, VOCABULARY = 64, 150, 141
 INPUT = "x.past"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
 def logits_program(rows: int = 1) -> tuple[Program, RingPlan]:
@@ -136,6 +141,16 @@ def test_an_engine_that_reveals_all_says_so():
     with pytest.raises(ValueError, match="'bare' reveals all logits"):
         Bare().reveal_only(TOKEN, 10)
     assert SpuEngine.reveal_only is Engine.reveal_only
+
+
+def test_the_costs_that_the_documentation_states():
+    rows = re.findall(r"^\| `(.+)` \| ([\d.]+) \| (\d+) \| ([\d,]+) \|$", DOCUMENTATION.read_text(), re.MULTILINE)
+    assert len(rows) == 5
+    for reveal, megabytes, rounds, ots in rows:
+        costs = output_costs((1, 50257), Format(25, 16), Reveal.parse(reveal), 50257)
+        cost = sum(costs, ProtocolCost())
+        assert (f"{cost.total_bytes / 1e6:.2f}", cost.rounds) == (megabytes, int(rounds))
+        assert f"{cost.ots_from_client + cost.ots_from_server:,}" == ots
 
 
 @pytest.mark.parametrize("text", ["logits", "top-k:1", "top-k:40", "token"])

@@ -46,6 +46,10 @@ def cost(
             "Repeatable.",
         ),
     ] = None,
+    reveal: Annotated[
+        str,
+        typer.Option(help="What the client learns of the output, by our own engine.", metavar="logits|top-k:K|token"),
+    ] = "logits",
     network: Annotated[
         list[str] | None, typer.Option(help="loopback, lan, wan (all by default), or 300mbit,40ms. Repeatable.")
     ] = None,
@@ -72,7 +76,7 @@ def cost(
 
     console = Console(highlight=False)
     networks = _networks(network, bandwidth, rtt)
-    profiles = [_profile(name) for name in profile or [TWO_PARTY]]
+    profiles = [_profile(name, reveal) for name in profile or [TWO_PARTY]]
     with console.status("compiling"):
         subjects = [_subject(target, preset, notation, context, stage)]
         subjects += [_compared(text, preset, context, stage) for text in compare or []]
@@ -103,13 +107,17 @@ def cost(
         draw_costs([(subject, estimates[0]) for subject, estimates in results], plot)
 
 
-def _profile(name: str) -> Callable[[Subject], Profile]:
+def _profile(name: str, reveal: str) -> Callable[[Subject], Profile]:
     """The profile of this name for a graph."""
     from aero.cost import load_profile
     from aero.cost.two_party import TwoPartyProfile
+    from aero.engines.reveal import LOGITS, Reveal
 
+    revealed = Reveal.parse(reveal)
     if name == TWO_PARTY:
-        return lambda subject: TwoPartyProfile(subject.graph, subject.plan)
+        return lambda subject: TwoPartyProfile(subject.graph, subject.plan, revealed)
+    if revealed != LOGITS:
+        raise ValueError(f"the profile {name!r} prices an output of which all logits are revealed; leave --reveal out")
     loaded = load_profile(name)
     return lambda _: loaded
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from aero.bench.record import Record, write_records
 from aero.cli.security import IDLE_SECONDS, KEYS_HELP, PLAINTEXT_HELP, security_of
 from aero.engines.engine import Party
+from aero.engines.reveal import Reveal
 from aero.kernels import native
 from aero.serve.server import Computed, Server
 from aero.wire import PeerAbsentError
@@ -26,6 +27,13 @@ def serve(
     once: Annotated[bool, typer.Option("--once", help="Serve one client, then exit.")] = False,
     wait: Annotated[float | None, typer.Option(help="Exit after so many seconds without a client.")] = None,
     engine: Annotated[str, typer.Option(help="two-party, or spu-cheetah: SPU, of the extra `spu`.")] = "two-party",
+    reveal: Annotated[
+        str,
+        typer.Option(
+            help="What clients learn of each output: logits, top-k:K (the K largest, and their tokens) or token.",
+            metavar="logits|top-k:K|token",
+        ),
+    ] = "logits",
     insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
     threads: Annotated[
         int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)
@@ -43,9 +51,11 @@ def serve(
     if threads is not None:
         native.set_threads(threads)
     console = Console(highlight=False)
-    security = security_of(keys, Party.SERVER, insecure_plaintext)
+    security, revealed = security_of(keys, Party.SERVER, insecure_plaintext), Reveal.parse(reveal)
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
+    if revealed.k is not None and engine != TWO_PARTY:
+        raise ValueError(f"the engine {engine!r} reveals all logits; serve with --reveal logits, or --engine two-party")
     model = CompiledRun.load(run)
     tokenizer.load(run)  # refuse a damaged one before a client meets it
     plan = model.plan
@@ -64,6 +74,7 @@ def serve(
         engine_for=lambda channel: connect_engine(
             engine, Party.SERVER, channel, plan=plan, insecure_plaintext=insecure_plaintext
         ),
+        reveal=revealed,
     )
     records: list[Record] = []
 
@@ -75,6 +86,7 @@ def serve(
 
     with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
         console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)
+        console.print(f"clients will learn {revealed.described} of each output", style="dim")
         while True:
             failure = _serve_one(server, listener, wait, on_step)
             if json is not None:

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from aero.cost.algebra import Cost, total
 from aero.cost.profile import Profile
-from aero.engines.step_plans import OTS, OUTPUT, declared_run
+from aero.engines.reveal import LOGITS, Reveal
+from aero.engines.step_plans import OTS, OUTPUT, DeclaredRun, declared_run
 from aero.graph import Graph, Node
 from aero.graph.ring_plan import Format, RingPlan, state_source
 
@@ -30,17 +31,20 @@ def typical_plan(graph: Graph) -> RingPlan:
 
 
 class TwoPartyProfile(Profile):
-    """Of one graph. plan: number formats; by default `typical_plan`. ValueError, naming the node, for an operation
-    without a protocol."""
+    """Of one graph. plan: number formats; by default `typical_plan`. reveal: what the client learns of the output.
+    ValueError, naming the node, for an operation without a protocol."""
 
     name = NAME
     title = "AERO's own two-party protocols, as they declare themselves"
 
-    def __init__(self, graph: Graph, plan: RingPlan | None = None) -> None:
+    def __init__(self, graph: Graph, plan: RingPlan | None = None, reveal: Reveal = LOGITS) -> None:
         assumed = plan is None
-        found = declared_run(graph, typical_plan(graph) if plan is None else plan)
+        found = declared_run(graph, typical_plan(graph) if plan is None else plan, reveal=reveal)
         self.source = "declarations beside the protocols" + (", number formats assumed" if assumed else "")
-        self.notes = ("Refills of OTs are counted with the step before which they come.",)
+        self.notes = (
+            "Refills of OTs are counted with the step before which they come.",
+            f"Revealing {reveal.described}, counted with the last step: {_opening(found)}.",
+        )
         self.set_up = Cost.of_protocol(found.set_up)
         self._graph = graph
         self._prices: dict[tuple[str, ...], Cost] = {}
@@ -51,7 +55,8 @@ class TwoPartyProfile(Profile):
                 waiting.append(replace(cost, cots=0))
             elif line.op == OUTPUT:
                 last = list(self._prices)[-1]
-                self._prices[last] = self._prices[last] + cost
+                self._prices[last] = total([self._prices[last], *waiting, cost])
+                waiting = []
             else:
                 self._prices[tuple(line.label.split(" "))] = total([*waiting, cost])
                 waiting = []
@@ -66,6 +71,13 @@ class TwoPartyProfile(Profile):
         later = {name for names in self._prices for name in names[1:]}
         groups = [first.get(node.name, (node.name,)) for node in graph.nodes if node.name not in later]
         return [tuple(graph.by_name[name] for name in names) for names in groups]
+
+
+def _opening(run: DeclaredRun) -> str:
+    lines = [line for line in run.lines if line.op == OUTPUT]
+    return (
+        f"{sum(line.cost.total_bytes for line in lines) / 1e6:,.2f} MB in {sum(line.rounds for line in lines)} rounds"
+    )
 
 
 _NOTHING = Cost(0, 0, rounds=0, messages=0, cots=0)

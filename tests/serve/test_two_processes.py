@@ -76,6 +76,31 @@ def test_private_tokens_are_those_of_the_model(folder, tmp_path):
     assert "main" not in server_out + server_err
 
 
+def test_the_token_alone_is_revealed(folder, tmp_path):
+    server, address = start_server(folder, "--once", "--reveal", "token")
+    with server:
+        options = ["--json", str(tmp_path / "client.json"), "--report", str(tmp_path / "session.html")]
+        done = client(folder, address, "--prompt", "def main", "-n", "2", *options)
+        _, err = done.communicate(timeout=PATIENCE)
+        server.communicate(timeout=PATIENCE)
+    assert done.returncode == 0 and "the most likely token alone" in err, err
+    result = json.loads((tmp_path / "client.json").read_text())
+    assert result["reveal"] == "token" and not {"logits", "revealed"} & set(result)
+    model, ids = AeroForCausalLM.from_pretrained(folder / "run"), list(result["prompt_ids"])
+    for token in result["new_ids"]:
+        assert token == model_logits(model, np.array([ids]))[0].argmax()
+        ids.append(token)
+    assert "2 ids, without their logits in 2 outputs" in (tmp_path / "session.html").read_text()
+    operations = json.loads((tmp_path / "session.json").read_text())["answers"][0]["tokens"][1]["operations"]
+    assert {"linear", "causal_softmax", "output"} <= {line["op"] for line in operations}
+
+
+def test_spu_reveals_all_logits(folder):
+    command = [sys.executable, "-m", "aero.cli.main", "serve", str(folder / "run"), "--keys", str(folder / "keys")]
+    done = subprocess.run([*command, "--engine", "spu-cheetah", "--reveal", "token"], capture_output=True, text=True)
+    assert done.returncode == 1 and "reveals all logits" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_server_outlives_strangers_and_lost_clients(folder):
     server, address = start_server(folder)

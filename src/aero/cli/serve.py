@@ -58,12 +58,11 @@ def serve(
         raise ValueError(f"the engine {engine!r} reveals all logits; serve with --reveal logits, or --engine two-party")
     model = CompiledRun.load(run)
     tokenizer.load(run)  # refuse a damaged one before a client meets it
-    plan = model.plan
+    plan, notes = model.plan, [f"clients will learn {revealed.described} of each output"]
     if engine == TWO_PARTY and plan is None:
         plan, by_text = plan_of_run(run, model.compiled)
         if not by_text:
-            note = f"{run} has no validation text: number formats come from random tokens"
-            Console(stderr=True, highlight=False).print(note, style="dim", soft_wrap=True)
+            notes.append(f"{run} has no validation text: number formats come from random tokens")
     server = Server(
         notation=model.notation,
         context=model.context,
@@ -86,7 +85,8 @@ def serve(
 
     with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
         console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)
-        console.print(f"clients will learn {revealed.described} of each output", style="dim")
+        for note in notes:
+            console.print(note, style="dim", soft_wrap=True)
         while True:
             failure = _serve_one(server, listener, wait, on_step)
             if json is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aero.engines import weight_store
+from aero.engines import on_shares, weight_store
 from aero.engines.engine import Party
 from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
@@ -340,6 +340,33 @@ def test_parties_that_differ_are_told_before_keys_are_sent(what):
     for error in told:
         assert isinstance(error, ValueError) and f"do not have the same {what}:" in str(error)
     assert client.traffic.by_op["keys"].bytes_sent < 200
+
+
+def test_public_angles_that_differ_in_a_last_place_are_noticed(monkeypatch):
+    """As numpy computes them with other instructions on another processor."""
+    program = linear_program()
+    plan, _ = numbers(program)
+    steps = checked_steps(program.graph, plan)
+    digest = on_shares.angles_digest(steps)
+    assert digest == on_shares.angles_digest(steps)
+    channels, exact = channel_pair(), on_shares.turns
+    mine = threading.local()
+
+    def turned(*shape, **attrs):
+        by = exact(*shape, **attrs)
+        moved = by.cosine.copy()
+        moved[-1, -1] += getattr(mine, "error", 0.0)
+        return dataclasses.replace(by, cosine=moved)
+
+    monkeypatch.setattr(on_shares, "turns", turned)
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channels, strict=True))
+
+    def prepare_elsewhere():
+        mine.error = 2.0**-FRACTION_BITS
+        server.prepare(program.graph, program.weights)
+
+    for error in run_engines(lambda: client.prepare(program.graph), prepare_elsewhere):
+        assert isinstance(error, ValueError) and "do not have the same rotary angles" in str(error)
 
 
 PARTY = """

@@ -7,6 +7,7 @@ cost model, know it before anything is sent.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -392,10 +393,27 @@ def _ready(step: Step, x: Share) -> Share:
 def _turned(step: Step, x: Share) -> Share:
     """Each party turns its own part by the public angles: sums of two products, not truncated."""
     assert step.factor is not None
-    by, factor = turns(*x.shape, **dict[str, Any](step.node.attrs)), step.factor
-    cosine, sine = (to_ring(encode(step.node.name, table, factor), x.bits) for table in (by.cosine, by.sine))
-    values = x.values * cosine + x.values[:, by.partner] * sine
-    return x.of(values, fraction_bits=x.fraction_bits + factor.fraction_bits)
+    cosine, sine, partner = _angles(step)
+    values = x.values * to_ring(cosine, x.bits) + x.values[:, partner] * to_ring(sine, x.bits)
+    return x.of(values, fraction_bits=x.fraction_bits + step.factor.fraction_bits)
+
+
+def _angles(step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosines and sines as integers, and partners."""
+    assert step.factor is not None
+    by = turns(*step.input_shapes[0], **dict[str, Any](step.node.attrs))
+    return encode(step.node.name, by.cosine, step.factor), encode(step.node.name, by.sine, step.factor), by.partner
+
+
+def angles_digest(steps: Sequence[Step]) -> str:
+    """Of all public angles as this machine computes them. Libraries round the last place of a cosine as they like; two
+    parties that multiplied their parts by different integers would get nonsense, so they compare this before."""
+    digest = hashlib.sha256()
+    for step in steps:
+        if step.node.op == "rotary":
+            for table in _angles(step)[:2]:
+                digest.update(table.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _to(x: Share, held: Format) -> Share:

@@ -36,8 +36,8 @@ from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
 
 PAIRS = ("scores", "attend")
 OTS, OUTPUT = "ots", "output"
-AGREED = 3
-"""Things that both parties compare before a graph is run: the graph, the ring plan, and what is revealed."""
+AGREED = 4
+"""Things that both parties compare before a graph is run: the graph, the ring plan, what is revealed, public angles."""
 
 
 def linear_plan(group: tuple[Step, ...]) -> LinearPlan:

@@ -14,7 +14,7 @@ import numpy as np
 
 from aero.engines.engine import Cost, Engine, Progress, StepReport
 from aero.engines.engine import Party as EngineParty
-from aero.engines.on_shares import Extension, Protocols, Step, group_label, joined, state_format, walk
+from aero.engines.on_shares import Extension, Protocols, Step, angles_digest, group_label, joined, state_format, walk
 from aero.engines.open_output import open_output
 from aero.engines.plain import encode
 from aero.engines.reveal import LOGITS, Reveal
@@ -103,7 +103,8 @@ class TwoPartyEngine(Engine):
 
     def _prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None) -> None:
         start, before = time.perf_counter(), self._party.channel.traffic
-        groups = joined(graph, checked_steps(graph, self._plan, self._bare, self._reveal))
+        steps = checked_steps(graph, self._plan, self._bare, self._reveal)
+        groups = joined(graph, steps)
         weighted = [group for group in groups if group[0].node.op in ("linear", "gain", "embedding")]
         if self._party.role is Role.SERVER:
             if weights is None:
@@ -114,6 +115,7 @@ class TwoPartyEngine(Engine):
             if graph.digest not in self._agreed:
                 revealed = [str(self._reveal), self._vocabulary]
                 public = {"graph": graph.to_json(), "ring plan": self._plan.to_json(), "output revealed": revealed}
+                public["rotary angles (install the same version of numpy)"] = angles_digest(steps)
                 agree(self._party, public)
                 self._agreed.add(graph.digest)
             exchange_keys(self._party, *missing)

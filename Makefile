@@ -46,6 +46,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/aero bench kernels --json runs/bench/kernels.json
 	$(BIN)/aero bench linear --json runs/bench/linear.json
+	$(BIN)/aero bench forward --json runs/bench/forward.json
 	$(BIN)/aero bench ot --json runs/bench/ot.json
 
 docs: $(INSTALLED)

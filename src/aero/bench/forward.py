@@ -1,9 +1,9 @@
 """A whole private forward pass: from token ids to the logits of the last position, between two processes.
 
-Both processes run on this machine, one thread each, our own engine over TLS. Weights are random, of a trained model's
-scales (`trained_scale`), and compiled as any model is; number formats come from random tokens, other ones than those
-that are timed. Seconds are the client's, from its ids to its logits; keys, base OTs and the encoding of the weights are
-set-up, stated apart. The error is against the compiled program in float64.
+Both processes run on this machine, our own engine over TLS, its kernels with as many threads as asked. Weights are
+random, of a trained model's scales (`trained_scale`), and compiled as any model is; number formats come from random
+tokens, other ones than those that are timed. Seconds are the client's, from its ids to its logits; keys, base OTs and
+the encoding of the weights are set-up, stated apart. The error is against the compiled program in float64.
 
 SPU is too slow to run in full each time: one layer of it is measured, at every position, with a vocabulary of two
 tokens, and multiplied by the number of layers. The record says so; embedding and vocabulary projection, which SPU does
@@ -70,21 +70,21 @@ def prepare(notation: Notation, size: Size, *, precision: Precision | None = Non
     return Prepared(notation, last, plan, ids, interpret(last, ids))
 
 
-def bench_two_party(model: Prepared, network: Network = LOOPBACK) -> Record:
-    """Run it once between two processes over TLS. ConnectionError when a party fails."""
+def bench_two_party(model: Prepared, network: Network = LOOPBACK, threads: int = 1) -> Record:
+    """Run it once between two processes over TLS. threads: of each party's kernels. ConnectionError when one fails."""
     with tempfile.TemporaryDirectory(prefix="aero-") as name:
         folder = Path(name)
         make_keys(folder / "keys")
         save(model.program, folder)
         (folder / "plan.json").write_text(json.dumps(model.plan.to_json()))
         np.save(folder / "ids.npy", model.ids)
-        reports = _run_parties(folder, network)
+        reports = _run_parties(folder, network, threads)
         logits = np.load(folder / "logits.npy")
     client, server = reports[Party.CLIENT], reports[Party.SERVER]
     record = Record.of_cost(Cost(**client["cost"]), "forward", TwoPartyEngine.name, str(model.notation), len(model.ids))
     extra = {
         "network": network.name,
-        "threads": 1,
+        "threads": threads,
         "logit_std": float(model.exact.std()),
         "cpu_seconds": {party.value: report["cpu_seconds"] for party, report in reports.items()},
         "load_seconds": server["load_seconds"],
@@ -135,15 +135,15 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
     return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
 
 
-def _run_parties(folder: Path, network: Network) -> dict[Party, dict[str, Any]]:
+def _run_parties(folder: Path, network: Network, threads: int) -> dict[Party, dict[str, Any]]:
     """Start both parties, wait for both, read what they report."""
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     processes: dict[Party, subprocess.Popen[str]] = {}
     try:
         for party in Party:
             processes[party] = subprocess.Popen(
                 [sys.executable, "-m", PARTY_MODULE, party.value, str(folder), network.name],
-                env={**os.environ, **threads},
+                env={**os.environ, **single, "AERO_THREADS": str(threads)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ def forward(
     network: Annotated[
         list[str] | None, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated. May be repeated.")
     ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each party's kernels.", min=1)] = os.cpu_count() or 1,
     steps: Annotated[bool, typer.Option("--steps", help="Also show what each kind of step cost.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
 ) -> None:
@@ -62,7 +64,7 @@ def forward(
                 model = prepare(rung, size)
                 for where in networks:
                     status.update(f"{rung}: running on {where}")
-                    records.append(bench_two_party(model, where))
+                    records.append(bench_two_party(model, where, threads))
                 del model
             if ENGINES[1] in engines:
                 status.update(f"{rung}: one layer on SPU")

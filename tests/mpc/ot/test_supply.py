@@ -12,6 +12,9 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot import ferret, softspoken
 from aero.mpc.ot.supply import SupplyModel, set_up_cost, set_up_ots
 from aero.mpc.party import Party, Role
+from aero.mpc.protocols.compare import less_than
+from aero.mpc.protocols.multiply import look_up
+from aero.mpc.share import Share
 from aero.wire import ProtocolError, Traffic, WireError
 from aero.wire.memory import channel_pair
 from mpc.parties import Run, run_both
@@ -288,3 +291,19 @@ def test_wrong_numbers_and_names_are_refused():
     assert with_supply(check) == 1
     with pytest.raises(ValueError, match="reserve"):
         SupplyModel().use(1, 0)
+
+
+def test_protocols_make_the_ots_that_nobody_reserved():
+    """Also those in which one party sends before the other draws: neither may wait for the other for ever."""
+    table = np.arange(4, dtype=np.uint64)[:, None]
+
+    def program(party: Party):
+        set_up_ots(party, "softspoken")
+        numbers = np.arange(9, dtype=np.uint64) if party.is_client else np.full(9, 4, np.uint64)
+        less = less_than(party, numbers, 6)
+        [found] = look_up(party, Share(np.full(3, party.role, np.uint64), 2), table, (5,))
+        return less, found.values
+
+    (less, found), (other_less, other_found) = run_both(program).results
+    np.testing.assert_array_equal(less ^ other_less, np.arange(9) < 4)
+    np.testing.assert_array_equal((found + other_found) % 32, [1, 1, 1])

@@ -55,6 +55,8 @@ def less_than(party: Party, mine: Words, bits: int) -> Bits:
     if not 1 <= bits <= 64 or (mine.size and int(mine.max()) >> bits):
         raise ValueError(f"numbers to compare have 1 to 64 bits and fit them, here {bits}")
     digits, values = _digits(bits), mine.reshape(-1)
+    # Before the first message: a server that waits for the client's corrections cannot make OTs with it.
+    party.ots.reserve(*((0, values.size * bits) if party.is_client else (values.size * bits, 0)))
     leaves = (_choose if party.is_client else _offer)(party, digits, values)
     less = [leaf & np.uint8(1) for leaf in leaves]
     equal = [leaf >> np.uint8(1) for leaf in leaves]

@@ -165,10 +165,10 @@ def _find(party: Party, own: Bits, k: int, n: int, table: Words, bits: Sequence[
 
 def _turn(party: Party, own: Bits, k: int, n: int, table: Words, bits: Sequence[int]) -> list[Words]:
     """The server's part."""
+    blocks = party.ots.send(n * k).reshape(n, k, 2, 16)
     data = party.channel.recv(bitpack.packed_size(n, k), np.uint8)
     corrections = parse(unpack_small, data, n, k)
     positions = np.arange(1 << k, dtype=np.uint8)
-    blocks = party.ots.send(n * k).reshape(n, k, 2, 16)
     by_position = np.stack([blocks[:, i, positions >> i & 1] for i in range(k)], axis=1)
     pads = _pads(by_position, np.broadcast_to(positions.astype(np.uint64), (n, 1 << k)), len(bits))
     shares, messages = [], []

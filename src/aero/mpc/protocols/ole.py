@@ -9,7 +9,8 @@ share a ciphertext.
 3. [u v]: the owner has round(p/q' a s), the other party round(p/Q b).
 
 1 round for an upload and 1 for any number of products. The result is exact, but for a failure with a probability of at
-most 2^-70 for each coefficient, which spoils its ciphertext. docs/security/ole.md has the argument.
+most 2^-70 for each coefficient (of a sum of G products sqrt(G) times that), which spoils its ciphertext.
+docs/security/ole.md has the argument.
 
 An upload may be multiplied many times. `encrypt_many` and `multiply_many` take several jobs, in either direction, and
 run them at the same time, in one round: each party first sends all that it has to send.

@@ -7,7 +7,7 @@ from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, log2
 from mpc.ots import run_with_ots, split
 
 
-@pytest.mark.parametrize("low, high", [(-2, 7), (-2, 0), (-2, 10), (-6, 4)])
+@pytest.mark.parametrize("low, high", [(-2, 7), (-2, 0), (-2, 10), (-6, 4), (-26, 7)])
 def test_log2_over_its_range(low, high):
     count, fraction = 3000, 20 - min(low + 2, 0)
     plan = Log2Plan(count, low, high, fraction, 27, 14)
@@ -24,7 +24,7 @@ def test_log2_over_its_range(low, high):
 
 def test_plans_that_cannot_be():
     with pytest.raises(ValueError, match="bits fewer"):
-        Log2Plan(1, -2, 12, 26, 27, 14)
+        Log2Plan(1, -2, 12, 51, 27, 14)
     with pytest.raises(ValueError, match="range"):
         Log2Plan(1, 3, 4, 20, 27, 14)
     with pytest.raises(ValueError, match="does not fit"):

@@ -35,6 +35,8 @@ from aero.mpc.share import Share, Words
 
 _CUT = 26
 """Bits of a share modulo two primes that are dropped at once, so that it fits a word."""
+LEAST_DROPPED = _CUT + 9
+"""Bits that `to_ring` drops of shares modulo two primes, at least."""
 _KERNEL_ERROR = 2.0**-26
 """Of a mantissa, relative, beyond its rounding (kernels/field_power.py)."""
 
@@ -90,7 +92,8 @@ class Exponential:
 
     def to_ring(self, party: Party, shares: Sequence[Words], *, bits: int, dropped: int, fraction_bits: int) -> Share:
         """[v / 2^dropped] in the ring of 2^bits, off by less than one, of this party's shares of v modulo each prime, v
-        below p / 2. With two primes at least 35 bits have to be dropped, and the error may reach one and 2^-7.
+        below p / 2. With two primes at least `LEAST_DROPPED` bits have to be dropped, and the error may reach one and
+        2^-7.
 
         Shares modulo both primes are shares modulo their product. Of these only floor(y_i / 2^26) is used, as a share
         modulo p / 2^26 rounded to an odd number: off by a few units of 2^26.
@@ -98,8 +101,8 @@ class Exponential:
         if len(shares) == 1:
             p = self.fields[0].p
             return from_field(party, shares[0], p, bits=bits, dropped=dropped, fraction_bits=fraction_bits)
-        if dropped < _CUT + 9:
-            raise ValueError(f"of shares modulo two primes at least {_CUT + 9} bits are dropped, not {dropped}")
+        if dropped < LEAST_DROPPED:
+            raise ValueError(f"of shares modulo two primes at least {LEAST_DROPPED} bits are dropped, not {dropped}")
         first, second = self.fields
         a, b = shares
         inverse = np.full(a.shape, pow(first.p, -1, second.p), np.uint64)

@@ -1,10 +1,11 @@
 """Functions of one number for each row, after a sum over it: few numbers, so that bytes matter less than rounds.
 
-`log2`, for 2^low <= x <= 2^high:
+`log2`, for 2^low <= x <= 2^high; for a smaller x the result is too large:
 
 1. [n_j] = [x < 2^(high - j)] for j = 1 .. high - low - 1: comparisons of the upper bits, all at once.
 2. [m] = [x] 2^-high + sum over j of [n_j] [x] 2^(j - 1 - high), between 1/2 and 1 but for the coarse comparisons: each
    n_j doubles. [n] = sum of [n_j].                                                                          1 round
+   Where the ring is too small to drop bits of m and keep enough for the square, what is left is extended.   1 round
 3. [log2 m] by a polynomial of degree 4: a square, and a product.                                            2 rounds
 4. Into the ring of the result; [log2 x] = high - [n] + [log2 m].                                            1 round
 
@@ -75,9 +76,19 @@ class Log2Plan:
         return self.product_bits + _POINT
 
     @property
+    def extends(self) -> bool:
+        """Whether t has to be extended for its square: no word holds that much of x."""
+        return self.square_bits + self.dropped > 64
+
+    @property
     def input_bits(self) -> int:
         """The ring of x."""
-        return self.square_bits + self.dropped
+        return self.comparison_bits if self.extends else self.square_bits + self.dropped
+
+    @property
+    def comparison_bits(self) -> int:
+        """The least ring that holds x times `LOG2_SCALE`, and after the drop t, at half of what it holds."""
+        return self.input_fraction + self.high + 2
 
     @property
     def thresholds(self) -> int:
@@ -100,9 +111,11 @@ class Log2Plan:
         rows, doublings = self.count, self.count * self.thresholds
         whole_bits = self.output_bits - self.output_fraction
         doubled = multiplexing_shapes(doublings, self.input_bits) + arithmetic_shapes(doublings, whole_bits)
+        normalised = negative_cost(doublings, self.coarse_bits) + products_cost(doubled)
+        if self.extends:
+            normalised += extend_cost(rows, self.input_bits - self.dropped, self.square_bits)
         return (
-            negative_cost(doublings, self.coarse_bits)
-            + products_cost(doubled)
+            normalised
             + square_cost(rows, self.square_bits)
             + multiply_cost(rows, self.product_bits)
             + extend_cost(rows, self.output_fraction + 2, self.output_bits)
@@ -114,7 +127,7 @@ def log2(party: Party, plan: Log2Plan, x: Share) -> Share:
     if x.shape != (plan.count,) or (x.bits, x.fraction_bits) != (plan.input_bits, plan.input_fraction):
         raise ValueError(f"the plan takes {plan.count} numbers of {plan.input_bits} bits, not {x.shape} of {x.bits}")
     j = np.arange(1, plan.thresholds + 1)
-    coarse = x.reduced(plan.input_fraction + plan.high + 2).truncated(plan.coarse_dropped)
+    coarse = x.reduced(plan.comparison_bits).truncated(plan.coarse_dropped)
     repeated = coarse.of(np.repeat(coarse.values[None], plan.thresholds, axis=0))
     smaller = negative(party, plus(party, repeated, -LOG2_SCALE * 2.0 ** (plan.high - j)[:, None]))
 
@@ -124,6 +137,8 @@ def log2(party: Party, plan: Log2Plan, x: Share) -> Share:
     m = x.of(x.values + doubled.values.sum(axis=0), fraction_bits=plan.input_fraction + plan.high)
 
     t = plus(party, m.truncated(plan.dropped), -_CENTRE)
+    if plan.extends:
+        t = extend(party, t, plan.square_bits)
     squared = square(party, t, plan.square_bits).truncated(_POINT)
     inner = squared - t.times(round(_A * 2**_POINT), _POINT).truncated(_POINT)
     product = multiply(party, squared, plus(party, inner, _B), plan.product_bits)

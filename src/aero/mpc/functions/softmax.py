@@ -14,13 +14,19 @@ prime, or of two for long rows (exp2.py); G is the number of ciphertexts in a ba
 6. [2^(x - L)]: powers of new exponents, G responses.                                                       2 rounds
 7. From the field into the ring of the result, times [c].                                                   2 rounds
 
-What is below the reach is 0, exactly; dead scores are 0 in both shares. Errors, ranges, costs and the argument for
-privacy: docs/security/softmax.md.
+What is below the reach is 0, exactly; dead scores are 0 in both shares.
+
+With a public *window* of row maxima for each head there is no step 1 and M is the top of the head's window instead, two
+primes holding what rows far below it need. Scores above are brought down to it in step 3, so that a prompt that leaves
+the window gives probabilities of other scores, and nothing else. Fewer rounds and more bytes: `cheapest` weighs them.
+
+Errors, ranges, costs and the argument for privacy: docs/security/softmax.md.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
 from operator import or_
@@ -30,14 +36,23 @@ import numpy as np
 from aero.kernels.slots import P37, P50, SLOTS, Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows, Level, Slots, plan_slots
-from aero.mpc.functions.exp2 import Exponential
+from aero.mpc.functions.exp2 import LEAST_DROPPED, Exponential
 from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, log2, plus
-from aero.mpc.ot.transfer import Bits, products_cost
+from aero.mpc.ot.transfer import Bits, products_cost, together
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.extend import from_field_cost
 from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many, product_cost, upload_cost
-from aero.mpc.protocols.select import and_bits, conjunction_shapes, multiplex, multiplexing_shapes, not_bits
+from aero.mpc.protocols.select import (
+    and_bits,
+    arithmetic,
+    arithmetic_shapes,
+    conjunction_shapes,
+    multiplex,
+    multiplexing,
+    multiplexing_shapes,
+    not_bits,
+)
 from aero.mpc.share import Share, Words
 
 FRACTION_BITS = 14
@@ -47,11 +62,15 @@ COARSE_FRACTION = 2
 PLAYERS = (2, 3, 4, 6, 8, 12, 16)
 """How many play in a game of the tournament."""
 ROUND_BYTES = 100_000
-"""That a round is worth in a tournament: 1 ms at 100 MB/s, or 8 ms at 100 Mbit/s."""
+"""That a round is worth in a tournament, and between maxima and a window: 1 ms at 100 MB/s, or 8 ms at 100 Mbit/s."""
 MAX_ONE_PRIME = 256
 """Longer rows need a wider range of exponents than a prime of 50 bits has for the same error: they take two."""
 MAX_GROUPS = 16
 """Ciphertexts whose products are summed."""
+SPAN = 25.75
+"""Octaves of a window: row maxima lie so far below its top at most."""
+MARGIN = 2.0
+"""Octaves that a window has beyond the row maxima that were seen, above and below, at least."""
 _FACTOR_FRACTION = 18
 _SUM_FRACTION = 20
 _SUM_LOW = -1
@@ -61,11 +80,40 @@ _EXCESS = 2.0**-9
 
 
 @dataclass(frozen=True)
+class Window:
+    """Where row maxima lie, for each head: from tops[h] - SPAN to below tops[h], of scores in base 2. tops: multiples of
+    2^-2.
+
+    Outside: a score of top and more counts as one of top + 2^-2 (those within 2^-2 of top may count as they are); a
+    row whose maximum lies deeper than `SPAN` gets probabilities that are right or too small, and below the plan's
+    reach 0.
+    """
+
+    tops: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if any((top * 2**COARSE_FRACTION) % 1 for top in self.tops):
+            raise ValueError(f"tops of windows are finite multiples of 2^-{COARSE_FRACTION}: make them by `window_of`")
+
+
+def window_of(row_maxima: Sequence[tuple[float, float]], base: float) -> Window | None:
+    """A window around the lowest and highest row maximum of each head, in the score's own unit; what it spans beyond
+    them lies half above, half below. None where a head's maxima are too far apart for it."""
+    unit, tops = math.log2(base), []
+    for low, high in row_maxima:
+        room = SPAN - (high - low) * unit
+        if not room >= 2 * MARGIN:
+            return None
+        tops.append(math.ceil((high * unit + room / 2) * 2**COARSE_FRACTION) / 2**COARSE_FRACTION)
+    return Window(tuple(tops))
+
+
+@dataclass(frozen=True)
 class SoftmaxPlan:
     """What both parties must agree on, from public sizes alone. `plan_softmax` makes it.
 
     score_bits: of the ring in which scores lie, at most `largest_score`. input_fraction: of scores.
-    base: 2.0 or e. power: how exponentials are shared.
+    base: 2.0 or e. power: how exponentials are shared. window: None where maxima are taken.
     """
 
     rows: CausalRows
@@ -76,6 +124,7 @@ class SoftmaxPlan:
     output_bits: int
     output_fraction: int
     base: float
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         if self.input_bits > 64:
@@ -87,7 +136,9 @@ class SoftmaxPlan:
                 f"probabilities do not fit {self.output_bits} bits with {self.output_fraction} fractional ones: use "
                 f"at most {self.result_bits} fractional bits, and two more in all"
             )
-        if self.reach.min() <= 0:
+        if self.window is not None and len(self.window.tops) != self.rows.heads:
+            raise ValueError(f"a window of {len(self.window.tops)} heads does not go with {self.rows.heads} heads")
+        if self.reach.min() <= (0 if self.window is None else SPAN):
             raise ValueError(f"a row of {self.rows.keys} scores is too long for mantissas {self.power.mantissa_bits}")
 
     @property
@@ -109,16 +160,26 @@ class SoftmaxPlan:
 
     @property
     def difference_bits(self) -> int:
-        """The ring in which the difference of two scores, in base 2, fits: one bit more than scores have, if no ring
-        gets larger than 64 bits by it."""
+        """The ring in which the difference of two scores, in base 2, fits; or of a score and the ends of its window. If
+        no ring gets larger than 64 bits by it."""
         grown = 0 if self.base == 2.0 else 1
         needed = self.score_bits + 1 + grown - (self.input_fraction - self.power.fraction_bits)
+        if self.window is not None:
+            largest = 2.0 ** (self.score_bits - 1 + grown - self.input_fraction) + self._farthest
+            needed = (math.ceil(largest / self.step) + 2).bit_length() + 1 + self.coarse_dropped
         return min(needed, 64 - self.dropped)
+
+    @property
+    def _farthest(self) -> float:
+        """From 0, of what scores are compared with in a window."""
+        assert self.window is not None
+        return max(abs(end) for top in self.window.tops for end in (top + self.step, top - self.reach.max()))
 
     @property
     def largest_score(self) -> float:
         """Scores may be so large, above and below 0. In rings much smaller than 64 bits: all but a coarse step."""
-        in_base_two = 2.0 ** (self.difference_bits - 2 - self.power.fraction_bits) - self.step
+        largest = 2.0 ** (self.difference_bits - 1 - self.power.fraction_bits)
+        in_base_two = (largest / 2 if self.window is None else largest - self._farthest - self.step) - self.step
         return min(in_base_two / math.log2(self.base), 2.0 ** (self.score_bits - 1 - self.input_fraction) - self.step)
 
     @property
@@ -132,6 +193,11 @@ class SoftmaxPlan:
         return self.held_bits + self.dropped
 
     @property
+    def _whole_bits(self) -> int:
+        """Of an exponent."""
+        return self.power.ring_bits - self.power.fraction_bits
+
+    @property
     def coarse_dropped(self) -> int:
         return self.power.fraction_bits - COARSE_FRACTION
 
@@ -143,6 +209,8 @@ class SoftmaxPlan:
     @property
     def reach_bits(self) -> int:
         """The ring in which they are compared with the reach, which may be more than scores ever differ by."""
+        if self.window is not None:
+            return self.coarse_bits
         return max(self.coarse_bits, int(self.reach.max() / self.step).bit_length() + 1)
 
     @property
@@ -216,11 +284,21 @@ class SoftmaxPlan:
         last = np.minimum((self.largest - 1) * per_unit - np.array(lengths), self.lowest * per_unit)
         return (last - 2) / per_unit
 
+    @property
+    def deepest(self) -> float:
+        """How far below 0 the x of a row's maximum lies at most; in a window, of a row for which it was made."""
+        return 2 * self.step if self.window is None else SPAN + self.step
+
     @cached_property
     def log(self) -> Log2Plan:
         high = max(math.ceil(math.log2(self.rows.keys)), 1)
-        f = self.power.fraction_bits
-        return Log2Plan(self.rows.rows, _SUM_LOW, high, _SUM_FRACTION, self.power.ring_bits, f)
+        low, fraction, f = _SUM_LOW, _SUM_FRACTION, self.power.fraction_bits
+        if self.window is not None:
+            low = -math.ceil(self.deepest)
+            fraction = min(
+                _SUM_FRACTION + 3 - low, self.largest_term + self.power.scale_bits - LEAST_DROPPED, 62 - high
+            )
+        return Log2Plan(self.rows.rows, low, high, fraction, self.power.ring_bits, f)
 
     @property
     def max_error(self) -> float:
@@ -228,23 +306,28 @@ class SoftmaxPlan:
         L; exponents in both passes; what lowered scores add to the sum; roundings of sums; one step."""
         f = self.power.fraction_bits
         steps = self.log.max_error + 2.0 ** (1 - f)
-        lowered = self.rows.keys * 2.0 ** (0.5 - self.lowest)
-        sums = float(self.slots.taken.max()) * 2.0 ** (0.5 - _SUM_FRACTION)
+        lowered = self.rows.keys * 2.0 ** (self.deepest - self.lowest)
+        sums = float(self.slots.taken.max()) * 2.0 ** (self.deepest - self.log.input_fraction)
         return 2 * self.power.error + math.log(2) * steps + lowered + sums + 2.0**-self.output_fraction
 
     @property
     def missed(self) -> float:
         """No row loses a larger share of its sum to scores that do not count."""
-        return float(((self.rows.lengths - 1) * 2.0 ** -(self.reach - self.step)).max())
+        below = self.step if self.window is None else SPAN
+        return float(((self.rows.lengths - 1) * 2.0 ** -(self.reach - below)).max())
 
     def cost(self) -> ProtocolCost:
         rows, slots, fields = self.rows, self.slots, self.power.fields
         banks, entries = len(slots.banks), rows.entries
         maxima = ProtocolCost()
-        for level in self.levels:
+        for level in () if self.window is not None else self.levels:
             maxima += self._game_cost(*level.groups.shape)
-        kept = negative_cost(entries, self.reach_bits)
-        lifted = products_cost(multiplexing_shapes(entries, self.power.ring_bits))
+        ends = 1 if self.window is None else 2
+        kept = negative_cost(ends * entries, self.reach_bits)
+        lifting = multiplexing_shapes(entries, self.power.ring_bits)
+        if self.window is not None:
+            lifting += arithmetic_shapes(entries, self._whole_bits)
+        lifted = products_cost(lifting)
         upload = reduce(or_, [upload_cost(Role.CLIENT, field, banks * slots.groups) for field in fields])
         sums = reduce(or_, [product_cost(Role.CLIENT, field, 1) for field in fields for _ in range(banks)])
         logs = from_field_cost(banks * slots.used, self.log.input_bits) + self.log.cost()
@@ -264,9 +347,10 @@ def plan_softmax(
     output_fraction: int,
     *,
     base: float = 2.0,
+    window: Window | None = None,
 ) -> SoftmaxPlan:
     """Scores [heads, queries, keys] in a ring of `input_bits`, query t seeing the keys 0 .. keys - queries + t, to
-    probabilities. base: 2.0, or math.e.
+    probabilities. base: 2.0, or math.e. window: of `heads` heads, to go without maxima.
 
     The mantissas' bits are those for which errors and what may be missed are small together.
     """
@@ -274,19 +358,25 @@ def plan_softmax(
         raise ValueError(f"softmax has base 2 or e, not {base}")
     rows = CausalRows(heads, queries, keys)
     slots = plan_slots(rows, SLOTS, MAX_GROUPS)
-    fields = (P50,) if keys <= MAX_ONE_PRIME else (P50, P37)
+    fields = (P50,) if keys <= MAX_ONE_PRIME and window is None else (P50, P37)
     plans = []
     for bits in range(16, 29):
         power = Exponential(fields, FRACTION_BITS, (bits - bits // 2, bits // 2))
         try:
             plans.append(
-                SoftmaxPlan(rows, slots, power, input_bits, input_fraction, output_bits, output_fraction, base)
+                SoftmaxPlan(rows, slots, power, input_bits, input_fraction, output_bits, output_fraction, base, window)
             )
         except ValueError as error:
             refused = error
     if not plans:
         raise refused
     return min(plans, key=lambda plan: plan.max_error + plan.missed / 8)
+
+
+def cheapest(plans: Sequence[SoftmaxPlan]) -> SoftmaxPlan:
+    """The plan whose bytes and rounds cost least together, a round being worth `ROUND_BYTES`; of equals the first."""
+    costs = [plan.cost() for plan in plans]
+    return plans[min(range(len(plans)), key=lambda i: costs[i].total_bytes + ROUND_BYTES * costs[i].rounds)]
 
 
 def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
@@ -307,14 +397,7 @@ def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
     else:
         s = s.truncated(plan.dropped)
 
-    coarse = s.truncated(plan.coarse_dropped)
-    tops = _entries(_maxima(party, plan, coarse), rows.row)
-    below = plus(party, (coarse - tops).reduced(plan.reach_bits), plan.reach[rows.row])
-    counts = not_bits(party, negative(party, below))
-    highest = s.of(tops.values << np.uint64(plan.coarse_dropped))
-    x = plus(party, (s - highest).reduced(power.ring_bits), -plan.step)
-
-    lifted = plus(party, multiplex(party, counts, plus(party, x, plan.lowest)), -plan.lowest)
+    counts, x, lifted = (_below_maxima if plan.window is None else _below_tops)(party, plan, s)
     logs = _log_sums(party, plan, lifted)
     powers = _powers(party, plan, x - _entries(logs, rows.row), plan.largest, total=False)
     probabilities = power.to_ring(
@@ -332,6 +415,39 @@ def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
 
 def _entries(x: Share, places: np.ndarray) -> Share:
     return x.of(x.values[places])
+
+
+def _below_maxima(party: Party, plan: SoftmaxPlan, s: Share) -> tuple[Bits, Share, Share]:
+    """Steps 1 to 3: which scores count, [x], and [x'], each [entries]."""
+    rows, coarse = plan.rows, s.truncated(plan.coarse_dropped)
+    tops = _entries(_maxima(party, plan, coarse), rows.row)
+    below = plus(party, (coarse - tops).reduced(plan.reach_bits), plan.reach[rows.row])
+    counts = not_bits(party, negative(party, below))
+    highest = s.of(tops.values << np.uint64(plan.coarse_dropped))
+    x = plus(party, (s - highest).reduced(plan.power.ring_bits), -plan.step)
+    lifted = plus(party, multiplex(party, counts, plus(party, x, plan.lowest)), -plan.lowest)
+    return counts, x, lifted
+
+
+def _below_tops(party: Party, plan: SoftmaxPlan, s: Share) -> tuple[Bits, Share, Share]:
+    """The same with a window: [c] = [s - top >= -R] and [a] = [s - top > 0], coarsely, in the same rounds; [x'] = 0 for
+    what is above, and is [x] for what counts as well."""
+    assert plan.window is not None
+    rows, f, lowest = plan.rows, plan.power.fraction_bits, plan.lowest
+    coarse = s.truncated(plan.coarse_dropped).reduced(plan.coarse_bits)
+    tops = np.repeat(plan.window.tops, rows.queries)[rows.row]
+    ends = np.stack([tops - plan.reach[rows.row], tops + plan.step])
+    both = coarse.of(np.broadcast_to(coarse.values, ends.shape))
+    counts, above = not_bits(party, negative(party, plus(party, both, -ends)))
+
+    # Whatever is above counts: XOR shares of what counts and is not above.
+    from_lowest = plus(party, s.reduced(plan.power.ring_bits), lowest - plan.step - tops)
+    inside, raised = together(
+        party, multiplexing(party, counts ^ above, from_lowest), arithmetic(party, above, plan._whole_bits)
+    )
+    top = inside.of((raised.values * np.uint64(lowest)) << np.uint64(f))
+    lifted = plus(party, inside + top, -lowest)
+    return counts, lifted, lifted
 
 
 def _maxima(party: Party, plan: SoftmaxPlan, coarse: Share) -> Share:
@@ -400,7 +516,7 @@ def _log_sums(party: Party, plan: SoftmaxPlan, exponents: Share) -> Share:
         party,
         [residues.reshape(-1) for residues in sums],
         bits=plan.log.input_bits,
-        dropped=plan.largest_term + plan.power.scale_bits - _SUM_FRACTION,
-        fraction_bits=_SUM_FRACTION,
+        dropped=plan.largest_term + plan.power.scale_bits - plan.log.input_fraction,
+        fraction_bits=plan.log.input_fraction,
     )
     return log2(party, plan.log, parts.of(slots.row_sums(parts.values)))

@@ -22,7 +22,7 @@ from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import causal_mask, check_ids
 from aero.graph.ops import Shape
-from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.graph.rotary import turns
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
@@ -45,6 +45,7 @@ class Step:
     inputs: formats of the values that it reads, as they are held: the ring may be smaller than what is needed.
     output: format of its value, as it will be held. factor: format of what inputs[0] is multiplied by, for a product.
     promised, wanted: of a nonlinear operation, what the plan says of its value, and the ring in which it reads it.
+    windows: of a softmax, what the plan knows of its scores.
     """
 
     node: Node
@@ -55,6 +56,7 @@ class Step:
     factor: Format | None = None
     promised: Format | None = None
     wanted: int | None = None
+    windows: tuple[ScoreWindow, ...] = ()
 
     @property
     def shift(self) -> int:
@@ -122,8 +124,14 @@ def plan_steps(
         held[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
-        steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted))
+        windows = score_windows(node, plan)
+        steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted, windows))
     return steps
+
+
+def score_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:
+    """Of a softmax, by head."""
+    return tuple(sorted((w for w in plan.windows if w.layer == node.name), key=lambda window: window.head))
 
 
 def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:

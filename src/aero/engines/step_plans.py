@@ -12,18 +12,18 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, plan_steps
+from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, plan_steps, score_windows
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
-from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.kernels.rlwe import WEIGHTS, Params
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.gelu import plan_gelu
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.relu import plan_relu
-from aero.mpc.functions.softmax import plan_softmax
+from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
 from aero.mpc.ot.supply import SupplyModel, set_up_cost
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.protocols.agree import agree_cost
@@ -78,14 +78,16 @@ def embedding_plan(step: Step) -> EmbeddingPlan:
 def function_plan(step: Step) -> Any:
     """The plan of a nonlinear operation, as its module in `aero.mpc.functions` makes it."""
     assert step.promised is not None
-    return _function_plan(step.node.op, step.input_shapes[0], step.promised, step.output, _attrs(step.node))
+    node, shape = step.node, step.input_shapes[0]
+    return _function_plan(node.op, shape, step.promised, step.output, _attrs(node), step.windows)
 
 
 def wanted_bits(node: Node, graph: Graph, plan: RingPlan, output_bits: int) -> int:
     """The ring in which a nonlinear operation reads its value, for a result in the ring of 2^output_bits."""
     read, made = plan.of_value(graph, node.inputs[0]), plan.of_value(graph, node.name)
     made = Format(output_bits, made.fraction_bits)
-    found = _function_plan(node.op, graph.shapes[node.inputs[0]], read, made, _attrs(node))
+    shape, windows = graph.shapes[node.inputs[0]], score_windows(node, plan)
+    found = _function_plan(node.op, shape, read, made, _attrs(node), windows)
     bits: int = found.input_bits
     return bits
 
@@ -111,7 +113,14 @@ def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int) -> E
 
 
 @lru_cache(maxsize=1024)
-def _function_plan(op: str, shape: Shape, read: Format, made: Format, attrs: tuple[tuple[str, Any], ...]) -> Any:
+def _function_plan(
+    op: str,
+    shape: Shape,
+    read: Format,
+    made: Format,
+    attrs: tuple[tuple[str, Any], ...],
+    windows: tuple[ScoreWindow, ...],
+) -> Any:
     formats = read.bits, read.fraction_bits, made.bits, made.fraction_bits
     if op == "relu":
         return plan_relu(shape, *formats)
@@ -121,9 +130,21 @@ def _function_plan(op: str, shape: Shape, read: Format, made: Format, attrs: tup
         rows, columns = shape
         return plan_norm(rows, columns, *formats, eps=float(dict(attrs)["eps"]), centred=op == "layer_norm")
     if op == "causal_softmax":
-        named = dict(zip(("input_bits", "input_fraction", "output_bits", "output_fraction"), formats, strict=True))
-        return plan_softmax(*shape, **named, base=dict(attrs).get("base", math.e))
+        return _softmax_plan(shape, formats, float(dict(attrs).get("base", math.e)), windows)
     raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
+
+
+def _softmax_plan(
+    shape: Shape, formats: tuple[int, int, int, int], base: float, windows: tuple[ScoreWindow, ...]
+) -> SoftmaxPlan:
+    """With maxima; without, where the plan has a window that is wide enough for every head and that is cheaper."""
+    heads, queries, keys = shape
+    plans = [plan_softmax(heads, queries, keys, *formats, base=base)]
+    if [w.head for w in windows] == list(range(heads)):
+        window = window_of([(w.reference - w.spread, w.reference) for w in windows], base)
+        if window is not None:
+            plans.append(plan_softmax(heads, queries, keys, *formats, base=base, window=window))
+    return cheapest(plans)
 
 
 # --- a whole graph --------------------------------------------------------------------------------------------------

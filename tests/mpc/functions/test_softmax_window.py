@@ -99,11 +99,20 @@ def test_ends_of_the_ring_and_a_window_beyond_it():
         scores = np.where(np.random.default_rng(3).random((4, 6, 6)) < 0.5, 128 - 2.0**-14, -128.0)
         held = np.minimum(scores, np.array(tops)[:, None, None] + plan.step)
         counts = held - np.array(tops)[:, None, None] >= -plan.reach.reshape(4, 6, 1)
+        counts[:, 0, 0], held[:, 0] = True, np.array(tops)[:, None]  # a row of one key
         found = run(plan, scores).real
         assert (found[~counts] == 0).all()
         assert (found >= -plan.max_error).all() and (found.sum(axis=-1) <= 1 + 2e-3).all()
         inside = (counts & (held >= np.array(tops)[:, None, None] - SPAN) & causal_mask(6, 6)).any(axis=-1)
         assert np.abs(found - exact_softmax(held, 2.0))[inside].max(initial=0.0) <= bound(plan)
+
+
+@pytest.mark.parametrize("score", [-128.0, -3.0, 127.75])
+def test_the_only_score_of_a_row_may_lie_anywhere(score):
+    plan = plan_softmax(4, 3, 3, 22, 14, **OUT, window=WINDOW)
+    scores = with_maxima((4, 3, 3), np.full((4, 3), 5.0), 2.0)
+    scores[:, 0, 0] = score
+    assert np.abs(run(plan, scores).real - exact_softmax(scores, 2.0)).max() <= bound(plan)
 
 
 def test_windows_of_heads():

@@ -81,8 +81,8 @@ _EXCESS = 2.0**-9
 
 @dataclass(frozen=True)
 class Window:
-    """Where row maxima lie, for each head: from tops[h] - SPAN to below tops[h], of scores in base 2. tops: multiples of
-    2^-2.
+    """Where row maxima lie, for each head: from tops[h] - SPAN to below tops[h], of scores in base 2. A row of one key
+    may lie anywhere. tops: multiples of 2^-2.
 
     Outside: a score of top and more counts as one of top + 2^-2 (those within 2^-2 of top may count as they are); a
     row whose maximum lies deeper than `SPAN` gets probabilities that are right or too small, and below the plan's
@@ -431,11 +431,14 @@ def _below_maxima(party: Party, plan: SoftmaxPlan, s: Share) -> tuple[Bits, Shar
 
 def _below_tops(party: Party, plan: SoftmaxPlan, s: Share) -> tuple[Bits, Share, Share]:
     """The same with a window: [c] = [s - top >= -R] and [a] = [s - top > 0], coarsely, in the same rounds; [x'] = 0 for
-    what is above, and is [x] for what counts as well."""
+    what is above, and is [x] for what counts as well. The only score of a row gives way to a public one: whatever it
+    is, its probability is 1."""
     assert plan.window is not None
     rows, f, lowest = plan.rows, plan.power.fraction_bits, plan.lowest
-    coarse = s.truncated(plan.coarse_dropped).reduced(plan.coarse_bits)
     tops = np.repeat(plan.window.tops, rows.queries)[rows.row]
+    alone = rows.lengths[rows.row] == 1
+    s = plus(party, s.of(np.where(alone, np.uint64(0), s.values)), np.where(alone, tops - 1, 0.0))
+    coarse = s.truncated(plan.coarse_dropped).reduced(plan.coarse_bits)
     ends = np.stack([tops - plan.reach[rows.row], tops + plan.step])
     both = coarse.of(np.broadcast_to(coarse.values, ends.shape))
     counts, above = not_bits(party, negative(party, plus(party, both, -ends)))

@@ -20,8 +20,12 @@ from leakage.test_ole import assert_field_uniform
 from mpc.ots import split
 from mpc.parties import run_both
 
-PLAN = softmax.plan_softmax(4, 64, 64, 22, 14, 20, 18)
 SHAPE = (4, 64, 64)
+PLANS = {
+    "maxima": softmax.plan_softmax(*SHAPE, 22, 14, 20, 18),
+    "window": softmax.plan_softmax(*SHAPE, 22, 14, 20, 18, window=softmax.Window((12.0, 0.0, 100.0, 12.0))),
+}
+PLAN = PLANS["maxima"]
 
 
 def scores(kind: str) -> np.ndarray:
@@ -36,16 +40,18 @@ def scores(kind: str) -> np.ndarray:
 class View:
     """One run on fixed scores: frames, and what each role held, by the name of what made it."""
 
-    def __init__(self, run: int, kind: str) -> None:
+    def __init__(self, run: int, kind: str, mode: str = "maxima") -> None:
+        plan = PLANS[mode]
         self.held: dict[tuple[Role, str], list[np.ndarray]] = {}
 
         def program(party: Party) -> Share:
             party.ots = InsecureDealtOts(party.role, seeds(run)[0])
-            exchange_keys(party, PLAN.client_keys, PLAN.server_keys)
-            x = split(party, scores(kind), PLAN.input_bits, 14, seed=seeds(run)[1][:16])
-            return softmax.causal_softmax(party, PLAN, x)
+            exchange_keys(party, plan.client_keys, plan.server_keys)
+            x = split(party, scores(kind), plan.input_bits, 14, seed=seeds(run)[1][:16])
+            return softmax.causal_softmax(party, plan, x)
 
-        with self._kept((softmax, "multiplex"), (exp2, "from_field"), (softmax, "_powers"), (softmax, "log2")):
+        names = ("multiplex", "_below_tops", "_powers", "log2")
+        with self._kept((exp2, "from_field"), *((softmax, name) for name in names)):
             outcome = run_both(program, seeds(run))
         self.sent, self.results = outcome.sent, outcome.results
 
@@ -59,7 +65,8 @@ class View:
     def _keeping(self, name: str, original):
         def kept(party: Party, *args, **kwargs):
             result = original(party, *args, **kwargs)
-            values = result.values if isinstance(result, Share) else result[0]
+            last = result[-1] if name == "_below_tops" else result
+            values = last.values if isinstance(last, Share) else last[0]
             self.held.setdefault((party.role, name), []).append(values)
             return result
 
@@ -70,14 +77,14 @@ KINDS = ("zero", "sharp")
 
 
 @functools.lru_cache
-def view(run: int, kind: str) -> View:
-    return View(run, kind)
+def view(run: int, kind: str, mode: str = "maxima") -> View:
+    return View(run, kind, mode)
 
 
-def held(name: str, index: int, run: int = 0) -> Iterator[np.ndarray]:
+def held(name: str, index: int, run: int = 0, mode: str = "maxima") -> Iterator[np.ndarray]:
     for kind in KINDS:
         for role in Role:
-            yield view(run, kind).held[role, name][index].reshape(-1)
+            yield view(run, kind, mode).held[role, name][index].reshape(-1)
 
 
 def check_maxima() -> None:
@@ -120,7 +127,34 @@ def check_results() -> None:
             assert_uniform(result.values.reshape(-1)[PLAN.rows.place], PLAN.output_bits)
 
 
-CHECKS = [check_maxima, check_exponents, check_powers, check_logarithms, check_conversions, check_results]
+def check_window_exponents() -> None:
+    """Exponents held between both ends of a window, with scores above, inside and below it."""
+    for values in held("_below_tops", 0, mode="window"):
+        assert_uniform(values, PLANS["window"].power.ring_bits)
+
+
+def check_window_powers() -> None:
+    for values in held("_powers", 1, mode="window"):
+        assert_field_uniform(PLANS["window"].slots.gather(values))
+
+
+def check_window_results() -> None:
+    for kind in KINDS:
+        for result in view(0, kind, "window").results:
+            assert_uniform(result.values.reshape(-1)[PLANS["window"].rows.place], PLANS["window"].output_bits)
+
+
+CHECKS = [
+    check_maxima,
+    check_exponents,
+    check_powers,
+    check_logarithms,
+    check_conversions,
+    check_results,
+    check_window_exponents,
+    check_window_powers,
+    check_window_results,
+]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
@@ -147,6 +181,8 @@ MUTATIONS = [
     (no_pads, check_exponents),
     (no_pads, check_conversions),
     (no_pads, check_results),
+    (no_pads, check_window_exponents),
+    (no_pads, check_window_results),
 ]
 
 
@@ -158,19 +194,28 @@ def test_a_missing_mask_is_noticed(mutation, check) -> None:
     view.cache_clear()
 
 
-def test_sizes_and_counts_depend_on_no_score() -> None:
-    sizes = [[[len(frame) for frame in sent] for sent in view(0, kind).sent] for kind in ("zero", "sharp", "random")]
+@pytest.mark.parametrize("mode", PLANS)
+def test_sizes_and_counts_depend_on_no_score(mode) -> None:
+    kinds = ("zero", "sharp", "random")
+    sizes = [[[len(frame) for frame in sent] for sent in view(0, kind, mode).sent] for kind in kinds]
     assert sizes[0] == sizes[1] == sizes[2]
 
 
-def test_bytes_are_these() -> None:
+@pytest.mark.parametrize("mode", PLANS)
+def test_bytes_are_these(mode) -> None:
     """As tests/leakage/test_traces.py has them of other protocols."""
-    found = [hashlib.sha256(b"".join(sent)).hexdigest() for sent in view(0, "random").sent]
-    assert found == HASHES
-    assert P50 in PLAN.client_keys
+    found = [hashlib.sha256(b"".join(sent)).hexdigest() for sent in view(0, "random", mode).sent]
+    assert found == HASHES[mode]
+    assert P50 in PLANS[mode].client_keys
 
 
-HASHES = [
-    "157767600fa8c01b17d3f24c6971b22fe39c43527ed7f304e79de0b069bbc025",
-    "0a05ffe7f25425f8de3212dbeb50ce1fc6106e83f28ae1cc43a8b95dd10d74cb",
-]
+HASHES = {
+    "maxima": [
+        "157767600fa8c01b17d3f24c6971b22fe39c43527ed7f304e79de0b069bbc025",
+        "0a05ffe7f25425f8de3212dbeb50ce1fc6106e83f28ae1cc43a8b95dd10d74cb",
+    ],
+    "window": [
+        "f5a9f38d2da2a6991f746da623336963657d834aacbf6327495fa2f2153aee98",
+        "425bf23426d6331dff940d633a5e5da7f892a694eb875c21723e9fccb5770de9",
+    ],
+}

@@ -1,5 +1,6 @@
 """One suite for every engine: each operation, and whole small models, against float64 within what the engine states."""
 
+import dataclasses
 import importlib.util
 import threading
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
 from aero.engines.dealer import InsecureDealerEngine
 from aero.engines.engine import Engine, Party
+from aero.engines.on_shares import plan_steps
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.spu import SpuEngine, free_port
-from aero.engines.step_plans import bare_pairs
+from aero.engines.step_plans import bare_pairs, function_plan
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Node, Program, interpret_step
 from aero.graph.ring_plan import RingPlan
@@ -156,3 +158,16 @@ def test_a_prompt_and_the_token_after_it(engine):
     program = random_program(layers=1, every_position=True)
     ids = random_ids(program, 99)
     check(engine, program, [(prefill(program, 4, leave_state=True), ids[:4]), (decode(program, 4), ids[4:5])])
+
+
+def test_scores_in_a_window():
+    """Where scores are small, the engine goes without maxima."""
+    program = random_program(length=10, layers=1, every_position=True)
+    small = {name: w * 0.2 if name.startswith("blocks.0.q.") else w for name, w in program.weights.items()}
+    program = dataclasses.replace(program, weights=small)
+    ids = random_ids(program, 99)
+    runs = [(prefill(program, 9, leave_state=True), ids[:9]), (decode(program, 9), ids[9:])]
+    plan = quantize(program, [random_ids(program, seed) for seed in range(8)]).plan
+    steps = [step for one, _ in runs for step in plan_steps(one.graph, plan) if step.node.op == "causal_softmax"]
+    assert len(steps) == 2 and all(function_plan(step).window is not None for step in steps)
+    check("two-party", program, runs)

@@ -22,6 +22,18 @@ def test_log2_over_its_range(low, high):
     assert outcome.cost == plan.cost()
 
 
+def test_log2_below_its_range_is_too_large_and_bounded():
+    """Down to nothing at all, and across the values at which the polynomial's result leaves its ring."""
+    count, fraction = 4000, 47
+    plan = Log2Plan(count, -26, 7, fraction, 27, 14)
+    held = np.rint(2.0 ** (fraction + np.linspace(-47, -26, count))).astype(np.int64)
+    held[:50] = 0
+    outcome = run_with_ots(lambda party: log2(party, plan, split(party, held, plan.input_bits, fraction)))
+    exact = np.log2(np.maximum(held, 2.0**-20) / 2.0**fraction / LOG2_SCALE)
+    assert (outcome.real >= exact - plan.max_error).all()
+    assert outcome.real.max() <= plan.low + 3.5
+
+
 def test_plans_that_cannot_be():
     with pytest.raises(ValueError, match="bits fewer"):
         Log2Plan(1, -2, 12, 51, 27, 14)

@@ -124,13 +124,13 @@ def plan_steps(
         held[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
-        windows = score_windows(node, plan)
+        windows = known_windows(node, plan)
         steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted, windows))
     return steps
 
 
-def score_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:
-    """Of a softmax, by head."""
+def known_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:
+    """What the plan knows of the scores of a softmax, by head; nothing of other nodes."""
     return tuple(sorted((w for w in plan.windows if w.layer == node.name), key=lambda window: window.head))
 
 

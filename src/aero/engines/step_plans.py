@@ -12,7 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, plan_steps, score_windows
+from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, known_windows, plan_steps
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
@@ -86,7 +86,7 @@ def wanted_bits(node: Node, graph: Graph, plan: RingPlan, output_bits: int) -> i
     """The ring in which a nonlinear operation reads its value, for a result in the ring of 2^output_bits."""
     read, made = plan.of_value(graph, node.inputs[0]), plan.of_value(graph, node.name)
     made = Format(output_bits, made.fraction_bits)
-    shape, windows = graph.shapes[node.inputs[0]], score_windows(node, plan)
+    shape, windows = graph.shapes[node.inputs[0]], known_windows(node, plan)
     found = _function_plan(node.op, shape, read, made, _attrs(node), windows)
     bits: int = found.input_bits
     return bits

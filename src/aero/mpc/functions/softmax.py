@@ -16,7 +16,7 @@ prime, or of two for long rows (exp2.py); G is the number of ciphertexts in a ba
 
 What is below the reach is 0, exactly; dead scores are 0 in both shares.
 
-With a public *window* of row maxima for each head there is no step 1 and M is the top of the head's window instead, two
+With a public *window* of row maxima for each head there is no step 1 and m is the top of the head's window instead, two
 primes holding what rows far below it need. Scores above are brought down to it in step 3, so that a prompt that leaves
 the window gives probabilities of other scores, and nothing else. Fewer rounds and more bytes: `cheapest` weighs them.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aero.engines.connect import _session_certificate
+from aero.engines.connect_spu import _session_certificate
 from aero.engines.engine import Party
 from aero.engines.spu import SpuEngine, TlsFiles, one_hot_rows
 from aero.graph import OPS, Graph, Node, Program, interpret

@@ -78,7 +78,7 @@ def bench_two_party(model: Prepared, network: Network = LOOPBACK, threads: int =
         save(model.program, folder)
         (folder / "plan.json").write_text(json.dumps(model.plan.to_json()))
         np.save(folder / "ids.npy", model.ids)
-        reports = _run_parties(folder, network, threads)
+        reports = run_parties(PARTY_MODULE, folder, network, threads)
         logits = np.load(folder / "logits.npy")
     client, server = reports[Party.CLIENT], reports[Party.SERVER]
     record = Record.of_cost(Cost(**client["cost"]), "forward", TwoPartyEngine.name, str(model.notation), len(model.ids))
@@ -135,14 +135,14 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
     return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
 
 
-def _run_parties(folder: Path, network: Network, threads: int) -> dict[Party, dict[str, Any]]:
-    """Start both parties, wait for both, read what they report."""
+def run_parties(module: str, folder: Path, network: Network, threads: int) -> dict[Party, dict[str, Any]]:
+    """Start a module as both parties, wait for both, read what they report."""
     single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     processes: dict[Party, subprocess.Popen[str]] = {}
     try:
         for party in Party:
             processes[party] = subprocess.Popen(
-                [sys.executable, "-m", PARTY_MODULE, party.value, str(folder), network.name],
+                [sys.executable, "-m", module, party.value, str(folder), network.name],
                 env={**os.environ, **single, "AERO_THREADS": str(threads)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -31,7 +31,7 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
         graph = graph_from_json(json.loads((folder / GRAPH_FILE).read_text()))
         ids = np.load(folder / "ids.npy")
     started = time.perf_counter()
-    with _connect(party, folder, network) as channel, TwoPartyEngine(party, channel, plan) as engine:
+    with connect(party, folder, network) as channel, TwoPartyEngine(party, channel, plan) as engine:
         engine.prepare(graph, weights)
         load_seconds, cpu = time.perf_counter() - started, time.process_time()
         logits = engine.run(graph, weights=weights, ids=ids)
@@ -48,8 +48,8 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
     return report
 
 
-def _connect(party: Party, folder: Path, network: Network) -> Channel:
-    """The server leaves its port in the folder. Both parties emulate the network."""
+def connect(party: Party, folder: Path, network: Network) -> Channel:
+    """A channel to the other process. The server leaves its port in the folder. Both parties emulate the network."""
     path, identity = folder / "port", Identity(folder / "keys" / party.value)
     if party is Party.SERVER:
         with tcp.Listener("127.0.0.1", 0, identity, network=network, timeout=_PATIENCE) as listener:

@@ -9,6 +9,7 @@ import typer
 from aero.cli.benches.calibrate import calibrate
 from aero.cli.benches.compile import compile_
 from aero.cli.benches.forward import forward
+from aero.cli.benches.generate import generate
 from aero.cli.benches.kernels import kernels
 from aero.cli.benches.linear import linear
 from aero.cli.benches.ot import ot
@@ -21,6 +22,7 @@ _BENCHES: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "compile": compile_,
     "forward": forward,
+    "generate": generate,
     "kernels": kernels,
     "linear": linear,
     "study": study,

@@ -1,0 +1,77 @@
+"""Private generation: a prompt read at once, then one token after the other from shared keys and values.
+
+Both processes run on this machine, one thread each, our own engine over TLS, as in `aero.bench.forward`: weights are
+random, of a trained model's scales. The tokens that follow the prompt are random, too: cost does not depend on them.
+Seconds are the client's, of each run; keys, base OTs and the encoding of the weights are set-up, stated apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from aero.bench.forward import CALIBRATION_BLOCKS, run_parties
+from aero.bench.record import Record
+from aero.bench.trained_scale import trained_scale_program
+from aero.compiler.compile import rewrite
+from aero.compiler.quantize import quantize
+from aero.engines.engine import Cost, Party
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph import interpret
+from aero.graph.serialize import save
+from aero.models.notation import Notation
+from aero.models.presets import Size
+from aero.wire.keys import make_keys
+from aero.wire.network import LOOPBACK, Network
+
+PARTY_MODULE = "aero.bench.generate_party"
+
+
+def bench_generate(
+    notation: Notation, size: Size, tokens: int, networks: tuple[Network, ...] = (LOOPBACK,), *, seed: int = 0
+) -> list[Record]:
+    """A prompt of `size.context` tokens, then `tokens` more, on each network: records "prefill" and "next-token".
+
+    ConnectionError when a party fails.
+    """
+    if tokens < 1:
+        raise ValueError(f"cannot time {tokens} tokens; give at least 1")
+    whole = dataclasses.replace(size, context=size.context + tokens)
+    rng = np.random.default_rng([seed, whole.context])
+    program, _, _ = rewrite(trained_scale_program(notation, whole, seed=seed), softmax_base="2")
+    blocks = rng.integers(whole.vocab_size, size=(CALIBRATION_BLOCKS, whole.context))
+    plan = quantize(program, list(blocks)).plan
+    ids = rng.integers(whole.vocab_size, size=whole.context)
+    exact = interpret(program, ids)[size.context - 1 :]
+    records = []
+    for network in networks:
+        with tempfile.TemporaryDirectory(prefix="aero-") as name:
+            folder = Path(name)
+            make_keys(folder / "keys")
+            save(program, folder)
+            (folder / "plan.json").write_text(json.dumps(plan.to_json()))
+            (folder / "prompt").write_text(str(size.context))
+            np.save(folder / "ids.npy", ids)
+            reports = run_parties(PARTY_MODULE, folder, network, threads=1)
+            logits = np.load(folder / "logits.npy")
+        client, server = reports[Party.CLIENT], reports[Party.SERVER]
+        for index, (mine, theirs) in enumerate(zip(client["steps"], server["steps"], strict=True)):
+            record = Record.of_cost(
+                Cost(**mine["cost"]), mine["work"], TwoPartyEngine.name, str(notation), mine["context"]
+            )
+            extra = {
+                "network": network.name,
+                "threads": 1,
+                "cpu_seconds": {"client": mine["cpu_seconds"], "server": theirs["cpu_seconds"]},
+                "load_seconds": theirs["load_seconds"],
+                "set_up": client["set_up"],
+                "same_token": bool(logits[index].argmax() == exact[index].argmax()),
+                "steps": mine["steps"],
+            }
+            error = float(np.abs(logits[index] - exact[index]).max())
+            records.append(dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra}))
+    return records

@@ -1,0 +1,67 @@
+"""One party of `aero bench generate`: `python -m aero.bench.generate_party PARTY FOLDER NETWORK`, started by
+`aero.bench.generate`. The last line on standard output is the report; the client leaves its logits in the folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aero.bench.forward_party import connect
+from aero.compiler.compile import Compiled
+from aero.engines.engine import Party
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph import Program
+from aero.graph.ring_plan import load_plan
+from aero.graph.serialize import GRAPH_FILE, graph_from_json, load
+from aero.wire.network import Network
+
+
+def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
+    plan, prompt = load_plan(folder / "plan.json"), int((folder / "prompt").read_text())
+    client = party is Party.CLIENT
+    compiled = Compiled(_structure(folder) if client else load(folder))
+    ids = np.load(folder / "ids.npy") if client else None
+    works = [("prefill", 0, prompt), *(("next-token", past, past + 1) for past in range(prompt, compiled.context))]
+    steps, logits = [], []
+    with connect(party, folder, network) as channel, TwoPartyEngine(party, channel, plan) as engine:
+        for work, start, stop in works:
+            program = compiled.decode(start) if start else compiled.prefill(stop, leave_state=True)
+            begun = time.perf_counter()
+            engine.prepare(program.graph, None if client else program.weights)
+            prepared, cpu = time.perf_counter(), time.process_time()
+            if ids is not None:
+                output = engine.run(program.graph, ids=ids[start:stop])
+                assert output is not None
+                logits.append(output[0])
+            else:
+                engine.run(program.graph, weights=program.weights)
+            steps.append(
+                {
+                    "work": work,
+                    "context": stop,
+                    "cost": vars(engine.cost),
+                    "load_seconds": prepared - begun,
+                    "cpu_seconds": time.process_time() - cpu,
+                    "steps": [vars(step) for step in engine.report],
+                }
+            )
+        set_up = vars(engine.set_up_cost)
+    if client:
+        np.save(folder / "logits.npy", np.array(logits))
+    return {"steps": steps, "set_up": set_up}
+
+
+def _structure(folder: Path) -> Program:
+    """The program as the client has it: with no weights."""
+    graph = graph_from_json(json.loads((folder / GRAPH_FILE).read_text()))
+    zero = np.zeros(())
+    return Program(graph, {name: np.broadcast_to(zero, shape) for name, shape in graph.weight_shapes.items()})
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Party(sys.argv[1]), Path(sys.argv[2]), Network.parse(sys.argv[3]))))

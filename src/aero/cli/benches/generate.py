@@ -1,0 +1,58 @@
+"""`aero bench generate`: private generation token by token, between two processes on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def generate(
+    preset: Annotated[str, typer.Option(help="Size: gpt2-small, ...")] = "gpt2-small",
+    notation: Annotated[str, typer.Option(help="Architecture, in the papers' names.")] = "SM+ScFuFFN",
+    context: Annotated[int, typer.Option(help="Tokens of the prompt.", min=1)] = 128,
+    tokens: Annotated[int, typer.Option(help="Tokens after it.", min=1)] = 3,
+    network: Annotated[
+        list[str] | None, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated. May be repeated.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+) -> None:
+    """Time a prompt, then each token after it, with random weights of trained-like scale, compiled.
+
+    --json adds to a record's usual keys: messages, network, threads, cpu_seconds of each party, load_seconds (what had
+    to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps.
+    """
+    from dataclasses import replace
+
+    from aero.bench.generate import bench_generate
+    from aero.bench.record import write_records
+    from aero.models import notation as notations
+    from aero.models import presets
+    from aero.wire.network import Network
+
+    size = replace(presets.size(preset), context=context)
+    networks = tuple(Network.parse(name) for name in network or ["loopback"])
+    console = Console(highlight=False)
+    with console.status(f"{preset} {notation}"):
+        records = bench_generate(notations.parse(notation), size, tokens, networks)
+    if json is not None:
+        write_records(json, records)
+    table = Table(title=f"{preset} {notation} (MB = 10^6 bytes)", title_justify="left", box=None)
+    for heading in ("work", "context", "network", "seconds", "MB up", "MB down", "rounds", "max logit error"):
+        table.add_column(heading, justify="left" if heading == "work" else "right", no_wrap=True)
+    for record in records:
+        up, down = record.bytes_client_to_server or 0, record.bytes_server_to_client or 0
+        table.add_row(
+            record.work,
+            str(record.context),
+            record.extra["network"],
+            f"{record.seconds:,.2f}",
+            f"{up / 1e6:,.2f}",
+            f"{down / 1e6:,.2f}",
+            f"{record.rounds:,}",
+            f"{record.max_abs_error:.1e}",
+        )
+    console.print(table)

@@ -1,0 +1,21 @@
+"""Generation between two processes: the records, and the tokens that the model in float64 gives."""
+
+import numpy as np
+
+from aero.bench.generate import bench_generate
+from aero.models import notation, presets
+from aero.models.presets import Size
+
+
+def test_a_prompt_and_tokens_after_it():
+    demo = presets.size("demo")
+    size = Size(**{**vars(demo), "vocab_size": 60, "context": 6, "hidden_size": 32, "num_heads": 2})
+    records = bench_generate(notation.parse("SM+ScFuFFN"), size, 2)
+    assert [(r.work, r.context) for r in records] == [("prefill", 6), ("next-token", 7), ("next-token", 8)]
+    for record in records:
+        assert record.engine == "two-party" and record.extra["network"] == "loopback"
+        assert record.max_abs_error < 2e-2  # logits of standard deviation 3, 16 fractional bits and softmax's errors
+        assert record.extra["same_token"] and record.rounds > 10
+        found = sum(step["bytes_client_to_server"] for step in record.extra["steps"])
+        assert found == record.bytes_client_to_server
+    assert np.ptp([r.bytes_client_to_server for r in records[1:]]) < 1e6

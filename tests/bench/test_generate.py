@@ -1,15 +1,15 @@
 """Generation between two processes: the records, and the tokens that the model in float64 gives."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from aero.bench.generate import bench_generate
 from aero.models import notation, presets
-from aero.models.presets import Size
 
 
 def test_a_prompt_and_tokens_after_it():
-    demo = presets.size("demo")
-    size = Size(**{**vars(demo), "vocab_size": 60, "context": 6, "hidden_size": 32, "num_heads": 2})
+    size = replace(presets.size("gpt2-small"), vocab_size=300, context=6, num_layers=1)
     records = bench_generate(notation.parse("SM+ScFuFFN"), size, 2)
     assert [(r.work, r.context) for r in records] == [("prefill", 6), ("next-token", 7), ("next-token", 8)]
     for record in records:

@@ -100,13 +100,14 @@ def serve(
 
 def _serve_one(
     server: Server, listener: Listener, wait: float | None, on_step: Callable[[Computed], None]
-) -> ConnectionError | None:
-    """One session. A client that is not trusted, misbehaves or goes away ends its session, not the server."""
+) -> Exception | None:
+    """One session. A client that is not trusted, misbehaves, goes away, or asks for what the engine refuses, ends its
+    session, not the server."""
     try:
         with listener.accept(wait) as channel:
             server.handle(channel, on_step)
     except PeerAbsentError:
         raise  # nobody came within the time that the user set
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         return error
     return None

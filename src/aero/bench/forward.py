@@ -37,6 +37,7 @@ from aero.graph.ring_plan import RingPlan
 from aero.graph.serialize import save
 from aero.models.notation import Notation
 from aero.models.presets import Size
+from aero.wire import PeerClosedError
 from aero.wire.keys import make_keys
 from aero.wire.network import LOOPBACK, Network
 
@@ -148,13 +149,15 @@ def run_parties(module: str, folder: Path, network: Network, threads: int) -> di
                 stderr=subprocess.PIPE,
                 text=True,
             )
-        reports = {}
+        reports, failures = {}, []
         for party, process in processes.items():
             out, errors = process.communicate(timeout=_TIME_LIMIT)
             if process.returncode:
-                last = errors.strip().splitlines()[-1:] or ["no message"]
-                raise ConnectionError(f"the {party.value} failed: {last[0]}")
-            reports[party] = json.loads(out.splitlines()[-1])
+                failures.append(f"the {party.value} failed: {(errors.strip().splitlines() or ['no message'])[-1]}")
+            else:
+                reports[party] = json.loads(out.splitlines()[-1])
+        if failures:  # when one party fails, the other only sees it go
+            raise ConnectionError(min(failures, key=lambda failure: PeerClosedError.__name__ in failure))
         return reports
     finally:
         for process in processes.values():

@@ -46,18 +46,24 @@ class Noise:
         return fresh + self.message_rounding + self.packing + self.zero + self.response + self.shares
 
 
-def weight_noise(plan: MatmulPlan, encoded: NDArray[np.int64]) -> Noise:
-    """Bounds for these weights, as `plan.encode_weights` gave them: all polynomials of a column tile count in full."""
+def weight_noise(plan: MatmulPlan, encoded: NDArray[np.int64], *, nonzero: int | None = None) -> Noise:
+    """Bounds for these weights, as `plan.encode_weights` gave them: all polynomials of a column tile count in full.
+
+    nonzero: of one row tile, how many of the owner's messages are not zero, where the evaluator's all are: zero needs
+    no rounding. None for any messages.
+    """
     magnitude = np.abs(encoded.astype(np.float64))
-    return _noise(plan, float(magnitude.sum(axis=(-1, -2)).max()), float((magnitude**2).sum(axis=(-1, -2)).max()))
+    l1, l2_squared = float(magnitude.sum(axis=(-1, -2)).max()), float((magnitude**2).sum(axis=(-1, -2)).max())
+    rounded = 2 * l1 if nonzero is None else min(l1, nonzero * float(magnitude.max()))
+    return _noise(plan, l1, l2_squared, rounded)
 
 
 def share_noise(plan: MatmulPlan) -> Noise:
     """Bounds for any weights modulo 2^ring_bits, such as shares; the deviation is that for uniform ones."""
     count = plan.inner_tiles * plan.d1 * plan.d2
     largest = 2.0 ** (plan.digit_bits - 1)
-    worst = _noise(plan, count * largest, count * largest**2)
-    uniform = _noise(plan, count * largest / 2, count * largest**2 / 3)
+    worst = _noise(plan, count * largest, count * largest**2, 2 * count * largest)
+    uniform = _noise(plan, count * largest / 2, count * largest**2 / 3, count * largest)
     return Noise(**{**worst.__dict__, "deviation": uniform.deviation})
 
 
@@ -70,8 +76,9 @@ def require_noise(noise: Noise, limit: float) -> None:
         )
 
 
-def _noise(plan: MatmulPlan, l1: float, l2_squared: float) -> Noise:
-    """Given the largest |w|_1 and |w|_2^2 of the polynomials of one column tile together."""
+def _noise(plan: MatmulPlan, l1: float, l2_squared: float, rounded: float) -> Noise:
+    """Given the largest |w|_1 and |w|_2^2 of the polynomials of one column tile together; rounded: the largest sum of
+    |w| over what is multiplied by a rounded message, the owner's or the evaluator's."""
     p, n = plan.params, plan.params.n
     unit = 2.0**plan.output_bits / p.modulus  # of the last place, of one in the phase
     switch_bound = NOISE_VARIANCE * n * sum((q / 2) ** 2 for q in p.primes) / p.special**2 + n / 12
@@ -87,7 +94,7 @@ def _noise(plan: MatmulPlan, l1: float, l2_squared: float) -> Noise:
     return Noise(
         fresh=TAIL * math.sqrt(NOISE_VARIANCE * l2_squared) * unit,
         fresh_always=NOISE_ETA * l1 * unit,
-        message_rounding=2 * 0.5 * l1 * unit,  # the owner's message, and the evaluator's addend
+        message_rounding=0.5 * rounded * unit,
         packing=(plan.merge - 1) * TAIL * math.sqrt(switch_bound) * unit,
         zero=TAIL * math.sqrt(NOISE_VARIANCE * (2 * n + 1)) * unit,
         response=(TAIL * math.sqrt(n / 12) + 0.5) * after + shortened,

@@ -31,7 +31,6 @@ from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.linear import (
-    MAX_ERROR,
     LinearPlan,
     LoadedWeights,
     ask,
@@ -42,6 +41,9 @@ from aero.mpc.protocols.linear import (
 from aero.mpc.share import Share
 
 MAX_BLOCKS = 32
+MAX_ERROR = 512.0
+"""Steps of the result's last place that noise may cost. More than of a linear layer, as no bits are dropped after this
+product: a step is 2^-16 of an activation, and the deviation is a tenth of the bound."""
 NETWORK_RATE = 12e6
 """Bytes per second that the number of blocks is chosen for."""
 
@@ -103,7 +105,8 @@ def load_table(plan: EmbeddingPlan, table: NDArray[np.int64]) -> LoadedWeights:
     padded = np.zeros((plan.blocks * plan.positions, plan.columns), dtype=np.int64)
     padded[: plan.rows] = table
     side_by_side = padded.reshape(plan.blocks, plan.positions, plan.columns).transpose(1, 0, 2)
-    return load_weights(plan.product, side_by_side.reshape(plan.positions, -1))
+    one_for_each_row = min(plan.tokens, plan.product.product.d0)
+    return load_weights(plan.product, side_by_side.reshape(plan.positions, -1), nonzero=one_for_each_row)
 
 
 def look_up_rows(

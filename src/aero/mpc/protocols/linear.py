@@ -80,11 +80,11 @@ class LoadedWeights:
     noise: Noise
 
 
-def load_weights(plan: LinearPlan, w: NDArray[np.int64]) -> LoadedWeights:
+def load_weights(plan: LinearPlan, w: NDArray[np.int64], *, nonzero: int | None = None) -> LoadedWeights:
     """Encode W: int64 [inner, columns], fixed-point numbers. ValueError where the noise from these very weights could
-    exceed `plan.max_error`."""
+    exceed `plan.max_error`. nonzero: as in `weight_noise`."""
     encoded = plan.product.encode_weights(w)
-    noise = weight_noise(plan.product, encoded)
+    noise = weight_noise(plan.product, encoded, nonzero=nonzero)
     require_noise(noise, plan.max_error)
     return LoadedWeights(plan, plan.product.prepare_weights(encoded) if plan.prepared else encoded, noise)
 

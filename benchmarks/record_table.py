@@ -15,11 +15,21 @@ from pathlib import Path
 
 from aero.bench.record import Record, read_records
 
-COLUMNS = ("work", "engine", "network", "tokens", "seconds", "MB client to server", "MB server to client", "rounds")
+COLUMNS = (
+    "work",
+    "engine",
+    "model",
+    "network",
+    "tokens",
+    "seconds",
+    "MB client to server",
+    "MB server to client",
+    "rounds",
+)
 
 
 def cells(record: Record, first: Record) -> list[str]:
-    """One row; `first`: the first record of the same work, which the last column compares with."""
+    """One row; `first`: the first record of the same work and model, which the last column compares with."""
 
     def number(value: float | None, form: str, unit: float = 1.0) -> str:
         return "" if value is None else format(value / unit, form)
@@ -29,6 +39,7 @@ def cells(record: Record, first: Record) -> list[str]:
         record.work,
         record.engine,
         record.notation or "",
+        str(record.extra.get("network", "")),
         number(record.context, ".0f"),
         number(record.seconds, ".3g"),
         number(record.bytes_client_to_server, ".2f", 1e6),
@@ -44,11 +55,12 @@ def section(records: list[Record], title: str, command: str) -> str:
     firsts: dict[tuple[str, str | None], Record] = {}
     header = [*COLUMNS, "largest error", "times the seconds of the first"]
     lines = [f"## {title}", "", f"Made by `{command}` on {records[0].machine}; aero {records[0].version}.", ""]
-    lines += ["| " + " | ".join(header) + " |", "| --- | --- | --- |" + " ---: |" * (len(header) - 3)]
+    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * 4 + " ---: |" * (len(header) - 4)]
     for record in records:
         first = firsts.setdefault((record.work, record.notation), record)
         lines.append("| " + " | ".join(cells(record, first)) + " |")
-    return "\n".join(lines)
+    notes = {f"{record.engine}: {record.extra['note']}." for record in records if "note" in record.extra}
+    return "\n".join([*lines, *(f"\n{note[0].upper()}{note[1:]}" for note in sorted(notes))])
 
 
 def write(path: Path, name: str, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from aero.cost.compare import Subject, pareto_front
 from aero.cost.estimate import Estimate
+from aero.data.atomic import replacing
 
 _SMALLEST_SHARE = 0.002  # of the largest bar; smaller parts are drawn together
 
@@ -28,10 +28,8 @@ def draw_costs(results: Sequence[tuple[Subject, Estimate]], path: Path) -> None:
     _bars(axes[0], results)
     if panels > 1:
         _pareto(axes[1], trained)
-    temporary = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def stacks(results: Sequence[tuple[Subject, Estimate]]) -> dict[str, list[float]]:

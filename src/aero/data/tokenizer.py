@@ -6,12 +6,13 @@ documents; it is never produced from text, not even from text that spells it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from aero.data.atomic import replacing
 
 END_OF_TEXT = "<|endoftext|>"
 FILE = "tokenizer.json"
@@ -69,9 +70,8 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write the file (format of `tokenizers`), atomically."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._inner.save(str(temporary))
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            self._inner.save(str(temporary))
 
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:

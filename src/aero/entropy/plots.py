@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from aero.data.atomic import replacing
 from aero.entropy.record import EntropyRecord
 
 _VALUES_UP_TO = 200  # heads of one model; with more, numbers in the cells cannot be read
@@ -44,10 +44,5 @@ def draw_heat_maps(records: Sequence[EntropyRecord], path: Path) -> None:
     assert image is not None
     bar = figure.colorbar(image, ax=list(axes), label="head entropy (nats); red: uniform attention")
     bar.ax.axhline(max(record.uniform for record in records), color="red", linewidth=1.5)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from aero.data.atomic import replacing
 from aero.ladder.climb import Ladder
 
 
@@ -27,9 +27,5 @@ def draw_front(ladder: Ladder, path: Path) -> None:
     axis.plot([r.bytes / 1e6 for r in front if r.bytes is not None], [r.perplexity for r in front], "-", color="grey")  # type: ignore[arg-type]
     axis.set_xlabel(f"MB for one token from a full context ({ladder.rungs[0].profile})")
     axis.set_ylabel("perplexity")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

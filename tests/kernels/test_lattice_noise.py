@@ -60,6 +60,20 @@ def test_random_operands(plan: MatmulPlan, weight_bits: int) -> None:
     assert 0.7 * noise.deviation < errors.std() < 1.2 * noise.deviation  # the model, not only the bound
 
 
+def test_weights_along_a_diagonal() -> None:
+    """Zeros add no noise: the bound that counts 16 weights to a column holds, is met, and is below that for all 64."""
+    plan = MatmulPlan(SHARES, 1, 64, 96, 41, 1, 64, 64, 32, 25)
+    rng = np.random.default_rng(7)
+    x, w = rng.integers(0, 1 << 41, (1, 1, 64), dtype=np.uint64), np.zeros((1, 64, 96), dtype=np.int64)
+    for head in range(4):
+        part = slice(16 * head, 16 * head + 16), slice(24 * head, 24 * head + 24)
+        w[0][part] = rng.integers(-(1 << 40), 1 << 40, (16, 24))
+    errors = measured(plan, w, stream("upload errors"), x)
+    noise = share_noise(plan, nonzero=16)
+    assert np.abs(errors).max() <= noise.total < share_noise(plan).total
+    assert 0.7 * noise.deviation < errors.std() < 1.3 * noise.deviation
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_worst_operands(sign: int) -> None:
     """All errors at their limit, all weights at theirs and of one sign: |w|_1 is reached, and not exceeded."""

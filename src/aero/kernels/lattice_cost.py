@@ -1,6 +1,7 @@
 """What an RLWE matrix product costs, and the choice of its tiles."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aero.kernels.lattice_matmul import MAX_INNER_TILES, MatmulPlan
@@ -63,13 +64,14 @@ def plan_matmul(
     batch: int = 1,
     digits: int = 1,
     prepared: bool = False,
-    max_spacing: int = 256,
+    max_spacing: int = 512,
     bytes_per_second: float = DEFAULT_RATE,
+    suits: Callable[[MatmulPlan], bool] = lambda _: True,
 ) -> MatmulPlan:
     """The cheapest tiling of a product by `cost_of` at that network rate; both parties find the same one.
 
     `prepared`: weights will be used in their prepared form; d0 is then 1 to keep that form small. `max_spacing`: what
-    the public keys can pack. ValueError where nothing fits.
+    the public keys can pack. `suits`: whether a tiling may be taken. ValueError where nothing fits.
     """
     best: tuple[float, MatmulPlan] | None = None
     log_n = params.n.bit_length() - 1
@@ -95,7 +97,7 @@ def plan_matmul(
                     digits=digits,
                 )
                 seconds = cost_of(plan, prepared=prepared, bytes_per_second=bytes_per_second).seconds
-                if best is None or seconds < best[0]:
+                if (best is None or seconds < best[0]) and suits(plan):
                     best = seconds, plan
     if best is None:
         raise ValueError(f"no tiling of a {rows} x {inner} x {columns} product fits degree {params.n}: split it")

@@ -58,9 +58,12 @@ def weight_noise(plan: MatmulPlan, encoded: NDArray[np.int64], *, nonzero: int |
     return _noise(plan, l1, l2_squared, rounded)
 
 
-def share_noise(plan: MatmulPlan) -> Noise:
-    """Bounds for any weights modulo 2^ring_bits, such as shares; the deviation is that for uniform ones."""
-    count = plan.inner_tiles * plan.d1 * plan.d2
+def share_noise(plan: MatmulPlan, *, nonzero: int | None = None) -> Noise:
+    """Bounds for any weights modulo 2^ring_bits, such as shares; the deviation is that for uniform ones.
+
+    nonzero: of each column of W, how many weights may be other than zero; None for all.
+    """
+    count = min(plan.inner_tiles * plan.d1, plan.digits * (plan.inner if nonzero is None else nonzero)) * plan.d2
     largest = 2.0 ** (plan.digit_bits - 1)
     worst = _noise(plan, count * largest, count * largest**2, 2 * count * largest)
     uniform = _noise(plan, count * largest / 2, count * largest**2 / 3, count * largest)

@@ -172,7 +172,7 @@ class SecretKey:
         b = self._encrypt(a, errors, np.ascontiguousarray(messages), ring_bits)
         return Ciphertexts(self.params, seed, b, a)
 
-    def public_keys(self, seed: bytes, errors: Prg, max_spacing: int = 256) -> "PublicKeys":
+    def public_keys(self, seed: bytes, errors: Prg, max_spacing: int = 512) -> "PublicKeys":
         """The encryption key, and keys to pack results whose wanted coefficients stand up to `max_spacing` apart.
 
         `seed`: 16 bytes that become public, never used before.
@@ -225,13 +225,13 @@ class PublicKeys:
         return self.seed + p.pack(self.encryption_b) + b"".join(p.pack(step) for step in self.packing_b)
 
     @classmethod
-    def byte_size(cls, params: Params, max_spacing: int = 256) -> int:
+    def byte_size(cls, params: Params, max_spacing: int = 512) -> int:
         """The length of `to_bytes`."""
         primes, steps = len(params.primes), max_spacing.bit_length() - 1
         return SEED_BYTES + params.polynomial_bytes(primes, 1) + steps * params.polynomial_bytes(primes + 1, primes)
 
     @classmethod
-    def from_bytes(cls, params: Params, data: bytes | memoryview, max_spacing: int = 256) -> "PublicKeys":
+    def from_bytes(cls, params: Params, data: bytes | memoryview, max_spacing: int = 512) -> "PublicKeys":
         """ValueError unless the length is right and every coefficient below its prime."""
         if len(data) != cls.byte_size(params, max_spacing):
             raise ValueError(f"public keys take {cls.byte_size(params, max_spacing)} bytes, not {len(data)}")

@@ -15,12 +15,16 @@ Causal attention: rows are cut into blocks, and columns of scores, or terms of P
 out: scores are zero there. Other scores above the diagonal are products that the caller has to drop. The cheapest
 number of blocks by `lattice_cost.cost_of` is taken.
 
+Few rows would leave ciphertexts almost empty: then the X of several heads stand side by side, times their Y along the
+diagonal of one matrix, which is zero elsewhere.
+
 [Z] must stay shared: opened to who may know it exactly, its error tells the other party's key.
 docs/security/pair.md has the argument.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +38,7 @@ from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Share
 
-MAX_ERROR = 64.0
+MAX_ERROR = 160.0
 """Steps of the result's last place that noise may cost, both directions together, unless a caller asks for less."""
 MAX_DIGITS = 3
 NETWORK_RATE = 6.25e6
@@ -55,13 +59,14 @@ class Block:
 class PairPlan:
     """What both parties must agree on, from shapes and rings alone. `plan_pair` makes it.
 
-    heads, rows, inner, columns: X is [heads, rows, inner], Y [heads, inner, columns].
+    heads, rows, inner, columns: X is [heads, rows, inner], Y [heads, inner, columns]. joined: heads to a product.
     """
 
     heads: int
     rows: int
     inner: int
     columns: int
+    joined: int
     blocks: tuple[Block, ...]
     products: tuple[MatmulPlan, ...]
 
@@ -80,7 +85,7 @@ class PairPlan:
     @property
     def error(self) -> float:
         """No element is off by more steps of its last place, except with probability 2^-59."""
-        return _error(self.products)
+        return max(_error(product, self.joined) for product in self.products)
 
     def cost(self) -> ProtocolCost:
         uploads, responses = ([getattr(p, name) for p in self.products] for name in ("upload_bytes", "response_bytes"))
@@ -124,7 +129,7 @@ def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
     parts = list(zip(plan.blocks, plan.products, strict=True))
     errors, masks = party.stream("errors"), party.stream("masks")
 
-    own = [np.ascontiguousarray(x_values[:, block.start : block.stop, : block.inner]) for block in plan.blocks]
+    own = [_side_by_side(x_values[:, block.start : block.stop, : block.inner], plan.joined) for block in plan.blocks]
     uploads = [p.encrypt(secret, part, party.fresh_seed(), errors) for part, p in zip(own, plan.products, strict=True)]
     channel.send(*(upload.to_bytes() for upload in uploads))
     arrived = channel.recv_many(*((p.upload_bytes, np.uint8) for p in plan.products))
@@ -132,7 +137,7 @@ def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
     responses, shares = [], []
     for (block, product), part, data in zip(parts, own, arrived, strict=True):
         upload = parse(Ciphertexts.from_bytes, params, data.data, product.uploads)
-        weights = product.encode_weights(np.ascontiguousarray(y_values[:, : block.inner, : block.columns]))
+        weights = product.encode_weights(_along_diagonal(y_values[:, : block.inner, : block.columns], plan.joined))
         packed = product.evaluate(keys, product.load(upload, part), weights)
         response, share = product.respond(keys, packed, errors, masks)
         responses.append(response.to_bytes(product))
@@ -143,9 +148,33 @@ def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
     out = np.zeros((plan.heads, plan.rows, plan.columns), dtype=np.uint64)
     for (block, product), share, data in zip(parts, shares, arrived, strict=True):
         response = parse(Response.from_bytes, product, data.data)
-        out[:, block.start : block.stop, : block.columns] = share + product.decrypt(secret, response)
+        joined = share + product.decrypt(secret, response)
+        out[:, block.start : block.stop, : block.columns] = _apart(joined, plan.joined)
     dropped = bits - plan.output_bits
     return Share(reduce_ring(out, plan.output_bits), plan.output_bits, x.fraction_bits + y.fraction_bits - dropped)
+
+
+def _side_by_side(x: np.ndarray, joined: int) -> np.ndarray:
+    """[heads, rows, inner] -> [heads / joined, rows, joined inner]."""
+    heads, rows, inner = x.shape
+    parted = x.reshape(heads // joined, joined, rows, inner).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(parted.reshape(heads // joined, rows, joined * inner))
+
+
+def _apart(z: np.ndarray, joined: int) -> np.ndarray:
+    """[heads / joined, rows, joined columns] -> [heads, rows, columns]."""
+    products, rows, columns = z.shape
+    parted = z.reshape(products, rows, joined, columns // joined).transpose(0, 2, 1, 3)
+    return parted.reshape(products * joined, rows, columns // joined)
+
+
+def _along_diagonal(y: np.ndarray, joined: int) -> np.ndarray:
+    """[heads, inner, columns] -> [heads / joined, joined inner, joined columns], zero off the diagonal."""
+    heads, inner, columns = y.shape
+    out = np.zeros((heads // joined, joined, inner, joined, columns), dtype=y.dtype)
+    for i in range(joined):
+        out[:, i, :, i] = y[i::joined]
+    return out.reshape(heads // joined, joined * inner, joined * columns)
 
 
 def _cheapest(
@@ -161,9 +190,7 @@ def _cheapest(
 ) -> PairPlan:
     """`cut`: which dimension is cut at a block's last row plus `past`."""
     best: tuple[float, PairPlan] | None = None
-    for count in (1, 2, 4) if cut else (1,):
-        if count > rows:
-            continue
+    for count, joined in _cuts(heads, rows, inner, 4 if cut else 1):
         blocks = []
         for i in range(count):
             start, stop = rows * i // count, rows * (i + 1) // count
@@ -171,25 +198,27 @@ def _cheapest(
             blocks.append(Block(start, stop, **(whole | ({cut: stop + past} if cut else {}))))
         for params in pair_params(ring_bits):
             for digits in range(1, MAX_DIGITS + 1):
-                products = tuple(
-                    plan_matmul(
-                        params,
-                        block.stop - block.start,
-                        block.inner,
-                        block.columns,
-                        ring_bits,
-                        output_bits=output_bits,
-                        batch=heads,
-                        digits=digits,
-                        bytes_per_second=NETWORK_RATE,
+                try:
+                    products = tuple(
+                        plan_matmul(
+                            params,
+                            block.stop - block.start,
+                            joined * block.inner,
+                            joined * block.columns,
+                            ring_bits,
+                            output_bits=output_bits,
+                            batch=heads // joined,
+                            digits=digits,
+                            bytes_per_second=NETWORK_RATE,
+                            suits=lambda product, joined=joined: _error(product, joined) <= max_error,  # type: ignore[misc]
+                        )
+                        for block in blocks
                     )
-                    for block in blocks
-                )
-                if _error(products) > max_error:
+                except ValueError:  # no tiling, or none that suits
                     continue
                 seconds = sum(cost_of(p, bytes_per_second=NETWORK_RATE).seconds for p in products)
                 if best is None or seconds < best[0]:
-                    best = seconds, PairPlan(heads, rows, inner, columns, tuple(blocks), products)
+                    best = seconds, PairPlan(heads, rows, inner, columns, joined, tuple(blocks), products)
                 break  # more digits only cost more
     if best is None:
         raise ValueError(
@@ -199,5 +228,11 @@ def _cheapest(
     return best[1]
 
 
-def _error(products: tuple[MatmulPlan, ...]) -> float:
-    return 2 * max(share_noise(product).total for product in products)
+def _cuts(heads: int, rows: int, inner: int, most: int) -> Iterator[tuple[int, int]]:
+    """(blocks of rows, heads joined) to choose from: rows are cut, or heads joined where they fit one ciphertext."""
+    yield from ((count, 1) for count in (1, 2, 4) if count <= min(rows, most))
+    yield from ((1, n) for n in range(2, heads + 1) if heads % n == 0 and rows * inner * n <= SHARES.n)
+
+
+def _error(product: MatmulPlan, joined: int) -> float:
+    return 2 * share_noise(product, nonzero=product.inner // joined).total

@@ -1,10 +1,12 @@
-"""Which softmax a step takes: in a window where every head of the layer has one, and where that is cheaper."""
+"""Which softmax a step takes: in a window where every head of the layer has one, and where that is cheaper. What is
+extended of keys and values that are kept."""
 
 import dataclasses
 import math
 
-from aero.compiler.positions import decode
+from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
+from aero.engines.on_shares import extensions, joined, state_format
 from aero.engines.step_plans import checked_steps, function_plan
 from aero.graph import Graph
 from aero.graph.ring_plan import RingPlan, ScoreWindow
@@ -45,3 +47,25 @@ def test_without_windows_of_all_heads_maxima_are_taken():
 def test_the_order_of_windows_does_not_matter():
     graph = decode(PROGRAM, 19).graph
     assert softmax_plans(graph, with_windows(*PLAN.windows[::-1])) == softmax_plans(graph, PLAN)
+
+
+def test_keys_and_values_are_extended_once():
+    """What a run leaves is in a ring that the next run's products read as it is; only the new row is extended."""
+    for graph in (decode(PROGRAM, 7).graph, decode(PROGRAM, 19).graph, prefill(PROGRAM, 7, leave_state=True).graph):
+        states = dict.fromkeys(graph.state_in, "scores")
+        steps = checked_steps(graph, PLAN, states)
+        groups = joined(graph, steps)
+        extended = {e.name: e for several in extensions(graph, PLAN, groups) for e in several}
+        assert not set(extended) & set(graph.state_in)
+        for name, value in graph.state_out.items():
+            kept = state_format(graph, PLAN, name).bits
+            made = next(step for step in steps if step.node.name == value)
+            assert made.output.bits == kept or extended[value].bits == kept
+            assert value in extended or {*made.node.inputs} & {*extended}
+        for step in steps:
+            if step.node.op in ("scores", "attend"):
+                assert step.ring_bits <= state_format(graph, PLAN, _state_of(graph, step.node.inputs[1])).bits
+
+
+def _state_of(graph: Graph, value: str) -> str:
+    return next(name for name, kept in graph.state_out.items() if kept == value)

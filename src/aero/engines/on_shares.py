@@ -84,6 +84,8 @@ class Step:
             return tuple(self.output.bits + max(-g, 0) for g in gained)
         if self.wanted is not None:
             return (self.wanted,)
+        if op in MOVES:
+            return (self.output.bits,) * len(self.inputs)
         return tuple(f.bits for f in self.inputs)
 
     @property
@@ -104,12 +106,16 @@ def plan_steps(
     """
     bits = _held_bits(graph, plan, wants, output_is_compared)
     held: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
+    moves = {node.name for node in graph.nodes if node.op in MOVES}
+    kept = {value: state_format(graph, plan, name) for name, value in graph.state_out.items() if value in moves}
     steps: list[Step] = []
     for node in graph.nodes:
         inputs = tuple(held[name] for name in node.inputs if name != INPUT)
         output = Format(bits[node.name], plan.of_value(graph, node.name).fraction_bits)
         factor = _factor(graph, plan, node)
-        if node.op in MOVES:
+        if node.name in kept:
+            output = kept[node.name]
+        elif node.op in MOVES:
             output = Format(min(f.bits for f in inputs), inputs[0].fraction_bits)
         elif factor is not None:  # no ring is larger than 64 bits
             dropped = max(inputs[0].fraction_bits + factor.fraction_bits - output.fraction_bits, 0)
@@ -135,9 +141,17 @@ def known_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:
 
 
 def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
-    """How a state, or the value that is left as one, is kept from one run to the next: ready to be extended."""
-    held = plan.of_value(graph, name) if name in graph.state_in else plan.of_value(graph, graph.state_out[name])
-    return Format(min(held.bits + 1, 64), held.fraction_bits)
+    """How a state, or the value that is left as one, is kept from one run to the next: in a ring in which any later
+    product of two shares can read it, so that it is extended once; what no such product reads, ready to be extended."""
+    value = graph.state_out.get(name, name)
+    held = plan.of_value(graph, name if name in graph.state_in else value)
+    bits = held.bits + 1
+    for reader in graph.consumers.get(value, ()):
+        if reader.op in ("scores", "attend") and reader.inputs[1] == value:
+            first, made = (plan.of_value(graph, read) for read in (reader.inputs[0], reader.name))
+            dropped = max(first.fraction_bits + held.fraction_bits - made.fraction_bits, 0)
+            bits = max(bits, made.bits + SPARE_BITS + dropped)
+    return Format(min(bits, 64), held.fraction_bits)
 
 
 def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
@@ -232,18 +246,21 @@ class Extension:
     size: int
 
 
-def extensions(graph: Graph, groups: Sequence[tuple[Step, ...]]) -> list[tuple[Extension, ...]]:
-    """What is extended before each group of steps: what it reads, and whatever else a later product reads and is there
-    already, as both then take one message."""
+def extensions(graph: Graph, plan: RingPlan, groups: Sequence[tuple[Step, ...]]) -> list[tuple[Extension, ...]]:
+    """What is extended before each group of steps: what it reads, and whatever else a later product, or a later run,
+    reads and is there already, as both then take one message."""
     needs: dict[str, int] = {}
     for group in groups:
         for name, need in zip(_read(group[0]), group[0].needed, strict=True):
             needs[name] = max(needs.get(name, 0), need)
     held = {name: found.bits for group in groups for name, found in zip(_read(group[0]), group[0].inputs, strict=True)}
+    kept = {value: state_format(graph, plan, name).bits for name, value in graph.state_out.items() if value in needs}
+    needs |= {value: max(needs[value], bits) for value, bits in kept.items()}
     there, found = set(graph.state_in), []
     for group in groups:
         now: tuple[Extension, ...] = ()
-        if any(need > held[name] for name, need in zip(_read(group[0]), group[0].needed, strict=True)):
+        pairs = zip(_read(group[0]), group[0].needed, strict=True)
+        if any(max(need, kept.get(name, 0)) > held[name] for name, need in pairs):
             names = [name for name in held if name in there and needs[name] > held[name]]
             now = tuple(Extension(name, held[name], needs[name], math.prod(graph.shapes[name])) for name in names)
             held |= {extension.name: extension.bits for extension in now}
@@ -306,7 +323,7 @@ def walk(
     groups = joined(graph, steps)
     last_use = {name: index for index, group in enumerate(groups) for name in _read(group[0])}
     last_use |= dict.fromkeys(graph.kept, len(groups))
-    for index, (group, wider) in enumerate(zip(groups, extensions(graph, groups), strict=True)):
+    for index, (group, wider) in enumerate(zip(groups, extensions(graph, plan, groups), strict=True)):
         label = group_label(group)
         if progress is not None:
             progress(label, index / len(groups))

@@ -282,7 +282,7 @@ def declared_run(
         if cost.messages:
             lines.append(Declared(label, op, cost, clock.rounds - before))
 
-    for group, wider in zip(groups, extensions(graph, groups), strict=True):
+    for group, wider in zip(groups, extensions(graph, plan, groups), strict=True):
         cost = group_cost(group, wider)
         add(OTS, OTS, supply.reserve(cost.ots_from_client, cost.ots_from_server))
         supply.use(cost.ots_from_client, cost.ots_from_server)

@@ -77,6 +77,7 @@ class EmbeddingPlan:
 def plan_embedding(tokens: int, rows: int, columns: int, output_bits: int) -> EmbeddingPlan:
     """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: the cheapest number of blocks."""
     best: tuple[float, EmbeddingPlan] | None = None
+    prepared = tokens == 1  # tokens that follow others, one at a time, read the table again and again
     for blocks in _count_blocks(rows):
         product = plan_matmul(
             WEIGHTS,
@@ -85,11 +86,12 @@ def plan_embedding(tokens: int, rows: int, columns: int, output_bits: int) -> Em
             blocks * columns,
             output_bits,
             output_bits=output_bits,
+            prepared=prepared,
             bytes_per_second=NETWORK_RATE,
         )
-        plan = EmbeddingPlan(tokens, rows, columns, blocks, LinearPlan(product, prepared=False, max_error=MAX_ERROR))
+        plan = EmbeddingPlan(tokens, rows, columns, blocks, LinearPlan(product, prepared, max_error=MAX_ERROR))
         chosen = (plan.cost().total_bytes - plan.product.cost().total_bytes) / NETWORK_RATE
-        seconds = cost_of(product, bytes_per_second=NETWORK_RATE).seconds + chosen
+        seconds = cost_of(product, prepared=prepared, bytes_per_second=NETWORK_RATE).seconds + chosen
         if best is None or seconds < best[0]:
             best = seconds, plan
     assert best is not None

@@ -5,7 +5,8 @@ party's part of y, sum over j of 2^j (bit j of y_i) x_(1-i), and each term a pro
 (ot/transfer.py). All terms in both directions go at once: 1 round, m OTs and m (m + 3) / 2 bits each way. Gilboa 1999,
 section 4.
 
-`square`: x^2 = x_0^2 + x_1^2 + 2 x_0 x_1, of which the last takes the client's bits alone: m - 1 OTs in one direction.
+`square`: x^2 = x_0^2 + x_1^2 + (2 x_0) x_1, of which the last takes the bits of the client's 2 x_0 alone: its lowest is
+zero, so m - 1 OTs in one direction.
 
 `look_up`: the entry of a public table of N = 2^k, k up to 8, at the shared index i_0 + i_1 modulo N.
 
@@ -62,23 +63,9 @@ def multiplication(party: Party, x: Share, y: Share, bits: int) -> OneRound[Shar
     """`multiply`, for `together`."""
     if x.shape != y.shape:
         raise ValueError(f"shares of {x.shape} and {y.shape} are not multiplied element by element")
-    words, factor = x.reduced(bits).values.reshape(-1), y.reduced(bits).values.reshape(-1)
-    products = []
-    for shape in multiply_shapes(words.size, bits):
-        j = np.uint64(bits - shape.bits)
-        if shape.chooser is party.role:
-            mine: NDArray[Any] = (factor >> j).astype(np.uint8) & np.uint8(1)
-        else:
-            mine = reduce_ring(words, shape.bits)
-        products.append(BitProduct(shape.chooser, shape.bits, mine))
-
-    def finish(shares: list[NDArray[Any]]) -> Share:
-        total = words * factor
-        for product, share in zip(products, shares, strict=True):
-            total += share << np.uint64(bits - product.bits)
-        return x.of(total.reshape(x.shape), bits=bits, fraction_bits=x.fraction_bits + y.fraction_bits)
-
-    return OneRound(tuple(products), finish)
+    words, factor = x.reduced(bits).values, y.reduced(bits).values
+    own = x.of(words * factor, bits=bits, fraction_bits=x.fraction_bits + y.fraction_bits)
+    return _bit_by_bit(party, own, words, factor, multiply_shapes(words.size, bits))
 
 
 def multiply_cost(count: int, bits: int) -> ProtocolCost:
@@ -91,23 +78,10 @@ def multiply_shapes(count: int, bits: int) -> list[ProductShape]:
 
 def square(party: Party, x: Share, bits: int) -> Share:
     """[x^2] modulo 2^bits, as `multiply` of x by itself, for half of the bytes."""
-    own = x.reduced(bits).values.reshape(-1)
-    products = []
-    for shape in square_shapes(own.size, bits):
-        j = np.uint64(bits - 1 - shape.bits)
-        if party.is_client:
-            mine: NDArray[Any] = (own >> j).astype(np.uint8) & np.uint8(1)
-        else:
-            mine = reduce_ring(own, shape.bits)
-        products.append(BitProduct(shape.chooser, shape.bits, mine))
-
-    def finish(shares: list[NDArray[Any]]) -> Share:
-        total = own * own
-        for product, share in zip(products, shares, strict=True):
-            total += share << np.uint64(bits - product.bits)
-        return x.of(total.reshape(x.shape), bits=bits, fraction_bits=2 * x.fraction_bits)
-
-    [result] = together(party, OneRound(tuple(products), finish))
+    words = x.reduced(bits).values
+    own = x.of(words * words, bits=bits, fraction_bits=2 * x.fraction_bits)
+    shapes = square_shapes(words.size, bits)
+    [result] = together(party, _bit_by_bit(party, own, words, words << np.uint64(1), shapes))
     return result
 
 
@@ -117,6 +91,29 @@ def square_cost(count: int, bits: int) -> ProtocolCost:
 
 def square_shapes(count: int, bits: int) -> list[ProductShape]:
     return [ProductShape(Role.CLIENT, count, bits - 1 - j) for j in range(bits - 1)]
+
+
+def _bit_by_bit(
+    party: Party, own: Share, words: Words, factor: Words, shapes: Sequence[ProductShape]
+) -> OneRound[Share]:
+    """[own] in the ring of 2^m, plus for each shape of l bits 2^(m-l) (bit m - l of its chooser's factor) (the other's
+    words).
+    """
+    products = []
+    for shape in shapes:
+        if shape.chooser is party.role:
+            mine: NDArray[Any] = (factor >> np.uint64(own.bits - shape.bits)).astype(np.uint8) & np.uint8(1)
+        else:
+            mine = reduce_ring(words, shape.bits)
+        products.append(BitProduct(shape.chooser, shape.bits, mine))
+
+    def finish(shares: list[NDArray[Any]]) -> Share:
+        total = own.values.copy()
+        for product, share in zip(products, shares, strict=True):
+            total += share.reshape(own.shape) << np.uint64(own.bits - product.bits)
+        return own.of(total)
+
+    return OneRound(tuple(products), finish)
 
 
 def look_up(party: Party, index: Share, table: Words, bits: Sequence[int]) -> list[Share]:

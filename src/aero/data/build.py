@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-import aero
 from aero.data import corpus, tokenizer
-from aero.data.atomic import new_folder, write_text
+from aero.data.atomic import new_folder
 from aero.data.corpus import Document
-from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, DataInfo, SplitInfo, file_sha256
-from aero.data.packing import ShardWriter, token_dtype
+from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, SplitInfo, write_info
+from aero.data.packing import ShardWriter
 from aero.data.settings import BATCH, DataSettings, Progress
 from aero.data.streaming import build_streamed
 
@@ -42,21 +39,13 @@ def build(
             tokens = tokenizer.find(settings.tokenizer)
         tokens.save(folder / tokenizer.FILE)
         total = sum(d.bytes for d in chain(train, valid))
-        info = DataInfo(
-            vocab_size=tokens.vocab_size,
-            end_of_text=tokens.end_of_text,
-            dtype=token_dtype(tokens.vocab_size).name,
-            sources=settings.sources,
-            seed=settings.seed,
-            valid_fraction=settings.valid_fraction,
-            max_megabytes=settings.max_megabytes,
+        write_info(
+            folder,
+            settings,
+            tokens,
             valid=_encode(folder / VALID_FILE, valid, tokens, report, 0, total),
             train=_encode(folder / TRAIN_FILE, train, tokens, report, sum(d.bytes for d in valid), total),
-            tokenizer_sha256=file_sha256(folder / tokenizer.FILE),
-            python_version=platform.python_version(),
-            aero_version=aero.__version__,
         )
-        write_text(folder / FILE, json.dumps(info.to_json(), indent=2) + "\n")
     return DataFolder(out)
 
 

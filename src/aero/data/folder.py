@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import aero
 from aero.data import tokenizer
+from aero.data.atomic import write_text
 from aero.data.packing import Shard, token_dtype
+from aero.data.settings import DataSettings
 
 FORMAT_VERSION = 1
 FILE = "data.json"
@@ -113,6 +117,27 @@ class DataFolder:
         if shard.tokens != tokens:
             raise ValueError(f"{path} holds {shard.tokens} tokens, data.json says {tokens}; build the folder again")
         return shard
+
+
+def write_info(
+    folder: Path, settings: DataSettings, tokens: tokenizer.Tokenizer, *, train: SplitInfo, valid: SplitInfo
+) -> None:
+    """Write data.json into a folder that holds the rest: tokenizer and shards, made from these settings."""
+    info = DataInfo(
+        vocab_size=tokens.vocab_size,
+        end_of_text=tokens.end_of_text,
+        dtype=token_dtype(tokens.vocab_size).name,
+        sources=settings.sources,
+        seed=settings.seed,
+        valid_fraction=settings.valid_fraction,
+        max_megabytes=settings.max_megabytes,
+        train=train,
+        valid=valid,
+        tokenizer_sha256=file_sha256(folder / tokenizer.FILE),
+        python_version=platform.python_version(),
+        aero_version=aero.__version__,
+    )
+    write_text(folder / FILE, json.dumps(info.to_json(), indent=2) + "\n")
 
 
 def file_sha256(path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -17,12 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import aero
 from aero.data import tokenizer
 from aero.data.atomic import check_replaceable, write_text
-from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, DataInfo, SplitInfo, file_sha256
+from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, SplitInfo, write_info
 from aero.data.hub import HubData, TextStream, open_streams
-from aero.data.packing import ShardWriter, token_dtype
+from aero.data.packing import ShardWriter
 from aero.data.settings import BATCH, DataSettings, Progress
 
 POSITION_FILE = "position.json"
@@ -65,21 +63,7 @@ def build_streamed(out: Path, data: HubData, settings: DataSettings, force: bool
     for name, split in (("training", done.train), ("validation", done.valid)):
         if split.tokens == 0:
             raise ValueError(f"{settings.sources[0]} gave no {name} text; use another, or more of it")
-    info = DataInfo(
-        vocab_size=tokens.vocab_size,
-        end_of_text=tokens.end_of_text,
-        dtype=token_dtype(tokens.vocab_size).name,
-        sources=settings.sources,
-        seed=settings.seed,
-        valid_fraction=settings.valid_fraction,
-        max_megabytes=settings.max_megabytes,
-        train=done.train,
-        valid=done.valid,
-        tokenizer_sha256=file_sha256(partial / tokenizer.FILE),
-        python_version=platform.python_version(),
-        aero_version=aero.__version__,
-    )
-    write_text(partial / FILE, json.dumps(info.to_json(), indent=2) + "\n")
+    write_info(partial, settings, tokens, train=done.train, valid=done.valid)
     (partial / POSITION_FILE).unlink()
     if out.exists():
         shutil.rmtree(out)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aero.entropy.batches import over_batches
 from aero.entropy.measure import EPS, head_entropy, range_shares
 
 
@@ -54,25 +55,16 @@ class EntropyRecord:
         """
         if not len(blocks):
             raise ValueError("no text to measure entropies on; give at least one block")
-        ids = torch.as_tensor(np.stack(blocks), dtype=torch.long)
-        device = next(model.parameters()).device
-        was_training = model.training
-        model.eval()
-        total: Tensor | None = None
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(ids), batch_size):
-                    batch = ids[start : start + batch_size]
-                    attentions = model(input_ids=batch.to(device), output_attentions=True, use_cache=False).attentions
-                    # [L, B, H] -> sum over texts [L, H]
-                    found = torch.stack([head_entropy(attention) for attention in attentions]).double().sum(1)
-                    total = found if total is None else total + found
-                    if on_progress:
-                        on_progress(start + len(batch), len(ids))
-        finally:
-            model.train(was_training)
-        assert total is not None
-        return cls(name, ids.shape[1], len(ids), tuple(map(tuple, (total / len(ids)).tolist())))
+
+        def of_batch(output: Any) -> Tensor:
+            # [L, B, H] -> sum over texts [L, H]
+            return torch.stack([head_entropy(attention) for attention in output.attentions]).double().sum(1)
+
+        sums = over_batches(
+            model, blocks, of_batch, batch_size=batch_size, on_progress=on_progress, output_attentions=True
+        )
+        mean = sums.sum(0) / len(blocks)
+        return cls(name, len(blocks[0]), len(blocks), tuple(map(tuple, mean.tolist())))
 
     @property
     def log_context(self) -> float:

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aero.entropy.batches import over_batches
+
 
 @dataclass(frozen=True)
 class WindowPenalty:
@@ -80,29 +82,15 @@ class Window:
         """
         if not len(texts) or len(texts[0]) < 2:
             raise ValueError("no text to measure the window on; give at least one text of two tokens")
-        ids = torch.as_tensor(np.stack(texts), dtype=torch.long)
-        device = next(model.parameters()).device
-        was_training = model.training
-        model.eval()
-        found: Tensor | None = None
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(ids), batch_size):
-                    batch = ids[start : start + batch_size].to(device)
-                    output = model(
-                        input_ids=batch, output_log_sum_exps=True, output_lowest_logits=True, use_cache=False,
-                        logits_to_keep=1,
-                    )  # fmt: skip
-                    row = torch.stack(output.log_sum_exps)[..., 1:].double()  # [L, B, H, T-1]
-                    depth = row - torch.stack(output.lowest_logits)[..., 1:]
-                    new = torch.stack([(-row).amax((1, 3)), row.amax((1, 3)), depth.amax((1, 3))])
-                    found = new if found is None else torch.maximum(found, new)
-                    if on_progress:
-                        on_progress(start + len(batch), len(ids))
-        finally:
-            model.train(was_training)
-        assert found is not None
-        low, high, deep = found.cpu()
+
+        def of_batch(output: Any) -> Tensor:
+            row = torch.stack(output.log_sum_exps)[..., 1:].double()  # [L, B, H, T-1]
+            depth = row - torch.stack(output.lowest_logits)[..., 1:]
+            return torch.stack([(-row).amax((1, 3)), row.amax((1, 3)), depth.amax((1, 3))])
+
+        options = {"output_log_sum_exps": True, "output_lowest_logits": True, "logits_to_keep": 1}
+        found = over_batches(model, texts, of_batch, batch_size=batch_size, on_progress=on_progress, **options)
+        low, high, deep = found.amax(0).cpu()
         return cls(*(tuple(map(tuple, part.tolist())) for part in (-low, high, deep)))
 
     def beyond(self, other: Window) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""The sub-verbs of `aero bench`, one in a file; `aero.cli.bench` lists them."""
+"""The sub-verbs of `aero bench`, one in a file, and how they show records; `aero.cli.bench` lists them."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 
 def compile_(
@@ -22,21 +22,16 @@ def compile_(
     import numpy as np
 
     from aero.bench.compiled import bench_compiled
-    from aero.bench.record import write_records
     from aero.data.folder import DataFolder
     from aero.train.run_folder import RunInfo
 
     data = DataFolder(RunInfo.read(run).data_path())
     ids = np.asarray(data.valid.block(0, length)).astype(np.int64)
-    console = Console(highlight=False)
+    console = wide_console()
     with console.status("compiling") as status:
         records = bench_compiled(run, ids, lambda label: status.update(f"SPU: {label}"))
-    table = Table(title=f"{records[0].notation}, {length} tokens, {records[0].engine}", title_justify="left")
-    table.add_column("work")
-    for heading in ("seconds", "MB up", "MB down", "messages", "largest error"):
-        table.add_column(heading, justify="right")
-    for record in records:
-        table.add_row(
+    rows = [
+        (
             record.work,
             f"{record.seconds or 0:.2f}",
             f"{(record.bytes_client_to_server or 0) / 1e6:.2f}",
@@ -44,6 +39,8 @@ def compile_(
             f"{record.extra['messages']}",
             f"{record.max_abs_error or 0:.1e}",
         )
-    console.print(table)
-    if json is not None:
-        write_records(json, records)
+        for record in records
+    ]
+    header = ("work", "seconds", "MB up", "MB down", "messages", "largest error")
+    title = f"{records[0].notation}, {length} tokens, {records[0].engine}"
+    show_records(console, header, rows, records, json, title=title)

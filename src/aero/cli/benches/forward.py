@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 if TYPE_CHECKING:
     from aero.bench.record import Record
 
+_HEADER = ("model", "engine", "network", "seconds", "MB up", "MB down", "MB", "rounds", "max logit error")
 RUNGS = ("SM+ScFuFFN", "SM+R", "SM+LN+R", "SM+LN+G")
 
 
@@ -53,9 +55,7 @@ def forward(
         raise ValueError(f"no engine {', '.join(sorted(unknown))}: there are {', '.join(ENGINES)}")
     networks = [Network.parse(name) for name in network or ["loopback"]]
     rungs = [notations.parse(name) for name in notation or RUNGS]
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140  # a file has room
+    console = wide_console()
     records: list[Record] = []
     with console.status("") as status:
         for rung in rungs:
@@ -70,8 +70,9 @@ def forward(
                 status.update(f"{rung}: one layer on SPU")
                 records.append(bench_spu_layer(rung, size))
             if json is not None:
-                write_records(json, records)
-    console.print(_table(f"{preset}, {size.context} tokens (MB = 10^6 bytes)", records))
+                write_records(json, records)  # already: the run may be stopped
+    title = f"{preset}, {size.context} tokens (MB = 10^6 bytes)"
+    show_records(console, _HEADER, map(_row, records), records, json, words=3, title=title)
     for record in records:
         if "note" in record.extra:
             console.print(f"{record.engine}, {record.notation}: {record.extra['note']}", style="dim", soft_wrap=True)
@@ -79,26 +80,12 @@ def forward(
             console.print(_steps(record))
 
 
-def _table(title: str, records: list[Record]) -> Table:
-    table = Table(title=title, title_justify="left", box=None)
-    table.add_column("model", no_wrap=True)
-    table.add_column("engine", no_wrap=True)
-    table.add_column("network", no_wrap=True)
-    for heading in ("seconds", "MB up", "MB down", "MB", "rounds", "max logit error"):
-        table.add_column(heading, justify="right")
-    for record in records:
-        up, down = record.bytes_client_to_server, record.bytes_server_to_client
-        sizes = ["?"] * 3 if up is None or down is None else [f"{n / 1e6:,.1f}" for n in (up, down, up + down)]
-        table.add_row(
-            record.notation,
-            record.engine,
-            record.extra["network"],
-            f"{record.seconds:,.1f}",
-            *sizes,
-            "?" if record.rounds is None else f"{record.rounds:,}",
-            f"{record.max_abs_error:.1e}",
-        )
-    return table
+def _row(record: Record) -> list[str]:
+    up, down = record.bytes_client_to_server, record.bytes_server_to_client
+    sizes = ["?"] * 3 if up is None or down is None else [f"{n / 1e6:,.1f}" for n in (up, down, up + down)]
+    rounds = "?" if record.rounds is None else f"{record.rounds:,}"
+    names = [record.notation or "", record.engine, record.extra["network"]]
+    return [*names, f"{record.seconds:,.1f}", *sizes, rounds, f"{record.max_abs_error:.1e}"]
 
 
 def _steps(record: Record) -> Table:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 
 def generate(
@@ -28,31 +28,28 @@ def generate(
     from dataclasses import replace
 
     from aero.bench.generate import bench_generate
-    from aero.bench.record import write_records
     from aero.models import notation as notations
     from aero.models import presets
     from aero.wire.network import Network
 
     size = replace(presets.size(preset), context=context)
     networks = tuple(Network.parse(name) for name in network or ["loopback"])
-    console = Console(highlight=False)
+    console = wide_console()
     with console.status(f"{preset} {notation}"):
         records = bench_generate(notations.parse(notation), size, tokens, networks)
-    if json is not None:
-        write_records(json, records)
-    table = Table(title=f"{preset} {notation} (MB = 10^6 bytes)", title_justify="left", box=None)
-    for heading in ("work", "context", "network", "seconds", "MB up", "MB down", "rounds", "max logit error"):
-        table.add_column(heading, justify="left" if heading == "work" else "right", no_wrap=True)
-    for record in records:
-        up, down = record.bytes_client_to_server or 0, record.bytes_server_to_client or 0
-        table.add_row(
+    rows = [
+        (
             record.work,
-            str(record.context),
             record.extra["network"],
+            str(record.context),
             f"{record.seconds:,.2f}",
-            f"{up / 1e6:,.2f}",
-            f"{down / 1e6:,.2f}",
+            f"{(record.bytes_client_to_server or 0) / 1e6:,.2f}",
+            f"{(record.bytes_server_to_client or 0) / 1e6:,.2f}",
             f"{record.rounds:,}",
             f"{record.max_abs_error:.1e}",
         )
-    console.print(table)
+        for record in records
+    ]
+    header = ("work", "network", "context", "seconds", "MB up", "MB down", "rounds", "max logit error")
+    title = f"{preset} {notation} (MB = 10^6 bytes)"
+    show_records(console, header, rows, records, json, words=2, title=title)

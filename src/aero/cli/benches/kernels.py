@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 
 def kernels(
@@ -20,17 +20,8 @@ def kernels(
     `seconds` is the time of), level and threads.
     """
     from aero.bench.kernels import bench_kernels, table
-    from aero.bench.record import write_records
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140  # a file has room
+    console = wide_console()
     with console.status("measuring") as status:
         records = bench_kernels(progress=lambda level: status.update(f"measuring {level}"), threads=threads)
-    header, rows = table(records)
-    shown = Table(*header, box=None)
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
-    if json is not None:
-        write_records(json, records)
+    show_records(console, *table(records), records, json, words=2)

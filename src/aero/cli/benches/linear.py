@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 _ALL = "all"
 
@@ -29,7 +29,6 @@ def linear(
     party that needs more), set_up_seconds, set_up_bytes (keys, once a session), threads, network.
     """
     from aero.bench.linear import ENGINES, WORKS, bench_linear, table
-    from aero.bench.record import write_records
     from aero.wire.network import Network
 
     engines = ENGINES if engine == _ALL else (engine,)
@@ -38,16 +37,8 @@ def linear(
         raise ValueError(f"no engine {engine!r}: give {', '.join(ENGINES)}, or {_ALL}")
     if unknown := set(works) - set(WORKS):
         raise ValueError(f"no work {', '.join(sorted(unknown))}: there are {', '.join(WORKS)}")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140  # a file has room
+    console = wide_console()
     with console.status("measuring") as status:
         show = lambda label: status.update(f"measuring {label}")  # noqa: E731
         records = bench_linear(engines, works, repetitions, show, Network.parse(network))
-    header, rows = table(records)
-    shown = Table(*header, box=None)
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
-    if json is not None:
-        write_records(json, records)
+    show_records(console, *table(records), records, json, words=2)

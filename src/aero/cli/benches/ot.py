@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 
 def ot(
@@ -19,17 +19,8 @@ def ot(
     sender_seconds and receiver_seconds (of processor time, for one OT).
     """
     from aero.bench.ot import bench_ot, table
-    from aero.bench.record import write_records
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140  # a file has room
+    console = wide_console()
     with console.status("measuring") as status:
         records = bench_ot(progress=lambda label: status.update(f"measuring {label}"))
-    header, rows = table(records)
-    shown = Table(*header, box=None)
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
-    if json is not None:
-        write_records(json, records)
+    show_records(console, *table(records), records, json, words=3)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress as Bar
-from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 if TYPE_CHECKING:
     from aero.train.callbacks import Progress
@@ -32,16 +32,11 @@ def study(
     Sixty runs by default. Stopped, the same command goes on. --json writes records with the usual keys, seed, status,
     perplexity, shares, tokens, precision; benchmarks/study_table.py makes the table of docs/results.md of them.
     """
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
-    from aero.bench.record import write_records
     from aero.bench.study import NOTATIONS, STUDY_HEADER, run_study, study_rows
     from aero.data.folder import DataFolder
     from aero.train.settings import TrainSettings
 
-    disable_progress_bar()
-    set_verbosity_error()
-    console = Console(highlight=False)
+    console = wide_console()
     settings = TrainSettings(steps=steps, learning_rate=lr, batch_size=batch_size, entropy_weight=0.1)
     with Bar(console=console, transient=True) as bar:
         task: Any = bar.add_task("study", total=steps)
@@ -51,11 +46,4 @@ def study(
 
         chosen = notation or NOTATIONS
         records = run_study(out, DataFolder(data), size, settings, range(seeds), chosen, on_progress=show)
-    table = Table()
-    for heading in STUDY_HEADER:
-        table.add_column(heading, justify="left" if heading == "network" else "right")
-    for row in study_rows(records):
-        table.add_row(*row)
-    console.print(table)
-    if json is not None:
-        write_records(json, records)
+    show_records(console, STUDY_HEADER, study_rows(records), records, json)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from aero.cli.benches.show import show_records, wide_console
 
 
 def training(
@@ -22,27 +22,17 @@ def training(
 
     --json writes records with the usual keys (seconds: of one step), tokens_per_second, precision, batch_size.
     """
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
-    from aero.bench.record import write_records
     from aero.bench.training import bench_training
     from aero.data.folder import DataFolder
     from aero.train.settings import TrainSettings
 
-    disable_progress_bar()
-    set_verbosity_error()
-    console = Console(highlight=False)
+    console = wide_console()
     settings = TrainSettings(steps=steps, batch_size=batch_size)
     with console.status("training") as status:
         records = bench_training(DataFolder(data), size, settings, turns, status.update)
-    table = Table()
-    for heading in ("work", "engine", "network"):
-        table.add_column(heading)
-    for heading in ("seconds of a step", "tokens/s"):
-        table.add_column(heading, justify="right")
-    for record in records:
-        speed = f"{record.extra['tokens_per_second']:,.0f}"
-        table.add_row(record.work, record.engine, record.notation, f"{record.seconds:.4f}", speed)
-    console.print(table)
-    if json is not None:
-        write_records(json, records)
+    rows = [
+        (r.work, r.engine, r.notation or "", f"{r.seconds:.4f}", f"{r.extra['tokens_per_second']:,.0f}")
+        for r in records
+    ]
+    header = ("work", "engine", "model", "seconds of a step", "tokens/s")
+    show_records(console, header, rows, records, json, words=3)

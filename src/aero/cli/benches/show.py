@@ -1,0 +1,45 @@
+"""How the sub-verbs of `aero bench` show their records, and write them where `--json` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aero.bench.record import Record
+
+_FILE_WIDTH = 140  # a file has room
+
+
+def wide_console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    return console
+
+
+def show_records(
+    console: Console,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    records: list[Record],
+    json: Path | None,
+    *,
+    words: int = 1,
+    title: str | None = None,
+) -> None:
+    """Show rows as a table, its first columns being `words` and the others numbers; write the records to `json`."""
+    from aero.bench.record import write_records
+
+    table = Table(title=title, title_justify="left", box=None)
+    for index, heading in enumerate(header):
+        table.add_column(heading, justify="left" if index < words else "right", no_wrap=index < words)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if json is not None:
+        write_records(json, records)

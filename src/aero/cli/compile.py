@@ -52,8 +52,6 @@ def compile_(
     Writes OUT/{compiled.json, graph.json, weights.safetensors, ring_plan.json, tokenizer.json}; `aero serve OUT` serves
     it. MB are 10^6 bytes, both directions.
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from aero.bench.record import write_json
     from aero.compiler import compile
     from aero.compiler.folder import INFO_FILE, write
@@ -64,7 +62,6 @@ def compile_(
 
     if softmax_base not in ("e", "2"):
         raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")
-    disable_progress_bar()  # ours is enough
     check_replaceable(out, INFO_FILE, force)
     console = Console(highlight=False)
     if profile is None and _DEFAULT_PROFILE in profile_names():

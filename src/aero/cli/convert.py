@@ -24,13 +24,9 @@ def convert(
     --data, made with `aero data --tokenizer OUT`. --json adds to a record's usual keys: folder, source, parameters,
     relative_error (largest difference of a logit, relative to the largest logit).
     """
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
     from aero.bench.record import Record, write_records
     from aero.train.imported import import_checkpoint
 
-    disable_progress_bar()
-    set_verbosity_error()
     started = time.perf_counter()
     console = Console(highlight=False)
     with console.status(f"converting {source}"):

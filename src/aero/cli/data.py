@@ -40,13 +40,10 @@ def data(
     texts if it has some; stopped on the way, the same command goes on where it was. --json adds to a record's usual
     keys: folder, and those of data.json.
     """
-    from huggingface_hub.utils.logging import set_verbosity_error
-
     from aero.bench.record import Record, write_records
     from aero.data.build import build
     from aero.data.settings import DataSettings
 
-    set_verbosity_error()  # the Hub's client tells of every retry
     settings = DataSettings(
         sources=tuple(source or ("stdlib",)),
         vocab_size=vocab,

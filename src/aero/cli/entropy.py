@@ -33,8 +33,6 @@ def entropy(
     layers by heads), layer_means, mean, maximum, log_context, uniform (of a head that attends to all alike), shares,
     shares_of_log_context (the same for quarters of log T).
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from aero.bench.record import Record, write_records
     from aero.data import tokenizer
     from aero.data.folder import DataFolder, file_sha256
@@ -45,7 +43,6 @@ def entropy(
     if out is not None:
         from aero.entropy.plots import draw_heat_maps  # first, so that a missing package costs no work
 
-    disable_progress_bar()
     console = Console(highlight=False)
     found: list[EntropyRecord] = []
     records: list[Record] = []

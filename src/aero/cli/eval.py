@@ -47,14 +47,11 @@ def eval_(
     every token at least context - stride tokens of context. --json adds to a record's usual keys: folder, data, loss
     (nats per token), perplexity, bits_per_byte, tokens (predicted), blocks, stride, tasks (the harness's metrics).
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from aero.bench.record import Record, write_records
     from aero.train.evaluate import evaluate_run, evaluate_run_on_text
 
     if data is not None and text is not None:
         raise ValueError("give --data or --text, not both")
-    disable_progress_bar()  # ours is enough
     console = Console(highlight=False)
     started = time.perf_counter()
     with Progress(console=console, transient=True) as bar:

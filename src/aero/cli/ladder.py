@@ -36,8 +36,6 @@ def ladder(
     Some ten trainings. Stopped, the same command goes on where it was. OUT gets the run folders, ladder.json (keys:
     tolerance, stabilizer, pruned, rungs, front, choice), front.png and index.html.
     """
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
     from aero.bench.record import write_json
     from aero.bench.report import Page
     from aero.data.folder import DataFolder
@@ -45,8 +43,6 @@ def ladder(
     from aero.ladder.plots import draw_front
     from aero.train.settings import TrainSettings
 
-    disable_progress_bar()
-    set_verbosity_error()
     console = Console(highlight=False)
     settings = TrainSettings(
         steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, entropy_weight=entropy_weight

@@ -62,6 +62,13 @@ for _group, _verbs in _VERBS.items():
         app.command(_name, rich_help_panel=_group)(_function)
 app.add_typer(bench, name="bench", rich_help_panel="Measure")
 
+# What libraries read when they are imported, unless the user has set it.
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # of transformers, too; the verbs show progress of their own
+    "HF_HUB_VERBOSITY": "error",  # it tells of every retry
+    "TRANSFORMERS_VERBOSITY": "error",  # Trainer warns of a tied projection as of a missing weight
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve a busy machine
+}
 _debug = False
 
 
@@ -80,8 +87,8 @@ def _options(
 
 def main() -> None:
     """Run a verb. Any error ends in one line on standard error and a non-zero exit code."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the verbs show progress of their own
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait starve a busy machine
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except KeyboardInterrupt:

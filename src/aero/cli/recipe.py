@@ -39,8 +39,6 @@ def recipe(
     Without NAME: the experiments, their runs, and how their data are made. --json adds to a record's usual keys:
     folder, status, and those of run.json's result.
     """
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
     from aero.bench.record import Record, write_records
     from aero.data.folder import DataFolder
     from aero.train.recipes import EXPERIMENTS, experiment
@@ -56,8 +54,6 @@ def recipe(
         made_of = recipes[0]
         tokenizer = f" --tokenizer {made_of.tokenizer}" if made_of.tokenizer else " --vocab 16384"
         raise ValueError(f"name the data: --data DIR, made by `aero data DIR --source {made_of.source}{tokenizer}`")
-    disable_progress_bar()
-    set_verbosity_error()
     changes: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "gradient_accumulation": accumulate}
     changes |= {"precision": precision, "valid_blocks": valid_blocks}
     changes = {key: value for key, value in changes.items() if value is not None}

@@ -68,8 +68,6 @@ def train(
     have had. On N GPUs: torchrun --nproc-per-node N -m aero.cli.main train ... --json adds to a record's usual keys:
     folder, parameters, settings, data, and those of run.json's result.
     """
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
     from aero.bench.record import Record, write_records
     from aero.data.folder import DataFolder
     from aero.models import AeroConfig
@@ -78,8 +76,6 @@ def train(
     from aero.train.processes import is_main
     from aero.train.settings import TrainSettings
 
-    disable_progress_bar()  # ours is enough
-    set_verbosity_error()  # Trainer warns of a tied projection as of a missing weight
     main_process = is_main()
     console = Console(highlight=False, quiet=not main_process)
     try:

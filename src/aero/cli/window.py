@@ -38,8 +38,6 @@ def window(
     (log-sum-exp, nats, layers by heads), depth (largest log-sum-exp minus logit), bound, widest, deepest, beyond (how
     far a head leaves the validation window) and heads_beyond (share of heads that do).
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from aero.bench.record import Record, write_records
     from aero.data import tokenizer as tokenizers
     from aero.data.folder import DataFolder, file_sha256
@@ -48,7 +46,6 @@ def window(
     from aero.models import AeroForCausalLM
     from aero.train.run_folder import RunInfo
 
-    disable_progress_bar()
     console = Console(highlight=False)
     started = time.perf_counter()
     info = RunInfo.read(run)

@@ -34,11 +34,9 @@ def entropy(
     shares_of_log_context (the same for quarters of log T).
     """
     from aero.bench.record import Record, write_records
-    from aero.data import tokenizer
-    from aero.data.folder import DataFolder, file_sha256
     from aero.entropy.record import EntropyRecord
     from aero.models import AeroForCausalLM
-    from aero.train.run_folder import RunInfo
+    from aero.train.run_folder import finished_with_data
 
     if out is not None:
         from aero.entropy.plots import draw_heat_maps  # first, so that a missing package costs no work
@@ -49,10 +47,7 @@ def entropy(
     with Progress(console=console, transient=True) as bar:
         for run in runs:
             started = time.perf_counter()
-            info = RunInfo.read_finished(run)
-            folder = DataFolder(info.data_path(data))
-            if folder.info.tokenizer_sha256 != file_sha256(run / tokenizer.FILE):
-                raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
+            info, folder = finished_with_data(run, data)
             count = min(blocks, folder.valid.blocks(info.context))
             texts = [folder.valid.block(index, info.context) for index in range(count)]
             name = info.notation or run.name

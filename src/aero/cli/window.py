@@ -39,22 +39,15 @@ def window(
     far a head leaves the validation window) and heads_beyond (share of heads that do).
     """
     from aero.bench.record import Record, write_records
-    from aero.data import tokenizer as tokenizers
-    from aero.data.folder import DataFolder, file_sha256
     from aero.data.probes import PROBES, probe
     from aero.entropy.window import Window
     from aero.models import AeroForCausalLM
-    from aero.train.run_folder import RunInfo
+    from aero.train.run_folder import finished_with_data
 
     console = Console(highlight=False)
     started = time.perf_counter()
-    info = RunInfo.read(run)
-    if info.status != "finished":
-        raise ValueError(f"{run} is {info.status} and has no model yet; go on with `aero train {run} --resume`")
-    folder, tokenizer = DataFolder(info.data_path(data)), tokenizers.load(run)
-    if folder.info.tokenizer_sha256 != file_sha256(run / tokenizers.FILE):
-        raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
-    length = info.context
+    info, folder = finished_with_data(run, data)
+    tokenizer, length = folder.tokenizer(), info.context
     texts = {_OWN: [folder.valid.block(i, length) for i in range(min(blocks, folder.valid.blocks(length)))]}
     texts |= {name: probe(name, tokenizer, blocks, length) for name in PROBES}
     for path in text or []:

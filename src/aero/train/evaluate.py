@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from aero.data import corpus, hub, tokenizer
-from aero.data.folder import DataFolder, file_sha256
+from aero.data.folder import DataFolder
 from aero.data.packing import Shard, ShardWriter, token_dtype
 from aero.models import AeroForCausalLM
 from aero.models.loss import IGNORED
-from aero.train.run_folder import RunInfo
+from aero.train.run_folder import RunInfo, finished_with_data
 
 # Published models often have a few more words than their tokenizer, for the sake of a round number.
 _PADDING = 0.02
@@ -145,12 +145,9 @@ def evaluate_run(
 ) -> tuple[RunInfo, DataFolder, Evaluation]:
     """Measure a finished run on a data folder, by default the one that it was trained on.
 
-    FileNotFoundError where either is missing; ValueError where the run has no model yet or another tokenizer.
+    The errors of `aero.train.run_folder.finished_with_data` and `evaluate`.
     """
-    info = RunInfo.read_finished(run)
-    folder = DataFolder(info.data_path(data))
-    if folder.info.tokenizer_sha256 != file_sha256(run / tokenizer.FILE):
-        raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
+    info, folder = finished_with_data(run, data)
     return info, folder, evaluate_on(AeroForCausalLM.from_pretrained(run), folder, blocks, stride, on_progress)
 
 

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from aero.data import tokenizer
 from aero.data.atomic import write_text
-from aero.data.folder import DataFolder
+from aero.data.folder import DataFolder, file_sha256
 from aero.train.settings import TrainSettings
 
 FORMAT_VERSION = 1
@@ -116,6 +117,18 @@ class RunInfo:
                 f"{folder} is {info.status} and has no model yet; go on with `aero train {folder} --resume`"
             )
         return info
+
+
+def finished_with_data(run: Path, data: Path | None = None) -> tuple[RunInfo, DataFolder]:
+    """A finished run, and the data folder to read: the given one, or the one that it was trained on.
+
+    FileNotFoundError where either is missing; ValueError where the run has no model yet or another tokenizer.
+    """
+    info = RunInfo.read_finished(run)
+    folder = DataFolder(info.data_path(data))
+    if folder.info.tokenizer_sha256 != file_sha256(run / tokenizer.FILE):
+        raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
+    return info, folder
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

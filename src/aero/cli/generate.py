@@ -15,7 +15,7 @@ from aero.bench.session import Session, write_report
 from aero.cli.live_text import LiveText
 from aero.cli.private import answer_with, cost_line, parse_address, private_session
 from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
-from aero.cli.step_table import by_op, step_table
+from aero.cli.step_table import step_table
 from aero.engines.engine import Party
 from aero.serve.client import check_length, check_sampling
 from aero.serve.sampling import Sampler, Sampling
@@ -80,7 +80,7 @@ def generate(
                 live.note(cost_line(record))
             if operations:
                 title = "the last token, by operation (MB = 10^6 bytes)"
-                table = step_table(title, by_op(vars(step) for step in client.engine.report))
+                table = step_table(title, client.engine.report)
                 Console(stderr=True, highlight=False).print(table)
             result = _result(session)
     else:

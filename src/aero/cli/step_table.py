@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.table import Table
 
-_COUNTS = ("bytes_client_to_server", "bytes_server_to_client", "rounds", "seconds", "waiting_seconds")
+from aero.bench.session import by_op
+from aero.engines.engine import StepReport
 
 
-def by_op(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Steps of one operation added up; each is `aero.engines.engine.StepReport` as plain data."""
-    found: dict[str, dict[str, Any]] = {}
-    for step in steps:
-        line = found.setdefault(step["op"], {"label": step["op"], "steps": 0, **dict.fromkeys(_COUNTS, 0)})
-        line["steps"] += 1
-        for name in _COUNTS:
-            line[name] += step[name]
-    return list(found.values())
-
-
-def step_table(title: str, lines: Iterable[Mapping[str, Any]]) -> Table:
-    """Bytes, rounds and seconds, of them local work and waiting for the other party; with a sum."""
-    lines = list(lines)
+def step_table(title: str, steps: Sequence[StepReport]) -> Table:
+    """For each operation, the longest first: bytes, rounds and seconds, of them local work and waiting for the other
+    party; with a sum.
+    """
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("operation", no_wrap=True)
     for heading in ("steps", "MB up", "MB down", "rounds", "seconds", "local", "waiting"):
         table.add_column(heading, justify="right")
-    total = {"label": "all", "steps": sum(line["steps"] for line in lines)}
-    total |= {name: sum(line[name] for line in lines) for name in _COUNTS}
-    for line in (*lines, total):
-        up, down, rounds, seconds, waiting = (line[name] for name in _COUNTS)
+    total = by_op([replace(step, op="all") for step in steps])
+    for line in (*by_op(steps), *total):
         table.add_row(
-            line["label"],
-            str(line["steps"]),
-            f"{up / 1e6:,.2f}",
-            f"{down / 1e6:,.2f}",
-            str(rounds),
-            f"{seconds:.2f}",
-            f"{seconds - waiting:.2f}",
-            f"{waiting:.2f}",
-            style="bold" if line is total else None,
+            line.op,
+            line.label,
+            f"{line.bytes_client_to_server / 1e6:,.2f}",
+            f"{line.bytes_server_to_client / 1e6:,.2f}",
+            str(line.rounds),
+            f"{line.seconds:.2f}",
+            f"{line.seconds - line.waiting_seconds:.2f}",
+            f"{line.waiting_seconds:.2f}",
+            style="bold" if line in total else None,
         )
     return table

@@ -89,6 +89,8 @@ def _row(record: Record) -> list[str]:
 
 
 def _steps(record: Record) -> Table:
-    from aero.cli.step_table import by_op, step_table
+    from aero.cli.step_table import step_table
+    from aero.engines.engine import StepReport
 
-    return step_table(f"{record.notation}, {record.extra['network']}: the client's steps", by_op(record.extra["steps"]))
+    steps = [StepReport(**step) for step in record.extra["steps"]]
+    return step_table(f"{record.notation}, {record.extra['network']}: the client's steps", steps)

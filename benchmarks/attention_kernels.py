@@ -2,8 +2,8 @@
 
     python benchmarks/attention_kernels.py --out docs/results.md
 
-Replaces what stands between the two marks in that file. Each measurement is a process of its own, since the memory is
-the most that it ever held, less what it held before.
+Replaces what stands between the section's two marks in that file. Each measurement is a process of its own, since the
+memory is the most that it ever held, less what it held before.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import time
 from pathlib import Path
 
 import torch
+from sections import write_section
 
 from aero.bench.record import machine
-from aero.data.atomic import write_text
 from aero.models.attend import Wanted, attend, choose_kernel
 from aero.models.attention import additive_causal_mask
 
-BEGIN, END = "<!-- attention kernels: begin -->", "<!-- attention kernels: end -->"
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 HEADS, WIDTH, TOKENS = 4, 64, 4096
 WANTED = {"none": Wanted(), "entropy": Wanted(entropy=True), "log-sum-exp": Wanted(log_sum_exp=True)}
@@ -80,11 +79,7 @@ def main() -> None:
         *(line for dtype in given.dtype.split(",") for line in ("", f"{dtype}:", "", *table(dtype, given.seconds))),
     ]
     if given.out:
-        text = given.out.read_text(encoding="utf-8")
-        if BEGIN not in text or END not in text:
-            raise SystemExit(f"error: {given.out} has no marks {BEGIN} and {END}; add them where the table should be")
-        head, tail = text.split(BEGIN)[0], text.split(END)[1]
-        write_text(given.out, head + "\n".join([BEGIN, "", *lines, "", END]) + tail)
+        write_section(given.out, "attention kernels", "\n".join(["", *lines, ""]))
 
 
 if __name__ == "__main__":

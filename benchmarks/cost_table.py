@@ -8,8 +8,9 @@ Replaces what stands between the two marks in that file, and nothing else; makes
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
+
+from sections import table, write_section
 
 from aero.bench.architecture import compiled_stages
 from aero.cost import Estimate, estimate, load_profile
@@ -21,7 +22,6 @@ from aero.graph.count import count
 from aero.models.notation import parse
 from aero.wire.network import LAN, LOOPBACK, WAN
 
-BEGIN, END = "<!-- cost tables: begin -->", "<!-- cost tables: end -->"
 PROFILES = ("spu-cheetah", "aero-published", "bumblebee-published")
 RUNGS = (
     "SM+LN+G", "SM+LN+R", "SM+LN", "SM+G", "SM+R", "SM", "SM+ScFFN", "SM+ScFuFFN",
@@ -34,10 +34,6 @@ STAGED = ("SM+LN+G", "SM+LN+R", "SM+ScFFN", "SM+ScFuFFN")
 
 def rungs_of(table: str) -> list[str]:
     return [name for name in RUNGS if "_i" not in name or name.endswith(PRUNED[table])]
-
-
-def row_of(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def gigabytes(found: Estimate | None) -> str:
@@ -53,19 +49,18 @@ def priced(graph, profile: Profile) -> Estimate | None:  # type: ignore[no-untyp
         return None
 
 
-def rung_table(table: str, profiles: list[Profile]) -> list[str]:
-    size = TABLES[table]
+def rung_table(name: str, profiles: list[Profile]) -> list[str]:
+    size = TABLES[name]
     head = ["network", "FFN GFLOPs", "attention GFLOPs", "nonlinear, as the papers list it", "10^6 products, compiled"]
     head += ["nonlinear elements, compiled"]
     for profile in profiles:
         head += [f"{profile.name}: GB as trained", "GB compiled"]
     head += ["spu-cheetah: rounds", "hours on lan", "hours on wan"]
-    lines = [f"### {table}, {size.num_layers} layers, {size.vocab_size:,} words", "", row_of(head)]
-    lines.append(row_of(["---"] + ["---:"] * (len(head) - 1)))
-    for name in rungs_of(table):
-        paper, stages = paper_count(parse(name), size), compiled_stages(parse(name), size)
+    rows = []
+    for rung in rungs_of(name):
+        paper, stages = paper_count(parse(rung), size), compiled_stages(parse(rung), size)
         trained, compiled = stages[0].graph, stages[-1].graph
-        cells = [name, f"{paper.ffn_flops / 1e9:.1f}", f"{paper.attention_flops / 1e9:.1f}"]
+        cells = [rung, f"{paper.ffn_flops / 1e9:.1f}", f"{paper.attention_flops / 1e9:.1f}"]
         cells.append(", ".join(f"{key} {ops}" for key, ops in paper.nonlinear.items()))
         cells += [f"{count(compiled).multiplications / 1e6:,.0f}", f"{count(compiled).nonlinear:,}"]
         for profile in profiles:
@@ -73,12 +68,12 @@ def rung_table(table: str, profiles: list[Profile]) -> list[str]:
         spu = estimate(compiled, profiles[0]).total
         cells.append(f"{spu.rounds:,.0f}")
         cells += [f"{(seconds_on(network, spu).total or 0) / 3600:.2f}" for network in (LAN, WAN)]
-        lines.append(row_of(cells))
-    return [*lines, ""]
+        rows.append(cells)
+    return [f"### {name}, {size.num_layers} layers, {size.vocab_size:,} words", "", *table(head, rows), ""]
 
 
-def stage_table(table: str, profiles: list[Profile]) -> list[str]:
-    size = TABLES[table]
+def stage_table(name: str, profiles: list[Profile]) -> list[str]:
+    size = TABLES[name]
     head = [
         "network",
         "after",
@@ -88,16 +83,16 @@ def stage_table(table: str, profiles: list[Profile]) -> list[str]:
         "products and nonlinear in a chain",
     ]
     head += ["spu-cheetah: GB", "rounds", "s on loopback", "aero-published: GB"]
-    lines = [f"### After each step of the compiler, {table}, {size.num_layers} layers", "", row_of(head)]
-    lines.append(row_of(["---", "---"] + ["---:"] * (len(head) - 2)))
-    for name in STAGED:
-        for index, stage in enumerate(compiled_stages(parse(name), size)):
+    rows = []
+    for rung in STAGED:
+        for index, stage in enumerate(compiled_stages(parse(rung), size)):
             counts, spu = count(stage.graph), estimate(stage.graph, profiles[0])
-            cells = [name if index == 0 else "", stage.name, str(counts.operations)]
+            cells = [rung if index == 0 else "", stage.name, str(counts.operations)]
             cells += [f"{counts.multiplications / 1e6:,.1f}", f"{counts.nonlinear:,}", str(counts.depth)]
             cells += [gigabytes(spu), f"{spu.total.rounds:,.0f}", f"{seconds_on(LOOPBACK, spu.total).total:,.0f}"]
-            lines.append(row_of([*cells, gigabytes(priced(stage.graph, profiles[1]))]))
-    return [*lines, ""]
+            rows.append([*cells, gigabytes(priced(stage.graph, profiles[1]))])
+    title = f"### After each step of the compiler, {name}, {size.num_layers} layers"
+    return [title, "", *table(head, rows, words=2), ""]
 
 
 def section() -> str:
@@ -113,25 +108,14 @@ def section() -> str:
         "for well-conditioned weights.",
         "",
     ]
-    for table in TABLES:
-        lines += rung_table(table, profiles)
-    for table in TABLES:
-        lines += stage_table(table, profiles)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def write(path: Path) -> None:
-    text = path.read_text() if path.is_file() else f"# Results\n\n{BEGIN}\n{END}\n"
-    if text.count(BEGIN) == 0:
-        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(f"{before}{BEGIN}\n{section()}{END}{after}")
-    os.replace(temporary, path)
+    for name in TABLES:
+        lines += rung_table(name, profiles)
+    for name in TABLES:
+        lines += stage_table(name, profiles)
+    return "\n".join(lines).rstrip()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the file whose section is replaced")
-    write(parser.parse_args().out)
+    write_section(parser.parse_args().out, "cost tables", section())

@@ -4,15 +4,18 @@
     python benchmarks/record_table.py linear.json --section linear --title "..." --command "aero bench linear" \\
         --out docs/results.md
 
-Replaces what stands between the section's two marks in that file, and nothing else; adds the section where it is not.
+Records of `aero bench ot` and `aero bench kernels` get the columns that those verbs show. Replaces what stands between
+the section's two marks in that file, and nothing else; adds the section where it is not.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
+from sections import table, write_section
+
+from aero.bench import kernels, ot
 from aero.bench.record import Record, read_records
 
 COLUMNS = (
@@ -25,6 +28,8 @@ COLUMNS = (
     "MB client to server",
     "MB server to client",
     "rounds",
+    "largest error",
+    "times the seconds of the first",
 )
 
 
@@ -50,32 +55,22 @@ def cells(record: Record, first: Record) -> list[str]:
     ]
 
 
+def table_of(records: list[Record]) -> list[str]:
+    """The table's Markdown, a row for each record; for kernels, for each kernel."""
+    if all(record.work.startswith("ot/") for record in records):
+        return table(*ot.table(records), words=3)
+    if all(record.work.startswith("kernel/") for record in records):
+        return table(*kernels.table(records), words=2)
+    firsts: dict[tuple[str, str | None], Record] = {}
+    rows = [cells(r, firsts.setdefault((r.work, r.notation), r)) for r in records]
+    return table(COLUMNS, rows, words=4)
+
+
 def section(records: list[Record], title: str, command: str) -> str:
     """The section's Markdown."""
-    firsts: dict[tuple[str, str | None], Record] = {}
-    header = [*COLUMNS, "largest error", "times the seconds of the first"]
-    lines = [f"## {title}", "", f"Made by `{command}` on {records[0].machine}; aero {records[0].version}.", ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * 4 + " ---: |" * (len(header) - 4)]
-    for record in records:
-        first = firsts.setdefault((record.work, record.notation), record)
-        lines.append("| " + " | ".join(cells(record, first)) + " |")
-    notes = {f"{record.engine}: {record.extra['note']}." for record in records if "note" in record.extra}
-    return "\n".join([*lines, *(f"\n{note[0].upper()}{note[1:]}" for note in sorted(notes))])
-
-
-def write(path: Path, name: str, text: str) -> None:
-    """Replace the section of this name, atomically; append it where there is none."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    whole = path.read_text(encoding="utf-8")
-    block = f"{begin}\n{text}\n{end}"
-    if begin in whole:
-        before, rest = whole.split(begin, 1)
-        whole = before + block + rest.split(end, 1)[1]
-    else:
-        whole = whole.rstrip() + "\n\n" + block + "\n"
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(whole, encoding="utf-8")
-    os.replace(temporary, path)
+    made = f"Made by `{command}` on {records[0].machine}; aero {records[0].version}."
+    notes = {f"\n`{record.engine}`: {record.extra['note']}." for record in records if "note" in record.extra}
+    return "\n".join([f"## {title}", "", made, "", *table_of(records), *sorted(notes)])
 
 
 if __name__ == "__main__":
@@ -86,4 +81,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     found = [record for path in arguments.records for record in read_records(path)]
-    write(arguments.out, arguments.section, section(found, arguments.title, arguments.command))
+    write_section(arguments.out, arguments.section, section(found, arguments.title, arguments.command))

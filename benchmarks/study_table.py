@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from record_table import write
+from sections import table, write_section
 
 from aero.bench.record import Record, read_records
 from aero.bench.study import STUDY_HEADER, study_rows
@@ -25,9 +25,7 @@ def section(records: list[Record], command: str) -> str:
     lines = ["## What each nonlinearity is worth, at small scale", ""]
     lines += [f"Made by `{command}` on {first.machine}; aero {first.version}. {tokens:,} tokens for each run, {seeds}"]
     lines[-1] += " seeds: mean ± standard deviation. Differences within the deviations are no ordering."
-    lines += ["", "| " + " | ".join(STUDY_HEADER) + " |", "| --- |" + " ---: |" * (len(STUDY_HEADER) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in study_rows(records)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *table(STUDY_HEADER, study_rows(records))])
 
 
 if __name__ == "__main__":
@@ -36,4 +34,4 @@ if __name__ == "__main__":
     parser.add_argument("--command", required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    write(arguments.out, "ordering", section(read_records(arguments.records), arguments.command))
+    write_section(arguments.out, "ordering", section(read_records(arguments.records), arguments.command))

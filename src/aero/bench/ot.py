@@ -179,4 +179,5 @@ def table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
             continue
         millions = [f"{1e-6 / record.extra[f'{end}_seconds']:.2f}" for end in ("sender", "receiver")]
         rows.append([extension, kind, record.extra["level"], *millions, f"{record.extra['bits']:.2f} bits each"])
-    return ["extension", "OTs", "level", "sender, M/s", "receiver, M/s", "on the wire"], rows
+    header = ["extension", "OTs", "level", "sender: 10^6/s and core", "receiver: 10^6/s and core", "on the wire"]
+    return header, rows

@@ -53,7 +53,7 @@ def test_an_emulated_network_takes_its_time():
     assert record.seconds >= WAN.round_trip_seconds + WAN.seconds(sent)
     assert record.extra["network"] == "wan"
     with pytest.raises(ValueError, match="--engine two-party"):
-        bench_linear(["spu"], ["linear/1x768x768"], 1, network=WAN)
+        bench_linear(["spu-cheetah"], ["linear/1x768x768"], 1, network=WAN)
 
 
 def test_the_bound_counts_rounding_and_noise():

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import aero.cli.chat as chat_module
+from aero.bench.record import read_records
 from aero.cli.chat import fitting
 from aero.cli.main import app
 from aero.engines.reveal import TOKEN
@@ -39,7 +40,8 @@ def talk(tokenizer_bytes, monkeypatch, tmp_path):
 
 
 def test_an_answer_continues_what_was_said(talk, tmp_path):
-    session, result = talk(["t", "", "o"], "-n", "2", "--report", str(tmp_path / "chat.html"))
+    files = ["--report", str(tmp_path / "chat.html"), "--json", str(tmp_path / "records.json")]
+    session, result = talk(["t", "", "o"], "-n", "2", *files)
     assert result.exit_code == 0, result.output
     assert session.failure is None
     # "t", two tokens of answer of which the second was not read; then that and "o"; each then one token more.
@@ -52,6 +54,8 @@ def test_an_answer_continues_what_was_said(talk, tmp_path):
         assert answer["prompt_ids"] == ids
         assert [token["id"] for token in answer["tokens"]] == greedy(ids, 2)
         ids += greedy(ids, 2)
+    works = [(record.work, record.context) for record in read_records(tmp_path / "records.json")]
+    assert works == [("set-up", None), ("prefill", 1), ("next-token", 2), ("prefill", 4), ("next-token", 5)]
     assert "2 tokens read, 2 new" in result.output and "0.00 MB up" in result.output
     assert "the logits of every token" in result.output
 

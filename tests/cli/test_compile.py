@@ -42,7 +42,8 @@ def test_compile_a_run(tmp_path):
     assert again.returncode == 1 and "--force" in again.stderr
     other = aero("compile", run, "--out", tmp_path, "--force")
     assert other.returncode == 1 and "no compiled.json in it" in other.stderr
-    short = aero("compile", run, "--out", out, "--force", "--context", 8, "--no-ring-plan", "--softmax-base", 2)
+    options = ["--context", 8, "--no-ring-plan", "--softmax-base", 2, "--profile", "two-party"]
+    short = aero("compile", run, "--out", out, "--force", *options)
     assert short.returncode == 0 and read(out)[1].context == 8 and read(out)[2] is None
 
 

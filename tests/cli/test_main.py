@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+import typer.main
 
 from aero.cli import main as cli
 from aero.models import AeroConfig, AeroForCausalLM
@@ -69,9 +70,11 @@ def test_help_names_every_verb(aero):
         assert f" {verb} " in out
 
 
-def test_every_verb_takes_json(aero):
-    for verb in ("demo", "data", "train", "eval", "entropy", "compile", "keys", "serve", "generate", "cost"):
-        assert "--json" in aero(verb, "--help")[1]
+def test_every_verb_takes_json():
+    verbs = dict(typer.main.get_command(cli.app).commands)
+    verbs |= {f"bench {name}": command for name, command in verbs.pop("bench").commands.items()}
+    assert len(verbs) > 20
+    assert [name for name, verb in verbs.items() if not any("--json" in p.opts for p in verb.params)] == []
 
 
 def test_help_needs_neither_torch_nor_jax():
@@ -147,7 +150,7 @@ def test_a_port_in_use(aero, folders):
     assert_one_line(result, f"127.0.0.1:{port}", "in use")
 
 
-def test_serve_sets_threads(aero, tmp_path):
+def test_both_parties_set_threads(aero, folders, tmp_path):
     from aero.kernels import native
 
     with native.use_threads(1):
@@ -157,6 +160,11 @@ def test_serve_sets_threads(aero, tmp_path):
         assert native.threads() == 3
         code, _, error = aero("serve", tmp_path / "no", "--threads", 0)
         assert code != 0 and "threads" in error
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            address = f"127.0.0.1:{other.getsockname()[1]}"
+        for threads, verb in ((2, ["generate", "--private", address]), (5, ["chat", address])):
+            aero(*verb, "--insecure-plaintext", "--threads", threads)
+            assert native.threads() == threads
 
 
 def test_an_absent_server(aero, folders):

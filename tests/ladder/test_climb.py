@@ -109,6 +109,12 @@ def test_no_tolerance_prunes_nothing_that_hurts(data: DataFolder, size: Size, tm
         climb(tmp_path, data, size, SETTINGS, tolerance=-1)
 
 
+def test_an_unknown_profile_is_refused_before_anything_is_trained(data: DataFolder, size: Size, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are two-party, aero-published"):
+        climb(tmp_path, data, size, SETTINGS, profile="nonesuch")
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_command_writes_a_page(
     data: DataFolder, size: Size, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from aero.bench.record import Record
+from aero.engines.connect import ENGINES, SPU, TWO_PARTY
 from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Role
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
@@ -33,8 +34,6 @@ from aero.wire.network import LOOPBACK, Network
 
 RING_BITS, OUTPUT_BITS = 41, 25
 DROPPED = RING_BITS - OUTPUT_BITS
-TWO_PARTY, SPU = "two-party", "spu"
-ENGINES = (TWO_PARTY, SPU)
 _PARTY_MODULES = {TWO_PARTY: "aero.bench.linear_party", SPU: "aero.bench.linear_spu"}
 _TIME_LIMIT = 1800.0
 
@@ -138,7 +137,7 @@ def _measure(work: Work, engine: str, repetitions: int, network: Network) -> Rec
     )
     return Record(
         work.name,
-        engine if engine == TWO_PARTY else "spu-cheetah",
+        engine,
         seconds=statistics.median(seconds),
         bytes_client_to_server=client["sent"],
         bytes_server_to_client=server["sent"],

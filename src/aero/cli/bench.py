@@ -25,9 +25,9 @@ _BENCHES: dict[str, Callable[..., None]] = {
     "generate": generate,
     "kernels": kernels,
     "linear": linear,
+    "ot": ot,
     "study": study,
     "training": training,
-    "ot": ot,
 }
 for _name, _function in _BENCHES.items():
     bench.command(_name)(_function)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from aero.bench.record import Record
+from aero.bench.record import Record, write_records
 from aero.bench.session import Answer, Session, write_report
-from aero.cli.generate import SEED_HELP, STOP_HELP, TEMPERATURE_HELP, TOP_K_HELP, TOP_P_HELP
 from aero.cli.live_text import LiveText
+from aero.cli.options import Keys, NoTls, Records, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
 from aero.cli.private import answer_with, cost_line, parse_address, private_session
-from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
+from aero.cli.security import security_of
 from aero.engines.engine import Party
+from aero.kernels import native
 from aero.serve.client import Client, check_length, check_sampling
 from aero.serve.sampling import Sampling
 
@@ -23,34 +23,36 @@ HELP = "/new begins anew, /quit ends"
 
 
 def chat(
-    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Server to talk to.", show_default=False)],
+    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Server to talk to.")],
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", "-n", help="Tokens of an answer, at most.", min=1)
     ] = 32,
-    temperature: Annotated[float, typer.Option(help=TEMPERATURE_HELP, min=0.0)] = 0.0,
-    top_k: Annotated[int | None, typer.Option(help=TOP_K_HELP, min=1, show_default=False)] = None,
-    top_p: Annotated[float | None, typer.Option(help=TOP_P_HELP, show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help=SEED_HELP, min=0, show_default=False)] = None,
-    stop: Annotated[list[str] | None, typer.Option(help=STOP_HELP, show_default=False)] = None,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: SamplingSeed = None,
+    stop: Stop = None,
     template: Annotated[
         str, typer.Option(help="What the model reads for each line that you type, {} being the line.")
     ] = PLACE,
-    keys: Annotated[Path | None, typer.Option(help=KEYS_HELP, show_default=False)] = None,
-    insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON.", show_default=False)
-    ] = None,
+    keys: Keys = None,
+    insecure_plaintext: NoTls = False,
+    threads: Threads = None,
+    report: SessionReport = None,
+    json: Records = None,
 ) -> None:
     """Talk to a model privately, line by line. The history stays here; the server sees lengths alone.
 
     What was read before stays with both parties in shares, so an answer costs what is new. When the conversation
-    outgrows the model's context, its oldest turns are forgotten.
+    outgrows the model's context, its oldest turns are forgotten. --json writes records of the set-up and each token.
     """
     parse_address(server)
     if PLACE not in template:
         raise ValueError(f"the template {template!r} has no {PLACE} for what is typed; put one in")
     sampling = Sampling(temperature, top_k, top_p, seed)
     security = security_of(keys, Party.CLIENT, insecure_plaintext)
+    if threads is not None:
+        native.set_threads(threads)
     console, progress = Console(highlight=False), Progress()
     answers: list[Answer] = []
     with private_session(server, security, progress) as client:
@@ -83,8 +85,11 @@ def chat(
             history.append([token.id for token in answer.tokens])
             answers.append(Answer(text, answer.prompt_ids, answer.tokens))
             console.print(_answer_line(client, answer), style="dim", soft_wrap=True)
-        if report is not None:
-            write_report(Session(offer, client.engine.set_up_cost, tuple(answers)), report)
+        session = Session(offer, client.engine.set_up_cost, tuple(answers))
+    if report is not None:
+        write_report(session, report)
+    if json is not None:
+        write_records(json, session.records())
 
 
 class Progress:

@@ -11,21 +11,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from aero.cli.options import RunFolder
+
 if TYPE_CHECKING:
     import numpy as np
 
     from aero.compiler import Compiled
     from aero.compiler.quantize import Accuracy, Quantized
-    from aero.cost import Profile
+    from aero.cost.pricing import Pricing
     from aero.graph import Graph
     from aero.models import AeroForCausalLM
 
-_DEFAULT_PROFILE = "spu-cheetah"
-
 
 def compile_(
-    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the compiled model.", show_default=False)],
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the compiled model.")],
     context: Annotated[int | None, typer.Option(help="Tokens at most; by default the model's own.", min=1)] = None,
     softmax_base: Annotated[str, typer.Option(help="2 for engines whose exponential is 2^x, or e.")] = "2",
     max_condition: Annotated[
@@ -34,18 +34,16 @@ def compile_(
     ring_plan: Annotated[
         bool, typer.Option("--ring-plan/--no-ring-plan", help="Choose number formats from calibration text.")
     ] = True,
-    data: Annotated[
-        Path | None, typer.Option(help="Data folder to calibrate on; by default the run's own.", show_default=False)
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder to calibrate on; by default the run's own.")] = None,
     calibration: Annotated[int, typer.Option(help="Blocks of text to calibrate on.", min=1)] = 16,
     test: Annotated[int, typer.Option(help="Further blocks, to measure the accuracy on.", min=1)] = 8,
     outside: Annotated[
         Path | None,
-        typer.Option(help="Text unlike the data, for score windows; by default random tokens.", show_default=False),
+        typer.Option(help="Text unlike the data, for score windows; by default random tokens."),
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Prices of the table, as of `aero cost`.")] = None,
+    profile: Annotated[str, typer.Option(help="Prices of the table, as in `aero cost`.")] = "spu-cheetah",
     force: Annotated[bool, typer.Option("--force", help="Replace a compiled model.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write table and report here.", show_default=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write table and report here.")] = None,
 ) -> None:
     """Compile a run: exact rewrites, each checked, then number formats, the one lossy step.
 
@@ -56,7 +54,7 @@ def compile_(
     from aero.compiler import compile
     from aero.compiler.folder import INFO_FILE, write
     from aero.compiler.run import load_model
-    from aero.cost import load_profile, profile_names
+    from aero.cost.pricing import pricing
     from aero.data import tokenizer
     from aero.data.atomic import check_replaceable, new_folder
 
@@ -64,16 +62,14 @@ def compile_(
         raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")
     check_replaceable(out, INFO_FILE, force)
     console = Console(highlight=False)
-    if profile is None and _DEFAULT_PROFILE in profile_names():
-        profile = _DEFAULT_PROFILE
-    prices = None if profile is None else load_profile(profile)
+    prices = pricing(profile)
     model = load_model(run)
     notation = str(model.config.notation)
     with console.status("compiling"):
         base: Literal["e", "2"] = "2" if softmax_base == "2" else "e"
         compiled = compile(model, context, max_condition=max_condition, softmax_base=base)
     rows = _rows(model, compiled, prices)
-    console.print(_table(f"{notation}, {compiled.context} tokens", rows, prices))
+    console.print(_table(f"{notation}, {compiled.context} tokens, profile {profile}", rows))
     report = _report(compiled)
     for line in _explain(compiled):
         console.print(line, soft_wrap=True, markup=False)
@@ -97,7 +93,7 @@ def compile_(
 # --- before and after -----------------------------------------------------------------------------------------------
 
 
-def _rows(model: AeroForCausalLM, compiled: Compiled, prices: Profile | None) -> list[dict[str, Any]]:
+def _rows(model: AeroForCausalLM, compiled: Compiled, prices: Pricing) -> list[dict[str, Any]]:
     """One row for each step; the last position's logits throughout, and in the end those of one more token."""
     from aero.compiler import lower
     from aero.compiler.positions import prefill_graph
@@ -113,39 +109,38 @@ def _rows(model: AeroForCausalLM, compiled: Compiled, prices: Profile | None) ->
     return [{"step": name, **_numbers(graph, prices)} for name, graph in graphs]
 
 
-def _numbers(graph: Graph, prices: Profile | None) -> dict[str, Any]:
+def _numbers(graph: Graph, prices: Pricing) -> dict[str, Any]:
     from aero.cost import estimate
     from aero.graph.count import count
 
-    found = count(graph)
-    numbers: dict[str, Any] = {
+    found, profile = count(graph), prices(graph, None)
+    total = estimate(graph, profile).total
+    return {
         "operations": found.operations,
         "multiplications": found.multiplications,
         "nonlinear_elements": found.nonlinear,
         "depth": found.depth,
+        "profile": profile.name,
+        "bytes_both_ways": total.bytes_both_ways,
+        "rounds": total.rounds,
     }
-    if prices is not None:
-        total = estimate(graph, prices).total
-        numbers |= {"profile": prices.name, "bytes_both_ways": total.bytes_both_ways, "rounds": total.rounds}
-    return numbers
 
 
-def _table(title: str, rows: list[dict[str, Any]], prices: Profile | None) -> Table:
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("after", no_wrap=True)
-    headings = ["operations", "10^6 products", "nonlinear elements", "depth"]
-    for heading in (*headings, *(["MB", "rounds"] if prices is not None else [])):
+    for heading in ("operations", "10^6 products", "nonlinear elements", "depth", "MB", "rounds"):
         table.add_column(heading, justify="right")
     for row in rows:
+        size, rounds = row["bytes_both_ways"], row["rounds"]
         cells = [
             str(row["operations"]),
             f"{row['multiplications'] / 1e6:,.2f}",
             f"{row['nonlinear_elements']:,}",
             str(row["depth"]),
+            "?" if size is None else f"{size / 1e6:,.1f}",
+            "?" if rounds is None else f"{rounds:,.0f}",
         ]
-        if prices is not None:
-            size, rounds = row["bytes_both_ways"], row["rounds"]
-            cells += ["?" if size is None else f"{size / 1e6:,.1f}", "?" if rounds is None else f"{rounds:,.0f}"]
         if row["step"] == "one more token":
             table.add_section()
         table.add_row(row["step"], *cells)

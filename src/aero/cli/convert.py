@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from aero.cli.options import Records
+
 
 def convert(
-    source: Annotated[str, typer.Argument(help="Local folder, or a name on the Hugging Face Hub: gpt2, …")],
+    source: Annotated[str, typer.Argument(help="Local folder, or a name on the Hugging Face Hub: gpt2, ...")],
     out: Annotated[Path, typer.Argument(help="Run folder to make.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
-    ] = None,
+    json: Records = None,
 ) -> None:
     """Import a checkpoint of GPT-2 or GPT-NeoX (Pythia), with its tokenizer, and check that its logits are the same.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +15,8 @@ from rich.table import Table
 from aero.wire.network import PROFILES, Network
 
 if TYPE_CHECKING:
-    from aero.cost import Estimate, Profile
+    from aero.cost import Estimate
     from aero.cost.compare import Subject
-
-
-TWO_PARTY = "two-party"
 
 
 class Stage(StrEnum):
@@ -30,9 +27,7 @@ class Stage(StrEnum):
 
 
 def cost(
-    target: Annotated[
-        Path | None, typer.Argument(help="Run folder, or folder of a compiled graph.", show_default=False)
-    ] = None,
+    target: Annotated[Path | None, typer.Argument(help="Run folder, or folder of a compiled graph.")] = None,
     preset: Annotated[str | None, typer.Option(help="Size, when there is no run: gpt2-small, ...")] = None,
     notation: Annotated[str | None, typer.Option(help="Architecture, in the papers' names: SM+ScFuFFN, ...")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of the prompt; by default all that fit.", min=1)] = None,
@@ -73,14 +68,17 @@ def cost(
     """
     from aero.bench.record import write_json
     from aero.cost import estimate
+    from aero.cost.pricing import TWO_PARTY, pricing
+    from aero.engines.reveal import Reveal
 
     console = Console(highlight=False)
     networks = _networks(network, bandwidth, rtt)
-    profiles = [_profile(name, reveal) for name in profile or [TWO_PARTY]]
+    revealed = Reveal.parse(reveal)
+    pricings = [pricing(name, revealed) for name in profile or [TWO_PARTY]]
     with console.status("compiling"):
         subjects = [_subject(target, preset, notation, context, stage)]
         subjects += [_compared(text, preset, context, stage) for text in compare or []]
-    priced = [(subject, [of(subject) for of in profiles]) for subject in subjects]
+    priced = [(subject, [of(subject.graph, subject.plan) for of in pricings]) for subject in subjects]
     results: list[tuple[Subject, list[Estimate]]] = [
         (subject, [estimate(subject.graph, prices) for prices in several]) for subject, several in priced
     ]
@@ -105,21 +103,6 @@ def cost(
         from aero.cost.plots import draw_costs
 
         draw_costs([(subject, estimates[0]) for subject, estimates in results], plot)
-
-
-def _profile(name: str, reveal: str) -> Callable[[Subject], Profile]:
-    """The profile of this name for a graph."""
-    from aero.cost import load_profile
-    from aero.cost.two_party import TwoPartyProfile
-    from aero.engines.reveal import LOGITS, Reveal
-
-    revealed = Reveal.parse(reveal)
-    if name == TWO_PARTY:
-        return lambda subject: TwoPartyProfile(subject.graph, subject.plan, revealed)
-    if revealed != LOGITS:
-        raise ValueError(f"the profile {name!r} prices an output of which all logits are revealed; leave --reveal out")
-    loaded = load_profile(name)
-    return lambda _: loaded
 
 
 # --- what is priced -------------------------------------------------------------------------------------------------

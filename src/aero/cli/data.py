@@ -10,28 +10,28 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from aero.cli.options import Records
+
 
 def data(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="'stdlib' (this Python's standard library, the default), a file or a folder; repeat for several. Or a "
-            "data set of Hugging Face, streamed: codeparrot, hf:NAME, hf:NAME:CONFIG, hf:FOLDER (Parquet, JSON lines)."
+            help="stdlib (this Python's standard library, the default), a file or a folder. Repeatable. Or one data "
+            "set of Hugging Face, streamed: codeparrot, hf:NAME, hf:NAME:CONFIG, hf:FOLDER (Parquet, JSON lines)."
         ),
     ] = None,
     vocab: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 4096,
     tokenizer: Annotated[
         str | None,
-        typer.Option(
-            help="Use this one instead of training one: a file, a folder, a name on the Hub.", show_default=False
-        ),
+        typer.Option(help="Use this one instead of training one: a file, a folder, a name on the Hub."),
     ] = None,
     valid_fraction: Annotated[float, typer.Option(help="Share of the text kept for validation.")] = 0.05,
     max_megabytes: Annotated[float | None, typer.Option(help="Use at most so much text.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the order and the split of the files.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing data folder.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the result as a JSON list of one record.")] = None,
+    json: Records = None,
 ) -> None:
     """Build a data folder: documents, a byte-level BPE tokenizer, token ids for training and validation.
 

@@ -57,12 +57,12 @@ def demo(
     steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = 600,
     size: Annotated[str, typer.Option(help="Size of both models.")] = "demo",
     vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = 2048,
-    megabytes: Annotated[float, typer.Option(help="Text to use, at most.")] = 12.0,
+    max_megabytes: Annotated[float, typer.Option(help="Text to use, at most.")] = 12.0,
     tokens: Annotated[int, typer.Option(help="Tokens to generate privately with each model.", min=1)] = 4,
     spu: Annotated[
         bool, typer.Option("--spu", help="Beside it, the same on SecretFlow SPU (the extra `spu`).")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write the records here.", show_default=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the records here as well.")] = None,
 ) -> None:
     """Text, a tokenizer, two small models trained from scratch, and private tokens from two processes.
 
@@ -80,9 +80,9 @@ def demo(
     _announce(
         console,
         "A corpus from Python's own standard library",
-        f"aero data {out}/data --vocab {vocab} --max-megabytes {megabytes:g}",
+        f"aero data {out}/data --vocab {vocab} --max-megabytes {max_megabytes:g}",
     )
-    data(out / "data", vocab=vocab, max_megabytes=megabytes)
+    data(out / "data", vocab=vocab, max_megabytes=max_megabytes)
     for notation, run in runs.items():
         options = f"--notation {notation} --size {size} --steps {steps} --batch-size {_BATCH}"
         command = f"aero train {run} --data {out}/data {options}"

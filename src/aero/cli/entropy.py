@@ -11,20 +11,18 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from aero.cli.options import Records
+
 if TYPE_CHECKING:
     from aero.entropy.record import EntropyRecord
 
 
 def entropy(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of trained models.", show_default=False)],
-    data: Annotated[
-        Path | None, typer.Option(help="Data folder; by default the one each was trained on.", show_default=False)
-    ] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of trained models.")],
+    data: Annotated[Path | None, typer.Option(help="Data folder; by default the one each was trained on.")] = None,
     blocks: Annotated[int, typer.Option(help="Measure on the first so many blocks.", min=1)] = 64,
-    out: Annotated[Path | None, typer.Option(help="Draw heat maps into this PNG file.", show_default=False)] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the result as a JSON list, one record for each run.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw heat maps into this PNG file.")] = None,
+    json: Records = None,
 ) -> None:
     """Measure the entropy of every attention head on validation text, and draw it as heat maps side by side.
 

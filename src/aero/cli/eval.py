@@ -10,36 +10,32 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from aero.cli.options import Records, RunFolder
+
 
 def eval_(
-    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
-    data: Annotated[
-        Path | None, typer.Option(help="Data folder; by default the one it was trained on.", show_default=False)
-    ] = None,
+    run: RunFolder,
+    data: Annotated[Path | None, typer.Option(help="Data folder; by default the one it was trained on.")] = None,
     text: Annotated[
         str | None,
-        typer.Option(help="Any text instead: stdlib, a file or folder, hf:NAME, codeparrot.", show_default=False),
+        typer.Option(help="Any text instead: stdlib, a file or folder, hf:NAME, codeparrot."),
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Measure on the first so many blocks; by default all.", min=1, show_default=False)
+        int | None, typer.Option(help="Measure on the first so many blocks; by default all.", min=1)
     ] = None,
     stride: Annotated[
         int | None,
-        typer.Option(help="Tokens from one block to the next; by default the context.", min=1, show_default=False),
+        typer.Option(help="Tokens from one block to the next; by default the context.", min=1),
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Also a task of lm-evaluation-harness; repeat for several.", show_default=False),
+        typer.Option(help="Also a task of lm-evaluation-harness. Repeatable."),
     ] = None,
     task_folder: Annotated[
-        Path | None, typer.Option(help="Folder of the harness's YAML files of tasks of your own.", show_default=False)
+        Path | None, typer.Option(help="Folder of the harness's YAML files of tasks of your own.")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Examples of each task; by default all.", show_default=False)
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
-    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Examples of each task; by default all.")] = None,
+    json: Records = None,
 ) -> None:
     """Measure a run's perplexity and bits per byte on the validation text of a data folder, or any text, in float32.
 

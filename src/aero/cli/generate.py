@@ -13,47 +13,40 @@ from rich.console import Console
 from aero.bench.record import Record, write_json
 from aero.bench.session import Session, write_report
 from aero.cli.live_text import LiveText
+from aero.cli.options import Keys, NoTls, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
 from aero.cli.private import answer_with, cost_line, parse_address, private_session
-from aero.cli.security import KEYS_HELP, PLAINTEXT_HELP, security_of
+from aero.cli.security import security_of
 from aero.cli.step_table import step_table
 from aero.engines.engine import Party
+from aero.kernels import native
 from aero.serve.client import check_length, check_sampling
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.text import TextStream
 
-TEMPERATURE_HELP = "0 takes the most likely token; above, tokens are drawn, more evenly the higher it is."
-TOP_K_HELP = "Draw among so many of the most likely tokens."
-TOP_P_HELP = "Draw among the fewest tokens that have this probability together."
-SEED_HELP = "The same seed draws the same tokens."
-STOP_HELP = "End before this text. Repeatable."
-
 
 def generate(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder, to generate in plaintext.", show_default=False)
-    ] = None,
+    run: Annotated[Path | None, typer.Argument(help="Run folder, to generate in plaintext.")] = None,
     private: Annotated[
         str | None,
         typer.Option("--private", "--server", metavar="HOST:PORT", help="Server to generate with, privately."),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="Text to continue; - reads standard input.")] = "def main():\n",
+    prompt: Annotated[
+        str, typer.Option(help="Text to continue; - reads standard input.", show_default="def main():")
+    ] = "def main():\n",
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", help="Tokens to generate.", min=1)] = 8,
-    temperature: Annotated[float, typer.Option(help=TEMPERATURE_HELP, min=0.0)] = 0.0,
-    top_k: Annotated[int | None, typer.Option(help=TOP_K_HELP, min=1, show_default=False)] = None,
-    top_p: Annotated[float | None, typer.Option(help=TOP_P_HELP, show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help=SEED_HELP, min=0, show_default=False)] = None,
-    stop: Annotated[list[str] | None, typer.Option(help=STOP_HELP, show_default=False)] = None,
-    keys: Annotated[Path | None, typer.Option(help=KEYS_HELP, show_default=False)] = None,
-    insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON.", show_default=False)
-    ] = None,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: SamplingSeed = None,
+    stop: Stop = None,
+    keys: Keys = None,
+    insecure_plaintext: NoTls = False,
+    threads: Threads = None,
+    report: SessionReport = None,
     operations: Annotated[
         bool, typer.Option("--operations", help="Show what each operation of the last private token cost.")
     ] = False,
-    json: Annotated[
-        Path | None, typer.Option(help="Write prompt, ids, text and a record of each token.", show_default=False)
-    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write prompt, ids, text and a record of each token.")] = None,
 ) -> None:
     """Continue a prompt, from a run in plaintext, or with --private without showing the server any text."""
     if (run is None) == (private is None):
@@ -65,6 +58,8 @@ def generate(
     if private is not None:
         parse_address(private)
         security = security_of(keys, Party.CLIENT, insecure_plaintext)
+        if threads is not None:
+            native.set_threads(threads)
         with LiveText() as live, private_session(private, security, live.progress) as client:
             ids = client.tokenizer.encode(text)
             check_length(len(ids), max_new_tokens, client.offer.context)

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed
+
 if TYPE_CHECKING:
     from aero.ladder.climb import Ladder
     from aero.train.callbacks import Progress
@@ -18,18 +20,18 @@ _HEADER = ("step", "rung", "perplexity", "MB per token", "front")
 
 
 def ladder(
-    out: Annotated[Path, typer.Argument(help="Folder for the rungs, each a run folder.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="Data folder, from `aero data`.", show_default=False)],
-    size: Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, …")] = "nano",
+    out: Annotated[Path, typer.Argument(help="Folder for the rungs, each a run folder.")],
+    data: Annotated[Path, typer.Option(help="Data folder, from `aero data`.")],
+    size: Size = "nano",
     tolerance: Annotated[float, typer.Option(help="Increase of perplexity to bear: 0.02 is 2%.")] = 0.02,
     steps: Annotated[int, typer.Option(help="Optimizer steps of each rung.")] = 1000,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
+    lr: LearningRate = 2e-3,
+    batch_size: BatchSize = 16,
     zatt: Annotated[float, typer.Option(help="Weight of the penalty on attention's log-sum-exp.")] = 0.01,
     entropy_weight: Annotated[float, typer.Option(help="Weight of the entropy regulariser in step 4.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
+    seed: TrainingSeed = 0,
     profile: Annotated[str, typer.Option(help="Prices of communication, as in `aero cost`.")] = "spu-cheetah",
-    json: Annotated[Path | None, typer.Option(help="Write ladder.json here as well.", show_default=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="Write ladder.json here as well.")] = None,
 ) -> None:
     """Train with ever fewer nonlinearities, choose the stabiliser, prune FFNs, regularise entropy; draw the front.
 

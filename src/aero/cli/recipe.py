@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from aero.cli.options import Records, TrainingSeed
+
 if TYPE_CHECKING:
     from aero.train.callbacks import Progress
     from aero.train.recipes import Flavour
@@ -18,21 +20,25 @@ if TYPE_CHECKING:
 
 def recipe(
     name: Annotated[str | None, typer.Argument(help="The experiment; without it, all are listed.")] = None,
-    variant: Annotated[list[str] | None, typer.Option(help="One of its runs; repeatable. By default all.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data folder, from `aero data`.", show_default=False)] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="One of its runs, by default all. Repeatable.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder, from `aero data`.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to make the run folders in.")] = Path("runs"),
     flavour: Annotated[str, typer.Option(help="Settings: papers, or recommended.")] = "papers",
-    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
-    precision: Annotated[str | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; by default the recipe's.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Blocks of the context length for one step; by default the recipe's.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Forward passes of that many blocks for one step; by default the recipe's.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of matrix products: auto, bf16, fp16, float32; by default the recipe's.")
+    ] = None,
+    seed: TrainingSeed = 0,
     valid_blocks: Annotated[
-        int | None, typer.Option(help="Blocks for the perplexity at the end; by default all.", show_default=False)
+        int | None, typer.Option(help="Blocks for the perplexity at the end; by default all.")
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the results as a JSON list of records.", show_default=False)
-    ] = None,
+    json: Records = None,
 ) -> None:
     """Train the runs of a published experiment, each into OUT/EXPERIMENT/VARIANT. Finished ones stay, others go on.
 

@@ -27,10 +27,10 @@ _HEADER = (
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not.", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not.")],
     out: Annotated[Path, typer.Option(help="Folder for index.html, the pictures and report.json.")] = Path("report"),
     blocks: Annotated[int, typer.Option(help="Validation blocks to measure head entropies on.", min=1)] = 32,
-    json: Annotated[Path | None, typer.Option(help="Write report.json here instead.", show_default=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="Write report.json here instead.")] = None,
 ) -> None:
     """Compare runs: loss curves, head entropies, ranges, layers over time, thresholds, perplexity, operations.
 

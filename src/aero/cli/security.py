@@ -1,4 +1,4 @@
-"""The options with which `serve` and `generate` say whom they trust."""
+"""Whom `serve`, `generate` and `chat` trust, by their options."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from pathlib import Path
 from aero.engines.engine import Party
 from aero.wire.keys import Identity
 from aero.wire.tcp import InsecurePlaintext
-
-KEYS_HELP = "Folder of keys, made by `aero keys`: certificates for TLS 1.3, each party authenticated."
-PLAINTEXT_HELP = (
-    "No TLS: whoever reads the wire of both directions reads the prompt and the weights. For loopback trials."
-)
 
 # How long a session may be silent: a person may think, a server may compile a large model.
 IDLE_SECONDS = 600.0

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from aero.bench.record import Record, write_records
-from aero.cli.security import IDLE_SECONDS, KEYS_HELP, PLAINTEXT_HELP, security_of
+from aero.cli.options import Keys, NoTls, Threads
+from aero.cli.security import IDLE_SECONDS, security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.kernels import native
@@ -20,8 +21,8 @@ from aero.wire.tcp import Listener
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
-    keys: Annotated[Path | None, typer.Option(help=KEYS_HELP, show_default=False)] = None,
+    run: Annotated[Path, typer.Argument(help="Run folder, or folder of a compiled model.")],
+    keys: Keys = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 picks a free one.", min=0, max=65535)] = 7700,
     once: Annotated[bool, typer.Option("--once", help="Serve one client, then exit.")] = False,
@@ -34,10 +35,8 @@ def serve(
             metavar="logits|top-k:K|token",
         ),
     ] = "logits",
-    insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help=PLAINTEXT_HELP)] = False,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)
-    ] = None,
+    insecure_plaintext: NoTls = False,
+    threads: Threads = None,
     json: Annotated[
         Path | None, typer.Option(help="Write a record of each prompt and token, after each client.")
     ] = None,

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from aero.cli.options import BatchSize, LearningRate, Records, Size, TrainingSeed
+
 if TYPE_CHECKING:
     from aero.models.stabilize import Placement, Stabilizer
     from aero.train.callbacks import Progress
@@ -21,17 +23,17 @@ if TYPE_CHECKING:
 
 
 def train(
-    out: Annotated[Path, typer.Argument(help="Run folder to make.", show_default=False)],
-    data: Annotated[Path | None, typer.Option(help="Data folder, from `aero data`.", show_default=False)] = None,
+    out: Annotated[Path, typer.Argument(help="Run folder to make.")],
+    data: Annotated[Path | None, typer.Option(help="Data folder, from `aero data`.")] = None,
     notation: Annotated[
-        str, typer.Option(help="Architecture, in the papers' names: SM+LN+G, SM+R, SM+ScFuFFN_i2, …")
+        str, typer.Option(help="Architecture, in the papers' names: SM+LN+G, SM+R, SM+ScFuFFN_i2, ...")
     ] = "SM+ScFuFFN",
-    size: Annotated[str, typer.Option(help="Size of the model: demo, nano, gpt2-small, …")] = "nano",
+    size: Size = "nano",
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
+    lr: LearningRate = 2e-3,
+    batch_size: BatchSize = 16,
     accumulate: Annotated[int, typer.Option(help="Forward passes of that many blocks for one step.")] = 1,
-    seed: Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")] = 0,
+    seed: TrainingSeed = 0,
     zatt: Annotated[
         float, typer.Option(help="Weight of the penalty that keeps attention's log-sum-exp in a window; 0: none.")
     ] = 0.0,
@@ -40,25 +42,19 @@ def train(
         str, typer.Option(help="Normalise linear layers while training: none, weight_norm, spectral_norm.")
     ] = "none",
     placement: Annotated[str, typer.Option(help="Which: QK, FFN, QK+FFN, QKV+FFN or QKVO+FFN.")] = "FFN",
-    start_from: Annotated[
-        Path | None, typer.Option(help="Begin with the weights of the model in this folder.", show_default=False)
-    ] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of the model in this folder.")] = None,
     freeze_order: Annotated[
         str, typer.Option(help="Norms of an FLN model become constant together, or one_by_one.")
     ] = "together",
     precision: Annotated[str, typer.Option(help="Of matrix products: auto, bf16, fp16, float32.")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model (torch.compile).")] = False,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard the model over the processes of torchrun.")] = False,
-    wandb: Annotated[
-        str | None, typer.Option(help="Also log to this project of Weights & Biases.", show_default=False)
-    ] = None,
+    wandb: Annotated[str | None, typer.Option(help="Also log to this project of Weights & Biases.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUT; its own settings count, not those here.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
-    ] = None,
+    json: Records = None,
 ) -> None:
     """Train a model from scratch, and measure its perplexity on the validation text.
 

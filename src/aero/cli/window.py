@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from aero.cli.options import Records, RunFolder
+
 if TYPE_CHECKING:
     from aero.entropy.window import Window
 
@@ -18,17 +20,11 @@ _OWN = "validation text"
 
 
 def window(
-    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
-    data: Annotated[
-        Path | None, typer.Option(help="Data folder; by default the one it was trained on.", show_default=False)
-    ] = None,
-    text: Annotated[
-        list[Path] | None, typer.Option(help="Measure on this text file, too; can be repeated.", show_default=False)
-    ] = None,
+    run: RunFolder,
+    data: Annotated[Path | None, typer.Option(help="Data folder; by default the one it was trained on.")] = None,
+    text: Annotated[list[Path] | None, typer.Option(help="Measure on this text file, too. Repeatable.")] = None,
     blocks: Annotated[int, typer.Option(help="Texts of the context length, of each kind.", min=1)] = 32,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the result as a JSON list of one record.", show_default=False)
-    ] = None,
+    json: Records = None,
 ) -> None:
     """Measure the window of a run's attention logits on validation text, and on text that is nothing like it.
 

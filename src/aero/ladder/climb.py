@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aero.cost.pricing import pricing
 from aero.data.atomic import write_text
 from aero.data.folder import DataFolder
 from aero.ladder.rung import Rung, measure_rung, pareto_front
@@ -84,11 +85,12 @@ def climb(
 
     tolerance: relative increase of perplexity that is borne, of pruning against the fused model, and of the choice
     against the baseline. settings: of every rung, but for the stabiliser. Runs that are finished are kept. ValueError
-    for a negative tolerance, or where `out` holds rungs of other settings; RuntimeError where every Softmax-only model
-    diverges.
+    for a negative tolerance, an unknown profile, or where `out` holds rungs of other settings; RuntimeError where every
+    Softmax-only model diverges.
     """
     if not 0 <= tolerance < 10:
         raise ValueError(f"a tolerance of {tolerance} is not a fraction; give 0.02 for 2%")
+    prices = pricing(profile)  # first: an unknown name is an error before anything is trained
     found: list[Rung] = []
 
     def rung(step: int, notation: str, stabilizer: Stabilizer = "none") -> Rung:
@@ -100,7 +102,7 @@ def climb(
                 on_progress(folder, now)
 
         ensure(out / folder, data, config, replace(settings, stabilizer=stabilizer), on_progress=show)
-        found.append(measure_rung(step, notation, stabilizer, out, folder, profile))
+        found.append(measure_rung(step, notation, stabilizer, out, folder, profile, prices))
         return found[-1]
 
     for notation in (BASELINE, "SM+LN+R", "SM+R"):

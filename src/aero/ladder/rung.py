@@ -9,7 +9,8 @@ from typing import Any
 
 from aero.compiler import compile
 from aero.compiler.run import load_model
-from aero.cost import estimate, load_profile
+from aero.cost import estimate
+from aero.cost.pricing import Pricing
 from aero.models.stabilize import Stabilizer
 from aero.train.run_folder import RunInfo
 
@@ -38,15 +39,18 @@ class Rung:
         return {"name": self.name, **asdict(self)}
 
 
-def measure_rung(step: int, notation: str, stabilizer: Stabilizer, ladder: Path, run: str, profile: str) -> Rung:
-    """The rung of a run that is finished or has diverged."""
+def measure_rung(
+    step: int, notation: str, stabilizer: Stabilizer, ladder: Path, run: str, profile: str, pricing: Pricing
+) -> Rung:
+    """The rung of a run that is finished or has diverged. pricing: what `profile` names."""
     info = RunInfo.read(ladder / run)
     perplexity = cost = None
     if info.status == "finished":
         assert info.result is not None
         perplexity = info.result["perplexity"]
         compiled = compile(load_model(ladder / run), check=False)
-        cost = estimate(compiled.prefill(info.context).graph, load_profile(profile)).total.bytes_both_ways
+        graph = compiled.prefill(info.context).graph
+        cost = estimate(graph, pricing(graph, None)).total.bytes_both_ways
     return Rung(step, notation, stabilizer, run, info.status, perplexity, cost, profile)
 
 

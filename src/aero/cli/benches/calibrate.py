@@ -12,9 +12,7 @@ from rich.table import Table
 
 
 def calibrate(
-    json: Annotated[
-        Path | None, typer.Option(help="Write the profile, for `aero cost --profile FILE`.", show_default=False)
-    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the profile, for `aero cost --profile FILE`.")] = None,
 ) -> None:
     """Measure SPU's cost of each operation between two processes on this machine, and fit formulas to it.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aero.cli.benches.show import show_records, wide_console
+from aero.cli.options import Records, RunFolder
 
 
 def compile_(
-    run: Annotated[Path, typer.Argument(help="Run folder of a trained model.", show_default=False)],
-    length: Annotated[int, typer.Option(help="Tokens of validation text to run on.", min=2)] = 32,
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    run: RunFolder,
+    context: Annotated[int, typer.Option(help="Tokens of validation text to run on.", min=2)] = 32,
+    json: Records = None,
 ) -> None:
     """Run a model on SPU as it was lowered, as it was compiled, and by its key/value cache: same weights, same prompt.
 
@@ -26,7 +26,7 @@ def compile_(
     from aero.train.run_folder import RunInfo
 
     data = DataFolder(RunInfo.read(run).data_path())
-    ids = np.asarray(data.valid.block(0, length)).astype(np.int64)
+    ids = np.asarray(data.valid.block(0, context)).astype(np.int64)
     console = wide_console()
     with console.status("compiling") as status:
         records = bench_compiled(run, ids, lambda label: status.update(f"SPU: {label}"))
@@ -42,5 +42,5 @@ def compile_(
         for record in records
     ]
     header = ("work", "seconds", "MB up", "MB down", "messages", "largest error")
-    title = f"{records[0].notation}, {length} tokens, {records[0].engine}"
+    title = f"{records[0].notation}, {context} tokens, {records[0].engine}"
     show_records(console, header, rows, records, json, title=title)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from aero.cli.benches.show import show_records, wide_console
+from aero.cli.options import Networks, Records
 
 if TYPE_CHECKING:
     from aero.bench.record import Record
@@ -22,18 +21,16 @@ def forward(
     preset: Annotated[str, typer.Option(help="Size: gpt2-small, ...")] = "gpt2-small",
     context: Annotated[int | None, typer.Option(help="Tokens of the prompt; by default all that fit.", min=2)] = None,
     notation: Annotated[
-        list[str] | None, typer.Option(help="Architecture; may be repeated. By default the ladder's rungs.")
+        list[str] | None, typer.Option(help="Architecture, by default four: SM+ScFuFFN to SM+LN+G. Repeatable.")
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="two-party, or spu-cheetah (one layer of it, multiplied). May be repeated."),
+        typer.Option(help="two-party (by default), or spu-cheetah: one layer of it, multiplied. Repeatable."),
     ] = None,
-    network: Annotated[
-        list[str] | None, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated. May be repeated.")
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of each party's kernels.", min=1)] = os.cpu_count() or 1,
-    steps: Annotated[bool, typer.Option("--steps", help="Also show what each kind of step cost.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    network: Networks = None,
+    threads: Annotated[int, typer.Option(help="Threads of each party's kernels.", min=1)] = 1,
+    operations: Annotated[bool, typer.Option("--operations", help="Show what each operation cost, too.")] = False,
+    json: Records = None,
 ) -> None:
     """Time token ids to last-position logits with random weights of trained-like scale, compiled.
 
@@ -76,7 +73,7 @@ def forward(
     for record in records:
         if "note" in record.extra:
             console.print(f"{record.engine}, {record.notation}: {record.extra['note']}", style="dim", soft_wrap=True)
-        if steps and "steps" in record.extra:
+        if operations and "steps" in record.extra:
             console.print(_steps(record))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aero.cli.benches.show import show_records, wide_console
+from aero.cli.options import Networks, Records
 
 
 def generate(
@@ -15,10 +15,8 @@ def generate(
     notation: Annotated[str, typer.Option(help="Architecture, in the papers' names.")] = "SM+ScFuFFN",
     context: Annotated[int, typer.Option(help="Tokens of the prompt.", min=1)] = 128,
     tokens: Annotated[int, typer.Option(help="Tokens after it.", min=1)] = 3,
-    network: Annotated[
-        list[str] | None, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated. May be repeated.")
-    ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    network: Networks = None,
+    json: Records = None,
 ) -> None:
     """Time a prompt, then each token after it, with random weights of trained-like scale, compiled.
 

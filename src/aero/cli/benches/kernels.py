@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aero.cli.benches.show import show_records, wide_console
+from aero.cli.options import Records
 
 
 def kernels(
     threads: Annotated[int, typer.Option(help="Threads that a kernel may use.", min=1)] = 1,
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    json: Records = None,
 ) -> None:
     """Time every kernel at every level that this processor runs, the portable one included.
 

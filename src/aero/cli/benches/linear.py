@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aero.cli.benches.show import show_records, wide_console
-
-_ALL = "all"
+from aero.cli.options import Records
 
 
 def linear(
-    engine: Annotated[str, typer.Option(help="two-party, spu, or all.")] = _ALL,
-    work: Annotated[
-        list[str] | None, typer.Option(help="A piece of work; may be repeated. By default all.", show_default=False)
+    engine: Annotated[
+        list[str] | None, typer.Option(help="two-party or spu-cheetah, by default both. Repeatable.")
     ] = None,
+    work: Annotated[list[str] | None, typer.Option(help="A piece of work, by default all. Repeatable.")] = None,
     repetitions: Annotated[int, typer.Option(help="Repetitions of ours; SPU gets at most 3.", min=1)] = 5,
     network: Annotated[
-        str, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated, for our engine alone.")
+        str, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated, for two-party alone.")
     ] = "loopback",
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    json: Records = None,
 ) -> None:
     """Time matrix products between two processes on this machine, one thread each, against SPU on the same shapes.
 
@@ -31,10 +29,9 @@ def linear(
     from aero.bench.linear import ENGINES, WORKS, bench_linear, table
     from aero.wire.network import Network
 
-    engines = ENGINES if engine == _ALL else (engine,)
-    works = tuple(work) if work else tuple(WORKS)
-    if not set(engines) <= set(ENGINES):
-        raise ValueError(f"no engine {engine!r}: give {', '.join(ENGINES)}, or {_ALL}")
+    engines, works = tuple(engine or ENGINES), tuple(work or WORKS)
+    if unknown := set(engines) - set(ENGINES):
+        raise ValueError(f"no engine {', '.join(sorted(unknown))}: there are {', '.join(ENGINES)}")
     if unknown := set(works) - set(WORKS):
         raise ValueError(f"no work {', '.join(sorted(unknown))}: there are {', '.join(WORKS)}")
     console = wide_console()

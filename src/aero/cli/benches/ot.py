@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from aero.cli.benches.show import show_records, wide_console
+from aero.cli.options import Records
 
 
 def ot(
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    json: Records = None,
 ) -> None:
     """Time oblivious transfers at every level that this processor runs: millions a second and core, bits each, set-up.
 

@@ -9,23 +9,22 @@ import typer
 from rich.progress import Progress as Bar
 
 from aero.cli.benches.show import show_records, wide_console
+from aero.cli.options import BatchSize, LearningRate, Records, Size
 
 if TYPE_CHECKING:
     from aero.train.callbacks import Progress
 
 
 def study(
-    data: Annotated[Path, typer.Argument(help="Data folder, from `aero data`.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="Data folder, from `aero data`.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/study"),
-    size: Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, …")] = "nano",
+    size: Size = "nano",
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 3,
     steps: Annotated[int, typer.Option(help="Optimizer steps of each run.")] = 1000,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
-    notation: Annotated[
-        list[str] | None, typer.Option(help="Only these architectures; repeatable.", show_default=False)
-    ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    lr: LearningRate = 2e-3,
+    batch_size: BatchSize = 16,
+    notation: Annotated[list[str] | None, typer.Option(help="Only this architecture. Repeatable.")] = None,
+    json: Records = None,
 ) -> None:
     """Train every architecture with several seeds, at GPT-2's scale and at the recommended one.
 

@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from aero.cli.benches.show import show_records, wide_console
+from aero.cli.options import BatchSize, Records, Size
 
 
 def training(
-    data: Annotated[Path, typer.Argument(help="Data folder, from `aero data`.", show_default=False)],
-    size: Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, …")] = "nano",
+    data: Annotated[Path, typer.Argument(help="Data folder, from `aero data`.")],
+    size: Size = "nano",
     steps: Annotated[int, typer.Option(help="Steps of each turn.", min=5)] = 23,
     turns: Annotated[int, typer.Option(help="Turns of each variant.", min=1)] = 3,
-    batch_size: Annotated[int, typer.Option(help="Blocks of the context length for one step.")] = 16,
-    json: Annotated[Path | None, typer.Option(help="Write the records here.", show_default=False)] = None,
+    batch_size: BatchSize = 16,
+    json: Records = None,
 ) -> None:
     """SM+LN+G against Hugging Face's GPT-2 of the same size under the same Trainer, and what watching entropies costs.
 

@@ -1,0 +1,47 @@
+"""Options that several verbs have, so that they have one name and one description each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunFolder = Annotated[Path, typer.Argument(help="Run folder of a trained model.")]
+Records = Annotated[Path | None, typer.Option(help="Write the records here, as a JSON list.")]
+
+# Training.
+Size = Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, ...")]
+LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
+BatchSize = Annotated[int, typer.Option(help="Blocks of the context length for one step.")]
+TrainingSeed = Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")]
+
+# Two parties. `aero.cli.security` reads the first two.
+Keys = Annotated[
+    Path | None,
+    typer.Option(help="Folder of keys, made by `aero keys`: certificates for TLS 1.3, each party authenticated."),
+]
+NoTls = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-plaintext",
+        help="No TLS: whoever reads the wire of both directions reads the prompt and the weights. For loopback trials.",
+    ),
+]
+Threads = Annotated[int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)]
+Networks = Annotated[
+    list[str] | None, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated. Repeatable.")
+]
+
+# Generating.
+Temperature = Annotated[
+    float,
+    typer.Option(help="0 takes the most likely token; above, tokens are drawn, more evenly the higher it is.", min=0.0),
+]
+TopK = Annotated[int | None, typer.Option(help="Draw among so many of the most likely tokens.", min=1)]
+TopP = Annotated[float | None, typer.Option(help="Draw among the fewest tokens that have this probability together.")]
+SamplingSeed = Annotated[int | None, typer.Option(help="The same seed draws the same tokens.", min=0)]
+Stop = Annotated[list[str] | None, typer.Option(help="End before this text. Repeatable.")]
+SessionReport = Annotated[
+    Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON beside it.")
+]

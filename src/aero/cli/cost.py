@@ -64,7 +64,9 @@ def cost(
     """Estimate bytes, rounds, multiplications and seconds, for each operation and in total.
 
     Of a run, a compiled graph, or a preset and a notation, for which nothing needs to be trained. A megabyte (MB) is
-    10^6 bytes, a megabit (mbit) 10^6 bits, an eighth of it. Set-up is counted apart.
+    10^6 bytes, a megabit (mbit) 10^6 bits, an eighth of it. Set-up is counted apart. --json: a list with, for each
+    model, name, notation, context, perplexity, graph_digest, and estimates: for each profile its name, length (tokens),
+    set_up, total, and lines, each with label, op, its cost and counts.
     """
     from aero.bench.record import write_json
     from aero.cost import estimate

@@ -48,7 +48,11 @@ def generate(
     ] = False,
     json: Annotated[Path | None, typer.Option(help="Write prompt, ids, text and a record of each token.")] = None,
 ) -> None:
-    """Continue a prompt, from a run in plaintext, or with --private without showing the server any text."""
+    """Continue a prompt, from a run in plaintext, or with --private without showing the server any text.
+
+    --json writes an object: prompt, prompt_ids, new_ids, text, records (of a private session's set-up, and of each
+    token); of a private session also reveal, and what was revealed of each output: logits, or revealed ([id, logit]).
+    """
     if (run is None) == (private is None):
         raise ValueError("give either a run folder, or --private HOST:PORT")
     if report is not None and private is None:

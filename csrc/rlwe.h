@@ -92,7 +92,7 @@ void prepare(const Lattice&, std::size_t columns, std::size_t inner, std::uint32
 
 // A batch of products of row_tiles x inner ciphertexts with inner x columns plaintexts, and their packing, `merge`
 // (a power of two) results to one. The results, counted by batch, then row tile, then column, are packed in runs of
-// `merge`; a run does not cross a row tile unless `columns` divides `merge`. `spacing` is the distance of the wanted
+// `merge`; a run does not cross a row tile where one has `merge` columns or more. `spacing` is the distance of the wanted
 // coefficients before packing.
 struct Products {
   std::size_t batch, row_tiles, inner, columns, merge;

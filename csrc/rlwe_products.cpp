@@ -206,7 +206,6 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
   const std::uint32_t n = lattice.n();
   const std::size_t primes = lattice.primes(), size = lattice.node_size();
   if (p.inner > kMaxInner) throw std::invalid_argument("too many tiles along the inner dimension");
-  if (p.columns < p.merge && p.merge % p.columns) throw std::invalid_argument("columns must divide merge");
 
   // Results stand in a window of nodes before they are packed: some columns of one member of the batch, or where one
   // row tile does not fill a packed ciphertext, everything.

@@ -94,9 +94,8 @@ class MatmulPlan:
 
     @property
     def column_tiles(self) -> int:
-        """Tiles along M; rounded up to a power of two where a row tile does not fill a packed ciphertext."""
-        tiles = -(-self.columns // self.d2)
-        return tiles if tiles >= self.merge else 1 << (tiles - 1).bit_length()
+        """Tiles along M."""
+        return -(-self.columns // self.d2)
 
     @property
     def front(self) -> int:

@@ -28,7 +28,7 @@ class Role(IntEnum):
 
     @property
     def other(self) -> Role:
-        return Role(1 - self)
+        return Role.SERVER if self is Role.CLIENT else Role.CLIENT
 
 
 @dataclass(frozen=True)

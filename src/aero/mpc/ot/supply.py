@@ -152,6 +152,8 @@ class OtSupply(RandomOts):
 
     def _reserve(self, counts: dict[Role, int]) -> None:
         units = {sender: stock.units_for(counts[sender]) for sender, stock in self._stocks.items()}
+        if not any(units.values()):
+            return
         hearing = self._speaking.other
         used = np.array([self._stocks[sender].used for sender in Role], dtype="<u8").view(np.uint8)
         with self._channel.op(OP):

@@ -24,6 +24,7 @@ docs/security/pair.md has the argument.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -190,36 +191,39 @@ def _cheapest(
 ) -> PairPlan:
     """`cut`: which dimension is cut at a block's last row plus `past`."""
     best: tuple[float, PairPlan] | None = None
-    for count, joined in _cuts(heads, rows, inner, 4 if cut else 1):
+    for params, (count, joined) in itertools.product(
+        pair_params(ring_bits), _cuts(heads, rows, inner, 4 if cut else 1)
+    ):
+        if best is not None and params is not best[1].params:
+            break  # larger parameters only cost more
         blocks = []
         for i in range(count):
             start, stop = rows * i // count, rows * (i + 1) // count
             whole = {"inner": inner, "columns": columns}
             blocks.append(Block(start, stop, **(whole | ({cut: stop + past} if cut else {}))))
-        for params in pair_params(ring_bits):
-            for digits in range(1, MAX_DIGITS + 1):
-                try:
-                    products = tuple(
-                        plan_matmul(
-                            params,
-                            block.stop - block.start,
-                            joined * block.inner,
-                            joined * block.columns,
-                            ring_bits,
-                            output_bits=output_bits,
-                            batch=heads // joined,
-                            digits=digits,
-                            bytes_per_second=NETWORK_RATE,
-                            suits=lambda product, joined=joined: _error(product, joined) <= max_error,  # type: ignore[misc]
-                        )
-                        for block in blocks
+        for digits in range(1, MAX_DIGITS + 1):
+            try:
+                products = tuple(
+                    plan_matmul(
+                        params,
+                        block.stop - block.start,
+                        joined * block.inner,
+                        joined * block.columns,
+                        ring_bits,
+                        output_bits=output_bits,
+                        batch=heads // joined,
+                        digits=digits,
+                        bytes_per_second=NETWORK_RATE,
+                        suits=lambda product, joined=joined: _error(product, joined) <= max_error,  # type: ignore[misc]
                     )
-                except ValueError:  # no tiling, or none that suits
-                    continue
-                seconds = sum(cost_of(p, bytes_per_second=NETWORK_RATE).seconds for p in products)
-                if best is None or seconds < best[0]:
-                    best = seconds, PairPlan(heads, rows, inner, columns, joined, tuple(blocks), products)
-                break  # more digits only cost more
+                    for block in blocks
+                )
+            except ValueError:  # no tiling, or none that suits
+                continue
+            seconds = sum(cost_of(p, bytes_per_second=NETWORK_RATE).seconds for p in products)
+            if best is None or seconds < best[0]:
+                best = seconds, PairPlan(heads, rows, inner, columns, joined, tuple(blocks), products)
+            break  # more digits only cost more
     if best is None:
         raise ValueError(
             f"no parameters multiply shares of {ring_bits} bits to {output_bits} bits within {max_error:g} steps: "

@@ -28,7 +28,9 @@ BITS, OUT = 41, 25
 PRODUCT = MatmulPlan(WEIGHTS, ROWS, INNER, COLUMNS, BITS, 64, 32, 2, 32, OUT)
 PLAN = linear.LinearPlan(PRODUCT, prepared=False)
 PAIR_PRODUCT = MatmulPlan(SHARES, ROWS, INNER, COLUMNS, BITS, 64, 32, 2, 32, OUT, batch=2)
-PAIR = pair.PairPlan(2, ROWS, INNER, COLUMNS, (pair.Block(0, ROWS, INNER, COLUMNS),), (PAIR_PRODUCT,))
+PAIR = pair.PairPlan(2, ROWS, INNER, COLUMNS, 1, (pair.Block(0, ROWS, INNER, COLUMNS),), (PAIR_PRODUCT,))
+JOINED_PRODUCT = MatmulPlan(SHARES, ROWS, 2 * INNER, 2 * COLUMNS, BITS, 64, 32, 2, 32, OUT)
+JOINED = pair.PairPlan(2, ROWS, INNER, COLUMNS, 2, PAIR.blocks, (JOINED_PRODUCT,))
 CLASSES = 64
 
 
@@ -84,13 +86,13 @@ def run_linear(run: int, w: np.ndarray | None = None, x: np.ndarray | None = Non
     return View(*outcome.results, responses, outcome.parties[0], uploads[0])
 
 
-def run_pair(run: int) -> dict[Role, Share]:
+def run_pair(run: int, plan: pair.PairPlan) -> dict[Role, Share]:
     x, y = np.full((2, ROWS, INNER), 3, np.uint64), np.full((2, INNER, COLUMNS), 2**40, np.uint64)
 
     def program(party: Party) -> Share:
         exchange_keys(party, (SHARES,), (SHARES,))
         mine = (x, y) if party.is_client else (np.zeros_like(x), np.zeros_like(y))
-        return pair.multiply_shares(party, PAIR, Share(mine[0], BITS, 14), Share(mine[1], BITS, 14))
+        return pair.multiply_shares(party, plan, Share(mine[0], BITS, 14), Share(mine[1], BITS, 14))
 
     return dict(zip(Role, run_both(program, seeds(run)).results, strict=True))
 
@@ -150,8 +152,9 @@ def check_parts_of_weights() -> None:
 
 
 def check_parts_of_pair() -> None:
-    for role in Role:
-        assert_uniform(run_pair(0)[role].values, OUT)
+    for plan in (PAIR, JOINED):
+        for share in run_pair(0, plan).values():
+            assert_uniform(share.values, OUT)
 
 
 def check_random_part() -> None:

@@ -30,7 +30,7 @@ MANY_ROWS = LinearPlan(MatmulPlan(WEIGHTS, 5, 40, 9, 41, 8, 32, 16, 8, 25), prep
 ONE_ROW = LinearPlan(MatmulPlan(WEIGHTS, 1, 40, 70, 41, 1, 64, 64, 2, 25), prepared=True)
 BLOCKS = (Block(0, 3, 3, 16), Block(3, 6, 6, 16))
 ATTEND = PairPlan(
-    2, 6, 6, 16, BLOCKS, tuple(MatmulPlan(SHARES, 3, b.inner, 16, 41, 4, 8, 128, 8, 25, batch=2) for b in BLOCKS)
+    2, 6, 6, 16, 1, BLOCKS, tuple(MatmulPlan(SHARES, 3, b.inner, 16, 41, 4, 8, 128, 8, 25, batch=2) for b in BLOCKS)
 )
 
 
@@ -147,19 +147,19 @@ HASHES = {
         "8e1b6bdfd660b5ff6977d76b80b2cd147079b02aa708c684eac6e67c909d0dbd",
     ],
     "keys": [
-        "ed2b62c259d27183f4728228221952f0bf5e96da815f99206928a5d7abf700ef",
-        "9f411c4dd37688a88364a959a876438c2a872f8b4fc1e4eec5644b8b5ff55fbc",
+        "84775c4408f5d47eb51b85578bc8826ce659bcbd433cd5c8a3f6a83db3ad7dc3",
+        "1d0249b2bb1dbb4c6b57bc97215b14136dc910536e9be62d1244e938ef31c066",
     ],
     "share and open": [
         "67c6183b102eb01d1231d87e123b189f8ead33fb6538ff259326efadc176e922",
         "0e53c17dadda2b6e118bd1231f8105c2c188c93e8fbcc196092a2e96528371b8",
     ],
     "linear": [
-        "1b1acece99d4a9dd4e147f63b14b7daaf9b072c3d9cc7b039537e5420d9673db",
+        "49c0d8d94c75cd9b1c73f48b0f08ef3bc106675492513540f807bfc059829a1b",
         "61b6ae6cb5dd2db0a06161655742fd411cdc588967c6ed5ae3677d98de1b5bcd",
     ],
     "linear, one row": [
-        "d6216babe65a219746d30d484e9488a03b96a2be609188034c457ab3c7d7759a",
+        "a12dc5fd81c46755c2d510a35499eb2f9c924056aa2a96e03f4447f1f7b45e69",
         "c5b62cef833db6cf80ca486d9b0fed539561c5821eab0571b62564243bc4eb1c",
     ],
     "products in slots": [
@@ -167,8 +167,8 @@ HASHES = {
         "2c7480905d5c3fa88053b23e235f1f6b5e22df66e9f1765d44a9e942ec8d3c2c",
     ],
     "attend in blocks": [
-        "0e4012031e652c1651f678e557fa017c118c5938fdfe65d31ef94b817ff6fc95",
-        "6eeac12a173118d4433ad2cd31f77e6e5b149cdf6bc6adbc7543efa6d02272ee",
+        "fc5023ef569456f663cfef1fd606444d9a7e7cc7fc8d96e3d6e368b5ca52bc33",
+        "7fdc1aebb57f24a0627ea23d14e206aab27a20b189bb9eea1f61081a7491f9ea",
     ],
     "from OTs": [
         "ba53de52f4540b59e928498c65be27419ecfcedc1bf0d909ef0ad003c0065f9e",

@@ -1,4 +1,4 @@
-// Oblivious transfer: sums over leaves, trees, the code, the pads.
+// Oblivious transfer: sums over leaves, trees and the code, the pads.
 #include <nanobind/stl/optional.h>
 
 #include "bind.h"
@@ -60,29 +60,46 @@ void pads_of_receiver(nb::bytes session, std::uint64_t domain, std::uint64_t fir
   receiver_pads(keys, domain, first, m.data(), n, bits.data(), out.data());
 }
 
-void trees(nb::bytes session, std::uint64_t domain, std::uint64_t first_tree, int depth, In<std::uint8_t, 1> delta,
-           In<std::uint8_t, 2> roots, std::optional<Out<std::uint8_t, 3>> sums,
-           std::optional<Out<std::uint8_t, 3>> leaves) {
+using Key = std::optional<nb::bytes>;
+using Table = std::optional<In<std::uint8_t, 2>>;
+
+void require_depth(std::size_t depth) { require(kMinDepth <= depth && depth <= kMaxDepth, "depth must be 2 to 16"); }
+
+// Both or neither are given. Outputs are numbered through all trees.
+std::optional<LocalCode> code_of(const Key& key, const Table& table, std::uint64_t trees, std::size_t depth) {
+  require(key.has_value() == table.has_value(), "a code has a key and a table");
+  if (!key) return std::nullopt;
+  require(trees <= kMaxNumber >> depth, "numbers of outputs must be below 2^56");
+  LocalCode code{expand(*key), table->data(), 0};
+  while (code.log_size < kMaxLogSize && std::size_t{1} << code.log_size < table->shape(0)) ++code.log_size;
+  require_blocks(table->shape(1) == kBlockBytes);
+  require(std::size_t{1} << code.log_size == table->shape(0), "the table must have a power of two of blocks, at most 2^21");
+  return code;
+}
+
+void trees(nb::bytes session, std::uint64_t domain, std::uint64_t first_tree, std::size_t depth,
+           In<std::uint8_t, 1> delta, In<std::uint8_t, 2> roots, std::optional<Out<std::uint8_t, 3>> sums,
+           std::optional<Out<std::uint8_t, 3>> leaves, Key code_key, Table table) {
   const std::size_t count = roots.shape(0);
-  require(1 <= depth && depth <= kMaxDepth, "depth must be 1 to 16");
+  require_depth(depth);
   require_blocks(delta.size() == kBlockBytes && roots.shape(1) == kBlockBytes);
   if (sums)
-    require_blocks(sums->shape(0) == count && sums->shape(1) == static_cast<std::size_t>(depth) &&
-                   sums->shape(2) == kBlockBytes);
+    require_blocks(sums->shape(0) == count && sums->shape(1) == depth && sums->shape(2) == kBlockBytes);
   if (leaves)
     require_blocks(leaves->shape(0) == count && leaves->shape(1) == std::size_t{1} << depth &&
                    leaves->shape(2) == kBlockBytes);
   require_numbers(domain, first_tree, count);
   const RoundKeys keys = expand(session);
+  const std::optional<LocalCode> code = code_of(code_key, table, first_tree + count, depth);
   nb::gil_scoped_release unlocked;
-  grow_trees(keys, domain, first_tree, count, depth, delta.data(), roots.data(), sums ? sums->data() : nullptr,
-             leaves ? leaves->data() : nullptr);
+  grow_trees(keys, domain, first_tree, count, static_cast<int>(depth), delta.data(), roots.data(),
+             sums ? sums->data() : nullptr, leaves ? leaves->data() : nullptr, code ? &*code : nullptr);
 }
 
 void punctured_trees(nb::bytes session, std::uint64_t domain, std::uint64_t first_tree, In<std::uint8_t, 2> bits,
-                     In<std::uint8_t, 3> sums, Out<std::uint8_t, 3> leaves) {
+                     In<std::uint8_t, 3> sums, Out<std::uint8_t, 3> leaves, Key code_key, Table table) {
   const std::size_t count = bits.shape(0), depth = bits.shape(1);
-  require(1 <= depth && depth <= kMaxDepth, "depth must be 1 to 16");
+  require_depth(depth);
   require_blocks(sums.shape(0) == count && sums.shape(1) == depth && sums.shape(2) == kBlockBytes);
   require_blocks(leaves.shape(0) == count && leaves.shape(1) == std::size_t{1} << depth &&
                  leaves.shape(2) == kBlockBytes);
@@ -91,21 +108,10 @@ void punctured_trees(nb::bytes session, std::uint64_t domain, std::uint64_t firs
   for (std::size_t i = 0; i < bits.size(); ++i) any |= bits.data()[i];
   require(any <= 1, "bits must be 0 or 1");
   const RoundKeys keys = expand(session);
+  const std::optional<LocalCode> code = code_of(code_key, table, first_tree + count, depth);
   nb::gil_scoped_release unlocked;
   grow_punctured_trees(keys, domain, first_tree, count, static_cast<int>(depth), bits.data(), sums.data(),
-                       leaves.data());
-}
-
-void code(nb::bytes key, std::uint64_t first, In<std::uint8_t, 2> table, Out<std::uint8_t, 2> inout) {
-  int log_size = 0;
-  while (log_size < 31 && std::size_t{1} << log_size < table.shape(0)) ++log_size;
-  require_blocks(table.shape(1) == kBlockBytes && inout.shape(1) == kBlockBytes);
-  require(std::size_t{1} << log_size == table.shape(0), "the table must have a power of two of blocks");
-  require(log_size <= kMaxLogSize, "the table must have at most 2^21 blocks");
-  require(first < std::uint64_t{1} << 56, "first must be below 2^56");
-  const RoundKeys keys = expand(key);
-  nb::gil_scoped_release unlocked;
-  add_code(keys, first, table.data(), log_size, inout.shape(0), inout.data());
+                       leaves.data(), code ? &*code : nullptr);
 }
 
 }  // namespace
@@ -117,11 +123,12 @@ void bind_ot(nb::module_& m) {
   m.def("leaf_sums", sums, array("leaves"), nb::arg("k"), nb::arg("first_block"), array("sums"), array("rows"));
   m.def("sender_pads", pads_of_sender, session, domain, first, array("delta"), array("k"), array("out"));
   m.def("receiver_pads", pads_of_receiver, session, domain, first, array("m"), array("bits"), array("out"));
+  const auto code_key = nb::arg("code_key").none();
+  const auto table = nb::arg("table").noconvert().none();
   m.def("grow_trees", trees, session, domain, nb::arg("first_tree"), nb::arg("depth"), array("delta"), array("roots"),
-        nb::arg("sums").noconvert().none(), nb::arg("leaves").noconvert().none());
+        nb::arg("sums").noconvert().none(), nb::arg("leaves").noconvert().none(), code_key, table);
   m.def("grow_punctured_trees", punctured_trees, session, domain, nb::arg("first_tree"), array("bits"), array("sums"),
-        array("leaves"));
-  m.def("add_code", code, nb::arg("key"), first, array("table"), array("inout"));
+        array("leaves"), code_key, table);
 }
 
 }  // namespace aero

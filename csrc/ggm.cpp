@@ -7,6 +7,10 @@
 #include "ot_pads.h"
 #include "parallel.h"
 
+#if AERO_X86
+#include <emmintrin.h>
+#endif
+
 namespace aero {
 namespace {
 
@@ -14,6 +18,10 @@ struct Block {
   std::uint64_t word[2];
 };
 
+constexpr Block kZero = {{0, 0}};
+constexpr std::uint64_t kLowestBit = 1;
+
+inline Block operator&(Block a, Block b) { return {{a.word[0] & b.word[0], a.word[1] & b.word[1]}}; }
 inline Block operator^(Block a, Block b) { return {{a.word[0] ^ b.word[0], a.word[1] ^ b.word[1]}}; }
 
 inline Block load(const std::uint8_t* bytes) {
@@ -22,127 +30,150 @@ inline Block load(const std::uint8_t* bytes) {
   return block;
 }
 
-void grow_level_portable(const RoundKeys& key, const std::uint8_t* parents, std::size_t count, std::uint8_t* children,
+inline void store(std::uint8_t* bytes, Block block) { std::memcpy(bytes, &block, sizeof block); }
+
+// s(low, high) = (high, low ^ high)
+inline Block mix(Block x) { return {{x.word[1], x.word[0] ^ x.word[1]}}; }
+
+// See ggm.h; any count.
+void grow_level_portable(const RoundKeys& key, std::uint8_t* nodes, std::size_t count, Children children,
                          std::uint8_t* left_sum) {
-  constexpr std::size_t kBatch = 64;
-  Block s[kBatch], h[kBatch], sum = {{0, 0}};
-  for (std::size_t done = 0; done < count; done += kBatch) {
-    const std::size_t now = count - done < kBatch ? count - done : kBatch;
-    const std::uint8_t* from = parents + kBlockBytes * done;
-    for (std::size_t j = 0; j < now; ++j) {
-      const Block x = load(from + kBlockBytes * j);
-      s[j] = {{x.word[1], x.word[0] ^ x.word[1]}};
-    }
-    aes_encrypt(key, reinterpret_cast<const std::uint8_t*>(s), now, reinterpret_cast<std::uint8_t*>(h));
-    for (std::size_t j = 0; j < now; ++j) {
-      const Block left = h[j] ^ s[j];
-      sum = sum ^ left;
-      if (children == nullptr) continue;
-      const Block pair[2] = {left, left ^ load(from + kBlockBytes * j)};
-      std::memcpy(children + 2 * kBlockBytes * (done + j), pair, sizeof pair);
+  constexpr std::size_t kBatch = 1024;  // the portable cipher takes a while to prepare a key
+  const Block kept = {{children == Children::leaves ? ~kLowestBit : ~std::uint64_t{0}, ~std::uint64_t{0}}};
+  Block h[kBatch], sum = kZero;
+  for (std::size_t left = count; left > 0;) {
+    const std::size_t now = left < kBatch ? left : kBatch;
+    left -= now;
+    const std::uint8_t* from = nodes + kBlockBytes * left;
+    for (std::size_t j = 0; j < now; ++j) h[j] = mix(load(from + kBlockBytes * j));
+    aes_encrypt(key, reinterpret_cast<const std::uint8_t*>(h), now, reinterpret_cast<std::uint8_t*>(h));
+    for (std::size_t j = now; j-- > 0;) {
+      const Block x = load(from + kBlockBytes * j), first = h[j] ^ mix(x);
+      sum = sum ^ first;
+      if (children == Children::none) continue;
+      std::uint8_t* pair = nodes + 2 * kBlockBytes * (left + j);
+      store(pair, first & kept);
+      store(pair + kBlockBytes, (first ^ x) & kept);
     }
   }
-  std::memcpy(left_sum, &sum, sizeof sum);
+  store(left_sum, sum);
 }
 
-void grow_level(const RoundKeys& key, const std::uint8_t* parents, std::size_t count, std::uint8_t* children,
+void grow_level(const RoundKeys& key, std::uint8_t* nodes, std::size_t count, Children children,
                 std::uint8_t* left_sum) {
 #if AERO_X86
-  if (level() >= Level::avx512) return grow_level_avx512(key, parents, count, children, left_sum);
+  if (count % 8 == 0) {
+    if (level() >= Level::avx512) return grow_level_avx512(key, nodes, count, children, left_sum);
+    if (level() >= Level::avx2) return grow_level_avx2(key, nodes, count, children, left_sum);
+  }
 #endif
-  grow_level_portable(key, parents, count, children, left_sum);
+  grow_level_portable(key, nodes, count, children, left_sum);
 }
 
-// Room for one tree: a level and the next one.
-struct Scratch {
-  std::vector<Block> parents, children;
-
-  explicit Scratch(int depth) : parents(std::size_t{1} << depth), children(std::size_t{1} << depth) {}
-
-  // From `count` parents to twice as many children, who are then the parents. Returns the sum of the left ones.
-  Block grow(const RoundKeys& key, std::size_t count) {
-    const Block sum = left_children(key, count, reinterpret_cast<std::uint8_t*>(children.data()));
-    parents.swap(children);
-    return sum;
+// To memory that is not read again soon, without a place in the cache: the code's table needs that.
+void store_afar(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
+#if AERO_X86
+  if (reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
+    for (std::size_t i = 0; i < bytes; i += 16)
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+    return _mm_sfence();  // such stores are in no order with others
   }
+#endif
+  std::memcpy(to, from, bytes);
+}
 
-  // The sum of the left children of `count` parents, and all children.
-  Block left_children(const RoundKeys& key, std::size_t count, std::uint8_t* all = nullptr) const {
+// One tree, which grows level by level in one place.
+class Tree {
+ public:
+  explicit Tree(int depth) : lines_((std::size_t{1} << depth) / 4) {}
+
+  std::uint8_t* operator[](std::size_t j) { return reinterpret_cast<std::uint8_t*>(lines_.data()) + kBlockBytes * j; }
+
+  // From `count` nodes to twice as many. Returns the sum of the left ones.
+  Block grow(const RoundKeys& key, std::size_t count, Children children) {
     Block sum;
-    grow_level(key, reinterpret_cast<const std::uint8_t*>(parents.data()), count, all,
-               reinterpret_cast<std::uint8_t*>(&sum));
+    grow_level(key, (*this)[0], count, children, reinterpret_cast<std::uint8_t*>(&sum));
     return sum;
   }
 
-  // The leaves with their lowest bit cleared, and the sum of all.
-  Block write_leaves(std::size_t count, std::uint8_t* out) const {
-    Block sum = {{0, 0}};
-    for (std::size_t j = 0; j < count; ++j) {
-      Block leaf = parents[j];
-      sum = sum ^ leaf;
-      leaf.word[0] &= ~std::uint64_t{1};
-      std::memcpy(out + kBlockBytes * j, &leaf, sizeof leaf);
-    }
-    return sum;
+  // The leaves, plus the code if there is one.
+  void write(std::uint64_t number, const LocalCode* code, std::uint8_t* out) {
+    const std::size_t width = 4 * lines_.size();
+    if (code != nullptr) add_code(*code, number * width, width, (*this)[0]);
+    store_afar(out, (*this)[0], kBlockBytes * width);
   }
+
+ private:
+  struct alignas(64) Line {
+    std::uint8_t bytes[64];
+  };
+
+  std::vector<Line> lines_;
 };
+
+// How many words of memory a tree reads and writes, for in_parallel.
+std::size_t words_of_tree(int depth, const LocalCode* code) {
+  constexpr std::size_t leaf = 8, output = 64;  // reading from afar is slow
+  return (code == nullptr ? leaf : leaf + output) << depth;
+}
 
 }  // namespace
 
 void grow_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t first_tree, std::size_t trees, int depth,
-                const std::uint8_t* delta, const std::uint8_t* roots, std::uint8_t* sums, std::uint8_t* leaves) {
-  const std::size_t width = std::size_t{1} << depth;
-  in_parallel(trees, 8 * width, [&](std::size_t begin, std::size_t end) {
-    Scratch scratch(depth);
+                const std::uint8_t* delta, const std::uint8_t* roots, std::uint8_t* sums, std::uint8_t* leaves,
+                const LocalCode* code) {
+  const Children last = leaves == nullptr ? Children::none : Children::leaves;
+  in_parallel(trees, words_of_tree(depth, code), [&](std::size_t begin, std::size_t end) {
+    Tree tree(depth);
     RoundKeys key;
-    for (std::size_t tree = begin; tree < end; ++tree) {
-      derived_key(session, domain, first_tree + tree, key);
-      scratch.parents[0] = load(roots + kBlockBytes * tree);
-      scratch.parents[1] = scratch.parents[0] ^ load(delta);
-      Block left = scratch.parents[0];
+    for (std::size_t i = begin; i < end; ++i) {
+      derived_key(session, domain, first_tree + i, key);
+      const Block root = load(roots + kBlockBytes * i);
+      store(tree[0], root);
+      store(tree[1], root ^ load(delta));
+      Block left = root;
       for (int level = 1;; ++level) {
-        const std::size_t at = tree * static_cast<std::size_t>(depth) + static_cast<std::size_t>(level - 1);
-        if (sums != nullptr) std::memcpy(sums + kBlockBytes * at, &left, sizeof left);
+        const std::size_t at = i * static_cast<std::size_t>(depth) + static_cast<std::size_t>(level - 1);
+        if (sums != nullptr) store(sums + kBlockBytes * at, left);
         if (level == depth) break;
-        const std::size_t count = std::size_t{1} << level;
-        const bool last = leaves == nullptr && level + 1 == depth;
-        left = last ? scratch.left_children(key, count) : scratch.grow(key, count);
+        left = tree.grow(key, std::size_t{1} << level, level + 1 < depth ? Children::nodes : last);
       }
-      if (leaves != nullptr) scratch.write_leaves(width, leaves + kBlockBytes * width * tree);
+      if (leaves != nullptr) tree.write(first_tree + i, code, leaves + (kBlockBytes * i << depth));
     }
   });
 }
 
 void grow_punctured_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t first_tree, std::size_t trees,
-                          int depth, const std::uint8_t* bits, const std::uint8_t* sums, std::uint8_t* leaves) {
-  const std::size_t width = std::size_t{1} << depth;
-  in_parallel(trees, 8 * width, [&](std::size_t begin, std::size_t end) {
-    Scratch scratch(depth);
+                          int depth, const std::uint8_t* bits, const std::uint8_t* sums, std::uint8_t* leaves,
+                          const LocalCode* code) {
+  in_parallel(trees, words_of_tree(depth, code), [&](std::size_t begin, std::size_t end) {
+    Tree tree(depth);
     RoundKeys key;
-    for (std::size_t tree = begin; tree < end; ++tree) {
-      derived_key(session, domain, first_tree + tree, key);
-      const std::uint8_t* side = bits + static_cast<std::size_t>(depth) * tree;
-      const std::uint8_t* sum = sums + kBlockBytes * static_cast<std::size_t>(depth) * tree;
+    for (std::size_t i = begin; i < end; ++i) {
+      derived_key(session, domain, first_tree + i, key);
+      const std::uint8_t* side = bits + static_cast<std::size_t>(depth) * i;
+      const std::uint8_t* sum = sums + kBlockBytes * static_cast<std::size_t>(depth) * i;
       std::size_t unknown = 1 - side[0];
-      scratch.parents[1 - unknown] = load(sum);
-      scratch.parents[unknown] = {{0, 0}};
+      Block all = load(sum);  // the sum of the level, in which the unknown node is zero
+      store(tree[1 - unknown], all);
+      store(tree[unknown], kZero);
       for (int level = 2; level <= depth; ++level) {
-        const std::size_t count = std::size_t{1} << (level - 1), known_side = side[level - 1];
-        Block known[2];  // of both sides, without the two children of the unknown node
-        known[0] = scratch.grow(key, count);
-        std::vector<Block>& nodes = scratch.parents;
-        known[0] = known[0] ^ nodes[2 * unknown];
-        known[1] = {{0, 0}};
-        nodes[2 * unknown] = nodes[2 * unknown + 1] = {{0, 0}};
-        for (std::size_t j = 0; j < count; ++j) known[1] = known[1] ^ nodes[2 * j + 1];
-        nodes[2 * unknown + known_side] =
-            load(sum + kBlockBytes * static_cast<std::size_t>(level - 1)) ^ known[known_side];
+        const Children children = level < depth ? Children::nodes : Children::leaves;
+        const Block left = tree.grow(key, std::size_t{1} << (level - 1), children);
+        // As the right child is the left one plus the parent, so are their sums. The unknown node's two, which do not
+        // count, are both H(0).
+        const std::size_t known_side = side[level - 1];
+        const Block others = (known_side == 0 ? left : left ^ all) ^ load(tree[2 * unknown]);
+        Block known = load(sum + kBlockBytes * static_cast<std::size_t>(level - 1)) ^ others;
+        all = all ^ known;
+        if (children == Children::leaves) known.word[0] &= ~kLowestBit;
+        store(tree[2 * unknown + known_side], known);
+        store(tree[2 * unknown + 1 - known_side], kZero);
         unknown = 2 * unknown + 1 - known_side;
       }
-      std::uint8_t* out = leaves + kBlockBytes * width * tree;
-      Block offset = scratch.write_leaves(width, out);  // all the others together: the unknown leaf plus delta
-      offset.word[0] |= 1;
-      std::memcpy(out + kBlockBytes * unknown, &offset, sizeof offset);
+      all.word[0] |= kLowestBit;  // all the others together: the unknown leaf plus delta
+      store(tree[unknown], all);
+      tree.write(first_tree + i, code, leaves + (kBlockBytes * i << depth));
     }
   });
 }

@@ -2,14 +2,11 @@
 
 #include <cstring>
 
-#include "parallel.h"
-
 namespace aero {
 namespace {
 
-constexpr std::size_t kTile = 256;  // outputs
-constexpr std::size_t kWordsEach = 64;  // of one output, for in_parallel: reading from afar is slow
-constexpr std::size_t kAhead = 12;  // outputs whose places are asked for before they are needed
+constexpr std::size_t kTile = 512;  // outputs
+constexpr std::size_t kWords = 4;   // of the stream, for one output
 
 typedef std::uint64_t Block __attribute__((vector_size(16)));
 
@@ -19,32 +16,31 @@ inline Block load(const std::uint8_t* bytes) {
   return block;
 }
 
-inline std::uint64_t place(const std::uint64_t* words, std::size_t l, std::uint64_t mask) {
-  return words[l / 3] >> (21 * (l % 3)) & mask;
+// The sum of the three places that a word names, where `mask` is that of a place times kBlockBytes.
+inline Block three(const std::uint8_t* table, std::uint64_t mask, std::uint64_t word) {
+  return load(table + (word << 4 & mask)) ^ load(table + (word >> 17 & mask)) ^ load(table + (word >> 38 & mask));
 }
 
 }  // namespace
 
-void add_code(const RoundKeys& key, std::uint64_t first, const std::uint8_t* table, int log_size, std::size_t n,
-              std::uint8_t* inout) {
-  constexpr std::size_t kWords = 4;  // for one output
-  const std::uint64_t mask = (std::uint64_t{1} << log_size) - 1;
-  in_parallel(n, kWordsEach, [&](std::size_t begin, std::size_t end) {
-    alignas(64) std::uint64_t words[kWords * kTile];
-    for (std::size_t done = begin; done < end; done += kTile) {
-      const std::size_t now = end - done < kTile ? end - done : kTile;
-      aes_counter(key, 2 * (first + done), 2 * now, reinterpret_cast<std::uint8_t*>(words));
-      for (std::size_t j = 0; j < now; ++j) {
-        const std::uint64_t* at = words + kWords * j;
-        const std::uint64_t* later = words + kWords * (j + kAhead < now ? j + kAhead : now - 1);
-        for (std::size_t l = 0; l < kCodeWeight; ++l) __builtin_prefetch(table + kBlockBytes * place(later, l, mask));
-        std::uint8_t* to = inout + kBlockBytes * (done + j);
-        Block sum = load(to);
-        for (std::size_t l = 0; l < kCodeWeight; ++l) sum ^= load(table + kBlockBytes * place(at, l, mask));
-        std::memcpy(to, &sum, sizeof sum);
-      }
+// No place depends on what was read at another, and an output takes few instructions: the processor itself has the places
+// of several outputs on their way at any time, so that asking for them ahead would only add work.
+void add_code(const LocalCode& code, std::uint64_t first, std::size_t n, std::uint8_t* inout) {
+  static_assert(kCodeWeight == 10 && kBlockBytes == 1 << 4, "three words of three places and one");
+  const std::uint8_t* const table = code.table;
+  const std::uint64_t mask = ((std::uint64_t{1} << code.log_size) - 1) << 4;
+  alignas(64) std::uint64_t words[kWords * kTile];
+  for (std::size_t done = 0; done < n; done += kTile) {
+    const std::size_t now = n - done < kTile ? n - done : kTile;
+    aes_counter(code.key, 2 * (first + done), 2 * now, reinterpret_cast<std::uint8_t*>(words));
+    for (std::size_t j = 0; j < now; ++j) {
+      const std::uint64_t* word = words + kWords * j;
+      std::uint8_t* to = inout + kBlockBytes * (done + j);
+      const Block sum = (load(to) ^ load(table + (word[3] << 4 & mask))) ^ three(table, mask, word[0]) ^
+                        (three(table, mask, word[1]) ^ three(table, mask, word[2]));
+      std::memcpy(to, &sum, sizeof sum);
     }
-  });
+  }
 }
 
 }  // namespace aero

@@ -73,19 +73,19 @@ bool run(Digest& digest) {
     transpose_128(rows.data(), 8 * row_bytes, columns.data());
     digest.add(columns, columns.size());
   }
-  for (const int depth : {1, 4, 9}) {
+  for (const int depth : {2, 4, 9}) {
     const std::size_t trees = 3, levels = trees * static_cast<std::size_t>(depth), n = trees << depth;
     std::vector<std::uint8_t> roots(kBlockBytes * trees), sums(kBlockBytes * levels), bits(levels);
     std::vector<std::uint8_t> leaves(kBlockBytes * n), table(kBlockBytes << 6), pads(2 * kBlockBytes * n), low(n);
     sample_bytes(keys, 11, roots.size(), roots.data());
     sample_bytes(keys, 99, table.size(), table.data());
     sample_bits(keys, 12, bits.size(), bits.data());
-    grow_trees(keys, 1, 7, trees, depth, table.data(), roots.data(), sums.data(), nullptr);
+    const LocalCode code{keys, table.data(), 6};
+    grow_trees(keys, 1, 7, trees, depth, table.data(), roots.data(), sums.data(), nullptr, nullptr);
     digest.add(sums, sums.size());
-    grow_trees(keys, 1, 7, trees, depth, table.data(), roots.data(), nullptr, leaves.data());
+    grow_trees(keys, 1, 7, trees, depth, table.data(), roots.data(), nullptr, leaves.data(), nullptr);
     digest.add(leaves, leaves.size());
-    grow_punctured_trees(keys, 1, 7, trees, depth, bits.data(), sums.data(), leaves.data());
-    add_code(keys, 5, table.data(), 6, n, leaves.data());
+    grow_punctured_trees(keys, 1, 7, trees, depth, bits.data(), sums.data(), leaves.data(), &code);
     digest.add(leaves, leaves.size());
     sender_pads(keys, 2, 250, table.data(), leaves.data(), n, pads.data());
     digest.add(pads, pads.size());

@@ -13,7 +13,7 @@ levels = pytest.mark.parametrize("level", LEVELS)
 
 
 @levels
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 7, 8, 9, 31, 32, 33, 100, 1000])
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 7, 8, 9, 31, 32, 33, 47, 48, 100, 127, 128, 129, 176, 1000])
 def test_the_hash_equals_its_definition(level, n):
     rng = np.random.default_rng(n)
     blocks = rng.integers(0, 256, (n, 16), np.uint8)

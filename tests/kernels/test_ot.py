@@ -54,7 +54,7 @@ def test_pads_of_other_domains_sessions_and_numbers_differ():
 
 
 @levels
-@pytest.mark.parametrize("depth", [1, 2, 5, 11])
+@pytest.mark.parametrize("depth", [2, 3, 5, 11])
 def test_trees(level, depth):
     delta, roots, first = odd(blocks(2)), blocks(3, 3), 5
     trees = [reference.tree(SESSION, 2, first + i, depth, delta, root) for i, root in enumerate(roots)]
@@ -71,7 +71,7 @@ def test_trees(level, depth):
 
 
 @levels
-@pytest.mark.parametrize("depth", [1, 2, 5, 11])
+@pytest.mark.parametrize("depth", [2, 3, 5, 11])
 def test_punctured_trees_lack_one_leaf(level, depth):
     delta, roots = odd(blocks(2)), blocks(3, 4)
     bits = np.random.default_rng(depth).integers(0, 2, (4, depth)).astype(np.uint8)
@@ -86,13 +86,22 @@ def test_punctured_trees_lack_one_leaf(level, depth):
 
 
 @levels
-@pytest.mark.parametrize("first, n", [(0, 1), (2, 255), (1024, 256), (5, 1001)])
-def test_the_code(level, first, n):
-    table, outputs = blocks(4, 1 << 7), blocks(5, n)
-    expected = reference.add_code(SESSION, first, table, outputs)
+@pytest.mark.parametrize("depth, first_tree, trees", [(2, 0, 1), (2, 7, 3), (9, 3, 2), (11, 2**40, 1)])
+def test_the_code(level, depth, first_tree, trees):
+    code = ot.LocalCode(bytes(range(16, 32)), blocks(4, 1 << 7))
+    delta, roots = odd(blocks(2)), blocks(5, trees)
+    bits = np.random.default_rng(depth).integers(0, 2, (trees, depth)).astype(np.uint8)
     with native.use_level(level):
-        ot.add_code(SESSION, first, table, outputs)
-    np.testing.assert_array_equal(outputs, expected)
+        leaves = ot.tree_leaves(SESSION, 2, first_tree, depth, delta, roots)
+        coded = ot.tree_leaves(SESSION, 2, first_tree, depth, delta, roots, code)
+        punctured = ot.punctured_leaves(SESSION, 2, first_tree, bits, roots[:, None].repeat(depth, 1))
+        out = np.zeros((trees + 1 << depth, 16), np.uint8)
+        ot.punctured_leaves(SESSION, 2, first_tree, bits, roots[:, None].repeat(depth, 1), code, out[: trees << depth])
+    first = first_tree << depth
+    for found, plain in ((coded, leaves), (out[: trees << depth], punctured)):
+        expected = reference.add_code(code.key, first, code.table, plain.reshape(-1, 16))
+        np.testing.assert_array_equal(found.reshape(-1, 16), expected)
+    assert not out[trees << depth :].any()
 
 
 def test_derived_keys():
@@ -111,9 +120,12 @@ def test_derived_keys():
         lambda: ot.tree_sums(SESSION, 0, 0, 17, blocks(0), blocks(0, 1)),
         lambda: ot.punctured_leaves(SESSION, 0, 0, np.full((1, 3), 2, np.uint8), blocks(0, 1, 3)),
         lambda: ot.punctured_leaves(SESSION, 0, 0, np.zeros((1, 3), np.uint8), blocks(0, 1, 2)),
-        lambda: ot.add_code(SESSION, 0, blocks(0, 100), blocks(0, 2)),
-        lambda: ot.add_code(SESSION, 0, np.zeros((1 << 22, 16), np.uint8), blocks(0, 2)),
-        lambda: ot.add_code(SESSION, 2**56, blocks(0, 128), blocks(0, 2)),
+        lambda: ot.punctured_leaves(SESSION, 0, 0, np.zeros((1, 1), np.uint8), blocks(0, 1, 1)),
+        lambda: ot.tree_leaves(SESSION, 0, 0, 3, blocks(0), blocks(0, 1), ot.LocalCode(SESSION, blocks(0, 100))),
+        lambda: ot.tree_leaves(SESSION, 0, 0, 3, blocks(0), blocks(0, 1), ot.LocalCode(SESSION, blocks(0, 1 << 22))),
+        lambda: ot.tree_leaves(SESSION, 0, 2**53, 3, blocks(0), blocks(0, 1), ot.LocalCode(SESSION, blocks(0, 128))),
+        lambda: ot.tree_leaves(SESSION, 0, 0, 3, blocks(0), blocks(0, 1), out=blocks(0, 9)),
+        lambda: ot.tree_leaves(SESSION, 0, 0, 3, blocks(0), blocks(0, 1), out=blocks(0, 16)[::2]),
     ],
 )
 def test_wrong_arguments_are_refused(call):

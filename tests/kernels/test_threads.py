@@ -68,9 +68,9 @@ def transfers() -> list[bytes]:
 
     roots, delta = blocks("roots", 50), blocks("delta")
     sums = ot.tree_sums(SEED, 0, 3, 11, delta, roots)
-    leaves = ot.tree_leaves(SEED, 0, 3, 11, delta, roots).reshape(-1, 16)
-    punctured = ot.punctured_leaves(SEED, 0, 3, stream("bits").bits((50, 11)), sums)
-    ot.add_code(SEED, 77, blocks("table", 1 << 10), leaves)
+    code = ot.LocalCode(SEED, blocks("table", 1 << 10))
+    leaves = ot.tree_leaves(SEED, 0, 3, 11, delta, roots, code).reshape(-1, 16)
+    punctured = ot.punctured_leaves(SEED, 0, 3, stream("bits").bits((50, 11)), sums, code)
     received = ot.receiver_pads(SEED, 1, 100, leaves)
     arrays = [sums, punctured, leaves, ot.sender_pads(SEED, 1, 100, delta, leaves), *received]
     return [array.tobytes() for array in arrays]

@@ -193,7 +193,7 @@ def no_missing_leaf():
 
 
 def no_code():
-    return patched(ferret, "add_code", lambda *arguments: None)
+    return patched(ferret, "LocalCode", lambda key, table: None)
 
 
 def no_roots():

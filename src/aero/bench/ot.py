@@ -30,7 +30,6 @@ from aero.wire.memory import channel_pair
 EXTENSIONS: tuple[Extension, ...] = ("ferret", "softspoken")
 REPETITIONS = 3
 _SESSION = bytes(16)  # nothing is secret in a benchmark
-_AT_ONCE = 1 << 16
 _UNITS = {"ferret": 1, "softspoken": 16}
 
 T = TypeVar("T")
@@ -104,8 +103,8 @@ def _run(sender: CorrelatedOts, receiver: CorrelatedOts, delta: Blocks, units: i
     ends = {"sender": sender, "receiver": receiver}
     message = _timed(times.correlated, speaker, partial(ends[speaker].speak, units))
     _timed(times.correlated, hearer, partial(ends[hearer].hear, units, message))
-    for done in range(0, count, _AT_ONCE):
-        now = min(_AT_ONCE, count - done)
+    for done in range(0, count, sender.at_once):
+        now = min(sender.at_once, count - done)
         k = _timed(times.correlated, "sender", partial(sender.take, now))
         m = _timed(times.correlated, "receiver", partial(receiver.take, now))
         _timed(times.pads, "sender", partial(sender_pads, _SESSION, 0, done, delta, k))

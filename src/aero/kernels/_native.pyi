@@ -72,11 +72,19 @@ def grow_trees(
     roots: NDArray[uint8],
     sums: NDArray[uint8] | None,
     leaves: NDArray[uint8] | None,
+    code_key: bytes | None,
+    table: NDArray[uint8] | None,
 ) -> None: ...
 def grow_punctured_trees(
-    session: bytes, domain: int, first_tree: int, bits: NDArray[uint8], sums: NDArray[uint8], leaves: NDArray[uint8]
+    session: bytes,
+    domain: int,
+    first_tree: int,
+    bits: NDArray[uint8],
+    sums: NDArray[uint8],
+    leaves: NDArray[uint8],
+    code_key: bytes | None,
+    table: NDArray[uint8] | None,
 ) -> None: ...
-def add_code(key: bytes, first: int, table: NDArray[uint8], inout: NDArray[uint8]) -> None: ...
 
 # Powers in prime fields (bind_field.cpp)
 def field_power(

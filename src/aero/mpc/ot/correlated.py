@@ -22,6 +22,8 @@ class CorrelatedOts(ABC):
     `speaks` to the end that hears; given out in order, each once. Not copyable."""
 
     speaks: bool
+    at_once: int
+    """How many OTs to take at a time where many are wanted."""
 
     def speak(self, units: int) -> NDArray[np.uint8]:
         """Make units, and the message about them."""

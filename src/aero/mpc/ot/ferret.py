@@ -30,9 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.ot import add_code, code_table, derived_key, punctured_leaves, tree_leaves, tree_sums
+from aero.kernels.ot import LocalCode, code_table, derived_key, punctured_leaves, tree_leaves, tree_sums
 from aero.kernels.prg import Prg
-from aero.mpc.ot.correlated import CorrelatedOts, Queue
+from aero.mpc.ot.correlated import CorrelatedOts
 from aero.mpc.ot.random_ot import Blocks
 
 TREES = 1170
@@ -47,62 +47,81 @@ KEPT_TREES = -(-SEEDS >> DEPTH)
 UNIT = (TREES - KEPT_TREES) << DEPTH
 """Correlated OTs that one iteration gives away."""
 UNIT_BYTES = LEVELS * 16
-_TREES_AT_ONCE = 64
+_TREES_AHEAD = 8
+"""Grown at once where fewer OTs are asked for than a tree has."""
 
 TREE_DOMAIN, CODE_DOMAIN = 2, 4
 """Of `aero.kernels.ot`, for the first direction; the second has the next number. Pads have 0 and 1."""
 
 
+Seeds = tuple[NDArray[np.uint8], ...]
+"""What leaves come from, for each tree: roots; or bits, and sums."""
+
+
 @dataclass
 class _Iteration:
-    """Of which trees up to `next_tree` have been grown. seeds: per tree, what its leaves come from."""
+    """Of which trees up to `next_tree` have been grown."""
 
     number: int
-    table: Blocks
-    seeds: tuple[NDArray[np.uint8], ...]
+    code: LocalCode
+    seeds: Seeds
     next_tree: int = 0
 
 
 class _Ferret(CorrelatedOts):
+    at_once = 1 << 18  # each time, the code's table has to come into the cache first
+
     def __init__(self, session: bytes, direction: int, seeds: Blocks) -> None:
         self._session = session
         self._tree_domain = TREE_DOMAIN + direction
         self._code_key = derived_key(session, CODE_DOMAIN + direction, 0)
-        self._seeds = seeds[:SEEDS]
+        self._seeds = np.empty((KEPT_TREES << DEPTH, 16), np.uint8)
+        self._seeds[:SEEDS] = seeds[:SEEDS]
         self._iterations = 0
         self._waiting: deque[_Iteration] = deque()
-        self._queue = Queue()
+        self._over: Blocks = np.empty((0, 16), np.uint8)  # grown, but not taken yet
 
     def take(self, count: int) -> Blocks:
-        while self._queue.size < count:
+        out = np.empty((count, 16), np.uint8)
+        done = min(count, len(self._over))
+        out[:done], self._over = self._over[:done], self._over[done:]
+        while done < count:
             iteration = self._waiting[0]
-            self._queue.put(self._grow(iteration, min(TREES, iteration.next_tree + _TREES_AT_ONCE)))
+            left = TREES - iteration.next_tree
+            if trees := min(left, count - done >> DEPTH):
+                stop = done + (trees << DEPTH)
+                self._grow(iteration, out[done:stop])
+            else:
+                stop = count
+                grown = np.empty((min(left, _TREES_AHEAD) << DEPTH, 16), np.uint8)
+                self._grow(iteration, grown)
+                out[done:], self._over = grown[: count - done], grown[count - done :]
+            done = stop
             if iteration.next_tree == TREES:
                 self._waiting.popleft()
-        return self._queue.take(count)
+        return out
 
     def _first_tree(self) -> int:
         return self._iterations * TREES
 
     def _begin(self, *seeds: NDArray[np.uint8]) -> None:
         """An iteration whose message has been made or read; its first OTs are those that the next one needs."""
-        iteration = _Iteration(self._iterations, code_table(self._seeds[LEVELS:]), seeds)
+        code = LocalCode(self._code_key, code_table(self._seeds[LEVELS:SEEDS]))
+        iteration = _Iteration(self._iterations, code, seeds)
         self._iterations += 1
-        self._seeds = self._grow(iteration, KEPT_TREES)[:SEEDS].copy()
+        self._grow(iteration, self._seeds)
         self._waiting.append(iteration)
 
-    def _grow(self, iteration: _Iteration, stop: int) -> Blocks:
-        """The OTs of the next trees, up to `stop`."""
-        trees = slice(iteration.next_tree, stop)
-        first = iteration.number * TREES + trees.start
-        blocks = self._leaves(first, *(part[trees] for part in iteration.seeds)).reshape(-1, 16)
-        add_code(self._code_key, first << DEPTH, iteration.table, blocks)
-        iteration.next_tree = stop
-        return blocks
+    def _grow(self, iteration: _Iteration, out: Blocks) -> None:
+        """The OTs of the iteration's next trees, as many as `out` has room for."""
+        trees = slice(iteration.next_tree, iteration.next_tree + (len(out) >> DEPTH))
+        seeds = tuple(part[trees] for part in iteration.seeds)
+        self._leaves(iteration.number * TREES + trees.start, seeds, iteration.code, out)
+        iteration.next_tree = trees.stop
 
     @abstractmethod
-    def _leaves(self, first_tree: int, *seeds: NDArray[np.uint8]) -> Blocks:
-        """The leaves of trees number first_tree, ...: [trees, 2^DEPTH, 16]."""
+    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode, out: Blocks) -> None:
+        """To `out` [trees 2^DEPTH, 16] the leaves of trees number first_tree, ... plus the code."""
 
 
 class FerretSender(_Ferret):
@@ -126,8 +145,9 @@ class FerretSender(_Ferret):
             self._begin(roots)
         return message.reshape(-1)
 
-    def _leaves(self, first_tree: int, *seeds: NDArray[np.uint8]) -> Blocks:
-        return tree_leaves(self._session, self._tree_domain, first_tree, DEPTH, self._delta, *seeds)
+    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode, out: Blocks) -> None:
+        (roots,) = seeds
+        tree_leaves(self._session, self._tree_domain, first_tree, DEPTH, self._delta, roots, code, out)
 
 
 class FerretReceiver(_Ferret):
@@ -140,6 +160,6 @@ class FerretReceiver(_Ferret):
             own = self._seeds[:LEVELS].reshape(part.shape)
             self._begin(own[:, :, 0] & np.uint8(1), part ^ own)
 
-    def _leaves(self, first_tree: int, *seeds: NDArray[np.uint8]) -> Blocks:
+    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode, out: Blocks) -> None:
         bits, sums = seeds
-        return punctured_leaves(self._session, self._tree_domain, first_tree, np.ascontiguousarray(bits), sums)
+        punctured_leaves(self._session, self._tree_domain, first_tree, bits, sums, code, out)

@@ -51,6 +51,7 @@ class SoftSpokenReceiver(CorrelatedOts):
     """The end that has bits and M. `opening`, uint8 [OPENING_BYTES], goes to the other end before everything else."""
 
     speaks = True
+    at_once = UNIT
 
     def __init__(self, base_keys: Blocks, stream: Prg) -> None:
         """`base_keys` [128, 2, 16]: both keys of each base OT. `stream`: where the roots come from."""
@@ -90,6 +91,7 @@ class SoftSpokenSender(CorrelatedOts):
     """The end that has Delta and K."""
 
     speaks = False
+    at_once = UNIT
 
     def __init__(self, delta: Blocks, base_keys: Blocks, opening: NDArray[np.uint8]) -> None:
         """`delta` uint8 [16]. `base_keys` [128, 16], chosen by `base_choices(delta)`. `opening`: of the other end."""

@@ -133,22 +133,29 @@ class OtSupply(RandomOts):
     def send(self, count: int) -> Blocks:
         _check(count)
         with self._exclusively():
-            number, blocks = self._take(self._role, count)
-            return sender_pads(self._session, self._role, number, self._delta, blocks)
+            out = np.empty((count, 2, 16), np.uint8)
+            for part, number, blocks in self._take(self._role, count):
+                sender_pads(self._session, self._role, number, self._delta, blocks, out[part])
+            return out
 
     def receive(self, count: int) -> tuple[NDArray[np.uint8], Blocks]:
         _check(count)
         with self._exclusively():
-            number, blocks = self._take(self._role.other, count)
-            return receiver_pads(self._session, self._role.other, number, blocks)
+            bits, out = np.empty(count, np.uint8), np.empty((count, 16), np.uint8)
+            for part, number, blocks in self._take(self._role.other, count):
+                receiver_pads(self._session, self._role.other, number, blocks, bits[part], out[part])
+            return bits, out
 
-    def _take(self, sender: Role, count: int) -> tuple[int, Blocks]:
-        """The next correlated OTs, and the number of the first."""
+    def _take(self, sender: Role, count: int) -> Iterator[tuple[slice, int, Blocks]]:
+        """The next correlated OTs in pieces, so that few are in memory before they are hashed: which of the `count`
+        they are, the number of the first, and the blocks."""
         self._reserve({sender: count, sender.other: 0})
-        stock = self._stocks[sender]
-        number = stock.used
+        stock, end = self._stocks[sender], self._ends[sender]
+        first = stock.used
         stock.use(count)
-        return number, self._ends[sender].take(count)
+        for start in range(0, count, end.at_once):
+            part = slice(start, min(count, start + end.at_once))
+            yield part, first + start, end.take(part.stop - start)
 
     def _reserve(self, counts: dict[Role, int]) -> None:
         units = {sender: stock.units_for(counts[sender]) for sender, stock in self._stocks.items()}

@@ -35,6 +35,30 @@ def eval_(
         Path | None, typer.Option(help="Folder of the harness's YAML files of tasks of your own.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Examples of each task; by default all.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute privately, too, in a session with a server process: two-party, or spu-cheetah.",
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="With --engine: tokens to predict, 32 if not given.", min=1)
+    ] = None,
+    prefill: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine: tokens of a text that are read at once before the first prediction; by default half "
+            "the context.",
+            min=1,
+        ),
+    ] = None,
+    reveal: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine: what the client learns of each output; perplexity needs logits, the default.",
+            metavar="logits|top-k:K|token",
+        ),
+    ] = None,
     json: Records = None,
 ) -> None:
     """Measure a run's perplexity and bits per byte on the validation text of a data folder, or any text, in float32.
@@ -42,12 +66,28 @@ def eval_(
     Perplexity is the exponential of the mean loss over tokens, each predicted once; a stride below the context gives
     every token at least context - stride tokens of context. --json adds to a record's usual keys: folder, data, loss
     (nats per token), perplexity, bits_per_byte, tokens (predicted), blocks, stride, tasks (the harness's metrics).
+
+    With --engine, some tokens are predicted by the model in float64, by the fixed-point reference (insecure-plain) and
+    privately: a client reads the text token by token in a session with a server process over TLS on this machine.
+    --json then has also: reveal, prefill, model_perplexity, plain_perplexity, plain_max_abs_error,
+    max_difference_from_plain, same_tokens_as_model, same_tokens_as_plain (greedy), different_tokens; and after it the
+    records of set-up and of each step.
     """
     from aero.bench.record import Record, write_records
+    from aero.cli.private_eval import evaluate_privately
     from aero.train.evaluate import evaluate_run, evaluate_run_on_text
 
     if data is not None and text is not None:
         raise ValueError("give --data or --text, not both")
+    if engine is not None:
+        if blocks or stride or task or task_folder or limit:
+            raise ValueError("--blocks, --stride and --task are for plaintext; say with --tokens how much to predict")
+        evaluate_privately(
+            run, data, text, engine=engine, reveal=reveal or "logits", tokens=tokens or 32, prefill=prefill, json=json
+        )
+        return
+    if tokens or prefill or reveal:
+        raise ValueError("--tokens, --prefill and --reveal are for a private session; name its --engine")
     console = Console(highlight=False)
     started = time.perf_counter()
     with Progress(console=console, transient=True) as bar:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -158,13 +159,23 @@ def evaluate_run_on_text(
     stride: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[RunInfo, Evaluation]:
-    """Measure a finished run on any text: "stdlib", a file or a folder, or a data set of Hugging Face ("hf:NAME").
-
-    Documents follow each other, END_OF_TEXT after each; a data set gives its validation texts, if it has some. The
-    errors of `aero.data.corpus.read`, `aero.data.hub.open_streams` and `evaluate`.
-    """
+    """Measure a finished run on any text, as `shard_of_text` reads it. The errors of that and of `evaluate`."""
     info = RunInfo.read_finished(run)
-    tokens = tokenizer.load(run)
+    tokens, model = tokenizer.load(run), AeroForCausalLM.from_pretrained(run)
+    # A window more than will be read, so that the last that is read need not end with the text.
+    enough = None if blocks is None else (blocks + 1) * model.config.context
+    with shard_of_text(source, tokens, enough) as shard:
+        return info, evaluate(model, shard, tokens.token_bytes(), blocks, stride, on_progress=on_progress)
+
+
+@contextmanager
+def shard_of_text(source: str, tokens: tokenizer.Tokenizer, enough: int | None = None) -> Iterator[Shard]:
+    """Any text as token ids: "stdlib", a file or a folder, or a data set of Hugging Face ("hf:NAME").
+
+    Documents follow each other, END_OF_TEXT after each, until there are `enough` tokens; a data set gives its
+    validation texts, if it has some. The errors of `aero.data.corpus.read` and `aero.data.hub.open_streams`, and
+    ValueError where there is no text.
+    """
     hub_data = hub.parse(source)
     texts: Iterable[str]
     if hub_data is not None:
@@ -172,9 +183,6 @@ def evaluate_run_on_text(
         texts = valid or train
     else:
         texts = (document.text for document in corpus.read(source))
-    model = AeroForCausalLM.from_pretrained(run)
-    # A window more than will be read, so that the last that is read need not end with the text.
-    enough = None if blocks is None else (blocks + 1) * model.config.context
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.bin"
         with ShardWriter(path, tokens.vocab_size, tokens.end_of_text) as writer:
@@ -184,5 +192,4 @@ def evaluate_run_on_text(
                     break
         if writer.tokens == 0:
             raise ValueError(f"{source} holds no text; use another source")
-        shard = Shard(path, token_dtype(tokens.vocab_size))
-        return info, evaluate(model, shard, tokens.token_bytes(), blocks, stride, on_progress=on_progress)
+        yield Shard(path, token_dtype(tokens.vocab_size))

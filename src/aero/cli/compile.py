@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from aero.cli.console import wide_console
 from aero.cli.options import RunFolder
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def compile_(
     if softmax_base not in ("e", "2"):
         raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")
     check_replaceable(out, INFO_FILE, force)
-    console = Console(highlight=False)
+    console = wide_console()
     prices = pricing(profile)
     model = load_model(run)
     notation = str(model.config.notation)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from aero.cli.console import wide_console
 from aero.wire.network import PROFILES, Network
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def cost(
     from aero.cost.pricing import TWO_PARTY, pricing
     from aero.engines.reveal import Reveal
 
-    console = Console(highlight=False)
+    console = wide_console()
     networks = _networks(network, bandwidth, rtt)
     revealed = Reveal.parse(reveal)
     pricings = [pricing(name, revealed) for name in profile or [TWO_PARTY]]

@@ -28,7 +28,7 @@ def data(
         typer.Option(help="Use this one instead of training one: a file, a folder, a name on the Hub."),
     ] = None,
     valid_fraction: Annotated[float, typer.Option(help="Share of the text kept for validation.")] = 0.05,
-    max_megabytes: Annotated[float | None, typer.Option(help="Use at most so much text.")] = None,
+    max_megabytes: Annotated[float | None, typer.Option(help="Use at most so much text (MB: 10^6 bytes).")] = None,
     seed: Annotated[int, typer.Option(help="Decides the order and the split of the files.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing data folder.")] = False,
     json: Records = None,

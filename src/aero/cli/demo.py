@@ -57,7 +57,7 @@ def demo(
     steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = 600,
     size: Annotated[str, typer.Option(help="Size of both models.")] = "demo",
     vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = 2048,
-    max_megabytes: Annotated[float, typer.Option(help="Text to use, at most.")] = 12.0,
+    max_megabytes: Annotated[float, typer.Option(help="Use at most so much text (MB: 10^6 bytes).")] = 12.0,
     tokens: Annotated[int, typer.Option(help="Tokens to generate privately with each model.", min=1)] = 4,
     spu: Annotated[
         bool, typer.Option("--spu", help="Beside it, the same on SecretFlow SPU (the extra `spu`).")

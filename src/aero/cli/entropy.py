@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from aero.cli.console import wide_console
 from aero.cli.options import Records
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def entropy(
     if out is not None:
         from aero.entropy.plots import draw_heat_maps  # first, so that a missing package costs no work
 
-    console = Console(highlight=False)
+    console = wide_console()
     found: list[EntropyRecord] = []
     records: list[Record] = []
     with Progress(console=console, transient=True) as bar:

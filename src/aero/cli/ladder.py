@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from aero.cli.console import wide_console
 from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def ladder(
     from aero.ladder.plots import draw_front
     from aero.train.settings import TrainSettings
 
-    console = Console(highlight=False)
+    console = wide_console()
     settings = TrainSettings(
         steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, entropy_weight=entropy_weight
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from aero.cli.console import wide_console
 from aero.cli.options import Records, TrainingSeed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def recipe(
         int | None, typer.Option(help="Forward passes of that many blocks for one step; by default the recipe's.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of matrix products: auto, bf16, fp16, float32; by default the recipe's.")
+        str | None, typer.Option(help="Number format of matrix products; by default the recipe's.")
     ] = None,
     seed: TrainingSeed = 0,
     valid_blocks: Annotated[
@@ -50,7 +50,7 @@ def recipe(
     from aero.train.recipes import EXPERIMENTS, experiment
     from aero.train.trainer import ensure
 
-    console = Console(highlight=False)
+    console = wide_console()
     if name is None:
         console.print(_list(EXPERIMENTS))
         return

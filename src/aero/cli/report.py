@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+from aero.cli.console import wide_console
 
 if TYPE_CHECKING:
     from aero.bench.runs import RunSummary
@@ -43,7 +44,7 @@ def report(
     from aero.bench.run_plots import draw_all
     from aero.bench.runs import summarise
 
-    console = Console(highlight=False)
+    console = wide_console()
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("measuring", total=len(runs))
         found = summarise(runs, blocks, on_progress=lambda done, total: bar.update(task, completed=done))

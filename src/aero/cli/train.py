@@ -37,16 +37,20 @@ def train(
     zatt: Annotated[
         float, typer.Option(help="Weight of the penalty that keeps attention's log-sum-exp in a window; 0: none.")
     ] = 0.0,
-    zatt_bound: Annotated[float, typer.Option(help="The |log-sum-exp| that is free of it, in nats.")] = 2.0,
+    zatt_bound: Annotated[float, typer.Option(help="The |log-sum-exp| that is free of that penalty, in nats.")] = 2.0,
     stabilizer: Annotated[
         str, typer.Option(help="Normalise linear layers while training: none, weight_norm, spectral_norm.")
     ] = "none",
-    placement: Annotated[str, typer.Option(help="Which: QK, FFN, QK+FFN, QKV+FFN or QKVO+FFN.")] = "FFN",
+    placement: Annotated[
+        str, typer.Option(help="Layers that --stabilizer normalises: QK, FFN, QK+FFN, QKV+FFN, QKVO+FFN.")
+    ] = "FFN",
     start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of the model in this folder.")] = None,
     freeze_order: Annotated[
-        str, typer.Option(help="Norms of an FLN model become constant together, or one_by_one.")
+        str, typer.Option(help="How the norms of an FLN model become constant: together, or one_by_one.")
     ] = "together",
-    precision: Annotated[str, typer.Option(help="Of matrix products: auto, bf16, fp16, float32.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Number format of matrix products: auto, bf16, fp16, float32.")
+    ] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model (torch.compile).")] = False,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard the model over the processes of torchrun.")] = False,
     wandb: Annotated[str | None, typer.Option(help="Also log to this project of Weights & Biases.")] = None,

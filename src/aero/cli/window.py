@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from aero.cli.console import wide_console
 from aero.cli.options import Records, RunFolder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def window(
     from aero.models import AeroForCausalLM
     from aero.train.run_folder import finished_with_data
 
-    console = Console(highlight=False)
+    console = wide_console()
     started = time.perf_counter()
     info, folder = finished_with_data(run, data)
     tokenizer, length = folder.tokenizer(), info.context

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from aero.cli.benches.show import show_records, wide_console
+from aero.cli.benches.show import show_records
+from aero.cli.console import wide_console
 from aero.cli.options import Networks, Records
 
 if TYPE_CHECKING:

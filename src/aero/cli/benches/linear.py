@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from aero.cli.benches.show import show_records, wide_console
+from aero.cli.benches.show import show_records
+from aero.cli.console import wide_console
 from aero.cli.options import Records
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aero.cli.benches.show import show_records, wide_console
+from aero.cli.benches.show import show_records
+from aero.cli.console import wide_console
 from aero.cli.options import Records
 
 

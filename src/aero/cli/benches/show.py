@@ -12,15 +12,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from aero.bench.record import Record
 
-_FILE_WIDTH = 140  # a file has room
-
-
-def wide_console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
-    return console
-
 
 def show_records(
     console: Console,

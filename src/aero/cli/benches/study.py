@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress as Bar
 
-from aero.cli.benches.show import show_records, wide_console
+from aero.cli.benches.show import show_records
+from aero.cli.console import wide_console
 from aero.cli.options import BatchSize, LearningRate, Records, Size
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ NoTls = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)]
 Networks = Annotated[
-    list[str] | None, typer.Option(help="loopback, lan, wan, or like 300mbit,40ms: emulated. Repeatable.")
+    list[str] | None, typer.Option(help="loopback (by default), lan, wan, or like 300mbit,40ms: emulated. Repeatable.")
 ]
 
 # Generating.

@@ -109,26 +109,42 @@ inline void mix_column(const Lanes (&a)[4][8], const Lanes (*key)[8], Lanes (*to
   }
 }
 
+constexpr std::size_t kManyCounters = 8 * kWideBlocks;  // from here on CounterRounds is faster
+
 // Row r of a column comes from r columns to the right.
 inline std::size_t shifted(std::size_t column, std::size_t row) { return 4 * ((column + row) % 4) + row; }
 
-void encrypt(const WideKeys& keys, State& s) {
-  State next;
-  State *from = &s, *to = &next;
-  add(s, keys.round[0]);
-  for (std::size_t r = 1; r < 10; ++r) {
-    for (std::size_t c = 0; c < 4; ++c) {
-      Lanes column[4][8];
-      for (std::size_t row = 0; row < 4; ++row) substitute(from->p[shifted(c, row)], column[row]);
-      mix_column(column, &keys.round[r].p[4 * c], &to->p[4 * c]);
-    }
-    State* const done = from;
-    from = to;
-    to = done;
+// One round but the last: substitution, ShiftRows, MixColumns, the key.
+void round_of(const State& from, const State& key, State& to) {
+  for (std::size_t c = 0; c < 4; ++c) {
+    Lanes column[4][8];
+    for (std::size_t row = 0; row < 4; ++row) substitute(from.p[shifted(c, row)], column[row]);
+    mix_column(column, &key.p[4 * c], &to.p[4 * c]);
   }
+}
+
+void first_two_rounds(const WideKeys& keys, State& s) {
+  State next;
+  add(s, keys.round[0]);
+  round_of(s, keys.round[1], next);
+  round_of(next, keys.round[2], s);
+}
+
+void other_rounds(const WideKeys& keys, State& s) {
+  State next;
+  for (std::size_t r = 3; r < 9; r += 2) {
+    round_of(s, keys.round[r], next);
+    round_of(next, keys.round[r + 1], s);
+  }
+  round_of(s, keys.round[9], next);
   for (std::size_t c = 0; c < 4; ++c)
-    for (std::size_t row = 0; row < 4; ++row) substitute(from->p[shifted(c, row)], to->p[4 * c + row]);
-  add(s, keys.round[10]);  // nine rounds from s to next and back have ended in next, the last one in s
+    for (std::size_t row = 0; row < 4; ++row) substitute(next.p[shifted(c, row)], s.p[4 * c + row]);
+  add(s, keys.round[10]);
+}
+
+void encrypt(const WideKeys& keys, State& s) {
+  first_two_rounds(keys, s);
+  other_rounds(keys, s);
 }
 
 // 128 counters from a multiple of 128 on. Within a batch only the lowest seven bits differ.
@@ -162,9 +178,67 @@ void store_some(State& s, std::size_t skip, std::size_t n, std::uint8_t* out) {
 
 }  // namespace
 
+// Counters (g, c) of which only g, 32 bits, and the lowest byte c change. In the first round c reaches the first column
+// and g the three others; in the second every byte is substituted by itself, and what follows is linear. So
+//     two rounds of (g, c) = two rounds of (g0, c) ^ two rounds of (g, 0) ^ two rounds of (g0, 0),
+// and most batches have only eight rounds of their own.
+class CounterRounds {
+ public:
+  CounterRounds(const WideKeys& keys, std::uint64_t first_block) : keys_(keys), first_(first_block / kEach) {
+    for (std::size_t half = 0; half < 2; ++half) {
+      load_counters(kEach * first_ + kWideBlocks * half, of_first_[half]);
+      first_two_rounds(keys, of_first_[half]);
+    }
+    fill(first_);
+    std::memcpy(origin_, begun_, sizeof origin_);
+  }
+
+  // Two rounds of the batch that begins at `block`, a multiple of 128. Batches come in order.
+  void next(std::uint64_t block, State& s) {
+    const std::uint64_t g = block / kEach;
+    if (g >= filled_ + kWideBlocks) fill(g);
+    s = of_first_[block / kWideBlocks % 2];
+    for (std::size_t b = 0; b < kBlockBytes; ++b) {
+      const std::uint64_t byte = begun_[kBlockBytes * (g - filled_) + b] ^ origin_[b];
+      const Lanes bytes = both(0x0101010101010101 * byte);
+      for (int j = 0; j < 8; ++j) s.p[b][j] ^= filled(bytes, j);
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t kEach = 256;  // counters of one g
+
+  // Two rounds of (g, 0), (g + 1, 0), ...
+  void fill(std::uint64_t g) {
+    std::uint64_t counters[2 * kWideBlocks] = {};
+    for (std::size_t i = 0; i < kWideBlocks; ++i) counters[2 * i + 1] = __builtin_bswap64(kEach * (g + i));
+    State s;
+    load(reinterpret_cast<const std::uint8_t*>(counters), s);
+    first_two_rounds(keys_, s);
+    store(s, begun_);
+    filled_ = g;
+  }
+
+  const WideKeys& keys_;
+  std::uint64_t first_, filled_ = 0;
+  State of_first_[2];
+  std::uint8_t begun_[kBlockBytes * kWideBlocks], origin_[kBlockBytes];
+};
+
 void aes_counter_wide(const RoundKeys& keys, std::uint64_t first_block, std::size_t blocks, std::uint8_t* out) {
   const WideKeys wide(keys);
   State s;
+  if (blocks >= kManyCounters && first_block >> 40 == (first_block + blocks - 1) >> 40) {
+    CounterRounds rounds(wide, first_block);
+    for (std::size_t done = 0; done < blocks;) {
+      const std::size_t skip = static_cast<std::size_t>((first_block + done) % kWideBlocks);
+      rounds.next(first_block + done - skip, s);
+      other_rounds(wide, s);
+      store_some(s, skip, blocks - done, out + kBlockBytes * done);
+      done += kWideBlocks - skip;
+    }
+    return;
+  }
   for (std::size_t done = 0; done < blocks;) {
     const std::size_t skip = static_cast<std::size_t>((first_block + done) % kWideBlocks);
     load_counters(first_block + done - skip, s);

@@ -2,11 +2,13 @@
 
 #include <cstring>
 
+#include "dispatch.h"
+
 namespace aero {
 namespace {
 
-constexpr std::size_t kTile = 512;  // outputs
-constexpr std::size_t kWords = 4;   // of the stream, for one output
+constexpr std::size_t kWords = 4;  // of the stream, for one output
+constexpr std::size_t kTile = 128, kLongTile = 2048;  // outputs
 
 typedef std::uint64_t Block __attribute__((vector_size(16)));
 
@@ -29,9 +31,10 @@ void add_code(const LocalCode& code, std::uint64_t first, std::size_t n, std::ui
   static_assert(kCodeWeight == 10 && kBlockBytes == 1 << 4, "three words of three places and one");
   const std::uint8_t* const table = code.table;
   const std::uint64_t mask = ((std::uint64_t{1} << code.log_size) - 1) << 4;
-  alignas(64) std::uint64_t words[kWords * kTile];
-  for (std::size_t done = 0; done < n; done += kTile) {
-    const std::size_t now = n - done < kTile ? n - done : kTile;
+  const std::size_t tile = level() == Level::portable ? kLongTile : kTile;  // that cipher is faster in long runs
+  alignas(64) std::uint64_t words[kWords * kLongTile];
+  for (std::size_t done = 0; done < n; done += tile) {
+    const std::size_t now = n - done < tile ? n - done : tile;
     aes_counter(code.key, 2 * (first + done), 2 * now, reinterpret_cast<std::uint8_t*>(words));
     for (std::size_t j = 0; j < now; ++j) {
       const std::uint64_t* word = words + kWords * j;

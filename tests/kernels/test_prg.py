@@ -70,6 +70,20 @@ def test_the_stream_is_aes_ctr(key, block, count, level):
     assert out.tobytes() == cipher.update(bytes(count))
 
 
+@levels
+@pytest.mark.parametrize(
+    "block, blocks",
+    [(0, 1024), (255, 1024), (128, 2049), (2**32 - 77, 1500), (2**40 - 1200, 1200), (2**40 - 500, 1500), (300, 40_000)],
+)
+def test_long_streams_are_aes_ctr(block, blocks, level):
+    """Counters that share their first rounds: over carries, from the middle of a batch, and too many for one table."""
+    key, out = SEED[:16], np.empty(16 * blocks - 7, np.uint8)
+    with native.use_level(level):
+        _native.sample_bytes(key, block, out)
+    cipher = Cipher(algorithms.AES(key), modes.CTR(block.to_bytes(16, "big"))).encryptor()
+    assert out.tobytes() == cipher.update(bytes(len(out)))
+
+
 def test_calls_continue_one_stream():
     prg = Prg(SEED, "test")
     whole = reference.stream(derive_key(SEED, "test"), 0, 16 * 1000).tobytes()

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aero.engines.on_shares import joined
-from aero.engines.step_plans import checked_steps, group_plan
+from aero.engines.stages import joined
+from aero.engines.step_plans import checked_steps, group_plans
 from aero.engines.weight_store import WeightStore
 from aero.graph import Node, Program, interpret_step
 from aero.graph.graph import INPUT
@@ -52,16 +52,16 @@ def factors(program: Program, plan: RingPlan, node: Node, inputs: list[np.ndarra
 def protocols(program: Program, plan: RingPlan, states: dict[str, str] | None = None) -> Errors:
     """What the two-party protocols state, from these very weights."""
     graph = program.graph
-    groups = joined(graph, checked_steps(graph, plan, states or {}))
+    [groups] = joined([checked_steps(graph, plan, states or {})])
     store = WeightStore(plan)
-    store.load([g for g in groups if g[0].node.op in ("linear", "gain", "embedding")], program.weights)
+    store.load([(g,) for g in groups if g[0].node.op in ("linear", "gain", "embedding")], program.weights)
     of = {step.node.name: group for group in groups for step in group}
 
     def errors(node: Node, value: np.ndarray, inputs: list[np.ndarray]) -> np.ndarray | float:
         group = of[node.name]
-        step, found = plan.of_value(graph, node.name).step, group_plan(group)
+        step, found = plan.of_value(graph, node.name).step, next(iter(group_plans(group)), None)
         if isinstance(found, LinearPlan | EmbeddingPlan):
-            own = step * (store.of(group).noise.total + 0.5)
+            own = step * (store.of([group]).noise.total + 0.5)
         elif isinstance(found, PairPlan):
             own = step * found.error
         elif node.op == "causal_softmax":

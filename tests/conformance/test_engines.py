@@ -14,10 +14,10 @@ from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
 from aero.engines.dealer import InsecureDealerEngine
 from aero.engines.engine import Engine, Party
-from aero.engines.on_shares import plan_steps
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.spu import SpuEngine, free_port
 from aero.engines.step_plans import bare_pairs, function_plan
+from aero.engines.steps import plan_steps
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Node, Program, interpret_step
 from aero.graph.ring_plan import RingPlan
@@ -168,6 +168,6 @@ def test_scores_in_a_window():
     ids = random_ids(program, 99)
     runs = [(prefill(program, 9, leave_state=True), ids[:9]), (decode(program, 9), ids[9:])]
     plan = quantize(program, [random_ids(program, seed) for seed in range(8)]).plan
-    steps = [step for one, _ in runs for step in plan_steps(one.graph, plan) if step.node.op == "causal_softmax"]
+    steps = [step for one, _ in runs for step in plan_steps([one.graph], plan)[0] if step.node.op == "causal_softmax"]
     assert len(steps) == 2 and all(function_plan(step).window is not None for step in steps)
     check("two-party", program, runs)

@@ -6,8 +6,8 @@ import pytest
 from aero.engines import on_shares
 from aero.engines.dealer import InsecureDealerEngine
 from aero.engines.engine import Engine
-from aero.engines.on_shares import plan_steps
 from aero.engines.plain import Arithmetic, InsecurePlainEngine, encode
+from aero.engines.steps import plan_steps
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.fixed_point import FixedPoint, from_ring, reduce_ring, to_ring
 from aero.mpc.party import Role
@@ -45,9 +45,11 @@ def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch
     seen: dict[tuple[str, Role], tuple] = {}
     original = on_shares._compute
 
-    def keeping(party, group, protocols, inputs, weights, given):
-        values = original(party, group, protocols, inputs, weights, given)
-        seen.update({(s.node.name, party.role): (inputs, v) for s, v in zip(group, values, strict=True)})
+    def keeping(party, stage, protocols, inputs, weights, given):
+        values = original(party, stage, protocols, inputs, weights, given)
+        seen.update(
+            {(s.node.name, party.role): (inputs[0], v) for s, v in zip(stage.groups[0], values[0], strict=True)}
+        )
         return values
 
     monkeypatch.setattr(on_shares, "_compute", keeping)
@@ -56,7 +58,7 @@ def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch
     def join(client, server):
         return from_ring(reduce_ring(client.values + server.values, client.bits), client.bits)
 
-    for step in plan_steps(graph, plan):
+    for step in plan_steps([graph], plan)[0]:
         node = step.node
         (own, value), (theirs, other) = (seen[node.name, role] for role in Role)
         inputs = [join(*pair) for pair in zip(own, theirs, strict=True)] if node.op != "embedding" else [ids]
@@ -106,7 +108,7 @@ def test_state_is_carried_in_shares():
     for engine in (InsecurePlainEngine(both), InsecureDealerEngine(both)):
         engine.run(source.graph, weights=source.weights, ids=ids)
         outputs.append(engine.run(program.graph, weights=program.weights, ids=ids))
-    products = {s.node.name: 1.0 for s in plan_steps(program.graph, plan) if s.factor is not None}
+    products = {s.node.name: 1.0 for s in plan_steps([program.graph], plan)[0] if s.factor is not None}
     assert (np.abs(outputs[0] - outputs[1]) <= error_bound(program, plan, x, products)).all()
     with pytest.raises(ValueError, match="run the one that leaves"):
         InsecureDealerEngine(both).run(program.graph, weights=program.weights, ids=ids)

@@ -79,7 +79,7 @@ def test_what_is_revealed_is_what_was_chosen(reveal):
     np.testing.assert_allclose(output[shown], expected[shown], rtol=0, atol=error)
 
     k = min(reveal.k or 0, VOCABULARY)
-    ids, values = ("logits: ids", (k,), 0), ("logits: values", (k,), 0)
+    ids, values = ("logits: ids", (1, k), 0), ("logits: values", (1, k), 0)
     opened = [("logits", (1, COLUMNS), 0)] if reveal.k is None else [ids, values] if reveal.values else [ids]
     for engine in (client, server):
         assert [(o.what, o.shape, o.to) for o in engine._party.openings] == opened

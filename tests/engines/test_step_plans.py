@@ -6,8 +6,8 @@ import math
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.on_shares import extensions, joined, state_format
-from aero.engines.step_plans import checked_steps, function_plan
+from aero.engines.step_plans import checked_schedule, checked_steps, function_plan
+from aero.engines.steps import state_format
 from aero.graph import Graph
 from aero.graph.ring_plan import RingPlan, ScoreWindow
 from aero.mpc.functions.softmax import SoftmaxPlan, window_of
@@ -53,9 +53,9 @@ def test_keys_and_values_are_extended_once():
     """What a run leaves is in a ring that the next run's products read as it is; only the new row is extended."""
     for graph in (decode(PROGRAM, 7).graph, decode(PROGRAM, 19).graph, prefill(PROGRAM, 7, leave_state=True).graph):
         states = dict.fromkeys(graph.state_in, "scores")
-        steps = checked_steps(graph, PLAN, states)
-        groups = joined(graph, steps)
-        extended = {e.name: e for several in extensions(graph, PLAN, groups) for e in several}
+        planned = checked_schedule([graph], PLAN, [states])
+        [steps] = planned.steps
+        extended = {e.name: e for stage in planned.stages for e in stage.wider[0]}
         assert not set(extended) & set(graph.state_in)
         for name, value in graph.state_out.items():
             kept = state_format(graph, PLAN, name).bits

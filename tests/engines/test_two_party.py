@@ -12,8 +12,8 @@ import pytest
 
 from aero.engines import on_shares, weight_store
 from aero.engines.engine import Party
-from aero.engines.on_shares import joined
 from aero.engines.plain import InsecurePlainEngine
+from aero.engines.stages import joined
 from aero.engines.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
 from aero.engines.two_party import TwoPartyEngine
 from aero.engines.weight_store import WeightStore
@@ -48,7 +48,7 @@ def plain_output(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
 def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
     """From the actual weights' noise, the plans' noise for shares, and half a step of the plain engine's rounding."""
     errors = {}
-    for group in joined(program.graph, checked_steps(program.graph, plan)):
+    for group in joined([checked_steps(program.graph, plan)])[0]:
         nodes = [step.node for step in group]
         if nodes[0].op in ("linear", "gain"):
             w = np.concatenate([np.atleast_2d(program.weights[node.weights[0]]) for node in nodes], axis=1)
@@ -319,9 +319,9 @@ def test_few_weights_are_kept_loaded(monkeypatch):
     for i in range(4):
         node = Node(f"n{i}", "linear", (INPUT,), (f"w{i}",))
         program = Program.of(4, [node], {f"w{i}": np.ones((64, 8))}, f"n{i}", state_in={INPUT: (4, 64)})
-        groups = joined(program.graph, checked_steps(program.graph, plan))
-        store.load(groups, program.weights)
-        assert store.of(groups[0]).plan == linear_plan(groups[0]) and len(store) == min(i + 1, 2)
+        [groups] = joined([checked_steps(program.graph, plan)])
+        store.load([groups], program.weights)
+        assert store.of(groups).plan == linear_plan(groups[0]) and len(store) == min(i + 1, 2)
 
 
 @pytest.mark.parametrize("what", ["ring plan", "graph"])

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused():
         Share(np.zeros(2), 25)
     with pytest.raises(ValueError, match="1 to 64"):
         Share(np.zeros(2, dtype=np.uint64), 65)
-    assert concatenate(x, x).shape == (4, 2)
+    assert concatenate([x, x]).shape == (4, 2)
 
 
 @pytest.mark.parametrize("owner", list(Role))

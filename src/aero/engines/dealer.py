@@ -16,8 +16,10 @@ from typing import ClassVar
 import numpy as np
 
 from aero.engines.engine import Cost, Engine
-from aero.engines.on_shares import Protocols, Step, plan_steps, walk
+from aero.engines.on_shares import Protocols, walk
 from aero.engines.plain import decode, encode, shift
+from aero.engines.stages import schedule
+from aero.engines.steps import Group, Step
 from aero.graph import Graph
 from aero.graph.interpret import apply, check_ids
 from aero.graph.ring_plan import RingPlan
@@ -58,22 +60,20 @@ class InsecureDealerEngine(Engine):
                     f"this graph continues another: run the one that leaves {name!r} as {list(shape)} first"
                 )
         start, ids = time.perf_counter(), check_ids(ids, graph.length)
-        steps, dealer = plan_steps(graph, plan), InsecureDealer()
+        plans, dealer = schedule([graph], plan), InsecureDealer()
         outputs: dict[Role, Words | None] = {}
         failures: list[BaseException] = []
 
         def run_party(party: Party) -> None:
             protocols = _Dealt(party, dealer, plan, weights)
             try:
-                output, self._state[party.role] = walk(
+                [(output, self._state[party.role])] = walk(
                     party,
-                    graph,
-                    plan,
-                    steps,
+                    plans,
                     protocols,
                     weights=weights,
-                    ids=ids if party.is_client else None,
-                    state={name: self._state[party.role][name] for name in graph.state_in},
+                    ids=[ids if party.is_client else None],
+                    states=[{name: self._state[party.role][name] for name in graph.state_in}],
                 )
                 outputs[party.role] = open_shares(party, output, Role.CLIENT, graph.output)
             except BaseException as error:
@@ -90,7 +90,7 @@ class InsecureDealerEngine(Engine):
         if failures:
             raise failures[0]
         self._cost = Cost(time.perf_counter() - start)
-        output, held = outputs[Role.CLIENT], next(s.output for s in steps if s.node.name == graph.output)
+        output, held = outputs[Role.CLIENT], plans.outputs[0].output
         assert output is not None
         return decode(from_ring(output, held.bits), held)
 
@@ -110,8 +110,8 @@ class _Dealt(Protocols):
         self._party, self._dealer, self._plan = party, dealer, plan
         self._weights = weights
 
-    def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
-        return [self._linear(step, x) for step in steps]
+    def linear(self, groups: Sequence[Group], xs: Sequence[Share]) -> list[list[Share]]:
+        return [[self._linear(step, x) for step in group] for group, x in zip(groups, xs, strict=True)]
 
     def _linear(self, step: Step, x: Share) -> Share:
         name, bits = step.node.weights[0], step.ring_bits
@@ -121,7 +121,10 @@ class _Dealt(Protocols):
         f = x.fraction_bits + held.fraction_bits
         return self._dealer.deal_of(self._party, x, product, bits, f).truncated(step.dropped)
 
-    def pair(self, step: Step, x: Share, y: Share) -> Share:
+    def pair(self, steps: Sequence[Step], factors: Sequence[tuple[Share, Share]]) -> list[Share]:
+        return [self._pair(step, x, y) for step, (x, y) in zip(steps, factors, strict=True)]
+
+    def _pair(self, step: Step, x: Share, y: Share) -> Share:
         f = x.fraction_bits + y.fraction_bits
         product = self._dealer.deal(
             self._party, (x.values, y.values), lambda a, b: ring.matmul(a[0] + b[0], a[1] + b[1]), step.ring_bits, f
@@ -136,14 +139,20 @@ class _Dealt(Protocols):
             self._party, x, lambda a: to_ring(from_ring(a, x.bits), bits), bits, x.fraction_bits
         )
 
-    def nonlinear(self, step: Step, x: Share) -> Share:
+    def nonlinear(self, steps: Sequence[Step], xs: Sequence[Share]) -> list[Share]:
+        return [self._nonlinear(step, x) for step, x in zip(steps, xs, strict=True)]
+
+    def _nonlinear(self, step: Step, x: Share) -> Share:
         def function(a: Words) -> Words:
             real = decode(from_ring(a, x.bits), step.inputs[0])
             return to_ring(encode(step.node.name, apply(step.node, [real], []), step.output), step.output.bits)
 
         return self._dealer.deal_of(self._party, x, function, step.output.bits, step.output.fraction_bits)
 
-    def embedding(self, step: Step, ids: np.ndarray | None) -> Share:
+    def embedding(self, steps: Sequence[Step], ids: Sequence[np.ndarray | None]) -> list[Share]:
+        return [self._embedding(step, mine) for step, mine in zip(steps, ids, strict=True)]
+
+    def _embedding(self, step: Step, ids: np.ndarray | None) -> Share:
         name, out = step.node.weights[0], step.output
         held = self._plan.of_weight(name)
 

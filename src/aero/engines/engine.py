@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -68,6 +68,19 @@ class StepReport:
 Progress = Callable[[str, float], None]
 
 
+@dataclass(frozen=True)
+class PromptRun:
+    """One prompt's part of a batch.
+
+    graph: a program of the model, of any length and past. ids: int64 [graph.length], given by the client alone.
+    prompt: the number under which the engine keeps this prompt's state: what the graph reads of it, and leaves.
+    """
+
+    graph: Graph
+    ids: np.ndarray | None = None
+    prompt: int = 0
+
+
 class Engine(ABC):
     """One party of a computation.
 
@@ -76,17 +89,31 @@ class Engine(ABC):
 
     name: ClassVar[str]
     insecure: ClassVar[bool]
+    batches: ClassVar[bool] = False
+    """Whether several prompts share a run."""
 
     @abstractmethod
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
     ) -> np.ndarray | None:
-        """Compute the graph's output.
+        """Compute the graph's output, for the prompt 0.
 
         weights: float64 arrays by name; given by the server alone.
         ids: int64 [graph.length]; given by the client alone.
         Returns the output in float64 to the client, None to the server.
         """
+
+    def run_batch(
+        self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
+    ) -> list[np.ndarray | None]:
+        """Compute each prompt's output, all in the rounds of one.
+
+        weights: of all programs, which name the same rows of the same weights alike.
+        ValueError for graphs that are not programs of one model, and for several prompts where `batches` is False.
+        """
+        if len(batch) != 1:
+            raise ValueError(f"the engine {self.name!r} runs one prompt at a time, not {len(batch)}")
+        return [self.run(batch[0].graph, weights=weights, ids=batch[0].ids)]
 
     @property
     @abstractmethod

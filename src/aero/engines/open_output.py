@@ -29,7 +29,7 @@ def open_output(
     vocabulary: int,
     reserve: Callable[[ProtocolCost], None],
 ) -> np.ndarray | None:
-    """The client's output, float64 in the shape of `x` [rows, V]; None to the server.
+    """The client's outputs, float64 in the shape of `x` [rows, V]; None to the server.
 
     vocabulary: how many columns stand for tokens. reserve: called with the cost of what needs OTs next.
     To the client alone: the server would learn of the client's key from an opened product.
@@ -39,15 +39,15 @@ def open_output(
         opened = open_shares(party, x, Role.CLIENT, what)
         return None if opened is None else decode(from_ring(opened, x.bits), held)
     plan = output_plan(x.shape, held, reveal, vocabulary)
-    largest, places = top_k(party, plan, x.reshape(-1)[:vocabulary], begin=reserve)
+    largest, places = top_k(party, plan, x.of(x.values[:, :vocabulary]), begin=reserve)
     ids = open_shares(party, places, Role.CLIENT, f"{what}: ids")
     values = open_shares(party, largest, Role.CLIENT, f"{what}: values") if reveal.values else None
     if ids is None:
         return None
     if int(ids.max()) >= vocabulary:
         raise ProtocolError(f"the two parties' shares name token {int(ids.max())} of {vocabulary}")
-    logits = None if values is None else decode(from_ring(values, x.bits), held)[None]
-    return reveal.spread(ids[None].astype(np.int64), logits, x.shape[1])
+    logits = None if values is None else decode(from_ring(values, x.bits), held)
+    return reveal.spread(ids.astype(np.int64), logits, x.shape[1])
 
 
 def output_costs(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabulary: int) -> list[ProtocolCost]:
@@ -55,15 +55,15 @@ def output_costs(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabular
     if reveal.k is None:
         return [open_cost(shape, held.bits, Role.CLIENT)]
     plan = output_plan(shape, held, reveal, vocabulary)
-    opened = open_cost((plan.k,), plan.place_bits, Role.CLIENT)
+    opened = open_cost((plan.rows, plan.k), plan.place_bits, Role.CLIENT)
     if reveal.values:
-        opened = opened + open_cost((plan.k,), held.bits, Role.CLIENT)
+        opened = opened + open_cost((plan.rows, plan.k), held.bits, Role.CLIENT)
     return [*map(plan.stage_cost, plan.stages()), opened]
 
 
 def output_plan(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabulary: int) -> TopKPlan:
-    """ValueError where the output is not that of one position, or has fewer columns than there are tokens."""
-    if shape[0] != 1 or not 1 <= vocabulary <= shape[1]:
+    """Of the outputs of one position each. ValueError where they have fewer columns than there are tokens."""
+    if not 1 <= vocabulary <= shape[1]:
         raise ValueError(f"an output of {list(shape)} has no row of {vocabulary} logits to take the largest from")
     assert reveal.k is not None
-    return plan_top_k(vocabulary, min(reveal.k, vocabulary), held.bits, held.fraction_bits)
+    return plan_top_k(vocabulary, min(reveal.k, vocabulary), held.bits, held.fraction_bits, rows=shape[0])

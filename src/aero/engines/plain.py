@@ -8,12 +8,12 @@ with a public constant; and a nonlinear function is the float64 one, rounded to 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine
+from aero.engines.engine import Cost, Engine, PromptRun
 from aero.graph import Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, causal_mask, check_ids, check_state, merge_heads, split_heads
@@ -35,10 +35,11 @@ class InsecurePlainEngine(Engine):
 
     name: ClassVar[str] = "insecure-plain"
     insecure: ClassVar[bool] = True
+    batches: ClassVar[bool] = True
 
     def __init__(self, numbers: FixedPoint | RingPlan | None = None) -> None:
         self._numbers = numbers or FixedPoint()
-        self._state: dict[str, np.ndarray] = {}
+        self._states: dict[int, dict[str, np.ndarray]] = {}
         self._cost = Cost(0.0)
 
     def run(
@@ -48,19 +49,32 @@ class InsecurePlainEngine(Engine):
 
         Raises OverflowError, naming the node, where a value leaves its ring.
         """
+        [output] = self.run_batch([PromptRun(graph, ids)], weights=weights)
+        assert output is not None
+        return output
+
+    def run_batch(
+        self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
+    ) -> list[np.ndarray | None]:
+        """One prompt after the other."""
+        start = time.perf_counter()
+        outputs: list[np.ndarray | None] = [self._run(one, weights) for one in batch]
+        self._cost = Cost(time.perf_counter() - start)
+        return outputs
+
+    def _run(self, one: PromptRun, weights: Mapping[str, np.ndarray] | None) -> np.ndarray:
+        graph, ids = one.graph, one.ids
         if weights is None or ids is None:
             raise ValueError("the plain engine is both parties at once: it needs the weights and the ids")
-        start = time.perf_counter()
         plan = self._numbers
         if isinstance(plan, FixedPoint):
             plan = RingPlan.uniform(graph, plan.fraction_bits)
-        values = {INPUT: check_ids(ids, graph.length), **check_state(graph, self._state)}
+        values = {INPUT: check_ids(ids, graph.length), **check_state(graph, self._states.get(one.prompt, {}))}
         for node in graph.nodes:
             arithmetic = Arithmetic(graph, node, plan)
             arrays = [encode(name, weights[name], arithmetic.weight_format(name)) for name in node.weights]
             values[node.name] = arithmetic.apply([values[i] for i in node.inputs], arrays)
-        self._state = {name: values[value] for name, value in graph.state_out.items()}
-        self._cost = Cost(time.perf_counter() - start)
+        self._states[one.prompt] = {name: values[value] for name, value in graph.state_out.items()}
         return decode(values[graph.output], plan.of_value(graph, graph.output))
 
     @property
@@ -68,8 +82,8 @@ class InsecurePlainEngine(Engine):
         return self._cost
 
     def close(self) -> None:
-        """Forget the state of the last run."""
-        self._state = {}
+        """Forget the states of all prompts."""
+        self._states = {}
 
 
 class Arithmetic:

@@ -1,29 +1,32 @@
 """Which protocol each step of a graph takes, in which rings, and what it declares to cost.
 
-Everything follows from the graph and the ring plan: both parties, and a cost model, know it before anything is sent.
+Everything follows from the graphs and the ring plan: both parties, and a cost model, know it before anything is sent.
+Plans take the steps of one prompt, or those of each prompt of a batch: what has rows is then one plan for all of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from aero.engines.on_shares import Extension, Step, extensions, group_label, joined, known_windows, plan_steps
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
+from aero.engines.stages import Extension, Schedule, Stage, schedule
+from aero.engines.steps import Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.kernels.rlwe import WEIGHTS, Params
 from aero.mpc.cost import ProtocolCost
+from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.functions.gelu import plan_gelu
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.relu import plan_relu
-from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
+from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_rows, window_of
 from aero.mpc.ot.supply import SupplyModel, set_up_cost
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.protocols.agree import agree_cost
@@ -32,19 +35,22 @@ from aero.mpc.protocols.extend import extension_shapes
 from aero.mpc.protocols.keys import keys_cost
 from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
-from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
+from aero.mpc.protocols.pair import PairPlan, pairs_cost, plan_attend, plan_scores
 
 PAIRS = ("scores", "attend")
 OTS, OUTPUT = "ots", "output"
+NO_STATES: Mapping[str, str] = MappingProxyType({})
 AGREED = 4
 """Things that both parties compare before a graph is run: the graph, the ring plan, what is revealed, public angles."""
 
 
-def linear_plan(group: tuple[Step, ...]) -> LinearPlan:
+def linear_plan(*groups: Group) -> LinearPlan:
     """The plan of linear layers that go together, or of a gain: the product with a diagonal matrix."""
-    rows, inner = group[0].input_shapes[0]
-    columns = sum(columns_of(step) for step in group)
-    return _linear_plan(rows, inner, columns, group[0].ring_bits, group[0].output.bits)
+    first = groups[0][0]
+    columns = sum(columns_of(step) for step in groups[0])
+    return _linear_plan(
+        rows_of(group[0] for group in groups), first.input_shapes[0][1], columns, first.ring_bits, first.output.bits
+    )
 
 
 def has_row_gains(step: Step) -> bool:
@@ -52,42 +58,75 @@ def has_row_gains(step: Step) -> bool:
     return step.node.op == "gain" and len(step.weight_shapes[0]) == 2
 
 
-def row_gain_plan(step: Step) -> KnownFactorPlan:
-    assert step.factor is not None
-    return KnownFactorPlan(step.input_shapes[0], step.ring_bits, min(step.factor.bits, step.ring_bits))
+def row_gain_plan(*steps: Step) -> KnownFactorPlan:
+    first = steps[0]
+    assert first.factor is not None
+    shape = (rows_of(steps), first.input_shapes[0][1])
+    return KnownFactorPlan(shape, first.ring_bits, min(first.factor.bits, first.ring_bits))
+
+
+def rows_of(steps: Iterable[Step]) -> int:
+    return sum(step.input_shapes[0][0] for step in steps)
 
 
 def columns_of(step: Step) -> int:
     return step.weight_shapes[0][1] if step.node.op == "linear" else step.input_shapes[0][1]
 
 
+def pair_plans(*steps: Step) -> dict[PairPlan, tuple[int, ...]]:
+    """The plans of `scores` or `attend`, and of which steps: all in one, shorter ones padded in front to the longest,
+    or those of equal shapes together; whichever takes fewer bytes."""
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for index, step in enumerate(steps):
+        shapes.setdefault(_queries_keys(step), []).append(index)
+    apart = {_stacked(steps[0], len(few), *shape): tuple(few) for shape, few in shapes.items()}
+    if len(shapes) == 1:
+        return apart
+    longest = max(queries for queries, _ in shapes), max(keys for _, keys in shapes)
+    whole = {_stacked(steps[0], len(steps), *longest): tuple(range(len(steps)))}
+    return min(whole, apart, key=lambda plans: pairs_cost(list(plans)).total_bytes)
+
+
 def pair_plan(step: Step) -> PairPlan:
-    """The plan of `scores` or `attend`."""
+    """The plan of `scores` or `attend` of a single prompt."""
+    [plan] = pair_plans(step)
+    return plan
+
+
+def _queries_keys(step: Step) -> tuple[int, int]:
+    first, second = step.input_shapes
+    return (first[0], second[0]) if step.node.op == "scores" else (first[1], first[2])
+
+
+def _stacked(step: Step, prompts: int, queries: int, keys: int) -> PairPlan:
+    """The heads of several prompts, as if they were one's."""
     (first, second), op = step.input_shapes, step.node.op
-    heads, queries, keys = (
-        (int(step.node.attrs["heads"]), first[0], second[0]) if op == "scores" else (first[0], first[1], first[2])
-    )
-    return _pair_plan(op, heads, queries, keys, second[1] // heads, step.ring_bits, step.output.bits)
+    heads = int(step.node.attrs["heads"]) if op == "scores" else first[0]
+    return _pair_plan(op, prompts * heads, queries, keys, second[1] // heads, step.ring_bits, step.output.bits)
 
 
-def embedding_plan(step: Step) -> EmbeddingPlan:
-    (tokens,), (rows, columns) = step.input_shapes[0], step.weight_shapes[0]
-    return _embedding_plan(tokens, rows, columns, step.output.bits)
+def embedding_plan(*steps: Step) -> EmbeddingPlan:
+    rows, columns = steps[0].weight_shapes[0]
+    return _embedding_plan(rows_of(steps), rows, columns, steps[0].output.bits)
 
 
-def function_plan(step: Step) -> Any:
+def function_plan(*steps: Step) -> Any:
     """The plan of a nonlinear operation, as its module in `aero.mpc.functions` makes it."""
-    assert step.promised is not None
-    node, shape = step.node, step.input_shapes[0]
-    return _function_plan(node.op, shape, step.promised, step.output, _attrs(node), step.windows)
+    first = steps[0]
+    assert first.promised is not None
+    shapes = tuple(step.input_shapes[0] for step in steps)
+    return _function_plan(first.node.op, shapes, first.promised, first.output, _attrs(first.node), first.windows)
 
 
-def wanted_bits(node: Node, graph: Graph, plan: RingPlan, output_bits: int) -> int:
-    """The ring in which a nonlinear operation reads its value, for a result in the ring of 2^output_bits."""
-    read, made = plan.of_value(graph, node.inputs[0]), plan.of_value(graph, node.name)
+def wanted_bits(name: str, graphs: Sequence[Graph], plan: RingPlan, output_bits: int) -> int:
+    """The ring in which a nonlinear operation reads its value, of all graphs at once, for a result in the ring of
+    2^output_bits."""
+    nodes = [graph.by_name[name] for graph in graphs if name in graph.by_name]
+    first, graph = nodes[0], next(graph for graph in graphs if name in graph.by_name)
+    read, made = plan.of_value(graph, first.inputs[0]), plan.of_value(graph, name)
     made = Format(output_bits, made.fraction_bits)
-    shape, windows = graph.shapes[node.inputs[0]], known_windows(node, plan)
-    found = _function_plan(node.op, shape, read, made, _attrs(node), windows)
+    shapes = tuple(g.shapes[g.by_name[name].inputs[0]] for g in graphs if name in g.by_name)
+    found = _function_plan(first.op, shapes, read, made, _attrs(first), known_windows(first, plan))
     bits: int = found.input_bits
     return bits
 
@@ -115,42 +154,43 @@ def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int) -> E
 @lru_cache(maxsize=1024)
 def _function_plan(
     op: str,
-    shape: Shape,
+    shapes: tuple[Shape, ...],
     read: Format,
     made: Format,
     attrs: tuple[tuple[str, Any], ...],
     windows: tuple[ScoreWindow, ...],
 ) -> Any:
     formats = read.bits, read.fraction_bits, made.bits, made.fraction_bits
+    if op == "causal_softmax":
+        return _softmax_plan(shapes, formats, float(dict(attrs).get("base", math.e)), windows)
+    shape = (sum(rows for rows, _ in shapes), shapes[0][1])
     if op == "relu":
         return plan_relu(shape, *formats)
     if op == "gelu":
         return plan_gelu(shape, *formats, form=str(dict(attrs).get("form", "tanh")))
     if op in ("layer_norm", "rms_norm"):
-        rows, columns = shape
-        return plan_norm(rows, columns, *formats, eps=float(dict(attrs)["eps"]), centred=op == "layer_norm")
-    if op == "causal_softmax":
-        return _softmax_plan(shape, formats, float(dict(attrs).get("base", math.e)), windows)
+        return plan_norm(*shape, *formats, eps=float(dict(attrs)["eps"]), centred=op == "layer_norm")
     raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
 
 
 def _softmax_plan(
-    shape: Shape, formats: tuple[int, int, int, int], base: float, windows: tuple[ScoreWindow, ...]
+    shapes: tuple[Shape, ...], formats: tuple[int, int, int, int], base: float, windows: tuple[ScoreWindow, ...]
 ) -> SoftmaxPlan:
     """With maxima; without, where the plan has a window that is wide enough for every head and that is cheaper."""
-    heads, queries, keys = shape
-    plans = [plan_softmax(heads, queries, keys, *formats, base=base)]
+    heads = shapes[0][0]
+    rows = CausalRows(heads, tuple((queries, keys) for _, queries, keys in shapes))
+    plans = [plan_rows(rows, *formats, base=base)]
     if [w.head for w in windows] == list(range(heads)):
         window = window_of([(w.reference - w.spread, w.reference) for w in windows], base)
         if window is not None:
-            plans.append(plan_softmax(heads, queries, keys, *formats, base=base, window=window))
+            plans.append(plan_rows(rows, *formats, base=base, window=window))
     return cheapest(plans)
 
 
-# --- a whole graph --------------------------------------------------------------------------------------------------
+# --- a whole run --------------------------------------------------------------------------------------------------
 
 
-def bare_pairs(graph: Graph, states: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+def bare_pairs(graph: Graph, states: Mapping[str, str] = NO_STATES) -> dict[str, str]:
     """The values that carry the noise of a product of two shared values, with the name of that product.
 
     A linear layer's weights hide it; nothing that is local does, nor does a gain, which has one unknown a column, nor a
@@ -168,40 +208,60 @@ def bare_pairs(graph: Graph, states: Mapping[str, str] = MappingProxyType({})) -
     return bare
 
 
-def checked_steps(
-    graph: Graph, plan: RingPlan, states: Mapping[str, str] = MappingProxyType({}), reveal: Reveal = LOGITS
-) -> list[Step]:
-    """The steps of a graph. ValueError, naming the node, where one has no protocol in this engine, or where opening the
-    output would show the noise of a product of shares. states: as in `bare_pairs`; reveal: what is opened.
+def checked_schedule(
+    graphs: Sequence[Graph],
+    plan: RingPlan,
+    states: Sequence[Mapping[str, str]] | None = None,
+    reveal: Reveal = LOGITS,
+) -> Schedule:
+    """The steps of a batch, in stages. ValueError, naming the node, where one has no protocol in this engine, where
+    opening an output would show the noise of a product of shares, and for graphs that are not programs of one model.
+    states: as in `bare_pairs`, for each graph; reveal: what is opened.
     """
-    pair = bare_pairs(graph, states).get(graph.output)
-    if pair is not None:
-        raise ValueError(
-            f"{graph.output}: opening it would show the encryption noise of {pair!r}, a product of two shared values, "
-            "and with it the other party's secrets (docs/security/pair.md); let a linear layer follow before the output"
-        )
-    return plan_steps(graph, plan, wanted_bits, output_is_compared=reveal.k is not None)
+    for graph, mine in zip(graphs, states or [NO_STATES] * len(graphs), strict=True):
+        pair = bare_pairs(graph, mine).get(graph.output)
+        if pair is not None:
+            raise ValueError(
+                f"{graph.output}: opening it would show the encryption noise of {pair!r}, a product of two shared "
+                "values, and with it the other party's secrets (docs/security/pair.md); let a linear layer follow "
+                "before the output"
+            )
+        shape = graph.shapes[graph.output]
+        if shape[0] != 1 and reveal.k is not None:
+            raise ValueError(f"an output of {list(shape)} has no row of its own to take the largest logits from")
+    return schedule(graphs, plan, wanted_bits, output_is_compared=reveal.k is not None)
 
 
-def group_cost(group: tuple[Step, ...], wider: Sequence[Extension]) -> ProtocolCost:
-    """What steps that go together declare, extensions before them included."""
-    cost = extensions_cost(wider)
-    plan = group_plan(group)
-    return cost if plan is None else cost + plan.cost()
+def checked_steps(
+    graph: Graph, plan: RingPlan, states: Mapping[str, str] = NO_STATES, reveal: Reveal = LOGITS
+) -> list[Step]:
+    """The steps of a single graph, as `checked_schedule` has them."""
+    return list(checked_schedule([graph], plan, [states], reveal).steps[0])
 
 
-def group_plan(group: tuple[Step, ...]) -> Any:
-    """The plan of the protocol that steps take, which has a `cost`; None for what is local."""
-    op = group[0].node.op
-    if has_row_gains(group[0]):
-        return row_gain_plan(group[0])
+def stage_cost(stage: Stage) -> ProtocolCost:
+    """What a stage declares, extensions before it included."""
+    cost = extensions_cost([extension for wider in stage.wider for extension in wider])
+    plans = group_plans(*stage.groups)
+    if stage.op in PAIRS:
+        return cost + pairs_cost(plans)
+    return sum((plan.cost() for plan in plans), cost)
+
+
+def group_plans(*groups: Group) -> list[Any]:
+    """The plan of the protocol that steps take, which has a `cost`: none for what is local, several for products of
+    shares in the same messages."""
+    steps = [group[0] for group in groups]
+    op = steps[0].node.op
+    if has_row_gains(steps[0]):
+        return [row_gain_plan(*steps)]
     if op in ("linear", "gain"):
-        return linear_plan(group)
+        return [linear_plan(*groups)]
     if op in PAIRS:
-        return pair_plan(group[0])
+        return list(pair_plans(*steps))
     if op == "embedding":
-        return embedding_plan(group[0])
-    return function_plan(group[0]) if OPS[op].nonlinear else None
+        return [embedding_plan(*steps)]
+    return [function_plan(*steps)] if OPS[op].nonlinear else []
 
 
 def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
@@ -218,18 +278,17 @@ class Keys:
     server: tuple[Params, ...]
 
 
-def keys_needed(groups: Sequence[tuple[Step, ...]]) -> Keys:
+def keys_needed(stages: Sequence[Stage]) -> Keys:
     client: dict[Params, None] = {}
     server: dict[Params, None] = {}
-    for group in groups:
-        plan = group_plan(group)
+    for plan in (plan for stage in stages for plan in group_plans(*stage.groups)):
         if isinstance(plan, LinearPlan):
             client[plan.product.params] = None
         elif isinstance(plan, EmbeddingPlan):
             client[WEIGHTS] = None
         elif isinstance(plan, PairPlan):
             client[plan.params] = server[plan.params] = None
-        elif plan is not None:
+        else:
             client |= dict.fromkeys(getattr(plan, "client_keys", ()))
             server |= dict.fromkeys(getattr(plan, "server_keys", ()))
     return Keys(tuple(client), tuple(server))
@@ -265,14 +324,25 @@ class DeclaredRun:
 def declared_run(
     graph: Graph,
     plan: RingPlan,
-    states: Mapping[str, str] = MappingProxyType({}),
+    states: Mapping[str, str] = NO_STATES,
     reveal: Reveal = LOGITS,
     vocabulary: int | None = None,
 ) -> DeclaredRun:
     """What a run of a graph will send, before anything is sent. states: as in `bare_pairs`; reveal: what is opened, of
     the first `vocabulary` columns, by default all."""
-    groups = joined(graph, checked_steps(graph, plan, states, reveal))
-    set_up, supply = set_up_declared(groups, reveal), SupplyModel()
+    return declared_batch([graph], plan, [states], reveal, vocabulary)
+
+
+def declared_batch(
+    graphs: Sequence[Graph],
+    plan: RingPlan,
+    states: Sequence[Mapping[str, str]] | None = None,
+    reveal: Reveal = LOGITS,
+    vocabulary: int | None = None,
+) -> DeclaredRun:
+    """`declared_run` for a batch of prompts, states of each."""
+    planned = checked_schedule(graphs, plan, states, reveal)
+    set_up, supply = set_up_declared(planned.stages, reveal), SupplyModel()
     lines: list[Declared] = []
     clock = set_up
 
@@ -282,31 +352,32 @@ def declared_run(
         if cost.messages:
             lines.append(Declared(label, op, cost, clock.rounds - before))
 
-    for group, wider in zip(groups, extensions(graph, plan, groups), strict=True):
-        cost = group_cost(group, wider)
+    def reserve(cost: ProtocolCost) -> None:
         add(OTS, OTS, supply.reserve(cost.ots_from_client, cost.ots_from_server))
         supply.use(cost.ots_from_client, cost.ots_from_server)
-        add(group_label(group), group[0].node.op, cost)
-    output = next(group[0].output for group in groups if any(s.node.name == graph.output for s in group))
-    shape = graph.shapes[graph.output]
-    for cost in output_costs(shape, output, reveal, vocabulary or shape[1]):
-        add(OTS, OTS, supply.reserve(cost.ots_from_client, cost.ots_from_server))
-        supply.use(cost.ots_from_client, cost.ots_from_server)
+
+    for stage in planned.stages:
+        cost = stage_cost(stage)
+        reserve(cost)
+        add(stage.label, stage.op, cost)
+    columns = graphs[0].shapes[graphs[0].output][1]
+    rows = sum(graph.shapes[graph.output][0] for graph in graphs)
+    for cost in output_costs((rows, columns), planned.outputs[0].output, reveal, vocabulary or columns):
+        reserve(cost)
         add(OUTPUT, OUTPUT, cost)
     return DeclaredRun(set_up, tuple(lines))
 
 
-def set_up_declared(groups: Sequence[tuple[Step, ...]], reveal: Reveal = LOGITS) -> ProtocolCost:
+def set_up_declared(stages: Sequence[Stage], reveal: Reveal = LOGITS) -> ProtocolCost:
     """Of a new session: that both have the same, keys, base OTs."""
-    keys = keys_needed(groups)
+    keys = keys_needed(stages)
     cost = agree_cost(AGREED) + keys_cost(keys.client, keys.server)
-    return cost + set_up_cost() if needs_ots(groups, reveal) else cost
+    return cost + set_up_cost() if needs_ots(stages, reveal) else cost
 
 
-def needs_ots(groups: Sequence[tuple[Step, ...]], reveal: Reveal = LOGITS) -> bool:
+def needs_ots(stages: Sequence[Stage], reveal: Reveal = LOGITS) -> bool:
     """Whether anything but products with weights, and sums, is there."""
     if reveal.k is not None:
         return True
-    plans = [(group[0], group_plan(group)) for group in groups]
-    wide = any(step.extends for step, _ in plans)
-    return wide or any(plan.cost().ots_from_client + plan.cost().ots_from_server for _, plan in plans if plan)
+    costs = map(stage_cost, stages)
+    return any(cost.ots_from_client + cost.ots_from_server for cost in costs)

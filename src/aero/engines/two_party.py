@@ -12,28 +12,31 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine, Progress, StepReport
+from aero.engines.engine import Cost, Engine, Progress, PromptRun, StepReport
 from aero.engines.engine import Party as EngineParty
-from aero.engines.on_shares import Extension, Protocols, Step, angles_digest, group_label, joined, state_format, walk
+from aero.engines.on_shares import Protocols, angles_digest, walk
 from aero.engines.open_output import open_output
 from aero.engines.plain import encode
 from aero.engines.reveal import LOGITS, Reveal
+from aero.engines.stages import Schedule, Stage
 from aero.engines.step_plans import (
+    NO_STATES,
     OTS,
     OUTPUT,
     bare_pairs,
-    checked_steps,
+    checked_schedule,
     columns_of,
     embedding_plan,
     function_plan,
-    group_cost,
     has_row_gains,
     keys_needed,
     linear_plan,
     needs_ots,
-    pair_plan,
+    pair_plans,
     row_gain_plan,
+    stage_cost,
 )
+from aero.engines.steps import Group, Step, state_format
 from aero.engines.weight_store import WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
@@ -53,8 +56,8 @@ from aero.mpc.protocols.extend import extension
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.known_factor import multiply_known
 from aero.mpc.protocols.linear import multiply_weights
-from aero.mpc.protocols.pair import multiply_shares
-from aero.mpc.share import Share, input_shares
+from aero.mpc.protocols.pair import multiply_pairs
+from aero.mpc.share import Share, Words, concatenate, input_shares, split
 from aero.wire import Channel, Traffic
 
 FUNCTIONS: dict[str, Any] = {
@@ -77,6 +80,7 @@ class TwoPartyEngine(Engine):
 
     name: ClassVar[str] = "two-party"
     insecure: ClassVar[bool] = False
+    batches: ClassVar[bool] = True
 
     def __init__(
         self, party: EngineParty, channel: Channel, plan: RingPlan, *, progress: Progress | None = None
@@ -84,10 +88,10 @@ class TwoPartyEngine(Engine):
         self._party = Party(Role.CLIENT if party is EngineParty.CLIENT else Role.SERVER, channel)
         self._plan = plan
         self._progress = progress
-        self._state: dict[str, Share] = {}
-        self._bare: dict[str, str] = {}
+        self._states: dict[int, dict[str, Share]] = {}
+        self._bare: dict[int, Mapping[str, str]] = {}
         self._loaded = WeightStore(plan)
-        self._agreed: set[str] = set()
+        self._agreed: set[tuple[str, ...]] = set()
         self._reveal, self._vocabulary = LOGITS, 0
         self._keyed: dict[Role, set[Any]] = {role: set() for role in Role}
         self._report: tuple[StepReport, ...] = ()
@@ -98,35 +102,47 @@ class TwoPartyEngine(Engine):
         """Make plans, load the server's weights, compare graph and ring plan with the other party's, and exchange the
         keys that are missing. `run` does it where it was not done. ValueError, naming the node, for a graph that cannot
         be run or weights whose noise would not fit, and at both parties where they differ; any ends the channel."""
-        with self._ending():
-            self._prepare(graph, weights)
+        self.prepare_batch([PromptRun(graph)], weights)
 
-    def _prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None) -> None:
+    def prepare_batch(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray] | None = None) -> None:
+        """The same for a batch, whose ids are not looked at."""
+        with self._ending():
+            self._prepare(batch, weights)
+
+    def _prepare(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray] | None) -> Schedule:
         start, before = time.perf_counter(), self._party.channel.traffic
-        steps = checked_steps(graph, self._plan, self._bare, self._reveal)
-        groups = joined(graph, steps)
-        weighted = [group for group in groups if group[0].node.op in ("linear", "gain", "embedding")]
+        graphs = [one.graph for one in batch]
+        states = [self._bare.get(one.prompt, NO_STATES) for one in batch]
+        schedule = checked_schedule(graphs, self._plan, states, self._reveal)
+        stages = schedule.stages
         if self._party.role is Role.SERVER:
             if weights is None:
                 raise ValueError("the server gives the weights")
+            weighted = [stage.groups for stage in stages if stage.op in ("linear", "gain", "embedding")]
             self._loaded.load(weighted, weights)
-        missing = self._keys_missing(groups)
+        missing = self._keys_missing(stages)
         with self._party.channel.op("keys"):
-            if graph.digest not in self._agreed:
-                revealed = [str(self._reveal), self._vocabulary]
-                public = {"graph": graph.to_json(), "ring plan": self._plan.to_json(), "output revealed": revealed}
-                public["rotary angles (install the same version of numpy)"] = angles_digest(steps)
+            agreed = tuple(graph.digest for graph in graphs)
+            if agreed not in self._agreed:
+                steps = [step for steps in schedule.steps for step in steps]
+                public = {
+                    "graph": agreed,
+                    "ring plan": self._plan.to_json(),
+                    "output revealed": [str(self._reveal), self._vocabulary],
+                    "rotary angles (install the same version of numpy)": angles_digest(steps),
+                }
                 agree(self._party, public)
-                self._agreed.add(graph.digest)
+                self._agreed.add(agreed)
             exchange_keys(self._party, *missing)
-        if not self._party.has_ots and needs_ots(groups, self._reveal):
+        if not self._party.has_ots and needs_ots(stages, self._reveal):
             set_up_ots(self._party)
         spent = self._cost_of(self._party.channel.traffic - before, time.perf_counter() - start)
         self._set_up = Cost(*(a + b for a, b in zip(vars(self._set_up).values(), vars(spent).values(), strict=True)))
+        return schedule
 
-    def _keys_missing(self, groups: Sequence[tuple[Step, ...]]) -> tuple[list[Any], list[Any]]:
+    def _keys_missing(self, stages: Sequence[Stage]) -> tuple[list[Any], list[Any]]:
         """The parameters under which the client, and the server, has no key yet."""
-        needed = keys_needed(groups)
+        needed = keys_needed(stages)
         missing = (
             [p for p in needed.client if p not in self._keyed[Role.CLIENT]],
             [p for p in needed.server if p not in self._keyed[Role.SERVER]],
@@ -135,7 +151,7 @@ class TwoPartyEngine(Engine):
             self._keyed[role].update(several)
         return missing
 
-    def share_state(self, graph: Graph, name: str, value: np.ndarray | None = None) -> None:
+    def share_state(self, graph: Graph, name: str, value: np.ndarray | None = None, prompt: int = 0) -> None:
         """Share a matrix of the client's, float64, as a state that `graph` reads; the client gives `value`."""
         if name not in graph.state_in:
             raise ValueError(f"the graph reads no state {name!r}; it reads {sorted(graph.state_in)}")
@@ -146,8 +162,9 @@ class TwoPartyEngine(Engine):
                 raise ValueError(f"the client gives the state {name!r}, of shape {list(shape)}")
             encoded = to_ring(encode(name, value, held), held.bits)
         with self._ending(), self._party.channel.op("input"):
-            self._state[name] = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
-        self._bare.pop(name, None)
+            shared = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
+        self._states.setdefault(prompt, {})[name] = shared
+        self._bare[prompt] = {other: pair for other, pair in self._bare.get(prompt, {}).items() if other != name}
 
     def reveal_only(self, what: Reveal, vocabulary: int) -> None:
         if vocabulary < 1:
@@ -158,31 +175,44 @@ class TwoPartyEngine(Engine):
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
     ) -> np.ndarray | None:
+        return self.run_batch([PromptRun(graph, ids)], weights=weights)[0]
+
+    def run_batch(
+        self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
+    ) -> list[np.ndarray | None]:
+        if not batch or len({one.prompt for one in batch}) != len(batch):
+            raise ValueError("a batch has at least one prompt, and each once")
         if self._party.is_client and weights is not None:
             raise ValueError("the client gives no weights")
-        if not self._party.is_client and ids is not None:
-            raise ValueError("the server gives no ids")
-        if ids is not None:
-            check_ids(ids, graph.length)
-        for name, shape in graph.state_in.items():
-            if name not in self._state or self._state[name].shape != shape:
-                raise ValueError(f"the graph reads the state {name!r}: share_state it, or run what leaves it, first")
+        for one in batch:
+            if not self._party.is_client and one.ids is not None:
+                raise ValueError("the server gives no ids")
+            if one.ids is not None:
+                check_ids(one.ids, one.graph.length)
+            held = self._states.get(one.prompt, {})
+            for name, shape in one.graph.state_in.items():
+                if name not in held or held[name].shape != shape:
+                    raise ValueError(
+                        f"the graph reads the state {name!r}: share_state it, or run what leaves it, first"
+                    )
         with self._ending():
-            self._prepare(graph, weights)
-            return self._run(graph, weights, ids)
+            return self._run(batch, self._prepare(batch, weights), weights)
 
-    def _run(self, graph: Graph, weights: Mapping[str, np.ndarray] | None, ids: np.ndarray | None) -> np.ndarray | None:
+    def _run(
+        self, batch: Sequence[PromptRun], schedule: Schedule, weights: Mapping[str, np.ndarray] | None
+    ) -> list[np.ndarray | None]:
         party = self._party
         start, before = time.perf_counter(), party.channel.traffic
-        steps = checked_steps(graph, self._plan, self._bare, self._reveal)
-        state = {name: self._state[name] for name in graph.state_in}
+        states = [{name: self._states[one.prompt][name] for name in one.graph.state_in} for one in batch]
         clock = _Clock(party.channel)
         protocols = _TwoParty(party, self._loaded, clock)
-        output, self._state = walk(
-            party, graph, self._plan, steps, protocols, weights=weights, ids=ids, state=state, progress=self._progress
-        )
-        bare = bare_pairs(graph, self._bare)
-        self._bare = {name: bare[value] for name, value in graph.state_out.items() if value in bare}
+        ids = [one.ids for one in batch]
+        found = walk(party, schedule, protocols, weights=weights, ids=ids, states=states, progress=self._progress)
+        for one, (_, state) in zip(batch, found, strict=True):
+            bare = bare_pairs(one.graph, self._bare.get(one.prompt, NO_STATES))
+            self._states[one.prompt] = state
+            self._bare[one.prompt] = {n: bare[value] for n, value in one.graph.state_out.items() if value in bare}
+        outputs = [output for output, _ in found]
 
         with ExitStack() as scope:
 
@@ -193,12 +223,15 @@ class TwoPartyEngine(Engine):
                 scope.enter_context(party.channel.op(OUTPUT))
 
             begin(ProtocolCost())
-            opened = open_output(party, output, graph.output, self._reveal, self._vocabulary, begin)
+            what = batch[0].graph.output
+            opened = open_output(party, concatenate(outputs), what, self._reveal, self._vocabulary, begin)
         clock.end()
         traffic = party.channel.traffic - before
         self._cost = self._cost_of(traffic, time.perf_counter() - start)
         self._report = tuple(self._reported(traffic, *row) for row in clock.rows)
-        return opened
+        if opened is None:
+            return [None] * len(batch)
+        return list(np.split(opened, np.cumsum([len(output.values) for output in outputs])[:-1]))
 
     @property
     def cost(self) -> Cost:
@@ -223,7 +256,7 @@ class TwoPartyEngine(Engine):
     def close(self) -> None:
         self._party.channel.close()
         self._loaded.clear()
-        self._state.clear()
+        self._states.clear()
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -280,9 +313,9 @@ class _TwoParty(Protocols):
     def __init__(self, party: Party, loaded: WeightStore, clock: _Clock) -> None:
         self._party, self._loaded, self._clock = party, loaded, clock
 
-    def begin(self, group: tuple[Step, ...], wider: tuple[Extension, ...]) -> None:
-        self.reserve(group_cost(group, wider))
-        self._clock.begin(group_label(group), group[0].node.op)
+    def begin(self, stage: Stage) -> None:
+        self.reserve(stage_cost(stage))
+        self._clock.begin(stage.label, stage.op)
 
     def reserve(self, cost: ProtocolCost) -> None:
         """Have the OTs ready that this takes."""
@@ -291,28 +324,64 @@ class _TwoParty(Protocols):
             counts = cost.ots_from_client, cost.ots_from_server
             self._party.ots.reserve(*(counts if self._party.is_client else reversed(counts)))
 
-    def linear(self, steps: tuple[Step, ...], x: Share) -> list[Share]:
-        weights = None if self._party.is_client else self._loaded.of(steps)
-        if has_row_gains(steps[0]):
-            y = multiply_known(self._party, row_gain_plan(steps[0]), x, 0, weights)
-            y = y.of(y.values, fraction_bits=steps[0].output.fraction_bits + steps[0].dropped)
-            return [y.truncated(steps[0].dropped)]
-        y = multiply_weights(self._party, linear_plan(steps), x, 0, weights)
-        ends = np.cumsum([columns_of(step) for step in steps])[:-1]
-        parts = np.split(y.values, ends, axis=1)
-        return [Share(v, s.output.bits, s.output.fraction_bits) for v, s in zip(parts, steps, strict=True)]
+    def linear(self, groups: Sequence[Group], xs: Sequence[Share]) -> list[list[Share]]:
+        first, rows = groups[0][0], [len(x.values) for x in xs]
+        weights = None if self._party.is_client else self._loaded.of(groups)
+        if has_row_gains(first):
+            y = multiply_known(self._party, row_gain_plan(*(group[0] for group in groups)), concatenate(xs), 0, weights)
+            y = y.of(y.values, fraction_bits=first.output.fraction_bits + first.dropped).truncated(first.dropped)
+            return [[part] for part in split(y, rows)]
+        y = multiply_weights(self._party, linear_plan(*groups), concatenate(xs), 0, weights)
+        ends = np.cumsum([columns_of(step) for step in groups[0]])[:-1]
+        return [
+            [
+                Share(values, step.output.bits, step.output.fraction_bits)
+                for values, step in zip(np.split(part.values, ends, axis=1), group, strict=True)
+            ]
+            for part, group in zip(split(y, rows), groups, strict=True)
+        ]
 
-    def pair(self, step: Step, x: Share, y: Share) -> Share:
-        return multiply_shares(self._party, pair_plan(step), x, y)
+    def pair(self, steps: Sequence[Step], factors: Sequence[tuple[Share, Share]]) -> list[Share]:
+        plans = pair_plans(*steps)
+        jobs = [
+            (
+                plan,
+                concatenate([_padded(factors[i][0], plan.rows, plan.inner) for i in members]),
+                concatenate([_padded(factors[i][1], plan.inner, plan.columns) for i in members]),
+            )
+            for plan, members in plans.items()
+        ]
+        results: dict[int, Share] = {}
+        for product, members in zip(multiply_pairs(self._party, jobs), plans.values(), strict=True):
+            heads = len(product.values) // len(members)
+            for i, z in zip(members, split(product, [heads] * len(members)), strict=True):
+                x, y = factors[i]
+                results[i] = z.of(np.ascontiguousarray(z.values[:, -x.shape[1] :, -y.shape[2] :]))
+        return [results[i] for i in range(len(steps))]
 
     def extend(self, values: Sequence[Share], bits: Sequence[int]) -> list[Share]:
         jobs = [extension(self._party, x, to) for x, to in zip(values, bits, strict=True)]
         return together(self._party, *jobs)
 
-    def nonlinear(self, step: Step, x: Share) -> Share:
-        plan = function_plan(step)
-        return FUNCTIONS[step.node.op](self._party, plan, x.reduced(plan.input_bits))
+    def nonlinear(self, steps: Sequence[Step], xs: Sequence[Share]) -> list[Share]:
+        plan, op = function_plan(*steps), steps[0].node.op
+        ready = [x.reduced(plan.input_bits) for x in xs]
+        if op == "causal_softmax" and len(ready) > 1:
+            flat = concatenate([x.reshape(-1) for x in ready])
+            parts = split(causal_softmax(self._party, plan, flat), [x.values.size for x in ready])
+            return [part.reshape(*x.shape) for part, x in zip(parts, ready, strict=True)]
+        return split(FUNCTIONS[op](self._party, plan, concatenate(ready)), [len(x.values) for x in ready])
 
-    def embedding(self, step: Step, ids: np.ndarray | None) -> Share:
-        table = None if self._party.is_client else self._loaded.of((step,))
-        return look_up_rows(self._party, embedding_plan(step), step.output.fraction_bits, ids, table)
+    def embedding(self, steps: Sequence[Step], ids: Sequence[np.ndarray | None]) -> list[Share]:
+        groups, given = [(step,) for step in steps], [mine for mine in ids if mine is not None]
+        table = None if self._party.is_client else self._loaded.of(groups)
+        all_ids = np.concatenate(given) if given else None
+        rows = look_up_rows(self._party, embedding_plan(*steps), steps[0].output.fraction_bits, all_ids, table)
+        return split(rows, [step.input_shapes[0][0] for step in steps])
+
+
+def _padded(x: Share, rows: int, columns: int) -> Share:
+    """[heads, rows, columns], with zeros in front of what is there: the causal triangle is counted from the end."""
+    padded: Words = np.zeros((len(x.values), rows, columns), np.uint64)
+    padded[:, rows - x.shape[1] :, columns - x.shape[2] :] = x.values
+    return x.of(padded)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.engines.on_shares import Step, group_label
 from aero.engines.plain import encode, shift
-from aero.engines.step_plans import embedding_plan, group_plan, has_row_gains, linear_plan
+from aero.engines.stages import group_label
+from aero.engines.step_plans import embedding_plan, group_plans, has_row_gains, linear_plan
+from aero.engines.steps import Group
 from aero.graph.ring_plan import RingPlan
 from aero.mpc.protocols.embedding import load_table
 from aero.mpc.protocols.linear import LoadedWeights, load_weights
@@ -20,10 +21,13 @@ Loaded = LoadedWeights | NDArray[np.int64]
 """Encoded for a product, or as they are, for `known_factor`."""
 MAX_LOADED = 320
 """Products whose weights are kept loaded: those of a model of some 36 layers, for a prompt and for single tokens."""
+Groups = Sequence[Group]
+"""Of each prompt of a batch, the steps that go together."""
 
 
 class WeightStore:
-    """The server's weights as loaded for products: once for each matrix and plan, whichever graph reads it.
+    """The server's weights as loaded for products: once for each matrix and plan, whichever graphs read it. Plans for
+    other numbers of rows share what they encode alike.
 
     Loaded anew where the numbers given are others than before. The longest unused go first, beyond `MAX_LOADED`
     products and beyond what the graph at hand reads.
@@ -31,33 +35,51 @@ class WeightStore:
 
     def __init__(self, plan: RingPlan) -> None:
         self._plan = plan
-        self._held: dict[tuple[Any, ...], tuple[list[np.ndarray], bytes, Loaded]] = {}
+        self._held: dict[_Key, tuple[list[np.ndarray], bytes, Loaded]] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def load(self, groups: Sequence[tuple[Step, ...]], weights: Mapping[str, np.ndarray]) -> None:
-        """ValueError, naming the nodes, for noise that would not fit."""
-        for group in groups:
-            key, arrays = self._key(group), [np.asarray(weights[step.node.weights[0]]) for step in group]
+    def load(self, several: Sequence[Groups], weights: Mapping[str, np.ndarray]) -> None:
+        """For so many products. ValueError, naming the nodes, for noise that would not fit."""
+        for groups in several:
+            key = _key(groups)
+            arrays = [np.asarray(weights[name]) for name in key.weights]
             held = self._held.pop(key, None)
             if held is None or not _same_arrays(arrays, held[0]):
                 digest = _digest(arrays)
-                loaded = held[2] if held is not None and held[1] == digest else _load(self._plan, group, arrays)
+                loaded = held[2] if held is not None and held[1] == digest else self._load(groups, arrays, digest)
                 held = arrays, digest, loaded
             self._held[key] = held  # the last used stand last
-        for key in list(self._held)[: max(0, len(self._held) - max(MAX_LOADED, len(groups)))]:
+        for key in list(self._held)[: max(0, len(self._held) - max(MAX_LOADED, len(several)))]:
             del self._held[key]
 
-    def of(self, group: tuple[Step, ...]) -> Any:
-        return self._held[self._key(group)][2]
+    def of(self, groups: Groups) -> Any:
+        return self._held[_key(groups)][2]
 
     def clear(self) -> None:
         self._held.clear()
 
-    def _key(self, group: tuple[Step, ...]) -> tuple[Any, ...]:
-        plan = group_plan(group)
-        return tuple((step.node.op, step.node.weights[0]) for step in group), plan
+    def _load(self, groups: Groups, arrays: list[np.ndarray], digest: bytes) -> Loaded:
+        names, alike = _key(groups).weights, []
+        for key, (_, other, loaded) in self._held.items():
+            if (key.weights, other) == (names, digest) and isinstance(loaded, LoadedWeights):
+                alike.append(loaded)
+        return _load(self._plan, groups, arrays, alike)
+
+
+class _Key(NamedTuple):
+    op: str
+    weights: tuple[str, ...]
+    plan: Any
+
+
+def _key(groups: Groups) -> _Key:
+    """Rows of a weight differ from prompt to prompt; a matrix is the same for all."""
+    first = groups[0][0]
+    several = groups if has_row_gains(first) else groups[:1]
+    [plan] = group_plans(*groups)
+    return _Key(first.node.op, tuple(step.node.weights[0] for group in several for step in group), plan)
 
 
 def _same_arrays(arrays: list[np.ndarray], before: list[np.ndarray]) -> bool:
@@ -72,20 +94,23 @@ def _digest(arrays: list[np.ndarray]) -> bytes:
     return total.digest()
 
 
-def _load(plan: RingPlan, group: tuple[Step, ...], arrays: list[np.ndarray]) -> Loaded:
+def _load(plan: RingPlan, groups: Groups, arrays: list[np.ndarray], alike: list[LoadedWeights]) -> Loaded:
+    """alike: the same weights, for other plans."""
+    first = groups[0][0]
+    if has_row_gains(first):
+        names = [group[0].node.weights[0] for group in groups]
+        return np.concatenate([encode(name, w, plan.of_weight(name)) for name, w in zip(names, arrays, strict=True)])
     matrices = []
-    for step, array in zip(group, arrays, strict=True):
+    for step, array in zip(groups[0], arrays, strict=True):
         w = np.asarray(array, dtype=np.float64)
-        if step.node.op == "gain" and not has_row_gains(step):
+        if step.node.op == "gain":
             w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
         name = step.node.weights[0]
         matrices.append(encode(name, w, plan.of_weight(name)))
-    if has_row_gains(group[0]):
-        return matrices[0]
     try:
-        if group[0].node.op == "embedding":
-            held, out = plan.of_weight(group[0].node.weights[0]), group[0].output
-            return load_table(embedding_plan(group[0]), shift(matrices[0], held.fraction_bits - out.fraction_bits))
-        return load_weights(linear_plan(group), np.concatenate(matrices, axis=1))
+        if first.node.op == "embedding":
+            held, table = plan.of_weight(first.node.weights[0]), embedding_plan(*(group[0] for group in groups))
+            return load_table(table, shift(matrices[0], held.fraction_bits - first.output.fraction_bits), alike)
+        return load_weights(linear_plan(*groups), np.concatenate(matrices, axis=1), alike=alike)
     except ValueError as error:
-        raise ValueError(f"{group_label(group)}: {error}") from None
+        raise ValueError(f"{group_label(groups[0])}: {error}") from None

@@ -102,6 +102,12 @@ class MatmulPlan:
         return max(self.d1 * self.d2, MIN_FRONT)
 
     @property
+    def weight_layout(self) -> tuple[object, ...]:
+        """What `encode_weights` depends on: plans of which this is equal encode W alike."""
+        digits = (self.digits, self.digit_bits, self.ring_bits) if self.digits > 1 else ()
+        return self.params, self.batch, self.inner, self.columns, self.d1, self.d2, self.column_tiles, digits
+
+    @property
     def uploads(self) -> int:
         """Ciphertexts from the owner."""
         return self.batch * self.row_tiles * self.inner_tiles

@@ -7,6 +7,7 @@ and `open_shares` is the only place in the package where a shared value is revea
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,10 +110,18 @@ class Share:
             )
 
 
-def concatenate(x: Share, y: Share) -> Share:
-    """The rows of [x], then those of [y]."""
-    x._check_like(y)
-    return x.of(np.concatenate([x.values, y.values]))
+def concatenate(several: Sequence[Share]) -> Share:
+    """The rows of each, one after the other."""
+    first, *others = several
+    for other in others:
+        first._check_like(other)
+    return first.of(np.concatenate([x.values for x in several]))
+
+
+def split(x: Share, rows: Sequence[int]) -> list[Share]:
+    """So many rows each: what `concatenate` put together."""
+    assert sum(rows) == len(x.values), "rows are left over"
+    return [replace(x, values=part) for part in np.split(x.values, np.cumsum(rows)[:-1])]
 
 
 def known(party: Party, owner: Role, values: Words, bits: int, fraction_bits: int = 0) -> Share:

@@ -6,18 +6,18 @@ Needs no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 import aero
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost, Engine, StepReport
+from aero.engines.engine import Cost, Engine, PromptRun, StepReport
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
-from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Offer, Step, expect, field_of
+from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Asked, Offer, Step, expect, field_of, work_of
 from aero.serve.text import TextStream
 from aero.wire import Channel, ProtocolError
 
@@ -25,25 +25,57 @@ GREEDY = Sampling()
 
 
 @dataclass(frozen=True)
+class PrivateRun:
+    """One computation with the server, for one prompt or several at once.
+
+    index: its number in the session, from 0; steps: of each prompt; cost: of all together; report: the same by
+    operation, where the engine can tell.
+    """
+
+    index: int
+    steps: tuple[Step, ...]
+    cost: Cost
+    report: tuple[StepReport, ...] = ()
+
+    @property
+    def work(self) -> str:
+        return work_of(self.steps)
+
+    @property
+    def context(self) -> int:
+        """The most tokens read so far of a prompt."""
+        return max(step.context for step in self.steps)
+
+
+@dataclass(frozen=True)
 class PrivateToken:
     """A token that the client computed with the server.
 
     id: token id; text: what it adds to the text, whole characters only; logits: float64 [V], from which it was chosen,
-    minus infinity where they were not revealed; step: what was computed for it; cost: of that; report: the same by
-    operation, where the engine can tell.
+    minus infinity where they were not revealed; step: what was computed for it; run: in which computation, which tokens
+    of other prompts may share.
     """
 
     id: int
     text: str
     logits: np.ndarray
     step: Step
-    cost: Cost
-    report: tuple[StepReport, ...] = ()
+    run: PrivateRun
 
     @property
     def revealed(self) -> np.ndarray:
         """The ids of the logits that the client learnt, ascending."""
         return np.flatnonzero(np.isfinite(self.logits))
+
+
+@dataclass
+class _Growing:
+    """A prompt and what follows it so far. ended: nothing more does."""
+
+    ids: list[int]
+    sampler: Sampler
+    text: TextStream
+    ended: bool = False
 
 
 class Client:
@@ -66,7 +98,8 @@ class Client:
             raise ProtocolError("the server's tokenizer has more tokens than its model")
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
-        self._read: list[int] = []  # the tokens whose keys and values the engines hold
+        self._read: dict[int, list[int]] = {}  # by prompt, the tokens whose keys and values the engines hold
+        self._runs = 0
         self._engine = engine_for(self.offer.engine, channel)
         try:
             self._engine.reveal_only(self.offer.revealed, self.tokenizer.vocab_size)
@@ -81,19 +114,8 @@ class Client:
     def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Step]:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
         they are not revealed. Where `ids` continue what was read before, only what is new is computed."""
-        ids = [int(i) for i in ids]
-        check_length(len(ids), 1, self.offer.context)
-        past = len(self._read) if len(self._read) < len(ids) and ids[: len(self._read)] == self._read else 0
-        step = Step(past, len(ids) - past)
-        held = self._graphs.get(step)
-        digest = "" if held is None else held.digest
-        self._channel.send_control({"say": "step", "past": step.past, "length": step.length, "digest": digest})
-        if held is None:
-            held = self._graphs[step] = self._receive_graph(step)
-        logits = self._engine.run(held, ids=np.array(ids[past:], dtype=np.int64))
-        assert logits is not None
-        self._read = ids
-        return logits[0], step
+        found, _ = self._run({0: [int(i) for i in ids]})
+        return found[0]
 
     def generate(
         self, ids: Sequence[int], max_new_tokens: int, *, sampling: Sampling = GREEDY, stop: Sequence[str] = ()
@@ -102,27 +124,96 @@ class Client:
 
         ValueError, before any work, when that would leave the context, or when the server reveals too little.
         """
-        check_length(len(ids), max_new_tokens, self.offer.context)
-        check_sampling(sampling, self.offer)
-        return self._generate(list(ids), max_new_tokens, Sampler(sampling), TextStream(self.tokenizer.decode, stop))
+        tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop)
+        return (token for _, token in tokens)
 
-    def _generate(
-        self, ids: list[int], max_new_tokens: int, sampler: Sampler, text: TextStream
-    ) -> Iterator[PrivateToken]:
-        for index in range(max_new_tokens):
-            logits, step = self.next_logits(ids)
-            usable = logits[: self.tokenizer.vocab_size]
-            if not np.isfinite(usable).any() or np.isnan(usable).any():
-                raise ProtocolError("the server's output reveals no token")
-            token = sampler.choose(usable)
-            ended = token == self.tokenizer.end_of_text
-            piece = "" if ended else text.push(token)
-            ended = ended or text.stopped or index == max_new_tokens - 1
-            piece += text.finish() if ended else ""
-            yield PrivateToken(token, piece, logits, step, self._engine.cost, self._engine.report)
-            if ended:
-                return
-            ids = [*ids, token]
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
+    ) -> Iterator[tuple[int, PrivateToken]]:
+        """`generate` for several prompts at once, in the rounds of one: gives each token with the place of its prompt.
+
+        Each prompt ends by itself. Prompts that are longer than the context together are read in several runs. A prompt
+        gets the tokens that it would get alone, drawn ones too; and it continues what was read of its place before.
+        """
+        if not 1 <= len(prompts) <= self.offer.max_prompts:
+            raise ValueError(
+                f"this server computes 1 to {self.offer.max_prompts} prompts at once, not {len(prompts)}; give fewer"
+            )
+        for ids in prompts:
+            check_length(len(ids), max_new_tokens, self.offer.context)
+        check_sampling(sampling, self.offer)
+        growing = [_Growing(list(ids), Sampler(sampling), TextStream(self.tokenizer.decode, stop)) for ids in prompts]
+        return self._generate(growing, max_new_tokens)
+
+    def _generate(self, prompts: Sequence[_Growing], max_new_tokens: int) -> Iterator[tuple[int, PrivateToken]]:
+        for count in range(1, max_new_tokens + 1):
+            growing = [i for i, prompt in enumerate(prompts) if not prompt.ended]
+            for several in self._fitting({i: prompts[i].ids for i in growing}):
+                found, run = self._run(several)
+                for i, (logits, step) in found.items():
+                    token, piece = self._chosen(prompts[i], logits, last=count == max_new_tokens)
+                    yield i, PrivateToken(token, piece, logits, step, run)
+
+    def _chosen(self, prompt: _Growing, logits: np.ndarray, *, last: bool) -> tuple[int, str]:
+        """The next token and the text that it adds; `last`: whether no other will follow."""
+        usable = logits[: self.tokenizer.vocab_size]
+        if not np.isfinite(usable).any() or np.isnan(usable).any():
+            raise ProtocolError("the server's output reveals no token")
+        token = prompt.sampler.choose(usable)
+        prompt.ended = token == self.tokenizer.end_of_text
+        piece = "" if prompt.ended else prompt.text.push(token)
+        prompt.ended = prompt.ended or prompt.text.stopped or last
+        prompt.ids = [*prompt.ids, token]
+        return token, piece + (prompt.text.finish() if prompt.ended else "")
+
+    def _fitting(self, prompts: Mapping[int, list[int]]) -> Iterator[dict[int, list[int]]]:
+        """The prompts in as few runs as the server computes, in order."""
+        several: dict[int, list[int]] = {}
+        total = 0
+        for prompt, ids in prompts.items():
+            length = self._step(prompt, ids).length
+            if several and total + length > self.offer.context:
+                yield several
+                several, total = {}, 0
+            several[prompt] = ids
+            total += length
+        if several:
+            yield several
+
+    def _step(self, prompt: int, ids: list[int]) -> Step:
+        """What has to be computed of a prompt."""
+        read = self._read.get(prompt, [])
+        past = len(read) if len(read) < len(ids) and ids[: len(read)] == read else 0
+        return Step(past, len(ids) - past)
+
+    def _run(self, prompts: Mapping[int, list[int]]) -> tuple[dict[int, tuple[np.ndarray, Step]], PrivateRun]:
+        """The logits after each prompt's ids, all computed at once."""
+        for ids in prompts.values():
+            check_length(len(ids), 1, self.offer.context)
+        steps = {prompt: self._step(prompt, ids) for prompt, ids in prompts.items()}
+        digests = {step: graph.digest for step, graph in self._graphs.items()}
+        asked = [Asked(prompt, step, digests.get(step, "")) for prompt, step in steps.items()]
+        self._channel.send_control({"say": "step", "prompts": [one.message() for one in asked]})
+        for step in dict.fromkeys(steps.values()):
+            if step not in self._graphs:
+                self._graphs[step] = self._receive_graph(step)
+        batch = [
+            PromptRun(self._graphs[step], np.array(prompts[prompt][step.past :], dtype=np.int64), prompt)
+            for prompt, step in steps.items()
+        ]
+        found: dict[int, tuple[np.ndarray, Step]] = {}
+        for (prompt, step), logits in zip(steps.items(), self._engine.run_batch(batch), strict=True):
+            assert logits is not None
+            found[prompt] = logits[0], step
+        self._read |= prompts
+        run = PrivateRun(self._runs, tuple(steps.values()), self._engine.cost, self._engine.report)
+        self._runs += 1
+        return found, run
 
     def close(self) -> None:
         """Finish the session."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import aero
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost, Engine
+from aero.engines.engine import Cost, Engine, PromptRun
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program
-from aero.serve.session import PROTOCOL, Offer, Step, expect, field_of
+from aero.serve.session import MAX_PROMPTS, PROTOCOL, Asked, Offer, Step, expect, field_of, read_asked, work_of
 from aero.wire import Channel, ProtocolError
 
 log = logging.getLogger(__name__)
+
+DEFAULT_MAX_PROMPTS = 8
 
 
 class Programs(Protocol):
@@ -30,10 +32,19 @@ class Programs(Protocol):
 
 @dataclass(frozen=True)
 class Computed:
-    """One step, as the server knows it: how many tokens, and what it cost."""
+    """One computation, as the server knows it: how many tokens of which prompts, and what it cost in all."""
 
-    step: Step
+    steps: tuple[Step, ...]
     cost: Cost
+
+    @property
+    def work(self) -> str:
+        return work_of(self.steps)
+
+    @property
+    def context(self) -> int:
+        """The most tokens read so far of a prompt."""
+        return max(step.context for step in self.steps)
 
 
 class Server:
@@ -41,7 +52,7 @@ class Server:
 
     programs: the compiled model. tokenizer: the bytes of the tokenizer file, which every client gets.
     engine_for: connects an engine over a session's channel.
-    reveal: what a client learns of each output.
+    reveal: what a client learns of each output. max_prompts: how many prompts a session may have at the same time.
     Raises ValueError for a tokenizer that is not usable.
     """
 
@@ -56,10 +67,12 @@ class Server:
         engine: str,
         engine_for: Callable[[Channel], Engine],
         reveal: Reveal = LOGITS,
+        max_prompts: int = DEFAULT_MAX_PROMPTS,
     ) -> None:
-        self._offer = Offer(
-            PROTOCOL, aero.__version__, notation, context, vocab_size, engine, str(reveal), len(tokenizer)
-        )
+        if not 1 <= max_prompts <= MAX_PROMPTS:
+            raise ValueError(f"a session has 1 to {MAX_PROMPTS} prompts at the same time, not {max_prompts}")
+        sizes = context, vocab_size, engine, str(reveal), max_prompts, len(tokenizer)
+        self._offer = Offer(PROTOCOL, aero.__version__, notation, *sizes)
         self._tokenizer = tokenizer
         self._tokens = Tokenizer.from_bytes(tokenizer).vocab_size
         if self._tokens > vocab_size:
@@ -80,36 +93,62 @@ class Server:
         channel.send(self._tokenizer)
         with self._engine_for(channel) as engine:
             engine.reveal_only(self._offer.revealed, self._tokens)
-            read = 0  # tokens whose keys and values the engine holds
+            read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
             while True:
                 message = channel.recv_control()
                 if expect(message, "step", "finish") == "finish":
                     return
-                step = self._checked_step(channel, message, read)
-                program = self._program(step)
-                if field_of(message, "digest", str) != program.graph.digest:
-                    structure = program.graph.dumps().encode()
-                    channel.send_control({"say": "graph", "bytes": len(structure)})
-                    channel.send(structure)
-                engine.run(program.graph, weights=program.weights)
-                read = step.context
-                log.info("%s: %d tokens after %d in %.2f s", step.work, step.length, step.past, engine.cost.seconds)
-                on_step(Computed(step, engine.cost))
+                asked = self._checked(channel, message, read)
+                programs = [self._program(one.step) for one in asked]
+                _send_graphs(channel, asked, programs)
+                weights = {name: array for program in programs for name, array in program.weights.items()}
+                pairs = zip(asked, programs, strict=True)
+                batch = [PromptRun(program.graph, prompt=one.prompt) for one, program in pairs]
+                engine.run_batch(batch, weights=weights)
+                read |= {one.prompt: one.step.context for one in asked}
+                done = Computed(tuple(one.step for one in asked), engine.cost)
+                log.info("%s: %s in %.2f s", done.work, done.steps, engine.cost.seconds)
+                on_step(done)
 
-    def _checked_step(self, channel: Channel, message: dict[str, object], read: int) -> Step:
+    def _checked(self, channel: Channel, message: Mapping[str, object], read: Mapping[int, int]) -> list[Asked]:
         """What the client asks for; anything that cannot be computed ends the session."""
-        step = Step(field_of(message, "past", int), field_of(message, "length", int))
-        reason = ""
-        if step.length < 1 or step.context > self._offer.context:
-            reason = f"{step.length} tokens after {step.past} do not fit the context of {self._offer.context}"
-        elif step.past not in (0, read):
-            reason = f"tokens after {step.past} others, where {read} were read"
+        asked = read_asked(message)
+        reason = self._refusal(asked, read)
         if reason:
             channel.send_control({"say": "refusal", "reason": reason})
             raise ProtocolError(f"the client asks for {reason}")
-        return step
+        return asked
+
+    def _refusal(self, asked: Sequence[Asked], read: Mapping[int, int]) -> str:
+        """Why a step is not computed, or nothing."""
+        context, most = self._offer.context, self._offer.max_prompts
+        if not 1 <= len(asked) <= most:
+            return f"{len(asked)} prompts at once, where this server computes 1 to {most}"
+        if len({one.prompt for one in asked}) != len(asked):
+            return "the same prompt twice in one step"
+        for one in asked:
+            step, held = one.step, read.get(one.prompt, 0)
+            if not 0 <= one.prompt < most:
+                return f"the prompt number {one.prompt}, where this server knows 0 to {most - 1}"
+            if step.length < 1 or step.context > context:
+                return f"{step.length} tokens after {step.past} do not fit the context of {context}"
+            if step.past not in (0, held):
+                return f"tokens after {step.past} others, where {held} were read"
+        total = sum(one.step.length for one in asked)
+        return f"{total} tokens at once, more than the context of {context}" if total > context else ""
 
     def _program(self, step: Step) -> Program:
         if step.past:
             return self._programs.decode(step.past, step.length)
         return self._programs.prefill(step.length, leave_state=True)
+
+
+def _send_graphs(channel: Channel, asked: Sequence[Asked], programs: Sequence[Program]) -> None:
+    """Those that the client lacks; the first prompt of a past and length speaks for the others."""
+    done: set[Step] = set()
+    for one, program in zip(asked, programs, strict=True):
+        if one.step not in done and one.digest != program.graph.digest:
+            structure = program.graph.dumps().encode()
+            channel.send_control({"say": "graph", "bytes": len(structure)})
+            channel.send(structure)
+        done.add(one.step)

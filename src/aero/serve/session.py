@@ -5,14 +5,17 @@
                                       <-     offer {protocol, notation, context, vocab_size, reveal, ...}
                                       <-     tokenizer.json
       ... the engine connects ...            (see aero.engines.connect)
-      step {past, length, digest}     ->
-                                      <-     graph {bytes}, then the graph's structure, unless `digest` is the graph's
-      ... the engine runs ...
+      step {prompts: [{prompt, past, length, digest}, ...]}
+                                      ->
+                                      <-     graph {bytes}, then the graph's structure, for each `digest` that is not
+      ... the engine runs ...                the graph's, in order; once for prompts of one past and length
       step ... / finish               ->
 
-A step reads `length` tokens after the `past` ones whose keys and values the last step left, in shares; past = 0 begins
-a new prompt. So a prompt is one step, each token after it another; keys and set-up serve any number of prompts. The
-client names a graph that it has by its digest, and the server then sends it no second time; "" asks for it.
+A step is computed for one prompt or several at once. Of each it reads `length` tokens after the `past` ones whose keys
+and values that prompt's last step left, in shares; past = 0 begins a new prompt under the same number. So a prompt is
+one step, each token after it another; keys and set-up serve any number of prompts. Prompts have numbers below
+`max_prompts`, and a step reads no more tokens, of all its prompts together, than the context has. The client names a
+graph that it has by its digest, and the server then sends it no second time; "" asks for it.
 
 Everything here is public: sizes, the structure of the model, the tokenizer, the number of tokens. No weight, no token
 and no logit passes through these messages.
@@ -20,20 +23,21 @@ and no logit passes through these messages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_GRAPH_BYTES = 64 << 20
 MAX_CONTEXT = 1 << 20
 MAX_VOCABULARY = 1 << 21
+MAX_PROMPTS = 32
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Offer:
 
     notation: its architecture in the papers' names; context: most tokens that it reads; vocab_size: V;
     engine: name of the engine that both must run; reveal: what the client will learn of each output, as
-    `aero.engines.reveal` writes it; tokenizer_bytes: size of the tokenizer file that follows.
+    `aero.engines.reveal` writes it; max_prompts: prompts of a session, and of a step, at the same time;
+    tokenizer_bytes: size of the tokenizer file that follows.
     """
 
     protocol: int
@@ -52,6 +57,7 @@ class Offer:
     vocab_size: int
     engine: str
     reveal: str
+    max_prompts: int
     tokenizer_bytes: int
 
     def __post_init__(self) -> None:
@@ -61,6 +67,7 @@ class Offer:
                 "install the same version of aero on both sides"
             )
         fits = 1 <= self.context <= MAX_CONTEXT and 2 <= self.vocab_size <= MAX_VOCABULARY
+        fits = fits and 1 <= self.max_prompts <= MAX_PROMPTS
         if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
         try:
@@ -83,7 +90,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Step:
-    """One computation: `length` tokens read after `past` others."""
+    """What one computation does for one prompt: `length` tokens read after `past` others."""
 
     past: int
     length: int
@@ -97,6 +104,34 @@ class Step:
     def work(self) -> str:
         """What reports call it: "next-token" for one token after others, "prefill" for text that is read at once."""
         return "next-token" if self.past and self.length == 1 else "prefill"
+
+
+def work_of(steps: Sequence[Step]) -> str:
+    """Of a computation for several prompts: "next-token" where it is that for all of them."""
+    return "next-token" if all(step.work == "next-token" for step in steps) else "prefill"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a step message asks for, of one prompt. digest: of the graph that the client has for it, or ""."""
+
+    prompt: int
+    step: Step
+    digest: str
+
+    def message(self) -> dict[str, Any]:
+        return {"prompt": self.prompt, **asdict(self.step), "digest": self.digest}
+
+
+def read_asked(message: Mapping[str, Any]) -> list[Asked]:
+    """The prompts of a step message. ProtocolError for what is no such message; numbers are not looked at."""
+    found = []
+    for one in field_of(message, "prompts", list):
+        if not isinstance(one, dict):
+            raise ProtocolError("a prompt of a step is not a JSON object")
+        step = Step(field_of(one, "past", int), field_of(one, "length", int))
+        found.append(Asked(field_of(one, "prompt", int), step, field_of(one, "digest", str)))
+    return found
 
 
 def expect(message: Mapping[str, Any], *said: str) -> str:

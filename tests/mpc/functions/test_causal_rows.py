@@ -6,21 +6,33 @@ import pytest
 from aero.graph.interpret import causal_mask
 from aero.mpc.functions.causal_rows import CausalRows, plan_slots
 
-SHAPES = [(12, 128, 128), (1, 1, 1), (3, 1, 77), (2, 5, 9), (1, 2, 2), (25, 40, 1000)]
+SHAPES = [(12, (128, 128)), (1, (1, 1)), (3, (1, 77)), (2, (5, 9)), (1, (2, 2)), (25, (40, 1000))]
+SHAPES += [(2, (1, 9), (3, 3), (1, 40)), (3, (20, 20), (1, 1), (5, 7))]  # several prompts
+
+
+def rows_of(shape: tuple) -> CausalRows:
+    return CausalRows(shape[0], shape[1:])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_entries_are_the_live_scores(shape):
-    rows = CausalRows(*shape)
-    live = np.broadcast_to(causal_mask(*shape[1:]), shape)
-    np.testing.assert_array_equal(np.sort(rows.place), np.flatnonzero(live))
-    np.testing.assert_array_equal(rows.row, rows.place // shape[2])
+    rows, (heads, *prompts) = rows_of(shape), shape
+    live = [np.broadcast_to(causal_mask(q, k), (heads, q, k)) for q, k in prompts]
+    np.testing.assert_array_equal(np.sort(rows.place), np.flatnonzero(np.concatenate([m.reshape(-1) for m in live])))
+    numbers = iter(range(rows.rows))
+    row = [
+        np.repeat([next(numbers) for _ in range(heads * q)], m.reshape(-1, k).sum(axis=1))
+        for (q, k), m in zip(prompts, live, strict=True)
+    ]
+    np.testing.assert_array_equal(rows.row, np.concatenate(row))
+    np.testing.assert_array_equal(rows.head, np.concatenate([np.arange(heads).repeat(q) for q, _ in prompts]))
+    assert rows.shape == (live[0].shape if len(live) == 1 else (sum(m.size for m in live),))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("players", [(2,) * 10, (3, 7, 5, 10), (16, 16, 16)])
 def test_a_tournament_leaves_the_maximum_of_each_row(shape, players):
-    rows = CausalRows(*shape)
+    rows = rows_of(shape)
     scores = np.random.default_rng(0).normal(size=rows.entries)
     left = scores
     for level in rows.tournament(players):
@@ -31,12 +43,12 @@ def test_a_tournament_leaves_the_maximum_of_each_row(shape, players):
 
 def test_a_tournament_has_an_end():
     with pytest.raises(ValueError, match="leave 3"):
-        CausalRows(1, 1, 9).tournament((3,))
+        CausalRows(1, ((1, 9),)).tournament((3,))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_over_ciphertexts_are_sums_of_rows(shape):
-    rows = CausalRows(*shape)
+    rows = rows_of(shape)
     slots = plan_slots(rows, 8192, 16)
     values = np.random.default_rng(0).integers(0, 2**50, rows.entries, np.uint64)
     cells = slots.spread(values)
@@ -46,12 +58,12 @@ def test_sums_over_ciphertexts_are_sums_of_rows(shape):
 
 
 def test_few_ciphertexts():
-    slots = plan_slots(CausalRows(12, 128, 128), 8192, 16)
+    slots = plan_slots(CausalRows(12, ((128, 128),)), 8192, 16)
     assert (slots.groups, len(slots.banks), slots.used) == (14, 1, 7800)
 
 
 def test_a_row_that_fits_nowhere_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
-        plan_slots(CausalRows(1, 1, 20), 4, 4)
+        plan_slots(CausalRows(1, ((1, 20),)), 4, 4)
     with pytest.raises(ValueError, match="as many keys"):
-        CausalRows(1, 3, 2)
+        CausalRows(1, ((3, 2),))

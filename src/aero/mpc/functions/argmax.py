@@ -14,6 +14,8 @@ levels, and of equal numbers the first wins, as with numpy's argmax. For k > 1, 
 order; a tournament for each of the k would take k (n - 1) comparisons in k ceil(log2 n) levels, this takes less from k
 = 4 on, and fewer levels from k = 2 (`TopKPlan.comparisons`). A level is a comparison and one round more.
 
+Several rows of n numbers, each with a tournament of its own, take the rounds of one.
+
 Exact for -2^(l-2) < x < 2^(l-2), half of the ring: a difference of two has to fit it.
 """
 
@@ -51,14 +53,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class TopKPlan:
-    """count: n numbers; k: how many of the largest; bits, fraction_bits: of the numbers."""
+    """count: n numbers; k: how many of the largest; bits, fraction_bits: of the numbers; rows: of n numbers each."""
 
     count: int
     k: int
     bits: int
     fraction_bits: int = 0
+    rows: int = 1
 
     def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"{self.rows} rows of numbers have nothing to compare; give at least 1")
         if not 1 <= self.k <= self.count:
             raise ValueError(f"{self.count} numbers have no {self.k} largest; give k from 1 to {self.count}")
         if not 3 <= self.bits <= 64 or not 0 <= self.fraction_bits < self.bits:
@@ -88,6 +93,7 @@ class TopKPlan:
 
     @property
     def comparisons(self) -> int:
+        """Of one row."""
         return sum(sum(stage.pairs()) for stage in self.stages())
 
     @property
@@ -97,7 +103,7 @@ class TopKPlan:
 
     def stage_cost(self, stage: Stage) -> ProtocolCost:
         total = ProtocolCost()
-        for pairs in stage.pairs():
+        for pairs in (self.rows * pairs for pairs in stage.pairs()):
             shapes = [s for bits in (self.bits, self.place_bits) for s in multiplexing_shapes(pairs, bits)]
             total = total + negative_cost(pairs, self.bits) + products_cost(shapes)
         return total
@@ -106,28 +112,35 @@ class TopKPlan:
         return sum(map(self.stage_cost, self.stages()), ProtocolCost())
 
 
-def plan_top_k(count: int, k: int, bits: int, fraction_bits: int = 0) -> TopKPlan:
-    """The plan for the k largest of `count` numbers; k = 1 is the argmax."""
-    return TopKPlan(count, k, bits, fraction_bits)
+def plan_top_k(count: int, k: int, bits: int, fraction_bits: int = 0, rows: int = 1) -> TopKPlan:
+    """The plan for the k largest of `count` numbers, in each of several rows; k = 1 is the argmax."""
+    return TopKPlan(count, k, bits, fraction_bits, rows)
 
 
 def top_k(
     party: Party, plan: TopKPlan, x: Share, *, begin: Callable[[ProtocolCost], None] = lambda _: None
 ) -> tuple[Share, Share]:
-    """The k largest numbers of x [n], from the largest down, and their indices from 0: shares [k] and [k].
+    """The k largest numbers of each row of x [rows, n], or of x [n] where there is one, from the largest down, and
+    their indices from 0: shares [rows, k], or [k], of each.
 
     begin: called before each stage with its cost, so that OTs can be made ready stage by stage.
     """
-    if (x.shape, x.bits, x.fraction_bits) != ((plan.count,), plan.bits, plan.fraction_bits):
-        raise ValueError(f"this plan is for {plan.count} numbers of {plan.bits} bits, not {x.shape} of {x.bits}")
+    shapes = [(plan.rows, plan.count)] + [(plan.count,)] * (plan.rows == 1)
+    if x.shape not in shapes or (x.bits, x.fraction_bits) != (plan.bits, plan.fraction_bits):
+        raise ValueError(
+            f"this plan is for {plan.count} numbers of {plan.bits} bits in {plan.rows} rows, not {x.shape} of {x.bits}"
+        )
+    wide = (plan.padded, plan.rows, 1)  # lists, rows, numbers of a list
     least = np.full(plan.padded - plan.count, -(1 << (plan.bits - 2)), np.int64).view(np.uint64)
-    filler = known(party, Role.CLIENT, reduce_ring(least, plan.bits), plan.bits)
-    places = known(party, Role.CLIENT, np.arange(plan.padded, dtype=np.uint64), plan.place_bits)
-    lists = _Lists(x.of(np.concatenate([x.values, filler.values])), places).each(lambda v: v.reshape(-1, 1))
+    filler = known(party, Role.CLIENT, reduce_ring(least, plan.bits), plan.bits).values
+    numbers = np.concatenate([x.values.reshape(plan.rows, -1).T, np.repeat(filler[:, None], plan.rows, axis=1)])
+    places = np.repeat(np.arange(plan.padded, dtype=np.uint64), plan.rows)
+    lists = _Lists(x.of(numbers.reshape(wide)), known(party, Role.CLIENT, places.reshape(wide), plan.place_bits))
     for stage in plan.stages():
         begin(plan.stage_cost(stage))
         lists = _stage(party, stage, lists)
-    return lists.values.reshape(-1)[: plan.k], lists.places.reshape(-1)[: plan.k]
+    found = lists.each(lambda v: v[0, :, : plan.k].reshape(*x.shape[:-1], plan.k))
+    return found.values, found.places
 
 
 class _Lists(NamedTuple):
@@ -145,22 +158,23 @@ class _Lists(NamedTuple):
 
 
 def _stage(party: Party, stage: Stage, lists: _Lists) -> _Lists:
-    size, even = stage.size, stage.lists // 2 * 2
-    firsts, seconds = lists.each(lambda v: v[0:even:2]), lists.each(lambda v: v[1:even:2, ::-1])
+    rows, size, even = lists.values.shape[1], stage.size, stage.lists // 2 * 2
+    firsts, seconds = lists.each(lambda v: v[0:even:2]), lists.each(lambda v: v[1:even:2, :, ::-1])
     high, low = _ordered(party, firsts, seconds)
     merged = high
     if not stage.whole:
-        merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=1).reshape(-1, size))
+        merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=1).reshape(-1, rows, size))
     distance = size // 2
     while distance:
         apart = (-1, size // (2 * distance), 2, distance)
         split = _Lists(merged.values.reshape(*apart), merged.places.reshape(*apart))
         firsts, seconds = split.each(lambda v: v[:, :, 0]), split.each(lambda v: v[:, :, 1])
         high, low = _ordered(party, firsts, seconds)
-        merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=2).reshape(-1, size))
+        merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=2).reshape(-1, rows, size))
         distance //= 2
     if not stage.whole:
-        merged = merged.each(lambda v: v.reshape(-1, 2 * size))
+        apart = (-1, 2, rows, size)
+        merged = merged.each(lambda v: v.reshape(*apart).transpose(0, 2, 1, 3).reshape(-1, rows, 2 * size))
     if even == stage.lists:
         return merged
     return merged.with_each(lists, lambda m, all_: np.concatenate([m, all_[even:]]))

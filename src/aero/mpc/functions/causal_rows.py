@@ -1,8 +1,8 @@
 """Where the live entries of causal rows go: into the slots of ciphertexts, and through a tournament for each row's
 maximum. All of it follows from public sizes.
 
-Scores are [heads, queries, keys]; query t sees the keys 0 .. keys - queries + t. A *row* is one query of one head, and
-its live entries are numbered one row after the other.
+Scores are [heads, queries, keys]; query t sees the keys 0 .. keys - queries + t. Those of several prompts follow one
+another, flat. A *row* is one query of one head of one prompt, and live entries are numbered one row after the other.
 """
 
 from __future__ import annotations
@@ -31,27 +31,46 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class CausalRows:
-    """heads, queries, keys: the shape of the scores, keys >= queries."""
+    """heads: of every prompt. prompts: queries and keys of each, keys >= queries."""
 
     heads: int
-    queries: int
-    keys: int
+    prompts: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.queries <= self.keys or self.heads < 1:
-            raise ValueError(
-                f"causal scores have heads, and at least as many keys as queries, not {self.heads} heads of "
-                f"{self.queries} queries and {self.keys} keys"
-            )
+        for queries, keys in self.prompts:
+            if not 1 <= queries <= keys or self.heads < 1:
+                raise ValueError(
+                    f"causal scores have heads, and at least as many keys as queries, not {self.heads} heads of "
+                    f"{queries} queries and {keys} keys"
+                )
+        if not self.prompts:
+            raise ValueError("there are no scores: give at least one prompt")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the scores: [heads, queries, keys] of a single prompt, or flat."""
+        if len(self.prompts) == 1:
+            return (self.heads, *self.prompts[0])
+        return (self.heads * sum(queries * keys for queries, keys in self.prompts),)
+
+    @property
+    def longest(self) -> int:
+        """Keys of the longest row."""
+        return max(keys for _, keys in self.prompts)
 
     @cached_property
     def lengths(self) -> Indices:
         """Live entries of each row, [rows]."""
-        return np.tile(np.arange(self.keys - self.queries + 1, self.keys + 1), self.heads)
+        return np.concatenate([np.tile(np.arange(k - q + 1, k + 1), self.heads) for q, k in self.prompts])
 
     @property
     def rows(self) -> int:
-        return self.heads * self.queries
+        return self.heads * sum(queries for queries, _ in self.prompts)
+
+    @cached_property
+    def head(self) -> Indices:
+        """The head of each row, [rows]."""
+        return np.concatenate([np.repeat(np.arange(self.heads), queries) for queries, _ in self.prompts])
 
     @cached_property
     def entries(self) -> int:
@@ -69,8 +88,9 @@ class CausalRows:
 
     @cached_property
     def place(self) -> Indices:
-        """The place of each entry in scores [heads queries keys], flat."""
-        return self.row * self.keys + np.arange(self.entries) - self.starts[self.row]
+        """The place of each entry in the scores, flat."""
+        widths = np.concatenate([np.full(self.heads * queries, keys) for queries, keys in self.prompts])
+        return _starts(widths)[self.row] + np.arange(self.entries) - self.starts[self.row]
 
     def tournament(self, players: Sequence[int]) -> tuple[Level, ...]:
         """Games of so many players, level by level, until every row has one entry left."""
@@ -87,7 +107,7 @@ class CausalRows:
             levels.append(Level(groups[~alone], first[alone], order))
             counts = games
         if counts.max() > 1:
-            raise ValueError(f"games of {tuple(players)} players leave {counts.max()} in a row of {self.keys}")
+            raise ValueError(f"games of {tuple(players)} players leave {counts.max()} in a row of {self.longest}")
         return tuple(levels)
 
 
@@ -154,7 +174,7 @@ def plan_slots(rows: CausalRows, width: int, max_groups: int) -> Slots:
             slots = Slots(rows, width, groups, parts)
             if slots.used <= width:
                 return slots
-    raise ValueError(f"a row of {rows.keys} scores does not fit {max_groups} ciphertexts of {width} slots")
+    raise ValueError(f"a row of {rows.longest} scores does not fit {max_groups} ciphertexts of {width} slots")
 
 
 def _starts(counts: Indices) -> Indices:

@@ -139,7 +139,9 @@ class SoftmaxPlan:
         if self.window is not None and len(self.window.tops) != self.rows.heads:
             raise ValueError(f"a window of {len(self.window.tops)} heads does not go with {self.rows.heads} heads")
         if self.reach.min() <= (0 if self.window is None else SPAN):
-            raise ValueError(f"a row of {self.rows.keys} scores is too long for mantissas {self.power.mantissa_bits}")
+            raise ValueError(
+                f"a row of {self.rows.longest} scores is too long for mantissas {self.power.mantissa_bits}"
+            )
 
     @property
     def client_keys(self) -> tuple[Field, ...]:
@@ -232,7 +234,7 @@ class SoftmaxPlan:
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """The tournament for maxima, with so many players to a game that bytes and rounds cost least together."""
-        lengths, keys, sample = self.rows.lengths, self.rows.keys, 1024
+        lengths, keys, sample = self.rows.lengths, self.rows.longest, 1024
         prices = {players: self._game_cost(sample, players) for players in PLAYERS if players <= max(keys, 2)}
 
         @cache
@@ -261,7 +263,7 @@ class SoftmaxPlan:
     @cached_property
     def largest_term(self) -> int:
         """The exponent of a term of S that is 1, before `LOG2_SCALE`."""
-        terms = min(self.slots.groups, self.rows.keys) * LOG2_SCALE
+        terms = min(self.slots.groups, self.rows.longest) * LOG2_SCALE
         return math.floor(self.power.largest(terms, excess=_EXCESS))
 
     @property
@@ -291,7 +293,7 @@ class SoftmaxPlan:
 
     @cached_property
     def log(self) -> Log2Plan:
-        high = max(math.ceil(math.log2(self.rows.keys)), 1)
+        high = max(math.ceil(math.log2(self.rows.longest)), 1)
         low, fraction, f = _SUM_LOW, _SUM_FRACTION, self.power.fraction_bits
         if self.window is not None:
             low = -math.ceil(self.deepest)
@@ -306,7 +308,7 @@ class SoftmaxPlan:
         L; exponents in both passes; what lowered scores add to the sum; roundings of sums; one step."""
         f = self.power.fraction_bits
         steps = self.log.max_error + 2.0 ** (1 - f)
-        lowered = self.rows.keys * 2.0 ** (self.deepest - self.lowest)
+        lowered = self.rows.longest * 2.0 ** (self.deepest - self.lowest)
         sums = float(self.slots.taken.max()) * 2.0 ** (self.deepest - self.log.input_fraction)
         return 2 * self.power.error + math.log(2) * steps + lowered + sums + 2.0**-self.output_fraction
 
@@ -350,15 +352,29 @@ def plan_softmax(
     window: Window | None = None,
 ) -> SoftmaxPlan:
     """Scores [heads, queries, keys] in a ring of `input_bits`, query t seeing the keys 0 .. keys - queries + t, to
-    probabilities. base: 2.0, or math.e. window: of `heads` heads, to go without maxima.
+    probabilities. base: 2.0, or math.e. window: of `heads` heads, to go without maxima."""
+    formats = input_bits, input_fraction, output_bits, output_fraction
+    return plan_rows(CausalRows(heads, ((queries, keys),)), *formats, base=base, window=window)
+
+
+def plan_rows(
+    rows: CausalRows,
+    input_bits: int,
+    input_fraction: int,
+    output_bits: int,
+    output_fraction: int,
+    *,
+    base: float = 2.0,
+    window: Window | None = None,
+) -> SoftmaxPlan:
+    """`plan_softmax` for the scores of one or several prompts, all in the same rounds.
 
     The mantissas' bits are those for which errors and what may be missed are small together.
     """
     if base not in (2.0, math.e):
         raise ValueError(f"softmax has base 2 or e, not {base}")
-    rows = CausalRows(heads, queries, keys)
     slots = plan_slots(rows, SLOTS, MAX_GROUPS)
-    fields = (P50,) if keys <= MAX_ONE_PRIME and window is None else (P50, P37)
+    fields = (P50,) if rows.longest <= MAX_ONE_PRIME and window is None else (P50, P37)
     plans = []
     for bits in range(16, 29):
         power = Exponential(fields, FRACTION_BITS, (bits - bits // 2, bits // 2))
@@ -381,9 +397,9 @@ def cheapest(plans: Sequence[SoftmaxPlan]) -> SoftmaxPlan:
 
 def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
     """[probabilities], in the shape of the scores, in the ring of `plan.output_bits`; 0 in both shares where a query
-    does not see a key. scores: [heads, queries, keys] in a ring of at least `plan.input_bits`."""
+    does not see a key. scores: of `plan.rows.shape`, in a ring of at least `plan.input_bits`."""
     rows, power = plan.rows, plan.power
-    shape = (rows.heads, rows.queries, rows.keys)
+    shape = rows.shape
     if scores.shape != shape or scores.bits < plan.input_bits or scores.fraction_bits != plan.input_fraction:
         raise ValueError(
             f"the plan takes scores {shape} in {plan.input_bits} bits with {plan.input_fraction} fractional ones, not "
@@ -435,7 +451,7 @@ def _below_tops(party: Party, plan: SoftmaxPlan, s: Share) -> tuple[Bits, Share,
     is, its probability is 1."""
     assert plan.window is not None
     rows, f, lowest = plan.rows, plan.power.fraction_bits, plan.lowest
-    tops = np.repeat(plan.window.tops, rows.queries)[rows.row]
+    tops = np.asarray(plan.window.tops)[rows.head[rows.row]]
     alone = rows.lengths[rows.row] == 1
     s = plus(party, s.of(np.where(alone, np.uint64(0), s.values)), np.where(alone, tops - 1, 0.0))
     coarse = s.truncated(plan.coarse_dropped).reduced(plan.coarse_bits)

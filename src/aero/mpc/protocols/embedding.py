@@ -19,6 +19,7 @@ candidates are already shared (engine design after Cheetah, Huang et al. 2022, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,13 +103,13 @@ def _count_blocks(rows: int) -> list[int]:
     return [1 << k for k in range(MAX_BLOCKS.bit_length()) if 1 << k <= rows]
 
 
-def load_table(plan: EmbeddingPlan, table: NDArray[np.int64]) -> LoadedWeights:
-    """Encode the table, int64 [V, d]. ValueError where the noise could exceed the plan's."""
+def load_table(plan: EmbeddingPlan, table: NDArray[np.int64], alike: Sequence[LoadedWeights] = ()) -> LoadedWeights:
+    """Encode the table, int64 [V, d]. ValueError where the noise could exceed the plan's. alike: see `load_weights`."""
     padded = np.zeros((plan.blocks * plan.positions, plan.columns), dtype=np.int64)
     padded[: plan.rows] = table
     side_by_side = padded.reshape(plan.blocks, plan.positions, plan.columns).transpose(1, 0, 2)
     one_for_each_row = min(plan.tokens, plan.product.product.d0)
-    return load_weights(plan.product, side_by_side.reshape(plan.positions, -1), nonzero=one_for_each_row)
+    return load_weights(plan.product, side_by_side.reshape(plan.positions, -1), nonzero=one_for_each_row, alike=alike)
 
 
 def look_up_rows(

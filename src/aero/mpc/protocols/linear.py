@@ -17,6 +17,7 @@ Encoding and packing: Cheetah (Huang et al. 2022), section 4, and BumbleBee (Lu 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,10 +81,15 @@ class LoadedWeights:
     noise: Noise
 
 
-def load_weights(plan: LinearPlan, w: NDArray[np.int64], *, nonzero: int | None = None) -> LoadedWeights:
+def load_weights(
+    plan: LinearPlan, w: NDArray[np.int64], *, nonzero: int | None = None, alike: Sequence[LoadedWeights] = ()
+) -> LoadedWeights:
     """Encode W: int64 [inner, columns], fixed-point numbers. ValueError where the noise from these very weights could
-    exceed `plan.max_error`. nonzero: as in `weight_noise`."""
-    encoded = plan.product.encode_weights(w)
+    exceed `plan.max_error`. nonzero: as in `weight_noise`. alike: the same W, loaded for other numbers of rows: what
+    they encode as this plan does is shared with them."""
+    layout = plan.product.weight_layout
+    same = [held.encoded for held in alike if not held.plan.prepared and held.plan.product.weight_layout == layout]
+    encoded = same[0].view(np.int64) if same else plan.product.encode_weights(w)
     noise = weight_noise(plan.product, encoded, nonzero=nonzero)
     require_noise(noise, plan.max_error)
     return LoadedWeights(plan, plan.product.prepare_weights(encoded) if plan.prepared else encoded, noise)

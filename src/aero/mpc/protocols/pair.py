@@ -25,10 +25,11 @@ docs/security/pair.md has the argument.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aero.kernels.lattice_cost import cost_of, plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan, Response
@@ -37,7 +38,7 @@ from aero.kernels.rlwe import SHARES, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Party, Role, parse
-from aero.mpc.share import Share
+from aero.mpc.share import Share, Words
 
 MAX_ERROR = 160.0
 """Steps of the result's last place that noise may cost, both directions together, unless a caller asks for less."""
@@ -89,9 +90,7 @@ class PairPlan:
         return max(_error(product, self.joined) for product in self.products)
 
     def cost(self) -> ProtocolCost:
-        uploads, responses = ([getattr(p, name) for p in self.products] for name in ("upload_bytes", "response_bytes"))
-        first, second = (message(Role.CLIENT, *sizes) | message(Role.SERVER, *sizes) for sizes in (uploads, responses))
-        return first + second
+        return pairs_cost([self])
 
 
 def plan_scores(
@@ -120,39 +119,78 @@ def pair_params(ring_bits: int) -> tuple[Params, ...]:
     return (SHARES, WIDE) if ring_bits <= 45 else (WIDE,)
 
 
+def pairs_cost(plans: Sequence[PairPlan]) -> ProtocolCost:
+    """Of products in the same two rounds."""
+    products = [product for plan in plans for product in plan.products]
+    uploads, responses = ([getattr(p, name) for p in products] for name in ("upload_bytes", "response_bytes"))
+    first, second = (message(Role.CLIENT, *sizes) | message(Role.SERVER, *sizes) for sizes in (uploads, responses))
+    return first + second
+
+
 def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
     """[X Y]: x [heads, rows, inner], y [heads, inner, columns], in rings of at least `plan.ring_bits`."""
-    bits, params = plan.ring_bits, plan.params
-    x_values, y_values = x.reduced(bits).values, from_ring(y.reduced(bits).values, bits)
-    if x.shape != (plan.heads, plan.rows, plan.inner) or y.shape != (plan.heads, plan.inner, plan.columns):
-        raise ValueError(f"shares of {x.shape} and {y.shape} are not those of the plan")
-    secret, keys, channel = party.secret_key(params), party.keys_of_peer(params), party.channel
-    parts = list(zip(plan.blocks, plan.products, strict=True))
-    errors, masks = party.stream("errors"), party.stream("masks")
+    [result] = multiply_pairs(party, [(plan, x, y)])
+    return result
 
-    own = [_side_by_side(x_values[:, block.start : block.stop, : block.inner], plan.joined) for block in plan.blocks]
-    uploads = [p.encrypt(secret, part, party.fresh_seed(), errors) for part, p in zip(own, plan.products, strict=True)]
-    channel.send(*(upload.to_bytes() for upload in uploads))
-    arrived = channel.recv_many(*((p.upload_bytes, np.uint8) for p in plan.products))
 
-    responses, shares = [], []
-    for (block, product), part, data in zip(parts, own, arrived, strict=True):
-        upload = parse(Ciphertexts.from_bytes, params, data.data, product.uploads)
-        weights = product.encode_weights(_along_diagonal(y_values[:, : block.inner, : block.columns], plan.joined))
-        packed = product.evaluate(keys, product.load(upload, part), weights)
-        response, share = product.respond(keys, packed, errors, masks)
-        responses.append(response.to_bytes(product))
-        shares.append(share)
-    channel.send(*responses)
-    arrived = channel.recv_many(*((p.response_bytes, np.uint8) for p in plan.products))
+def multiply_pairs(party: Party, jobs: Sequence[tuple[PairPlan, Share, Share]]) -> list[Share]:
+    """`multiply_shares` of several, all in the same two rounds."""
+    products = [_Multiplication(party, *job) for job in jobs]
+    plans = [product.plan for product in products]
+    arrived = _exchange(party, [product.uploads() for product in products], plans, "upload_bytes")
+    responses = [product.responses(uploads) for product, uploads in zip(products, arrived, strict=True)]
+    arrived = _exchange(party, responses, plans, "response_bytes")
+    return [product.finish(parts) for product, parts in zip(products, arrived, strict=True)]
 
-    out = np.zeros((plan.heads, plan.rows, plan.columns), dtype=np.uint64)
-    for (block, product), share, data in zip(parts, shares, arrived, strict=True):
-        response = parse(Response.from_bytes, product, data.data)
-        joined = share + product.decrypt(secret, response)
-        out[:, block.start : block.stop, : block.columns] = _apart(joined, plan.joined)
-    dropped = bits - plan.output_bits
-    return Share(reduce_ring(out, plan.output_bits), plan.output_bits, x.fraction_bits + y.fraction_bits - dropped)
+
+def _exchange(
+    party: Party, outgoing: Sequence[list[bytes]], plans: Sequence[PairPlan], size: str
+) -> list[list[NDArray[np.uint8]]]:
+    """One message from each party: what goes out, by plan, and what arrives."""
+    party.channel.send(*(part for parts in outgoing for part in parts))
+    sizes = [getattr(product, size) for plan in plans for product in plan.products]
+    arrived = iter(party.channel.recv_many(*((count, np.uint8) for count in sizes)))
+    return [[next(arrived) for _ in plan.products] for plan in plans]
+
+
+class _Multiplication:
+    """This party's side of one [X Y], between the messages."""
+
+    def __init__(self, party: Party, plan: PairPlan, x: Share, y: Share) -> None:
+        self.party, self.plan, bits = party, plan, plan.ring_bits
+        if x.shape != (plan.heads, plan.rows, plan.inner) or y.shape != (plan.heads, plan.inner, plan.columns):
+            raise ValueError(f"shares of {x.shape} and {y.shape} are not those of the plan")
+        self.fraction_bits = x.fraction_bits + y.fraction_bits - (bits - plan.output_bits)
+        self.secret, self.keys = party.secret_key(plan.params), party.keys_of_peer(plan.params)
+        x_values, self.y_values = x.reduced(bits).values, from_ring(y.reduced(bits).values, bits)
+        self.own = [_side_by_side(x_values[:, b.start : b.stop, : b.inner], plan.joined) for b in plan.blocks]
+        self.shares: list[Words] = []
+
+    def uploads(self) -> list[bytes]:
+        errors, parts = self.party.stream("errors"), zip(self.own, self.plan.products, strict=True)
+        return [p.encrypt(self.secret, part, self.party.fresh_seed(), errors).to_bytes() for part, p in parts]
+
+    def responses(self, uploads: list[NDArray[np.uint8]]) -> list[bytes]:
+        plan, keys, out = self.plan, self.keys, []
+        errors, masks = self.party.stream("errors"), self.party.stream("masks")
+        for block, product, part, data in zip(plan.blocks, plan.products, self.own, uploads, strict=True):
+            upload = parse(Ciphertexts.from_bytes, plan.params, data.data, product.uploads)
+            y_values = self.y_values[:, : block.inner, : block.columns]
+            weights = product.encode_weights(_along_diagonal(y_values, plan.joined))
+            packed = product.evaluate(keys, product.load(upload, part), weights)
+            response, share = product.respond(keys, packed, errors, masks)
+            out.append(response.to_bytes(product))
+            self.shares.append(share)
+        return out
+
+    def finish(self, responses: list[NDArray[np.uint8]]) -> Share:
+        plan = self.plan
+        out = np.zeros((plan.heads, plan.rows, plan.columns), dtype=np.uint64)
+        for block, product, share, data in zip(plan.blocks, plan.products, self.shares, responses, strict=True):
+            response = parse(Response.from_bytes, product, data.data)
+            joined = share + product.decrypt(self.secret, response)
+            out[:, block.start : block.stop, : block.columns] = _apart(joined, plan.joined)
+        return Share(reduce_ring(out, plan.output_bits), plan.output_bits, self.fraction_bits)
 
 
 def _side_by_side(x: np.ndarray, joined: int) -> np.ndarray:

@@ -1,0 +1,220 @@
+"""What each node of a graph asks of the protocols, and in which rings its values are held.
+
+It follows from the graphs of a batch and the ring plan alone, so both parties, and a cost model, know it before
+anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from aero.graph import OPS, Graph, Node
+from aero.graph.graph import INPUT
+from aero.graph.ops import Shape
+from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
+
+PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
+MOVES = ("rows", "concat_rows")
+SUMS = ("add", "bias", *MOVES)
+SPARE_BITS = 4
+"""By so many bits a value is made larger than the plan asks, at most, rather than extended for what reads it."""
+
+Wants = Callable[[str, Sequence[Graph], RingPlan, int], int]
+"""The ring in which a nonlinear operation reads its value, all prompts at once: its name, the graphs of the batch, the
+plan, and the ring in which its result is held."""
+
+Group = tuple["Step", ...]
+"""Steps of one prompt that go together, as one product; or a single one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node with its shapes and rings.
+
+    inputs: formats of the values that it reads, as they are held: the ring may be smaller than what is needed.
+    output: format of its value, as it will be held. factor: format of what inputs[0] is multiplied by, for a product.
+    promised, wanted: of a nonlinear operation, what the plan says of its value, and the ring in which it reads it.
+    windows: of a softmax, what the plan knows of its scores.
+    """
+
+    node: Node
+    input_shapes: tuple[Shape, ...]
+    weight_shapes: tuple[Shape, ...]
+    inputs: tuple[Format, ...]
+    output: Format
+    factor: Format | None = None
+    promised: Format | None = None
+    wanted: int | None = None
+    windows: tuple[ScoreWindow, ...] = ()
+
+    @property
+    def shift(self) -> int:
+        """Fractional bits that a product drops; below zero, bits that its first factor has to gain before."""
+        assert self.factor is not None
+        return self.inputs[0].fraction_bits + self.factor.fraction_bits - self.output.fraction_bits
+
+    @property
+    def dropped(self) -> int:
+        return max(self.shift, 0)
+
+    @property
+    def ring_bits(self) -> int:
+        """The ring of a product before bits are dropped: as many more bits than its value has."""
+        return self.output.bits + self.dropped
+
+    @cached_property
+    def needed(self) -> tuple[int, ...]:
+        """The ring that each input has to be in, at least."""
+        op = self.node.op
+        if op in PRODUCTS:
+            return (self.ring_bits,) * len(self.inputs)
+        if op in ("add", "bias"):
+            gained = [self.output.fraction_bits - f.fraction_bits for f in self.inputs]
+            return tuple(self.output.bits + max(-g, 0) for g in gained)
+        if self.wanted is not None:
+            return (self.wanted,)
+        if op in MOVES:
+            return (self.output.bits,) * len(self.inputs)
+        return tuple(f.bits for f in self.inputs)
+
+    @property
+    def extends(self) -> bool:
+        """Whether an input has to be brought into a larger ring first."""
+        return any(need > f.bits for need, f in zip(self.needed, self.inputs, strict=True))
+
+
+def plan_steps(
+    graphs: Sequence[Graph], plan: RingPlan, wants: Wants | None = None, *, output_is_compared: bool = False
+) -> list[list[Step]]:
+    """The steps of each graph of a batch, in order; of the same name, they have the same formats.
+
+    A value is held in the plan's ring, or a larger one where that costs nothing: linear layers of one value share the
+    largest ring among them, and what is only added to something is made in the ring of the sum. What is extended later
+    has one bit more than the plan asks, so that its sign is that of its two highest bits; so has an output whose
+    numbers are compared, so that it holds their differences.
+    """
+    bits: dict[str, int] = {}
+    for graph in graphs:
+        for name, held in _held_bits(graph, graphs, plan, wants, output_is_compared).items():
+            bits[name] = max(held, bits.get(name, 0))
+    return [_steps(graph, graphs, plan, bits, wants) for graph in graphs]
+
+
+def _steps(
+    graph: Graph, graphs: Sequence[Graph], plan: RingPlan, bits: Mapping[str, int], wants: Wants | None
+) -> list[Step]:
+    held: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
+    moves = {node.name for node in graph.nodes if node.op in MOVES}
+    kept = {value: state_format(graph, plan, name) for name, value in graph.state_out.items() if value in moves}
+    steps: list[Step] = []
+    for node in graph.nodes:
+        inputs = tuple(held[name] for name in node.inputs if name != INPUT)
+        output = Format(bits[node.name], plan.of_value(graph, node.name).fraction_bits)
+        factor = _factor(graph, plan, node)
+        if node.name in kept:
+            output = kept[node.name]
+        elif node.op in MOVES:
+            output = Format(min(f.bits for f in inputs), inputs[0].fraction_bits)
+        elif factor is not None:  # no ring is larger than 64 bits
+            dropped = max(inputs[0].fraction_bits + factor.fraction_bits - output.fraction_bits, 0)
+            output = Format(min(output.bits, 64 - dropped), output.fraction_bits)
+        elif node.op in ("add", "bias"):
+            lost = max(max(f.fraction_bits - output.fraction_bits, 0) for f in inputs)
+            output = Format(min(output.bits, 64 - lost), output.fraction_bits)
+        promised, wanted = None, None
+        if OPS[node.op].nonlinear:
+            promised = plan.of_value(graph, node.inputs[0])
+            wanted = inputs[0].bits if wants is None else wants(node.name, graphs, plan, output.bits)
+        held[node.name] = output
+        shapes = tuple(graph.shapes[name] for name in node.inputs)
+        weights = tuple(graph.weight_shapes[name] for name in node.weights)
+        windows = known_windows(node, plan)
+        steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted, windows))
+    return steps
+
+
+def known_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:
+    """What the plan knows of the scores of a softmax, by head; nothing of other nodes."""
+    return tuple(sorted((w for w in plan.windows if w.layer == node.name), key=lambda window: window.head))
+
+
+def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
+    """How a state, or the value that is left as one, is kept from one run to the next: in a ring in which any later
+    product of two shares can read it, so that it is extended once; what no such product reads, ready to be extended."""
+    value = graph.state_out.get(name, name)
+    held = plan.of_value(graph, name if name in graph.state_in else value)
+    bits = held.bits + 1
+    for reader in graph.consumers.get(value, ()):
+        if reader.op in ("scores", "attend") and reader.inputs[1] == value:
+            first, made = (plan.of_value(graph, read) for read in (reader.inputs[0], reader.name))
+            dropped = max(first.fraction_bits + held.fraction_bits - made.fraction_bits, 0)
+            bits = max(bits, made.bits + SPARE_BITS + dropped)
+    return Format(min(bits, 64), held.fraction_bits)
+
+
+def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
+    if node.op in ("linear", "gain"):
+        return plan.of_weight(node.weights[0])
+    if node.op in ("scale", "rotary"):
+        return Format(64, plan.of_value(graph, node.inputs[0]).fraction_bits)
+    if node.op in ("scores", "attend"):
+        return plan.of_value(graph, node.inputs[1])
+    return None
+
+
+def _held_bits(
+    graph: Graph, graphs: Sequence[Graph], plan: RingPlan, wants: Wants | None, output_is_compared: bool
+) -> dict[str, int]:
+    """Bits of every value, from the last to the first: what is read later decides."""
+    bits: dict[str, int] = {}
+    formats = {node.name: plan.of_value(graph, node.name) for node in graph.nodes}
+    wider = {*graph.state_out.values(), *((graph.output,) if output_is_compared else ())}
+    for node in reversed(graph.nodes):
+        own = formats[node.name].bits
+        need = own + 1 if node.name in wider else own
+        for reader in graph.consumers[node.name]:
+            target = _needs(graph, graphs, plan, reader, formats, bits, wants, node.name)
+            if node.op in SUMS:
+                follows = reader.op in SUMS
+            else:
+                follows = (reader.op in SUMS or OPS[reader.op].nonlinear) and target <= own + SPARE_BITS
+            if follows:
+                need = max(need, target)
+            elif target > own:
+                need = max(need, own + 1)
+        bits[node.name] = min(need, 64)
+    for name in {n.inputs[0] for n in graph.nodes if n.op == "linear"}:
+        groups: dict[int, list[Node]] = {}
+        for reader in graph.consumers[name]:
+            if reader.op == "linear":
+                shift = plan.of_weight(reader.weights[0]).fraction_bits - formats[reader.name].fraction_bits
+                groups.setdefault(shift, []).append(reader)
+        for group in groups.values():
+            most = max(bits[reader.name] for reader in group)
+            bits |= {reader.name: most for reader in group}
+    return bits
+
+
+def _needs(
+    graph: Graph,
+    graphs: Sequence[Graph],
+    plan: RingPlan,
+    reader: Node,
+    formats: Mapping[str, Format],
+    bits: Mapping[str, int],
+    wants: Wants | None,
+    name: str,
+) -> int:
+    """The ring in which `reader` needs the value `name`."""
+    mine = plan.of_value(graph, name).fraction_bits
+    lost = max(mine - formats[reader.name].fraction_bits, 0)
+    if OPS[reader.op].nonlinear:
+        return wants(reader.name, graphs, plan, bits[reader.name]) if wants is not None else 0
+    if reader.op in PRODUCTS:
+        factor = _factor(graph, plan, reader)
+        assert factor is not None
+        first = plan.of_value(graph, reader.inputs[0]).fraction_bits
+        return bits[reader.name] + max(first + factor.fraction_bits - formats[reader.name].fraction_bits, 0)
+    return bits[reader.name] + lost

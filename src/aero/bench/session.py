@@ -1,16 +1,16 @@
-"""What a session with a server was, for reports: answers, what each step cost, and what each party saw of it."""
+"""What a session with a server was, for reports: answers, what each run cost, and what each party saw of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aero.bench.record import Record, write_json
 from aero.bench.report import Page
 from aero.engines.engine import Cost, StepReport
-from aero.serve.client import PrivateToken
+from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import Offer
 
 FORMAT_VERSION = 1
@@ -31,7 +31,8 @@ class Answer:
 
     @property
     def cost(self) -> Cost:
-        return total(token.cost for token in self.tokens)
+        """Of the runs for this answer, which other answers may share."""
+        return total(token.run.cost for token in self.tokens)
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,28 @@ class Session:
     def tokens(self) -> list[PrivateToken]:
         return [token for answer in self.answers for token in answer.tokens]
 
+    @property
+    def runs(self) -> list[PrivateRun]:
+        """In order, each once, for however many tokens it was."""
+        found = {token.run.index: token.run for token in self.tokens}
+        return [found[index] for index in sorted(found)]
+
+    @property
+    def shared(self) -> bool:
+        """Whether tokens of several prompts were computed together."""
+        return any(len(run.steps) > 1 for run in self.runs)
+
     def records(self) -> list[Record]:
-        """The set-up, then each token's step: the first of an answer is its prompt's."""
+        """The set-up, then each run: the first for an answer is its prompt's."""
         engine, notation = self.offer.engine, self.offer.notation
-        found = [Record.of_cost(self.set_up, "set-up", engine, notation, None)]
-        found += [Record.of_cost(t.cost, t.step.work, engine, notation, t.step.context) for t in self.tokens]
-        return found
+        return [
+            Record.of_cost(self.set_up, "set-up", engine, notation, None),
+            *(record_of_run(run, engine, notation) for run in self.runs),
+        ]
 
     def to_json(self) -> dict[str, Any]:
-        set_up, *steps = self.records()
-        rest = iter(zip(self.tokens, steps, strict=True))
+        set_up, *records = self.records()
+        by_run = {run.index: record.to_json() for run, record in zip(self.runs, records, strict=True)}
         return {
             "format_version": FORMAT_VERSION,
             "engine": self.offer.engine,
@@ -74,15 +87,22 @@ class Session:
                             "text": token.text,
                             "logits_learnt": len(token.revealed),
                             "tokens_read": token.step.length,
-                            "record": record.to_json(),
-                            "operations": [vars(line) for line in by_op(token.report)],
+                            "run": token.run.index,
+                            "record": by_run[token.run.index],
+                            "operations": [vars(line) for line in by_op(token.run.report)],
                         }
-                        for _, (token, record) in zip(answer.tokens, rest, strict=False)
+                        for token in answer.tokens
                     ],
                 }
                 for answer in self.answers
             ],
         }
+
+
+def record_of_run(run: PrivateRun, engine: str, notation: str) -> Record:
+    """prompts: how many shared the run; context: the most tokens read of one."""
+    record = Record.of_cost(run.cost, run.work, engine, notation, run.context)
+    return replace(record, extra={**record.extra, "prompts": len(run.steps)})
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -131,21 +151,24 @@ def write_report(session: Session, path: Path) -> None:
         "MB are 10^6 bytes, as counted on the wire; a round is one message delay. This page contains the text: it is "
         "for whoever may read that."
     )
-    for answer in session.answers:
-        page.heading("Prompt and answer")
+    for number, answer in enumerate(session.answers, 1):
+        page.heading(f"Prompt {number} and its answer" if session.shared else "Prompt and answer")
         page.code(answer.prompt + answer.text)
-        page.table(_COST_HEADER, [_token_row(token) for token in answer.tokens])
+        header = ("token", "work", "run") if session.shared else ("token", "work", *_COST_HEADER)
+        page.table(header, [_token_row(token, session.shared) for token in answer.tokens])
+    if session.shared:
+        _add_runs(page, session)
     page.heading("Cost")
-    works = {work: [t for t in session.tokens if t.step.work == work] for work in ("prefill", "next-token")}
+    works = {work: [run for run in session.runs if run.work == work] for work in ("prefill", "next-token")}
     rows = [("set-up, once", *_cost_cells(session.set_up))]
     rows += [
-        (f"{work}, {len(tokens)} in all, the mean", *_cost_cells(_mean([t.cost for t in tokens])))
-        for work, tokens in works.items()
-        if tokens
+        (f"{work}, {len(runs)} in all, the mean", *_cost_cells(_mean([run.cost for run in runs])))
+        for work, runs in works.items()
+        if runs
     ]
-    page.table(("work", *_COST_HEADER[2:]), rows)
-    for work, tokens in works.items():
-        _add_operations(page, work, tokens)
+    page.table(("work", *_COST_HEADER), rows)
+    for work, runs in works.items():
+        _add_operations(page, work, runs)
     page.heading("What each party saw")
     page.table(("of what", "server", "client"), _seen(session))
     page.heading("Where")
@@ -154,12 +177,27 @@ def write_report(session: Session, path: Path) -> None:
     page.write(path)
 
 
-_COST_HEADER = ("token", "work", "seconds", "MB up", "MB down", "rounds", "messages")
+_COST_HEADER = ("seconds", "MB up", "MB down", "rounds", "messages")
 
 
-def _token_row(token: PrivateToken) -> tuple[str, ...]:
+def _token_row(token: PrivateToken, shared: bool) -> tuple[str, ...]:
     work = f"{token.step.work}, {token.step.context} tokens"
-    return (repr(token.text) if token.text else f"id {token.id}", work, *_cost_cells(token.cost))
+    cost = (str(token.run.index + 1),) if shared else _cost_cells(token.run.cost)
+    return (repr(token.text) if token.text else f"id {token.id}", work, *cost)
+
+
+def _add_runs(page: Page, session: Session) -> None:
+    """Which tokens each run was for, and what it cost for all of them."""
+    page.heading("Runs")
+    page.text(
+        "A run computes one token of each of its prompts at once. Seconds, bytes, rounds and messages are of the whole "
+        "run, not of each token."
+    )
+    rows = []
+    for run in session.runs:
+        prompts = [n for n, answer in enumerate(session.answers, 1) if any(t.run == run for t in answer.tokens)]
+        rows.append((str(run.index + 1), run.work, ", ".join(map(str, prompts)), *_cost_cells(run.cost)))
+    page.table(("run", "work", "prompts", *_COST_HEADER), rows)
 
 
 def _cost_cells(cost: Cost) -> tuple[str, ...]:
@@ -176,12 +214,12 @@ def _mean(costs: list[Cost]) -> Cost:
     return Cost(sums.pop("seconds") / len(costs), *(v if v is None else round(v / len(costs)) for v in sums.values()))
 
 
-def _add_operations(page: Page, work: str, tokens: list[PrivateToken]) -> None:
-    """The mean of each operation over these steps, as bars and as a table; nothing where the engine cannot tell."""
-    lines = by_op([step for token in tokens for step in token.report])
+def _add_operations(page: Page, work: str, runs: list[PrivateRun]) -> None:
+    """The mean of each operation over these runs, as bars and as a table; nothing where the engine cannot tell."""
+    lines = by_op([step for run in runs for step in run.report])
     if not lines:
         return
-    count = len(tokens)
+    count = len(runs)
     page.heading(f"Operations of a {work}")
     shown, rest = lines[:_LARGEST_OPS], lines[_LARGEST_OPS:]
     bars = []
@@ -213,14 +251,14 @@ def _seen(session: Session) -> list[tuple[str, str, str]]:
     """Sizes alone: nobody sees more of the other's secrets (SECURITY.md)."""
     tokens, offer = session.tokens, session.offer
     lengths = ", ".join(str(answer.tokens[0].step.length) for answer in session.answers if answer.tokens)
-    spent = total([session.set_up, *(token.cost for token in tokens)])
+    spent = total([session.set_up, *(run.cost for run in session.runs)])
     learnt = sum(len(token.revealed) for token in tokens)
     values = "logits" if offer.revealed.values else "ids, without their logits"
     up, down = spent.bytes_client_to_server, spent.bytes_server_to_client
     at_server, at_client = ("?" if n is None else f"{n / 1e6:.2f} MB, masked or encrypted" for n in (up, down))
     return [
         ("text", f"{len(session.answers)} prompts of {lengths} new tokens", "all of it"),
-        ("answers", f"{len(tokens)} tokens were asked for, and when", f"{len(tokens)} tokens"),
+        ("answers", f"{len(tokens)} tokens were asked for, when, and which together", f"{len(tokens)} tokens"),
         ("outputs", "nothing", f"{learnt} {values} in {len(tokens)} outputs"),
         ("model", "all of it", f"{offer.notation}, context {offer.context}, vocabulary {offer.vocab_size}, shapes"),
         ("messages received", at_server, at_client),

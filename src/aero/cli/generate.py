@@ -5,23 +5,30 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from aero.bench.record import Record, write_json
-from aero.bench.session import Session, write_report
+from aero.bench.session import Answer, Session, write_report
 from aero.cli.live_text import LiveText
 from aero.cli.options import Keys, NoTls, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
-from aero.cli.private import answer_with, cost_line, parse_address, private_session
+from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session
 from aero.cli.security import security_of
 from aero.cli.step_table import step_table
 from aero.engines.engine import Party
+from aero.engines.reveal import Reveal
 from aero.kernels import native
-from aero.serve.client import check_length, check_sampling
+from aero.serve.client import check_length, check_prompts, check_sampling
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.text import TextStream
+
+if TYPE_CHECKING:
+    from aero.data.tokenizer import Tokenizer
+    from aero.models import AeroForCausalLM
+
+DEFAULT_PROMPT = "def main():\n"
 
 
 def generate(
@@ -31,8 +38,13 @@ def generate(
         typer.Option("--private", "--server", metavar="HOST:PORT", help="Server to generate with, privately."),
     ] = None,
     prompt: Annotated[
-        str, typer.Option(help="Text to continue; - reads standard input.", show_default="def main():")
-    ] = "def main():\n",
+        list[str] | None,
+        typer.Option(
+            help="Text to continue; - reads standard input. Repeatable: several are continued together, privately in "
+            "the rounds of one.",
+            show_default="def main():",
+        ),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", help="Tokens to generate.", min=1)] = 8,
     temperature: Temperature = 0.0,
     top_k: TopK = None,
@@ -48,43 +60,45 @@ def generate(
     ] = False,
     json: Annotated[Path | None, typer.Option(help="Write prompt, ids, text and a record of each token.")] = None,
 ) -> None:
-    """Continue a prompt, from a run in plaintext, or with --private without showing the server any text.
+    """Continue a prompt, or several, from a run in plaintext, or with --private without showing the server any text.
 
     --json writes an object: prompt, prompt_ids, new_ids, text, records (of a private session's set-up, and of each
     token); of a private session also reveal, and what was revealed of each output: logits, or revealed ([id, logit]).
+    Of several prompts: answers, a list of such objects, and records, each of a token of every prompt that still grew.
     """
     if (run is None) == (private is None):
         raise ValueError("give either a run folder, or --private HOST:PORT")
     if report is not None and private is None:
         raise ValueError("--report is about a private session; give --private HOST:PORT with it")
     sampling = Sampling(temperature, top_k, top_p, seed)
-    text = sys.stdin.read() if prompt == "-" else prompt
+    texts = _texts(prompt or [DEFAULT_PROMPT])
     if private is not None:
         parse_address(private)
         security = security_of(keys, Party.CLIENT, insecure_plaintext)
         if threads is not None:
             native.set_threads(threads)
         with LiveText() as live, private_session(private, security, live.progress) as client:
-            ids = client.tokenizer.encode(text)
-            check_length(len(ids), max_new_tokens, client.offer.context)
-            check_sampling(sampling, client.offer)
-            offer = client.offer
+            offer, ids = client.offer, [client.tokenizer.encode(text) for text in texts]
+            check_prompts(len(ids), offer)
+            for one in ids:
+                check_length(len(one), max_new_tokens, offer.context)
+            check_sampling(sampling, offer)
             live.note(
-                f"{len(ids)} prompt tokens; {offer.notation} by {offer.engine}; "
+                f"{', '.join(str(len(one)) for one in ids)} prompt tokens; {offer.notation} by {offer.engine}; "
                 f"you will learn {offer.revealed.described} of each output"
             )
-            answer = answer_with(client, live, text, ids, max_new_tokens, sampling, stop or ())
-            session = Session(offer, client.engine.set_up_cost, (answer,))
+            answers = answers_with(client, live, texts, ids, max_new_tokens, sampling, stop or ())
+            session = Session(offer, client.engine.set_up_cost, answers)
             for record in session.records():
                 live.note(cost_line(record))
             if operations:
-                title = "the last token, by operation (MB = 10^6 bytes)"
+                title = "the last run, by operation (MB = 10^6 bytes)"
                 table = step_table(title, client.engine.report)
                 Console(stderr=True, highlight=False).print(table)
             result = _result(session)
     else:
         assert run is not None
-        result = _plaintext(run, text, max_new_tokens, sampling, stop or [])
+        result = _plaintext(run, texts, max_new_tokens, sampling, stop or [])
         session = None
     if json is not None:
         write_json(json, result)
@@ -93,15 +107,28 @@ def generate(
         write_report(session, report)
 
 
+def _texts(prompts: list[str]) -> list[str]:
+    """- is standard input, which is read once."""
+    if prompts.count("-") > 1:
+        raise ValueError("standard input is read once; give --prompt - once")
+    return [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
+
+
 def _result(session: Session) -> dict[str, object]:
-    """What `--json` writes: logits for each new token where all are revealed, else the ids and logits that are."""
-    (answer,), reveal = session.answers, session.offer.revealed
+    """What `--json` writes: the keys of a prompt, or "answers" with those of each of several; and records."""
+    answers = [_answer_json(answer, session.offer.revealed) for answer in session.answers]
+    own = answers[0] if len(answers) == 1 else {"answers": answers}
+    records = [record.to_json() for record in session.records()]
+    return {**own, "reveal": session.offer.reveal, "records": records}
+
+
+def _answer_json(answer: Answer, reveal: Reveal) -> dict[str, object]:
+    """Logits for each new token where all are revealed, else the ids and logits that are."""
     result: dict[str, object] = {
         "prompt": answer.prompt,
         "prompt_ids": list(answer.prompt_ids),
         "new_ids": [token.id for token in answer.tokens],
         "text": answer.text,
-        "reveal": session.offer.reveal,
     }
     if reveal.k is None:
         result["logits"] = [token.logits.round(6).tolist() for token in answer.tokens]
@@ -109,22 +136,45 @@ def _result(session: Session) -> dict[str, object]:
         result["revealed"] = [
             [[int(i), round(float(token.logits[i]), 6)] for i in token.revealed] for token in answer.tokens
         ]
-    return {**result, "records": [record.to_json() for record in session.records()]}
+    return result
 
 
-def _plaintext(run: Path, text: str, max_new_tokens: int, sampling: Sampling, stop: list[str]) -> dict[str, object]:
-    import torch
-
+def _plaintext(
+    run: Path, texts: list[str], max_new_tokens: int, sampling: Sampling, stop: list[str]
+) -> dict[str, object]:
+    """One prompt after the other."""
     from aero.compiler.run import load_model
     from aero.data import tokenizer as tokenizers
 
     model, tokenizer = load_model(run), tokenizers.load(run)
+    for text in texts:
+        check_length(len(tokenizer.encode(text)), max_new_tokens, model.config.context)
+    answers: list[dict[str, object]] = []
+    records: list[Record] = []
+    for number, text in enumerate(texts, 1):
+        if len(texts) > 1:
+            typer.echo(numbered(number))
+        answers.append(_continued(model, tokenizer, text, max_new_tokens, sampling, stop, records))
+    own = answers[0] if len(answers) == 1 else {"answers": answers}
+    return {**own, "records": [record.to_json() for record in records]}
+
+
+def _continued(
+    model: AeroForCausalLM,
+    tokenizer: Tokenizer,
+    text: str,
+    max_new_tokens: int,
+    sampling: Sampling,
+    stop: list[str],
+    records: list[Record],
+) -> dict[str, object]:
+    """Continue one prompt, and show it; adds a record of each token."""
+    import torch
+
     ids = tokenizer.encode(text)
-    check_length(len(ids), max_new_tokens, model.config.context)
     typer.echo(text, nl=False)
     sampler, stream = Sampler(sampling), TextStream(tokenizer.decode, stop)
     new: list[int] = []
-    records: list[Record] = []
     notation = str(model.config.notation)
     while len(new) < max_new_tokens and not stream.stopped and tokenizer.end_of_text not in new:
         start = time.perf_counter()
@@ -137,10 +187,4 @@ def _plaintext(run: Path, text: str, max_new_tokens: int, sampling: Sampling, st
         if token != tokenizer.end_of_text:
             typer.echo(stream.push(token), nl=False)
     typer.echo(stream.finish())
-    return {
-        "prompt": text,
-        "prompt_ids": ids,
-        "new_ids": new,
-        "text": stream.text,
-        "records": [record.to_json() for record in records],
-    }
+    return {"prompt": text, "prompt_ids": ids, "new_ids": new, "text": stream.text}

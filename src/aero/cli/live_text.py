@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -16,6 +17,7 @@ class LiveText:
     def __init__(self) -> None:
         self._out, self._errors = Console(highlight=False), Console(stderr=True, highlight=False)
         self._line, self._progress = "", ""
+        self._shown: list[str] = []
         shown = self._out if self._out.is_terminal else self._errors
         self._live = Live(console=shown, transient=True, refresh_per_second=8, get_renderable=self._render)
 
@@ -30,6 +32,12 @@ class LiveText:
         for line in done:
             self._out.print(Text(line), soft_wrap=True)
         self._live.refresh()
+
+    def show(self, texts: Sequence[str]) -> None:
+        """Texts that grow at the same time, each redrawn in a line of its own, of which it shows the end."""
+        self._shown = list(texts)
+        if self._out.is_terminal:
+            self._live.refresh()
 
     def end_line(self) -> None:
         """A newline, where a line has begun; no work is in hand any more."""
@@ -59,6 +67,9 @@ class LiveText:
 
     def _render(self) -> RenderableType:
         line = [Text(self._line)] if self._line and self._out.is_terminal else []
+        if self._out.is_terminal:
+            width = max(self._out.width - 1, 1)
+            line += [Text(text.replace("\n", " ")[-width:], no_wrap=True) for text in self._shown]
         return Group(
             *line, *([Text(self._progress, style="dim", overflow="ellipsis", no_wrap=True)] if self._progress else [])
         )

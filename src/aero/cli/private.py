@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from aero.bench.record import Record
@@ -10,7 +10,7 @@ from aero.bench.session import Answer
 from aero.cli.live_text import LiveText
 from aero.cli.security import IDLE_SECONDS
 from aero.engines.engine import Engine, Party, Progress
-from aero.serve.client import Client
+from aero.serve.client import Client, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.wire import Channel
 from aero.wire.tcp import InsecurePlaintext, Security, connect
@@ -33,6 +33,39 @@ def private_session(address: str, security: Security, progress: Progress) -> Ite
 
     with connect(host, port, security, timeout=IDLE_SECONDS) as channel, Client(channel, engine_for) as client:
         yield client
+
+
+def answers_with(
+    client: Client,
+    live: LiveText,
+    prompts: Sequence[str],
+    ids: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    sampling: Sampling,
+    stop: Sequence[str],
+) -> tuple[Answer, ...]:
+    """Several prompts at once: shown together as they grow, on a terminal, and then one after the other."""
+    if len(prompts) == 1:
+        return (answer_with(client, live, prompts[0], ids[0], max_new_tokens, sampling, stop),)
+    tokens: list[list[PrivateToken]] = [[] for _ in prompts]
+    texts = list(prompts)
+    for i, token in client.generate_batch(ids, max_new_tokens, sampling=sampling, stop=stop):
+        tokens[i].append(token)
+        texts[i] += token.text
+        live.show([f"{numbered(n)} {text}" for n, text in enumerate(texts, 1)])
+    live.show([])
+    write_numbered(live.write, texts)
+    return tuple(Answer(p, tuple(i), tuple(t)) for p, i, t in zip(prompts, ids, tokens, strict=True))
+
+
+def write_numbered(write: Callable[[str], None], texts: Sequence[str]) -> None:
+    """Each text under its prompt's number."""
+    for number, text in enumerate(texts, 1):
+        write(f"{numbered(number)}\n{text}" + ("" if text.endswith("\n") else "\n"))
+
+
+def numbered(prompt: int) -> str:
+    return f"--- prompt {prompt} ---"
 
 
 def answer_with(
@@ -64,6 +97,8 @@ def cost_line(record: Record) -> str:
             parts.append(f"{count / 1e6:.2f} MB {name}")
     if record.rounds is not None:
         parts.append(f"{record.rounds} rounds")
+    if (prompts := record.extra.get("prompts", 1)) > 1:
+        parts.append(f"for {prompts} prompts")
     return "  ".join(parts)
 
 

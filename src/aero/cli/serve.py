@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,8 @@ from aero.cli.security import IDLE_SECONDS, security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.kernels import native
-from aero.serve.server import Computed, Server
+from aero.serve.server import DEFAULT_MAX_PROMPTS, Computed, Server
+from aero.serve.session import MAX_PROMPTS
 from aero.wire import PeerAbsentError
 from aero.wire.tcp import Listener
 
@@ -35,6 +37,14 @@ def serve(
             metavar="logits|top-k:K|token",
         ),
     ] = "logits",
+    max_prompts: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Prompts that a client may have computed together; {DEFAULT_MAX_PROMPTS} if not given, 1 by SPU.",
+            min=1,
+            max=MAX_PROMPTS,
+        ),
+    ] = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
     json: Annotated[
@@ -55,6 +65,8 @@ def serve(
         raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     if revealed.k is not None and engine != TWO_PARTY:
         raise ValueError(f"the engine {engine!r} reveals all logits; serve with --reveal logits, or --engine two-party")
+    if engine != TWO_PARTY and (max_prompts or 1) > 1:
+        raise ValueError(f"the engine {engine!r} computes one prompt at a time; leave --max-prompts out")
     model = CompiledRun.load(run)
     tokenizer.load(run)  # refuse a damaged one before a client meets it
     plan, notes = model.plan, [f"clients will learn {revealed.described} of each output"]
@@ -73,14 +85,15 @@ def serve(
             engine, Party.SERVER, channel, plan=plan, insecure_plaintext=insecure_plaintext
         ),
         reveal=revealed,
+        max_prompts=max_prompts or (DEFAULT_MAX_PROMPTS if engine == TWO_PARTY else 1),
     )
     records: list[Record] = []
 
     def on_step(done: Computed) -> None:
-        step = done.step
-        what = f"{step.length} tokens" if step.work == "prefill" else f"token after {step.past}"
-        console.print(f"  {step.work}: {what}  {done.cost.seconds:.2f} s")
-        records.append(Record.of_cost(done.cost, step.work, engine, model.notation, step.context))
+        each = [f"{s.length} tokens" if s.work == "prefill" else f"token after {s.past}" for s in done.steps]
+        console.print(f"  {done.work}: {', '.join(each)}  {done.cost.seconds:.2f} s", soft_wrap=True)
+        record = Record.of_cost(done.cost, done.work, engine, model.notation, done.context)
+        records.append(replace(record, extra={**record.extra, "prompts": len(done.steps)}))
 
     with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
         console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)

@@ -140,10 +140,7 @@ class Client:
         Each prompt ends by itself. Prompts that are longer than the context together are read in several runs. A prompt
         gets the tokens that it would get alone, drawn ones too; and it continues what was read of its place before.
         """
-        if not 1 <= len(prompts) <= self.offer.max_prompts:
-            raise ValueError(
-                f"this server computes 1 to {self.offer.max_prompts} prompts at once, not {len(prompts)}; give fewer"
-            )
+        check_prompts(len(prompts), self.offer)
         for ids in prompts:
             check_length(len(ids), max_new_tokens, self.offer.context)
         check_sampling(sampling, self.offer)
@@ -260,6 +257,12 @@ def check_length(prompt: int, new_tokens: int, context: int) -> None:
             f"a prompt of {prompt} tokens and {new_tokens} new ones do not fit the model's context of {context}; "
             "shorten the prompt or ask for fewer tokens"
         )
+
+
+def check_prompts(count: int, offer: Offer) -> None:
+    """ValueError when a server does not compute so many prompts together."""
+    if not 1 <= count <= offer.max_prompts:
+        raise ValueError(f"this server computes 1 to {offer.max_prompts} prompts at once, not {count}")
 
 
 def check_sampling(sampling: Sampling, offer: Offer) -> None:

@@ -19,3 +19,14 @@ def test_a_prompt_and_tokens_after_it():
         found = sum(step["bytes_client_to_server"] for step in record.extra["steps"])
         assert found == record.bytes_client_to_server
     assert np.ptp([r.bytes_client_to_server for r in records[1:]]) < 1e6
+
+
+def test_prompts_together():
+    size = replace(presets.size("gpt2-small"), vocab_size=300, context=4, num_layers=1)
+    one, together = (bench_generate(notation.parse("SM+ScFuFFN"), size, 1, batch=batch) for batch in (1, 3))
+    assert [(r.work, r.context, r.extra["prompts"]) for r in together] == [("prefill", 4, 3), ("next-token", 5, 3)]
+    for alone, record in zip(one, together, strict=True):
+        total = record.bytes_client_to_server + record.bytes_server_to_client
+        assert record.extra["bytes_per_token"] == total / 3 < alone.extra["bytes_per_token"]
+        assert record.extra["rounds_per_token"] == record.rounds / 3 < alone.rounds / 2
+        assert record.max_abs_error < 2e-2 and record.extra["same_token"]

@@ -8,12 +8,12 @@ import pytest
 
 from aero.bench.session import Answer, Session, by_op, total, write_report
 from aero.engines.engine import Cost, StepReport
-from aero.serve.client import PrivateToken
+from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import Offer, Step
 
 
 def offer(reveal: str = "logits") -> Offer:
-    return Offer(2, "0", "SM+ScFuFFN", 12, 9, "two-party", reveal, 100)
+    return Offer(3, "0", "SM+ScFuFFN", 12, 9, "two-party", reveal, 8, 100)
 
 
 def report(scale: int) -> tuple[StepReport, ...]:
@@ -25,8 +25,12 @@ def report(scale: int) -> tuple[StepReport, ...]:
 
 
 def token(id_: int, text: str, step: Step, scale: int, logits: np.ndarray | None = None) -> PrivateToken:
-    cost = Cost(0.9 * scale, 1200 * scale, 450 * scale, 34, 40)
-    return PrivateToken(id_, text, np.zeros(9) if logits is None else logits, step, cost, report(scale))
+    run = PrivateRun(id_, (step,), cost_of(scale), report(scale))
+    return PrivateToken(id_, text, np.zeros(9) if logits is None else logits, step, run)
+
+
+def cost_of(scale: int) -> Cost:
+    return Cost(0.9 * scale, 1200 * scale, 450 * scale, 34, 40)
 
 
 def session(reveal: str = "logits", logits: np.ndarray | None = None) -> Session:
@@ -93,7 +97,39 @@ def test_what_each_party_saw(tmp_path):
 
 
 def test_an_engine_that_cannot_tell_has_no_operations(tmp_path):
-    tokens = tuple(PrivateToken(1, "x", np.zeros(9), Step(0, 2), Cost(1.0)) for _ in range(1))
+    tokens = tuple(
+        PrivateToken(1, "x", np.zeros(9), Step(0, 2), PrivateRun(0, (Step(0, 2),), Cost(1.0))) for _ in range(1)
+    )
     write_report(Session(offer(), Cost(0.0), (Answer("p", (1, 2), tokens),)), tmp_path / "s.html")
     page = (tmp_path / "s.html").read_text()
     assert "Operations" not in page and "<td>?</td>" in page
+
+
+def test_a_run_for_several_prompts_counts_once(tmp_path):
+    """Two prompts, of which the second ends after its first token."""
+    steps = [(Step(0, 3), Step(0, 2)), (Step(3, 1),)]
+    runs = [
+        PrivateRun(i, each, cost_of(scale), report(scale))
+        for i, (each, scale) in enumerate(zip(steps, (10, 1), strict=True))
+    ]
+    first = tuple(PrivateToken(7, text, np.zeros(9), run.steps[0], run) for text, run in zip("ab", runs, strict=True))
+    second = (PrivateToken(8, "c", np.zeros(9), runs[0].steps[1], runs[0]),)
+    answers = Answer("one ", (1, 2, 3), first), Answer("two ", (4, 5), second)
+    whole = Session(offer(), Cost(2.0, 5000, 6000, 7, 8), answers)
+    assert [(r.work, r.context, r.extra.get("prompts")) for r in whole.records()] == [
+        ("set-up", None, None), ("prefill", 3, 2), ("next-token", 4, 1),
+    ]  # fmt: skip
+    assert [answer.cost.rounds for answer in answers] == [68, 34]
+    write_report(whole, tmp_path / "s.html")
+    page, data = (tmp_path / "s.html").read_text(), json.loads((tmp_path / "s.json").read_text())
+    for number, text in ((1, "one ab"), (2, "two c")):
+        assert f"Prompt {number} and its answer" in page and f">{text}<" in page
+    # Each token names its run; each run its prompts, and its cost once.
+    for cells in (("&#x27;b&#x27;", "next-token, 4 tokens", "2"), ("&#x27;c&#x27;", "prefill, 2 tokens", "1")):
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+    assert "<td>1</td><td>prefill</td><td>1, 2</td><td>9.00</td>" in page
+    assert "<td>2</td><td>next-token</td><td>1</td><td>0.90</td>" in page
+    assert "of the whole run, not of each token" in page
+    assert "prefill, 1 in all, the mean" in page and "3 tokens were asked for" in page
+    assert "0.02 MB, masked or encrypted" in page  # 5000 + 12000 + 1200 bytes to the server, the shared run once
+    assert [[t["run"] for t in answer["tokens"]] for answer in data["answers"]] == [[0, 1], [0]]

@@ -286,7 +286,7 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     given = [program.weights, program.weights, {"w": changing}, {"w": changing}]
     loads = []
     original = weight_store.load_weights
-    monkeypatch.setattr(weight_store, "load_weights", lambda *args: loads.append(1) or original(*args))
+    monkeypatch.setattr(weight_store, "load_weights", lambda *args, **more: loads.append(1) or original(*args, **more))
     expected = [16, 16, 16, 32]
 
     def ask():

@@ -10,7 +10,7 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.data.tokenizer import train
-from aero.engines.engine import Cost, Engine, Party
+from aero.engines.engine import Cost, Engine, Party, PromptRun
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.graph import Program, interpret
 from aero.graph.interpret import interpret_step
@@ -46,24 +46,33 @@ class Programs:
 class InsecureTestEngine(Engine):
     """The client hands its ids to the server's thread, which computes in the clear, and gets the output back."""
 
-    name, insecure = "insecure-test", True
+    name, insecure, batches = "insecure-test", True, True
 
     def __init__(self, party: Party, ids: Queue, outputs: Queue) -> None:
         self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False
-        self.state: dict = {}
+        self.states: dict[int, dict] = {}
 
     def reveal_only(self, what, vocabulary):
         self.what, self.vocabulary = what, vocabulary
 
     def run(self, graph, *, weights=None, ids=None):
+        return self.run_batch([PromptRun(graph, ids)], weights=weights)[0]
+
+    def run_batch(self, batch, *, weights=None):
+        said = [(one.graph.digest, one.prompt) for one in batch]
         if self.party is Party.CLIENT:
-            self.ids.put((graph.digest, self.what, ids))
+            self.ids.put((said, self.what, [one.ids for one in batch]))
             return self.outputs.get(timeout=10)
-        digest, what, ids = self.ids.get(timeout=10)
-        assert (digest, what) == (graph.digest, self.what)
-        logits, self.state = interpret_step(Program(graph, weights), ids, self.state)
-        self.outputs.put(self.what.of(logits, self.vocabulary))
-        return None
+        theirs, what, ids = self.ids.get(timeout=10)
+        assert (theirs, what) == (said, self.what)
+        outputs = []
+        for one, mine in zip(batch, ids, strict=True):
+            own = {name: weights[name] for name in one.graph.weight_shapes}
+            state = self.states.get(one.prompt, {})
+            logits, self.states[one.prompt] = interpret_step(Program(one.graph, own), mine, state)
+            outputs.append(self.what.of(logits, self.vocabulary))
+        self.outputs.put(outputs)
+        return [None] * len(batch)
 
     @property
     def cost(self):
@@ -95,7 +104,7 @@ def tokenizer_bytes(tmp_path_factory) -> bytes:
 class Session:
     """A server in a thread; `failure` is what its side ended with."""
 
-    def __init__(self, tokenizer: bytes, reveal: Reveal = LOGITS) -> None:
+    def __init__(self, tokenizer: bytes, reveal: Reveal = LOGITS, max_prompts: int = 4) -> None:
         self.client_channel, self.server_channel = channel_pair(timeout=10)
         self.done: list[Computed] = []
         self.programs = Programs()
@@ -105,7 +114,7 @@ class Session:
         self.server_engine = InsecureTestEngine(Party.SERVER, ids, logits)
         self.server = Server(
             notation="SM", context=CONTEXT, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=self.programs,
-            engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal,
+            engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
         )  # fmt: skip
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
@@ -122,7 +131,8 @@ class Session:
 
     @property
     def steps(self) -> list[Step]:
-        return [computed.step for computed in self.done]
+        """Of one prompt at a time."""
+        return [step for computed in self.done for step in computed.steps]
 
     def join(self) -> None:
         self.thread.join(10)
@@ -196,6 +206,83 @@ def test_a_prompt_that_continues_the_last_one_is_not_read_again(session):
     assert [step.work for step in session.steps] == ["prefill", "next-token", "prefill", "prefill"]
 
 
+def test_prompts_that_end_at_different_times_share_their_runs(session):
+    prompts = [[1, 2], [3], [10, 11]]
+    with session.client() as client:
+        texts = [client.tokenizer.decode(greedy(ids, 4)) for ids in prompts]
+        stop = [texts[1][0], texts[2][2]]  # one character to a token here: texts of 4, 1 and 3 tokens
+        expected = [list(client.generate(ids, 4, stop=stop)) for ids in prompts]
+        before, messages = len(session.done), session.client_channel.traffic.messages
+        found: list[list] = [[], [], []]
+        for i, token in client.generate_batch(prompts, 4, stop=stop):
+            found[i].append(token)
+        messages = session.client_channel.traffic.messages - messages
+    session.join()
+    assert session.failure is None
+    for tokens, same in zip(found, expected, strict=True):
+        assert [(t.id, t.text) for t in tokens] == [(t.id, t.text) for t in same]
+        for token, other in zip(tokens, same, strict=True):
+            np.testing.assert_allclose(token.logits, other.logits, rtol=0, atol=1e-9)
+    assert [len(tokens) for tokens in found] == [4, 1, 3]
+    runs = {token.run.index: token.run for tokens in found for token in tokens}
+    shared = session.done[before : before + len(runs)]
+    assert [run.steps for _, run in sorted(runs.items())] == [computed.steps for computed in shared]
+    assert shared[0].steps == (Step(0, 2), Step(0, 1), Step(0, 2)) and shared[0].work == "prefill"
+    assert len(shared) == max(map(len, found))
+    assert all(len(computed.steps) == sum(len(t) > n for t in found) for n, computed in enumerate(shared))
+    assert messages == len(shared)  # a request each; every graph was there already
+
+
+def test_prompts_of_one_length_get_one_graph(session):
+    with session.client() as client:
+        before = session.client_channel.traffic.messages
+        assert len(list(client.generate_batch([[1, 2], [3, 4], [5, 6]], 1))) == 3
+        assert session.client_channel.traffic.messages - before == 3  # the request, the announcement, the graph
+    session.join()
+    assert session.failure is None
+
+
+def test_prompts_longer_than_the_context_together_take_several_runs(session):
+    prompts = [[1, 2, 3], [4, 5], [6, 7, 8]]
+    with session.client() as client:
+        found = list(client.generate_batch(prompts, 2))
+    session.join()
+    assert session.failure is None
+    assert [computed.steps for computed in session.done] == [
+        (Step(0, 3), Step(0, 2)), (Step(0, 3),), (Step(3, 1), Step(2, 1), Step(3, 1))
+    ]  # fmt: skip
+    for i, ids in enumerate(prompts):
+        assert [token.id for place, token in found if place == i] == greedy(ids, 2)
+
+
+def test_each_prompt_draws_what_it_would_draw_alone(session):
+    sampling, prompts = Sampling(30.0, seed=5), [[1, 2], [3]]
+    with session.client() as client:
+        alone = [[token.id for token in client.generate(ids, 3, sampling=sampling)] for ids in prompts]
+        together: list[list[int]] = [[], []]
+        for i, token in client.generate_batch(prompts, 3, sampling=sampling):
+            together[i].append(token.id)
+    assert together == alone
+
+
+def test_more_prompts_than_the_server_offers_are_refused(session):
+    with session.client() as client:
+        with pytest.raises(ValueError, match="1 to 4 prompts at once, not 5"):
+            client.generate_batch([[1]] * 5, 1)
+        with pytest.raises(ValueError, match="not 0"):
+            client.generate_batch([], 1)
+        with pytest.raises(ValueError, match="context of 6"):
+            client.generate_batch([[1], [1] * 7], 1)
+    session.join()
+    assert session.done == [] and session.failure is None
+
+
+@pytest.mark.parametrize("count", [0, 33])
+def test_a_server_offers_a_sane_number_of_prompts(tokenizer_bytes, count):
+    with pytest.raises(ValueError, match="1 to 32 prompts"):
+        Session(tokenizer_bytes, max_prompts=count)
+
+
 @pytest.mark.parametrize("reveal", [TOKEN, Reveal(1), Reveal(7)], ids=str)
 def test_no_more_is_revealed_than_the_server_offers(open_session, reveal):
     session = open_session(reveal)
@@ -258,24 +345,38 @@ def raw(session, *messages: dict) -> Channel:
     return session.client_channel
 
 
-HELLO = {"say": "hello", "protocol": 2, "version": "0"}
-STEP = {"say": "step", "past": 0, "length": 2, "digest": ""}
+HELLO = {"say": "hello", "protocol": 3, "version": "0"}
+ONE = {"prompt": 0, "past": 0, "length": 2, "digest": ""}
+
+
+def step_of(*prompts: dict) -> dict:
+    return {"say": "step", "prompts": list(prompts)}
 
 
 @pytest.mark.parametrize(
     ("messages", "complaint"),
     [
         ([{"say": "what"}], "expected hello"),
-        ([{"protocol": 2}], "expected hello"),
-        ([{**HELLO, "protocol": "2"}], "not int"),
+        ([{"protocol": 3}], "expected hello"),
+        ([{**HELLO, "protocol": "3"}], "not int"),
         ([{**HELLO, "protocol": 7}], "protocol 7"),
-        ([HELLO, {"say": "step", "past": 0}], "'length'"),
-        ([HELLO, {**STEP, "length": True}], "not int"),
-        ([HELLO, {**STEP, "length": 0}], "do not fit"),
-        ([HELLO, {**STEP, "length": CONTEXT + 1}], "do not fit"),
-        ([HELLO, {**STEP, "past": -1}], "0 were read"),
-        ([HELLO, {**STEP, "past": 3}], "0 were read"),
-        ([HELLO, {**STEP, "digest": 1}], "not str"),
+        ([HELLO, {"say": "step", "past": 0, "length": 2, "digest": ""}], "'prompts'"),
+        ([HELLO, {"say": "step", "prompts": {"0": ONE}}], "not list"),
+        ([HELLO, {"say": "step", "prompts": [0]}], "not a JSON object"),
+        ([HELLO, step_of()], "0 prompts at once"),
+        ([HELLO, step_of(*({**ONE, "prompt": i, "length": 1} for i in range(5)))], "5 prompts at once"),
+        ([HELLO, step_of(ONE, ONE)], "the same prompt twice"),
+        ([HELLO, step_of({**ONE, "prompt": -1})], "the prompt number -1"),
+        ([HELLO, step_of({**ONE, "prompt": 4})], "knows 0 to 3"),
+        ([HELLO, step_of({**ONE, "prompt": "0"})], "not int"),
+        ([HELLO, step_of({"prompt": 0, "past": 0, "digest": ""})], "'length'"),
+        ([HELLO, step_of({**ONE, "length": True})], "not int"),
+        ([HELLO, step_of({**ONE, "length": 0})], "do not fit"),
+        ([HELLO, step_of({**ONE, "length": CONTEXT + 1})], "do not fit"),
+        ([HELLO, step_of({**ONE, "length": 4}, {**ONE, "prompt": 1, "length": 3})], "7 tokens at once"),
+        ([HELLO, step_of({**ONE, "past": -1})], "0 were read"),
+        ([HELLO, step_of({**ONE, "past": 3})], "0 were read"),
+        ([HELLO, step_of({**ONE, "digest": 1})], "not str"),
         ([HELLO, {"say": "offer"}], "expected step or finish"),
     ],
 )
@@ -304,8 +405,8 @@ def client_of(answers: Callable[[Channel], None]) -> Client:
 
 def offer(tokenizer: bytes, **changes) -> dict:
     return {
-        "say": "offer", "protocol": 2, "version": "0", "notation": "SM", "context": CONTEXT, "vocab_size": VOCABULARY,
-        "engine": "x", "reveal": "logits", "tokenizer_bytes": len(tokenizer), **changes,
+        "say": "offer", "protocol": 3, "version": "0", "notation": "SM", "context": CONTEXT, "vocab_size": VOCABULARY,
+        "engine": "x", "reveal": "logits", "max_prompts": 4, "tokenizer_bytes": len(tokenizer), **changes,
     }  # fmt: skip
 
 
@@ -317,6 +418,8 @@ def offer(tokenizer: bytes, **changes) -> dict:
         ({"vocab_size": 1 << 40}, "impossible"),
         ({"context": "6"}, "not int"),
         ({"tokenizer_bytes": 1 << 40}, "impossible"),
+        ({"max_prompts": 0}, "impossible"),
+        ({"max_prompts": 1000}, "impossible"),
         ({"engine": None}, "not str"),
         ({"reveal": "everything"}, "nothing to reveal"),
         ({"reveal": "top-k:0"}, "nothing to reveal"),

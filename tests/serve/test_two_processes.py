@@ -95,6 +95,35 @@ def test_the_token_alone_is_revealed(folder, tmp_path):
     assert {"linear", "causal_softmax", "output"} <= {line["op"] for line in operations}
 
 
+def test_prompts_together_are_those_of_the_model(folder, tmp_path):
+    server, address = start_server(folder, "--once", "--max-prompts", "2", "--json", str(tmp_path / "server.json"))
+    prompts = ["--prompt", "def main", "--prompt", "return"]
+    with server:
+        options = ["-n", "2", "--json", str(tmp_path / "client.json"), "--report", str(tmp_path / "session.html")]
+        done = client(folder, address, *prompts, *options)
+        out, err = done.communicate(timeout=PATIENCE)
+        _, server_err = server.communicate(timeout=PATIENCE)
+    assert done.returncode == 0 and server.returncode == 0, err + server_err
+    result, model = json.loads((tmp_path / "client.json").read_text()), AeroForCausalLM.from_pretrained(folder / "run")
+    for answer in result["answers"]:
+        ids = list(answer["prompt_ids"])
+        for token, logits in zip(answer["new_ids"], answer["logits"], strict=True):
+            assert np.abs(np.array(logits) - model_logits(model, np.array([ids]))[0]).max() < 1e-2
+            ids.append(token)
+        assert answer["prompt"] + answer["text"] in out
+    ours, theirs = result["records"][1:], json.loads((tmp_path / "server.json").read_text())
+    assert [(r["work"], r["prompts"]) for r in ours] == [("prefill", 2), ("next-token", 2)]
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in ("context", "prompts", "bytes_client_to_server", "bytes_server_to_client", "messages"):
+            assert mine[key] == other[key]
+
+
+def test_spu_computes_one_prompt_at_a_time(folder):
+    command = [sys.executable, "-m", "aero.cli.main", "serve", str(folder / "run"), "--keys", str(folder / "keys")]
+    done = subprocess.run([*command, "--engine", "spu-cheetah", "--max-prompts", "2"], capture_output=True, text=True)
+    assert done.returncode == 1 and "one prompt at a time" in done.stderr
+
+
 def test_spu_reveals_all_logits(folder):
     command = [sys.executable, "-m", "aero.cli.main", "serve", str(folder / "run"), "--keys", str(folder / "keys")]
     done = subprocess.run([*command, "--engine", "spu-cheetah", "--reveal", "token"], capture_output=True, text=True)

@@ -2,7 +2,8 @@
 
 Both processes run on this machine, one thread each, our own engine over TLS, as in `aero.bench.forward`: weights are
 random, of a trained model's scales. The tokens that follow the prompt are random, too: cost does not depend on them.
-Seconds are the client's, of each run; keys, base OTs and the encoding of the weights are set-up, stated apart.
+Seconds are the client's, of each run; keys, base OTs and the encoding of the weights are set-up, stated apart. Several
+prompts go together: each run is then for all of them, and what a token costs is its part.
 """
 
 from __future__ import annotations
@@ -32,21 +33,28 @@ PARTY_MODULE = "aero.bench.generate_party"
 
 
 def bench_generate(
-    notation: Notation, size: Size, tokens: int, networks: tuple[Network, ...] = (LOOPBACK,), *, seed: int = 0
+    notation: Notation,
+    size: Size,
+    tokens: int,
+    networks: tuple[Network, ...] = (LOOPBACK,),
+    *,
+    batch: int = 1,
+    seed: int = 0,
 ) -> list[Record]:
-    """A prompt of `size.context` tokens, then `tokens` more, on each network: records "prefill" and "next-token".
+    """`batch` prompts of `size.context` tokens, then `tokens` more of each, on each network: records "prefill" and
+    "next-token", of all prompts together.
 
     ConnectionError when a party fails.
     """
-    if tokens < 1:
-        raise ValueError(f"cannot time {tokens} tokens; give at least 1")
+    if tokens < 1 or batch < 1:
+        raise ValueError(f"cannot time {tokens} tokens of {batch} prompts; give at least 1 of each")
     whole = dataclasses.replace(size, context=size.context + tokens)
     rng = np.random.default_rng([seed, whole.context])
     program, _, _ = rewrite(trained_scale_program(notation, whole, seed=seed), softmax_base="2")
     blocks = rng.integers(whole.vocab_size, size=(CALIBRATION_BLOCKS, whole.context))
     plan = quantize(program, list(blocks)).plan
-    ids = rng.integers(whole.vocab_size, size=whole.context)
-    exact = interpret(program, ids)[size.context - 1 :]
+    ids = rng.integers(whole.vocab_size, size=(batch, whole.context))
+    exact = np.stack([interpret(program, one)[size.context - 1 :] for one in ids], axis=1)
     records = []
     for network in networks:
         with tempfile.TemporaryDirectory(prefix="aero-") as name:
@@ -54,7 +62,7 @@ def bench_generate(
             make_keys(folder / "keys")
             save(program, folder)
             (folder / "plan.json").write_text(json.dumps(plan.to_json()))
-            (folder / "prompt").write_text(str(size.context))
+            (folder / "prompt").write_text(f"{size.context} {batch}")
             np.save(folder / "ids.npy", ids)
             reports = run_parties(PARTY_MODULE, folder, network, threads=1)
             logits = np.load(folder / "logits.npy")
@@ -69,8 +77,12 @@ def bench_generate(
                 "cpu_seconds": {"client": mine["cpu_seconds"], "server": theirs["cpu_seconds"]},
                 "load_seconds": theirs["load_seconds"],
                 "set_up": client["set_up"],
-                "same_token": bool(logits[index].argmax() == exact[index].argmax()),
+                "same_token": bool((logits[index].argmax(axis=1) == exact[index].argmax(axis=1)).all()),
                 "steps": mine["steps"],
+                "prompts": batch,
+                "bytes_per_token": (mine["cost"]["bytes_client_to_server"] + mine["cost"]["bytes_server_to_client"])
+                / batch,
+                "rounds_per_token": mine["cost"]["rounds"] / batch,
             }
             error = float(np.abs(logits[index] - exact[index]).max())
             records.append(dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra}))

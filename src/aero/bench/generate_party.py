@@ -13,7 +13,7 @@ import numpy as np
 
 from aero.bench.forward_party import connect
 from aero.compiler.compile import Compiled
-from aero.engines.engine import Party
+from aero.engines.engine import Party, PromptRun
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Program
 from aero.graph.ring_plan import load_plan
@@ -22,7 +22,7 @@ from aero.wire.network import Network
 
 
 def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
-    plan, prompt = load_plan(folder / "plan.json"), int((folder / "prompt").read_text())
+    plan, (prompt, batch) = load_plan(folder / "plan.json"), map(int, (folder / "prompt").read_text().split())
     client = party is Party.CLIENT
     compiled = Compiled(_structure(folder) if client else load(folder))
     ids = np.load(folder / "ids.npy") if client else None
@@ -31,15 +31,14 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
     with connect(party, folder, network) as channel, TwoPartyEngine(party, channel, plan) as engine:
         for work, start, stop in works:
             program = compiled.decode(start) if start else compiled.prefill(stop, leave_state=True)
+            each = [None] * batch if ids is None else [one[start:stop] for one in ids]
+            asked = [PromptRun(program.graph, mine, number) for number, mine in enumerate(each)]
             begun = time.perf_counter()
-            engine.prepare(program.graph, None if client else program.weights)
+            engine.prepare_batch(asked, None if client else program.weights)
             prepared, cpu = time.perf_counter(), time.process_time()
-            if ids is not None:
-                output = engine.run(program.graph, ids=ids[start:stop])
-                assert output is not None
-                logits.append(output[0])
-            else:
-                engine.run(program.graph, weights=program.weights)
+            outputs = engine.run_batch(asked, weights=None if client else program.weights)
+            if client:
+                logits.append(np.concatenate([output for output in outputs if output is not None]))
             steps.append(
                 {
                     "work": work,

@@ -16,13 +16,15 @@ def generate(
     notation: Annotated[str, typer.Option(help="Architecture, in the papers' names.")] = "SM+ScFuFFN",
     context: Annotated[int, typer.Option(help="Tokens of the prompt.", min=1)] = 128,
     tokens: Annotated[int, typer.Option(help="Tokens after it.", min=1)] = 3,
+    batch: Annotated[int, typer.Option(help="Prompts that are continued together.", min=1)] = 1,
     network: Networks = None,
     json: Records = None,
 ) -> None:
     """Time a prompt, then each token after it, with random weights of trained-like scale, compiled.
 
     --json adds to a record's usual keys: messages, network, threads, cpu_seconds of each party, load_seconds (what had
-    to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps.
+    to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps; prompts
+    of the run, bytes_per_token and rounds_per_token. Seconds, bytes and rounds are of a run, for all prompts together.
     """
     from dataclasses import replace
 
@@ -35,7 +37,7 @@ def generate(
     networks = tuple(Network.parse(name) for name in network or ["loopback"])
     console = wide_console()
     with console.status(f"{preset} {notation}"):
-        records = bench_generate(notations.parse(notation), size, tokens, networks)
+        records = bench_generate(notations.parse(notation), size, tokens, networks, batch=batch)
     rows = [
         (
             record.work,
@@ -45,10 +47,12 @@ def generate(
             f"{(record.bytes_client_to_server or 0) / 1e6:,.2f}",
             f"{(record.bytes_server_to_client or 0) / 1e6:,.2f}",
             f"{record.rounds:,}",
+            f"{record.extra['bytes_per_token'] / 1e6:,.2f}",
             f"{record.max_abs_error:.1e}",
         )
         for record in records
     ]
-    header = ("work", "network", "context", "seconds", "MB up", "MB down", "rounds", "max logit error")
-    title = f"{preset} {notation} (MB = 10^6 bytes)"
+    header = ("work", "network", "context", "seconds", "MB up", "MB down", "rounds", "MB a prompt", "max logit error")
+    title = f"{preset} {notation}, {batch} prompts at once" if batch > 1 else f"{preset} {notation}"
+    title += " (MB = 10^6 bytes)"
     show_records(console, header, rows, records, json, words=2, title=title)

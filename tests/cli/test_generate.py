@@ -1,0 +1,66 @@
+"""`aero generate` with several prompts, over a channel in memory, the computation in the clear."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+import aero.cli.generate as generate_module
+from aero.cli.main import app
+from serve.test_session import Session, greedy, tokenizer_bytes
+
+assert tokenizer_bytes  # the fixture of the sessions
+
+
+@pytest.fixture
+def generate(tokenizer_bytes, monkeypatch):
+    """Run the verb; gives the session and what was printed."""
+
+    def run(*options: str, typed: str = "", **offer: int) -> tuple[Session, object]:
+        session = Session(tokenizer_bytes, **offer)
+
+        @contextmanager
+        def in_memory(address, security, progress):
+            with session.client() as client:
+                yield client
+
+        monkeypatch.setattr(generate_module, "private_session", in_memory)
+        command = ["generate", "--private", "h:1", "--insecure-plaintext", *options]
+        result = CliRunner().invoke(app, command, input=typed)
+        session.client_channel.close()
+        session.join()
+        return session, result
+
+    return run
+
+
+def test_several_prompts_are_shown_one_after_the_other(generate, tmp_path):
+    options = ["-n", "3", "--json", str(tmp_path / "g.json"), "--report", str(tmp_path / "g.html")]
+    session, result = generate("--prompt", "t", "--prompt", "-", *options, typed="be")
+    assert result.exit_code == 0 and session.failure is None, result.output
+    data = json.loads((tmp_path / "g.json").read_text())
+    texts = []
+    for answer, prompt in zip(data["answers"], ("t", "be"), strict=True):
+        assert answer["prompt"] == prompt and answer["new_ids"] == greedy(answer["prompt_ids"], 3)
+        texts.append(prompt + answer["text"])
+    assert f"--- prompt 1 ---\n{texts[0]}\n--- prompt 2 ---\n{texts[1]}\n" in result.stdout
+    assert [(r["work"], r.get("prompts")) for r in data["records"]] == [
+        ("set-up", None), ("prefill", 2), ("next-token", 2), ("next-token", 2),
+    ]  # fmt: skip
+    assert result.output.count("for 2 prompts") == 3
+    assert "Prompt 2 and its answer" in (tmp_path / "g.html").read_text()
+
+
+def test_a_single_prompt_is_shown_as_it_is(generate, tmp_path):
+    _, result = generate("--prompt", "t", "-n", "2", "--json", str(tmp_path / "g.json"))
+    data = json.loads((tmp_path / "g.json").read_text())
+    assert result.exit_code == 0 and "answers" not in data and "--- prompt" not in result.output
+    assert data["new_ids"] == greedy(data["prompt_ids"], 2) and "for 1 prompts" not in result.output
+
+
+def test_what_it_refuses(generate):
+    session, result = generate("--prompt", "t", "--prompt", "o", max_prompts=1)
+    assert "1 to 1 prompts at once, not 2" in str(result.exception) and session.done == []
+    _, result = generate("--prompt", "-", "--prompt", "-")
+    assert "standard input is read once" in str(result.exception)

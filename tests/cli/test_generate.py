@@ -36,7 +36,7 @@ def generate(tokenizer_bytes, monkeypatch):
 
 
 def test_several_prompts_are_shown_one_after_the_other(generate, tmp_path):
-    options = ["-n", "3", "--json", str(tmp_path / "g.json"), "--report", str(tmp_path / "g.html")]
+    options = ["-n", "3", "--json", str(tmp_path / "g.json"), "--report", str(tmp_path / "page.html")]
     session, result = generate("--prompt", "t", "--prompt", "-", *options, typed="be")
     assert result.exit_code == 0 and session.failure is None, result.output
     data = json.loads((tmp_path / "g.json").read_text())
@@ -49,7 +49,7 @@ def test_several_prompts_are_shown_one_after_the_other(generate, tmp_path):
         ("set-up", None), ("prefill", 2), ("next-token", 2), ("next-token", 2),
     ]  # fmt: skip
     assert result.output.count("for 2 prompts") == 3
-    assert "Prompt 2 and its answer" in (tmp_path / "g.html").read_text()
+    assert "Prompt 2 and its answer" in (tmp_path / "page.html").read_text()
 
 
 def test_a_single_prompt_is_shown_as_it_is(generate, tmp_path):

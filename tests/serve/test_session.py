@@ -46,7 +46,7 @@ class Programs:
 class InsecureTestEngine(Engine):
     """The client hands its ids to the server's thread, which computes in the clear, and gets the output back."""
 
-    name, insecure, batches = "insecure-test", True, True
+    name, insecure = "insecure-test", True
 
     def __init__(self, party: Party, ids: Queue, outputs: Queue) -> None:
         self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False

@@ -89,8 +89,6 @@ class Engine(ABC):
 
     name: ClassVar[str]
     insecure: ClassVar[bool]
-    batches: ClassVar[bool] = False
-    """Whether several prompts share a run."""
 
     @abstractmethod
     def run(
@@ -109,7 +107,8 @@ class Engine(ABC):
         """Compute each prompt's output, all in the rounds of one.
 
         weights: of all programs, which name the same rows of the same weights alike.
-        ValueError for graphs that are not programs of one model, and for several prompts where `batches` is False.
+        ValueError for graphs that are not programs of one model, and for several prompts at an engine that runs one at
+        a time.
         """
         if len(batch) != 1:
             raise ValueError(f"the engine {self.name!r} runs one prompt at a time, not {len(batch)}")

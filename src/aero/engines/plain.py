@@ -35,7 +35,6 @@ class InsecurePlainEngine(Engine):
 
     name: ClassVar[str] = "insecure-plain"
     insecure: ClassVar[bool] = True
-    batches: ClassVar[bool] = True
 
     def __init__(self, numbers: FixedPoint | RingPlan | None = None) -> None:
         self._numbers = numbers or FixedPoint()

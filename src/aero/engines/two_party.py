@@ -80,7 +80,6 @@ class TwoPartyEngine(Engine):
 
     name: ClassVar[str] = "two-party"
     insecure: ClassVar[bool] = False
-    batches: ClassVar[bool] = True
 
     def __init__(
         self, party: EngineParty, channel: Channel, plan: RingPlan, *, progress: Progress | None = None

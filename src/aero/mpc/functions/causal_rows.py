@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -164,6 +164,7 @@ class Slots:
         return np.add.reduceat(filled, self.first)
 
 
+@lru_cache(maxsize=32)  # the softmaxes of all layers
 def plan_slots(rows: CausalRows, width: int, max_groups: int) -> Slots:
     """As few ciphertexts as fit, at most `max_groups` to a bank."""
     for banks in range(1, rows.rows + 1):

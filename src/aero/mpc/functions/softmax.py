@@ -374,6 +374,7 @@ def plan_rows(
     if base not in (2.0, math.e):
         raise ValueError(f"softmax has base 2 or e, not {base}")
     slots = plan_slots(rows, SLOTS, MAX_GROUPS)
+    rows = slots.rows  # equal; layers then share its arrays
     fields = (P50,) if rows.longest <= MAX_ONE_PRIME and window is None else (P50, P37)
     plans = []
     for bits in range(16, 29):

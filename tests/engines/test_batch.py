@@ -1,8 +1,10 @@
 """Several prompts in one run: each as the plain engine has it, in the rounds of one, for fewer bytes than apart."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,20 +12,24 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
+from aero.cost.shapes import lowered
+from aero.cost.two_party import typical_plan
 from aero.engines.engine import Party, PromptRun
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.spu import SpuEngine
 from aero.engines.step_plans import bare_pairs, checked_schedule, declared_batch, pair_plans
 from aero.engines.two_party import TwoPartyEngine
-from aero.graph import Program, interpret_step
+from aero.graph import Node, Program, interpret, interpret_step
 from aero.graph.ring_plan import RingPlan
+from aero.models import notation, presets
 from aero.mpc.protocols.pair import pairs_cost
 from aero.wire.memory import channel_pair
 from conformance import stated
 from programs import RUNGS, random_ids, random_program
 
 LENGTH = 8
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "serving.md"
 PATIENCE = 240.0
 Batch = list[tuple[int, Program, np.ndarray]]
 """Of each prompt: its number, the program, the ids."""
@@ -86,7 +92,7 @@ NEXT = [(0, 5, 1), (1, 3, 1), (2, 6, 1)]
 AFTER = [(2, 7, 1), (1, 4, 1)]  # one prompt has ended, the others are in another order
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("rung", ["softmax-only, scaled", "layer norm, gelu", "rotary, parallel, layer norm, gelu"])
 def test_each_prompt_is_that_of_the_plain_engine(rung):
     program, plan = full_program(**RUNGS[rung])
     parties = Parties(plan)
@@ -112,8 +118,31 @@ def spent(parties: Parties) -> dict[str, tuple[int, int, int]]:
     return {row.label: (row.bytes_client_to_server, row.bytes_server_to_client, row.rounds) for row in rows}
 
 
-@pytest.mark.parametrize("rung", ["softmax-only", "layer norm, relu, scaled", "rotary, parallel, layer norm, gelu"])
-@pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(3)], ids=str)
+def test_factors_of_each_row_are_the_prompts_own():
+    rng = np.random.default_rng(0)
+    weights = {"table": (11, 8), "w": (LENGTH, 8), "out.w": (8, 5)}
+    nodes = [
+        Node("x", "embedding", ("ids",), ("table",)),
+        Node("y", "gain", ("x",), ("w",)),
+        Node("out", "linear", ("y",), ("out.w",)),
+    ]
+    program = Program.of(LENGTH, nodes, {name: rng.normal(0, 1, shape) for name, shape in weights.items()}, "out")
+    plan = quantize(program, [random_ids(program, seed) for seed in range(4)]).plan
+    batch = batch_of(program, *PREFILL)
+    for (_, one, ids), output in zip(batch, Parties(plan).run(batch), strict=True):
+        limit = stated.tolerance(one, ids, stated.protocols(one, plan))
+        assert np.abs(output - interpret(one, ids)).max() <= limit < 0.1
+
+
+@pytest.mark.parametrize(
+    ("rung", "reveal"),
+    [
+        ("softmax-only", LOGITS),
+        ("softmax-only", Reveal(3)),
+        ("layer norm, relu, scaled", TOKEN),
+        ("rotary, parallel, layer norm, gelu", LOGITS),
+    ],
+)
 def test_a_batch_sends_what_was_declared_in_the_rounds_of_one(rung, reveal):
     program, plan = full_program(**RUNGS[rung])
     together, alone = Parties(plan, reveal), Parties(plan, reveal)
@@ -233,3 +262,20 @@ def test_matrices_are_encoded_once_for_plans_that_encode_them_alike():
     for several in zip(*stages.values(), strict=True):
         layouts = {loaded.plan.product.weight_layout for loaded in several}
         assert len({loaded.encoded.__array_interface__["data"] for loaded in several}) == len(layouts) < len(several)
+
+
+def test_the_costs_that_the_documentation_states():
+    size = dataclasses.replace(presets.size("gpt2-small"), context=129)
+    graph = lowered(notation.parse("SM+ScFuFFN"), size, every_position=True)
+    nothing = np.zeros(())
+    weights = {name: np.broadcast_to(nothing, shape) for name, shape in graph.weight_shapes.items()}
+    one = decode(Program(graph, weights), 128).graph
+    rows = re.findall(
+        r"^\| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| (\d+) \|$", DOCUMENTATION.read_text(), re.MULTILINE
+    )
+    assert [row[0] for row in rows] == ["1", "2", "4", "8"]
+    for prompts, *stated_costs in rows:
+        count = int(prompts)
+        own = [line for line in declared_batch([one] * count, typical_plan(one)).lines if line.op != "ots"]
+        megabytes, rounds = sum(line.cost.total_bytes for line in own) / 1e6, sum(line.rounds for line in own)
+        assert stated_costs == [f"{megabytes:.1f}", f"{megabytes / count:.1f}", f"{rounds}", f"{rounds / count:.0f}"]

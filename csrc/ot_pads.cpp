@@ -42,7 +42,10 @@ void for_each_key(const RoundKeys& session, std::uint64_t domain, std::uint64_t 
 void hash_pairs(const RoundKeys& key, std::uint64_t tweak, const std::uint8_t* delta, const std::uint8_t* k,
                 std::size_t n, std::uint8_t* out) {
 #if AERO_X86
-  if (level() >= Level::avx512 && n % 16 == 0) return sender_pads_avx512(key, tweak, delta, k, n, out);
+  if (n % 16 == 0) {
+    if (level() >= Level::avx512) return sender_pads_avx512(key, tweak, delta, k, n, out);
+    if (level() >= Level::avx2) return sender_pads_avx2(key, tweak, delta, k, n, out);
+  }
 #endif
   Block difference, pairs[2 * kOtsPerKey];
   std::memcpy(&difference, delta, sizeof difference);
@@ -59,7 +62,10 @@ void hash_pairs(const RoundKeys& key, std::uint64_t tweak, const std::uint8_t* d
 
 void hash(const RoundKeys& key, std::uint64_t tweak, const std::uint8_t* m, std::size_t n, std::uint8_t* out) {
 #if AERO_X86
-  if (level() >= Level::avx512 && n % 32 == 0) return receiver_pads_avx512(key, tweak, m, n, out);
+  if (n % 32 == 0) {
+    if (level() >= Level::avx512) return receiver_pads_avx512(key, tweak, m, n, out);
+    if (level() >= Level::avx2) return receiver_pads_avx2(key, tweak, m, n, out);
+  }
 #endif
   std::uint64_t tweaks[kOtsPerKey];
   for (std::size_t i = 0; i < n; ++i) tweaks[i] = tweak + i;

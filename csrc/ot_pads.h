@@ -26,7 +26,11 @@ void receiver_pads(const RoundKeys& session, std::uint64_t domain, std::uint64_t
 // The key of number `index` in a domain: AES_S(2^56 domain + index).
 void derived_key(const RoundKeys& session, std::uint64_t domain, std::uint64_t index, RoundKeys& key);
 
-// The pads of n OTs under one key, the first of which has that tweak; n is a multiple of 16, or of 32.
+// The pads of n OTs under one key, the first of which has that tweak; n is a multiple of 16, at the receiver of 32.
+void sender_pads_avx2(const RoundKeys& keys, std::uint64_t tweak, const std::uint8_t* delta, const std::uint8_t* k,
+                      std::size_t n, std::uint8_t* out);
+void receiver_pads_avx2(const RoundKeys& keys, std::uint64_t tweak, const std::uint8_t* m, std::size_t n,
+                        std::uint8_t* out);
 void sender_pads_avx512(const RoundKeys& keys, std::uint64_t tweak, const std::uint8_t* delta, const std::uint8_t* k,
                         std::size_t n, std::uint8_t* out);
 void receiver_pads_avx512(const RoundKeys& keys, std::uint64_t tweak, const std::uint8_t* m, std::size_t n,

@@ -30,7 +30,9 @@ def test_leaf_sums(level, k, row_bytes):
 
 
 @levels
-@pytest.mark.parametrize("first, n", [(0, 0), (0, 1), (255, 2), (100, 600), (512, 48), (240, 32), (256, 256), (2**40 - 3, 300)])
+@pytest.mark.parametrize(
+    "first, n", [(0, 0), (0, 1), (255, 2), (100, 600), (512, 48), (240, 32), (256, 256), (2**40 - 3, 300)]
+)
 def test_pads(level, first, n):
     k, delta = blocks(n, n), odd(blocks(1))
     with native.use_level(level):

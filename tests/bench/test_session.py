@@ -91,6 +91,9 @@ def test_what_each_party_saw(tmp_path):
     seen = page[page.index("What each party saw") :]
     assert "1 prompts of 3 new tokens" in seen and "3 ids, without their logits in 3 outputs" in seen
     assert "prompt&gt;" not in seen
+    data = json.loads((tmp_path / "s.json").read_text())
+    assert {row["of"]: row["server"] for row in data["seen"]}["outputs"] == "nothing"
+    assert "prompt" not in {row["client"] for row in data["seen"]}
     everything = session()
     write_report(everything, tmp_path / "s.html")
     assert "27 logits in 3 outputs" in (tmp_path / "s.html").read_text()

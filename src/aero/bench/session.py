@@ -14,6 +14,7 @@ from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import Offer
 
 FORMAT_VERSION = 1
+SEEN_HEADER = ("of what", "server", "client")
 _LARGEST_OPS = 8
 
 
@@ -75,6 +76,7 @@ class Session:
             "notation": self.offer.notation,
             "context": self.offer.context,
             "reveal": self.offer.reveal,
+            "seen": [dict(zip(("of", "server", "client"), row, strict=True)) for row in seen(self)],
             "set_up": set_up.to_json(),
             "answers": [
                 {
@@ -122,6 +124,12 @@ def total(costs: Iterable[Cost]) -> Cost:
     )
 
 
+def mean_cost(costs: Sequence[Cost]) -> Cost:
+    """The mean of some costs, in whole bytes, rounds and messages; None where one of them is not known."""
+    sums = vars(total(costs))
+    return Cost(sums.pop("seconds") / len(costs), *(v if v is None else round(v / len(costs)) for v in sums.values()))
+
+
 def by_op(steps: Sequence[StepReport]) -> list[StepReport]:
     """Steps of the same operation added up, the longest first; a label is then the number of steps."""
     found: dict[str, list[StepReport]] = {}
@@ -162,7 +170,7 @@ def write_report(session: Session, path: Path) -> None:
     works = {work: [run for run in session.runs if run.work == work] for work in ("prefill", "next-token")}
     rows = [("set-up, once", *_cost_cells(session.set_up))]
     rows += [
-        (f"{work}, {len(runs)} in all, the mean", *_cost_cells(_mean([run.cost for run in runs])))
+        (f"{work}, {len(runs)} in all, the mean", *_cost_cells(mean_cost([run.cost for run in runs])))
         for work, runs in works.items()
         if runs
     ]
@@ -170,7 +178,7 @@ def write_report(session: Session, path: Path) -> None:
     for work, runs in works.items():
         _add_operations(page, work, runs)
     page.heading("What each party saw")
-    page.table(("of what", "server", "client"), _seen(session))
+    page.table(SEEN_HEADER, seen(session))
     page.heading("Where")
     record = session.records()[0]
     page.text(f"{record.machine}; aero {record.version}.")
@@ -209,11 +217,6 @@ def _cost_cells(cost: Cost) -> tuple[str, ...]:
     )
 
 
-def _mean(costs: list[Cost]) -> Cost:
-    sums = vars(total(costs))
-    return Cost(sums.pop("seconds") / len(costs), *(v if v is None else round(v / len(costs)) for v in sums.values()))
-
-
 def _add_operations(page: Page, work: str, runs: list[PrivateRun]) -> None:
     """The mean of each operation over these runs, as bars and as a table; nothing where the engine cannot tell."""
     lines = by_op([step for run in runs for step in run.report])
@@ -247,8 +250,8 @@ def _add_operations(page: Page, work: str, runs: list[PrivateRun]) -> None:
     )
 
 
-def _seen(session: Session) -> list[tuple[str, str, str]]:
-    """Sizes alone: nobody sees more of the other's secrets (SECURITY.md)."""
+def seen(session: Session) -> list[tuple[str, str, str]]:
+    """What each party saw, by `SEEN_HEADER`. Sizes alone: nobody sees more of the other's secrets (SECURITY.md)."""
     tokens, offer = session.tokens, session.offer
     lengths = ", ".join(str(answer.tokens[0].step.length) for answer in session.answers if answer.tokens)
     spent = total([session.set_up, *(run.cost for run in session.runs)])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json as json_format
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -19,46 +17,77 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from aero.bench.record import Record, write_records
+from aero.bench.record import Record, read_records, write_records
 from aero.bench.report import Page
+from aero.bench.session import SEEN_HEADER
+from aero.cli.server_process import server_process
 from aero.engines.connect import SPU, TWO_PARTY
 
 BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
-PROMPT = "import os\n\n\ndef main():\n    "
-_BATCH = 32
-_PATIENCE = 120.0  # seconds for a server to load its model, and for a client to finish after its last token
+PROMPTS = ("class Node:\n    def __init__(self", "    def __init__(self, name")
+STEPS, SIZE, VOCABULARY, MEGABYTES, BATCH = 600, "demo", 2048, 12.0, 32
+PREDICTED = 16
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model did, on one engine. records: one for each private token; perplexity: on the validation text."""
+    """What one model did on one engine.
+
+    session: the JSON of its session page; prompts that are continued together share runs. expected_ids: the tokens of
+    the model in plaintext, for each prompt. evaluation: of `aero eval --engine`; steps: of the session of that.
+    """
 
     notation: str
     perplexity: float
-    plaintext_ids: list[int]
-    private_ids: list[int]
-    text: str
-    set_up: Record
-    records: list[Record]
+    session: dict[str, Any]
+    expected_ids: list[list[int]]
+    evaluation: Record
+    steps: list[Record]
+
+    @property
+    def engine(self) -> str:
+        return str(self.session["engine"])
+
+    @property
+    def new_ids(self) -> list[list[int]]:
+        return [[token["id"] for token in answer["tokens"]] for answer in self.session["answers"]]
 
     @property
     def same_tokens(self) -> bool:
-        return self.plaintext_ids == self.private_ids
+        return self.new_ids == self.expected_ids
 
-    def mean(self, field: str) -> float:
-        """Mean of a record's field over the tokens."""
-        return mean(record.to_json()[field] for record in self.records)
+    @property
+    def set_up(self) -> Record:
+        return Record.from_json(self.session["set_up"])
+
+    @property
+    def runs(self) -> list[Record]:
+        """One for each run of the session, which says whether all its tokens are the plaintext model's."""
+        found: dict[int, Record] = {}
+        for answer, expected in zip(self.session["answers"], self.expected_ids, strict=True):
+            for token, id_ in zip(answer["tokens"], expected, strict=True):
+                record = found.setdefault(token["run"], Record.from_json(token["record"]))
+                same = token["id"] == id_ and record.extra.get("same_token", True)
+                found[token["run"]] = replace(record, extra={**record.extra, "same_token": same})
+        return [found[index] for index in sorted(found)]
+
+    def records(self) -> list[Record]:
+        """Of the set-up, of each run, of the evaluation and of each of its steps."""
+        more = {"perplexity": self.perplexity, "reveal": self.session["reveal"]}
+        runs = [replace(record, extra={**record.extra, **more}) for record in self.runs]
+        return [self.set_up, *runs, self.evaluation, *self.steps]
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = 600,
-    size: Annotated[str, typer.Option(help="Size of both models.")] = "demo",
-    vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = 2048,
-    max_megabytes: Annotated[float, typer.Option(help="Use at most so much text (MB: 10^6 bytes).")] = 12.0,
-    tokens: Annotated[int, typer.Option(help="Tokens to generate privately with each model.", min=1)] = 4,
+    steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = STEPS,
+    size: Annotated[str, typer.Option(help="Size of both models.")] = SIZE,
+    vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = VOCABULARY,
+    max_megabytes: Annotated[float, typer.Option(help="Use at most so much text (MB: 10^6 bytes).")] = MEGABYTES,
+    tokens: Annotated[int, typer.Option(help="Tokens to generate privately after each prompt.", min=1)] = 6,
     spu: Annotated[
         bool, typer.Option("--spu", help="Beside it, the same on SecretFlow SPU (the extra `spu`).")
     ] = False,
@@ -66,8 +95,10 @@ def demo(
 ) -> None:
     """Text, a tokenizer, two small models trained from scratch, and private tokens from two processes.
 
-    Writes OUT/results.json (records: one for each private token and set-up), OUT/report.html, OUT/entropy.png, and the
-    data and run folders. Beyond a record's usual keys: messages, perplexity, same_token (as the plaintext model's).
+    Writes OUT/results.json, OUT/report.html, a page of each session, OUT/entropy.png, and the data and run folders. The
+    records are of each set-up, each run of the session (one token of every prompt), and those of `aero eval --engine`.
+    Beyond a record's usual keys: messages, perplexity (of all validation text), reveal, same_token (whether a run's
+    tokens are the plaintext model's).
     """
     from aero.cli.data import data
     from aero.cli.entropy import entropy
@@ -84,31 +115,36 @@ def demo(
     )
     data(out / "data", vocab=vocab, max_megabytes=max_megabytes)
     for notation, run in runs.items():
-        options = f"--notation {notation} --size {size} --steps {steps} --batch-size {_BATCH}"
+        options = f"--notation {notation} --size {size} --steps {steps} --batch-size {BATCH}"
         command = f"aero train {run} --data {out}/data {options}"
         _announce(console, f"Train {notation} from scratch, on the same tokens", command)
-        train(run, out / "data", notation, size, steps=steps, batch_size=_BATCH)
+        train(run, out / "data", notation, size, steps=steps, batch_size=BATCH)
     _announce(console, "Attention entropy of every head", f"aero entropy {' '.join(map(str, runs.values()))}")
     entropy(list(runs.values()), out=out / "entropy.png", json=out / "entropy.json")
 
     _announce(console, "Keys with which server and client know each other", f"aero keys {out}/keys")
-    keys = out / "keys"
-    _aero("keys", str(keys))
-    engines = (TWO_PARTY, SPU) if spu else (TWO_PARTY,)
-    by_engine = [[_generate(console, n, run, keys, tokens, engine) for n, run in runs.items()] for engine in engines]
-    outcomes = [outcome for several in by_engine for outcome in several]
+    _aero("keys", str(out / "keys"), quiet=True)
+    by_engine = [
+        [_private(console, run, out / "keys", tokens, engine) for run in runs.values()]
+        for engine in ((TWO_PARTY, SPU) if spu else (TWO_PARTY,))
+    ]
+    _token_alone(console, runs[AERO], out / "keys", tokens, by_engine[0][-1])
 
     seconds = time.perf_counter() - started
+    console.print()
+    _show(console, f"What each party saw of the session of {AERO}", SEEN_HEADER, _seen(by_engine[0][-1]), left=3)
     for several in by_engine:
-        console.print(_table(several))
-    records = [record for outcome in outcomes for record in (outcome.set_up, *outcome.records)]
+        title = f"Private inference between two processes, by {several[0].engine} (up: from client to server)"
+        _show(console, title, _header(several), _rows(several))
+    outcomes = [outcome for several in by_engine for outcome in several]
+    records = [record for outcome in outcomes for record in outcome.records()]
     write_records(out / "results.json", records)
     if json is not None:
         write_records(json, records)
     _report(by_engine, out, seconds)
     console.print(f"{seconds:.0f} s in all; wrote {out}/results.json, entropy.png, report.html", soft_wrap=True)
     if not all(outcome.same_tokens for outcome in outcomes):
-        raise ValueError("a private token differs from the plaintext model's; see max_abs_error in results.json")
+        raise ValueError("a private token differs from the plaintext model's; see same_token in results.json")
 
 
 def _claim(out: Path) -> None:
@@ -125,124 +161,154 @@ def _announce(console: Console, what: str, command: str) -> None:
     console.print(f"\n[bold]{what}[/bold]\n[dim]$ {command}[/dim]", soft_wrap=True)
 
 
-def _generate(console: Console, notation: str, run: Path, keys: Path, tokens: int, engine: str) -> Outcome:
-    """Start a server process and a client process, and compare what the client gets with the plaintext model."""
+def _private(console: Console, run: Path, keys: Path, tokens: int, engine: str) -> Outcome:
+    """A session of several prompts, and some predictions; both beside the model in plaintext."""
+    from aero.bench.perplexity import Text, by_model
     from aero.compiler.run import load_model
-    from aero.compiler.verify import model_logits
+    from aero.data import tokenizer
     from aero.train.run_folder import RunInfo
 
-    result_file = run / "private.json"
-    with _server(run, keys, engine) as address:
-        options = f"--private {address} --keys {keys} --prompt {shlex.quote(PROMPT)} -n {tokens}"
-        _announce(
-            console,
-            f"{notation}: a server holds the weights, a client holds the prompt",
-            f"aero serve {run} --keys {keys} --engine {engine} &   aero generate {options}",
-        )
-        _aero("generate", *shlex.split(options), "--json", str(result_file), visible=True)
-    result: dict[str, Any] = json_format.loads(result_file.read_text())
+    notation = run.name
+    console.print(
+        f"\n[bold]{notation}: a server process holds the weights, a client process the prompts[/bold]\n"
+        "The server gets no text and no token, the client no weights; what passes between them is masked or encrypted.",
+        soft_wrap=True,
+    )
+    page = run.parent / f"session-{notation}{'' if engine == TWO_PARTY else '-' + engine}.html"
+    prompts = PROMPTS if engine == TWO_PARTY else PROMPTS[:1]  # SPU computes one at a time
+    session = _session(console, run, keys, prompts, tokens, ("--engine", engine), page)
+    model, vocabulary, expected = load_model(run), tokenizer.load(run).vocab_size, []
+    for answer in session["answers"]:
+        ids = [*answer["prompt_ids"], *(token["id"] for token in answer["tokens"])]
+        text = Text(np.array(ids, dtype=np.int64), len(answer["prompt_ids"]))
+        expected.append(by_model(model, [text], vocabulary).greedy.tolist())
 
-    model, ids = load_model(run), list(result["prompt_ids"])
+    options = f"--engine {engine} --tokens {PREDICTED}"
+    _announce(console, "Its perplexity, privately and in plaintext", f"aero eval {run} {options}")
+    _aero("eval", str(run), *options.split(), "--json", str(run / "private-eval.json"))
+    evaluation, *steps = read_records(run / "private-eval.json")
+
     perplexity = float((RunInfo.read(run).result or {})["perplexity"])
-    set_up, *private = (Record.from_json(item) for item in result["records"])
-    plaintext_ids, records = [], []
-    for record, token, logits in zip(private, result["new_ids"], result["logits"], strict=True):
-        expected = model_logits(model, np.array([ids]))[0]
-        plaintext_ids.append(int(expected.argmax()))
-        records.append(
-            replace(
-                record,
-                max_abs_error=float(np.abs(np.array(logits) - expected).max()),
-                extra={**record.extra, "perplexity": perplexity, "same_token": plaintext_ids[-1] == token},
-            )
-        )
-        ids.append(token)
-    outcome = Outcome(notation, perplexity, plaintext_ids, result["new_ids"], result["text"], set_up, records)
+    outcome = Outcome(notation, perplexity, session, expected, evaluation, steps)
     verdict = "[green]the same[/green]" if outcome.same_tokens else "[red]not the same[/red]"
-    console.print(f"the plaintext model's tokens are {verdict}: {outcome.private_ids} and {outcome.plaintext_ids}")
+    console.print(f"the plaintext model's tokens are {verdict} as the private ones: {outcome.new_ids}", soft_wrap=True)
     return outcome
 
 
-@contextmanager
-def _server(run: Path, keys: Path, engine: str) -> Iterator[str]:
-    """A server process that serves one client; gives its address. It never outlives the block."""
-    command = [sys.executable, "-m", "aero.cli.main", "serve", str(run), "--keys", str(keys), "--port", "0"]
-    command += ["--engine", engine]
-    process = subprocess.Popen(
-        [*command, "--once", "--wait", str(_PATIENCE)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+def _token_alone(console: Console, run: Path, keys: Path, tokens: int, in_full: Outcome) -> None:
+    """A session in which the client learns less, and what that comes to."""
+    console.print(
+        f"\n[bold]{run.name} once more, and the server reveals the most likely token alone[/bold]\n"
+        "Of many rows of logits a client could work out the model's last matrix; of a token it learns a token.",
+        soft_wrap=True,
     )
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        line = process.stdout.readline()
-        match = re.search(r" at (\S+:\d+)$", line.strip())
-        if match is None:
-            raise ConnectionError(f"the server did not start: {(line + process.stderr.read()).strip()}")
-        yield match[1]
-        process.wait(_PATIENCE)
-    finally:
-        process.kill()
-        process.communicate()
+    page = run.parent / f"session-{run.name}-token.html"
+    session = _session(console, run, keys, PROMPTS[:1], tokens, ("--reveal", "token"), page)
+    ids = [token["id"] for token in session["answers"][0]["tokens"]]
+    same = "[green]the same[/green]" if ids == in_full.new_ids[0] else "[red]not the same[/red]"
+    learnt = {row["of"]: row["client"] for row in session["seen"]}["outputs"]
+    console.print(f"the tokens are {same} as with all logits; the client learnt {learnt}", soft_wrap=True)
 
 
-def _aero(verb: str, *arguments: str, visible: bool = False) -> None:
+def _session(
+    console: Console, run: Path, keys: Path, prompts: Sequence[str], tokens: int, serve: Sequence[str], page: Path
+) -> dict[str, Any]:
+    """A server process and a client process; gives the JSON of the session's page. serve: options of the server."""
+    with server_process(run, keys, *serve) as address:
+        given = [part for prompt in prompts for part in ("--prompt", prompt)]
+        options = ["--private", address, "--keys", str(keys), *given, "-n", str(tokens), "--report", str(page)]
+        console.print(
+            f"[dim]$ {escape(shlex.join(['aero', 'serve', str(run), '--keys', str(keys), *serve]))} &\n"
+            f"$ {escape(shlex.join(['aero', 'generate', *options]))}[/dim]",
+            soft_wrap=True,
+        )
+        _aero("generate", *options)
+    session: dict[str, Any] = json_format.loads(page.with_suffix(".json").read_text())
+    return session
+
+
+def _aero(verb: str, *arguments: str, quiet: bool = False) -> None:
     """Run a verb in a process of its own; ConnectionError with its message where it fails."""
     command = [sys.executable, "-m", "aero.cli.main", verb, *arguments]
-    done = subprocess.run(command, stdout=None if visible else subprocess.DEVNULL, stderr=None, check=False)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL if quiet else None, check=False)
     if done.returncode:
         raise ConnectionError(f"`aero {verb}` failed (exit code {done.returncode}); its message is above")
 
 
+def _seen(outcome: Outcome) -> list[tuple[str, ...]]:
+    return [(row["of"], row["server"], row["client"]) for row in outcome.session["seen"]]
+
+
 def _header(outcomes: list[Outcome]) -> tuple[str, ...]:
-    return ("of each private token, the mean", *(o.notation for o in outcomes), "savings")
+    return ("", *(o.notation for o in outcomes), "savings")
+
+
+_FIGURES = (
+    ("seconds", "seconds", 1, 2),
+    ("MB up", "bytes_client_to_server", 1e6, 2),
+    ("MB down", "bytes_server_to_client", 1e6, 2),
+    ("rounds", "rounds", 1, 0),
+)
+
+
+def _mean(records: Sequence[Record], field: str) -> float | None:
+    """Mean of a field over the next tokens; None where it is not known."""
+    values = [record.to_json()[field] for record in records if record.work == "next-token"]
+    return None if not values or None in values else mean(values)
 
 
 def _rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
     """One row for each quantity: its name, its value for each model, and how many times less the last one needs."""
-    rows: list[tuple[str, ...]] = [("validation perplexity", *(f"{o.perplexity:.1f}" for o in outcomes), "")]
-    for name, field, unit, digits in (
-        ("seconds", "seconds", 1, 2),
-        ("MB from client to server", "bytes_client_to_server", 1e6, 1),
-        ("MB from server to client", "bytes_server_to_client", 1e6, 1),
-        ("messages", "messages", 1, 0),
-        ("rounds", "rounds", 1, 0),
-    ):
-        if outcomes[0].records[0].to_json()[field] is None:
-            continue  # SPU counts no rounds
-        values = [o.mean(field) / unit for o in outcomes]
-        rows.append((name, *(f"{value:.{digits}f}" for value in values), f"{values[0] / values[-1]:.1f}x"))
-    errors = (max(r.max_abs_error or 0.0 for r in o.records) for o in outcomes)
-    rows.append(("largest error of a logit", *(f"{error:.4f}" for error in errors), ""))
+    rows: list[tuple[str, ...]] = [
+        ("perplexity of the validation text", *(f"{o.perplexity:.1f}" for o in outcomes), "")
+    ]
+    for name, key in ((f"of {PREDICTED} tokens of it", "model_perplexity"), ("of the same, privately", "perplexity")):
+        rows.append((name, *(f"{o.evaluation.extra[key]:.2f}" for o in outcomes), ""))
+    measured = [("a next token", [o.steps for o in outcomes])]
+    together = len(outcomes[0].new_ids)
+    if together > 1:
+        measured.append((f"next tokens of {together} prompts at once", [o.runs for o in outcomes]))
+    for what, records in measured:
+        for name, field, unit, digits in _FIGURES:
+            values = [_mean(several, field) for several in records]
+            if None not in values:  # SPU counts no rounds
+                found = [value / unit for value in values if value is not None]
+                rows.append((f"{what}: {name}", *(f"{v:.{digits}f}" for v in found), f"{found[0] / found[-1]:.1f}x"))
+    rows.append(("largest error of a logit", *(f"{o.evaluation.max_abs_error:.4f}" for o in outcomes), ""))
     rows.append(("same tokens as in plaintext", *("yes" if o.same_tokens else "NO" for o in outcomes), ""))
     return rows
 
 
-def _table(outcomes: list[Outcome]) -> Table:
-    table = Table(title=f"Private inference between two processes, by {outcomes[0].records[0].engine}")
-    for index, name in enumerate(_header(outcomes)):
-        table.add_column(name, justify="right" if index else "left")
-    for row in _rows(outcomes):
+def _show(console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """A table; columns from `left` on are figures."""
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index < left else "right")
+    for row in rows:
         table.add_row(*row)
-    return table
+    console.print(table)
 
 
 def _report(by_engine: list[list[Outcome]], out: Path, seconds: float) -> None:
     page = Page("AERO: private inference of two small language models")
     page.text(
-        "A server process held the weights, a client process held the prompt. The client learnt the logits of the last "
-        "position; the server learnt the length of the prompt. Figures are means of one generated token; MB are 10^6 "
-        "bytes. Set-up, once for a session, is not in them."
+        "A server process held the weights, a client process held the prompts. Figures are means; MB are 10^6 bytes, "
+        "up from client to server; a round is one message's delay. Set-up, once for a session, is not in them."
     )
     for outcomes in by_engine:
         if len(by_engine) > 1:
-            page.heading(outcomes[0].records[0].engine)
+            page.heading(outcomes[0].engine)
         page.table(_header(outcomes), _rows(outcomes))
+    page.heading(f"What each party saw of the session of {by_engine[0][-1].notation}")
+    page.table(SEEN_HEADER, _seen(by_engine[0][-1]))
     page.heading("What was generated")
     for o in by_engine[0]:
-        page.text(f"{o.notation}, set-up {o.set_up.seconds:.1f} s")
-        page.code(PROMPT + o.text)
+        page.text(f"{o.notation}, set-up {o.set_up.seconds:.1f} s; more in session-{o.notation}.html")
+        for answer in o.session["answers"]:
+            page.code(answer["prompt"] + answer["text"])
     page.heading("Entropy of each attention head")
     page.png(out / "entropy.png", "heat maps of head entropy, layers by heads, one for each model")
     page.heading("Where")
-    record = by_engine[0][0].records[0]
+    record = by_engine[0][0].set_up
     page.text(f"{record.machine}; aero {record.version}; the whole demo took {seconds:.0f} s.")
     page.write(out / "report.html")

@@ -17,7 +17,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aero.bench.record import Record, write_records
-from aero.bench.session import total
+from aero.bench.session import mean_cost, total
+from aero.cli.console import wide_console
 from aero.cli.private import cost_line, private_session
 from aero.cli.security import security_of
 from aero.cli.server_process import server_process
@@ -88,7 +89,7 @@ def evaluate_privately(
     started = time.perf_counter()
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
-    console = Console(highlight=False)
+    console = wide_console()
     found = _computed(console, run, data, text, engine, Reveal.parse(reveal), tokens, prefill)
     for part in _explained(found):
         if isinstance(part, str):
@@ -205,12 +206,7 @@ def _explained(found: Evaluation) -> Iterator[Table | str]:
         costs = found.costs(work)
         if costs:
             name = work if work == "set-up" else f"{work}, the mean of {len(costs)}"
-            yield cost_line(Record.of_cost(_mean(costs), name, found.engine, found.notation, None))
-
-
-def _mean(costs: list[Cost]) -> Cost:
-    sums = vars(total(costs))
-    return Cost(sums.pop("seconds") / len(costs), *(v if v is None else round(v / len(costs)) for v in sums.values()))
+            yield cost_line(Record.of_cost(mean_cost(costs), name, found.engine, found.notation, None))
 
 
 def _table(found: Evaluation) -> Table:
@@ -222,9 +218,9 @@ def _table(found: Evaluation) -> Table:
     for place, name in enumerate(("the model", PLAIN)):
         reference, others, empty = computed[place], computed[place + 1 :], [""] * (place + 1)
         distances = (other.distance(reference) for other in others)
-        table.add_row(f"logits differ from {name} by", *empty, *("" if d is None else f"{d:.4f}" for d in distances))
+        table.add_row(f"logits: off {name} by", *empty, *("" if d is None else f"{d:.4f}" for d in distances))
         same = (f"{other.agreement(reference)} of {found.tokens}" for other in others)
-        table.add_row(f"greedy tokens as {name}", *empty, *same)
+        table.add_row(f"greedy tokens: as {name}", *empty, *same)
     return table
 
 

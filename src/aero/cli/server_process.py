@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-PATIENCE = 120.0
-"""Seconds for a server to wait for its client, and to finish after it."""
+PATIENCE = 600.0
+"""Seconds for a server to wait for its client, and to finish after it; on a busy machine both take long."""
 _LAST_WORDS = 5.0
 
 
@@ -44,7 +44,10 @@ def server_process(run: Path, keys: Path, *options: str) -> Iterator[str]:
             if process.poll():
                 raise ConnectionError(f"the server failed: {_words(said)}") from error
             raise
-        process.wait(PATIENCE)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise ConnectionError(f"the server did not finish within {PATIENCE:g} s after its client") from None
     finally:
         process.kill()
         for reader in readers:

@@ -1,0 +1,43 @@
+"""`aero demo`, with models that have hardly learnt anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aero.cli.demo import AERO, BASELINE, PREDICTED
+from aero.cli.main import app
+
+TABLE = Path(__file__).parents[2] / "benchmarks" / "demo_table.py"
+
+
+@pytest.mark.slow
+def test_everything_is_there_and_the_readme_can_have_it(tmp_path):
+    out, readme = tmp_path / "demo", tmp_path / "README.md"
+    options = ["--steps", "20", "--vocab", "400", "--max-megabytes", "0.3", "--tokens", "2"]
+    result = CliRunner().invoke(app, ["demo", "--out", str(out), *options])
+    assert result.exit_code == 0, result.output
+    records = json.loads((out / "results.json").read_text())
+    for notation in (BASELINE, AERO):
+        mine = [record for record in records if record["notation"] == notation]
+        works = ["set-up", "prefill", "next-token", "eval", "set-up", "prefill", *["next-token"] * (PREDICTED - 1)]
+        assert [record["work"] for record in mine] == works
+        assert [record["prompts"] for record in mine[1:3]] == [2, 2] and all(r["same_token"] for r in mine[1:3])
+        evaluation = mine[3]
+        assert evaluation["perplexity"] == pytest.approx(evaluation["model_perplexity"], rel=2e-3)
+        assert f"{evaluation['perplexity']:.2f}" in result.output
+        assert (out / f"session-{notation}.html").is_file()
+    alone = json.loads((out / f"session-{AERO}-token.json").read_text())
+    assert alone["reveal"] == "token" and "What each party saw" in result.output
+    assert "2 ids, without their logits in 2 outputs" in result.output
+
+    readme.write_text("above\n<!-- demo: begin -->\n<!-- demo: end -->\nbelow\n")
+    subprocess.run([sys.executable, str(TABLE), str(out / "results.json"), "--out", str(readme)], check=True)
+    text = readme.read_text()
+    assert text.startswith("above\n") and text.endswith("below\n")
+    assert f"| {AERO} |" in text and "2 of 2" in text

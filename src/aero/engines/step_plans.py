@@ -173,13 +173,19 @@ def _function_plan(
     raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
 
 
+@lru_cache(maxsize=256)
+def _with_maxima(rows: CausalRows, formats: tuple[int, int, int, int], base: float) -> SoftmaxPlan:
+    """The same plan for all layers of equal formats."""
+    return plan_rows(rows, *formats, base=base)
+
+
 def _softmax_plan(
     shapes: tuple[Shape, ...], formats: tuple[int, int, int, int], base: float, windows: tuple[ScoreWindow, ...]
 ) -> SoftmaxPlan:
     """With maxima; without, where the plan has a window that is wide enough for every head and that is cheaper."""
     heads = shapes[0][0]
     rows = CausalRows(heads, tuple((queries, keys) for _, queries, keys in shapes))
-    plans = [plan_rows(rows, *formats, base=base)]
+    plans = [_with_maxima(rows, formats, base)]
     if [w.head for w in windows] == list(range(heads)):
         window = window_of([(w.reference - w.spread, w.reference) for w in windows], base)
         if window is not None:

@@ -319,6 +319,10 @@ class SoftmaxPlan:
         return float(((self.rows.lengths - 1) * 2.0 ** -(self.reach - below)).max())
 
     def cost(self) -> ProtocolCost:
+        return self._cost
+
+    @cached_property
+    def _cost(self) -> ProtocolCost:
         rows, slots, fields = self.rows, self.slots, self.power.fields
         banks, entries = len(slots.banks), rows.entries
         maxima = ProtocolCost()

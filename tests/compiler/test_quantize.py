@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from aero.compiler import compile
-from aero.compiler.quantize import Precision, accuracy, predicted_error, quantize, score_windows
+from aero.compiler.quantize import PRODUCT_STEPS, Precision, accuracy, predicted_error, quantize, score_windows
 from aero.compiler.ranges import ranges, row_maxima, worst_case
 from aero.engines.plain import InsecurePlainEngine
-from aero.graph import Program, interpret
+from aero.graph import Node, Program, interpret
 from aero.graph.ring_plan import WINDOW_GRID
+from aero.mpc.protocols import embedding, linear, pair
 from programs import RUNGS, random_ids, random_program
 
 TEXT_RUNGS = ["SM+LN+G", "SM+R+ScFFN", "SM+ScFuFFN"]
@@ -155,3 +156,15 @@ def test_the_prediction_shrinks_with_the_step():
     coarse = quantize(program, [random_ids(program)], precision=Precision(10, 10, 10, 10)).plan
     fine_error, coarse_error = (predicted_error(program, p, random_ids(program)) for p in (plan, coarse))
     assert 0 < fine_error < coarse_error / 500
+
+
+def test_ranges_leave_room_for_the_noise_of_products():
+    assert {"linear": linear.MAX_ERROR, "scores": pair.MAX_ERROR, "embedding": embedding.MAX_ERROR}.items() <= (
+        PRODUCT_STEPS.items()
+    )
+    table = np.full((5, 4), 0.995)  # and 512 steps of 2^-16 more than one
+    nodes = [Node("x", "embedding", ("ids",), ("table",)), Node("y", "linear", ("x",), ("w",))]
+    program = Program.of(3, nodes, {"table": table, "w": np.ones((4, 2))}, "y")
+    plan = quantize(program, [np.zeros(3, dtype=np.int64)], precision=Precision(margin=0)).plan
+    held = plan.values["x"]
+    assert held.limit > 0.995 + embedding.MAX_ERROR * held.step

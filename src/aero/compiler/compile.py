@@ -24,6 +24,9 @@ from aero.compiler.verify import Verification, verify
 from aero.graph import Graph, Program
 from aero.models import AeroForCausalLM
 
+MAX_PROGRAMS = 256
+"""Programs that are kept made: a session asks for one for each number of tokens, which its client chooses."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -72,9 +75,11 @@ class Compiled:
 
     def _cached(self, kind: str, length: int, past: int, make: Callable[[], Program]) -> Program:
         key = (kind, length, past)
-        if key not in self._programs:
-            self._programs[key] = make()
-        return self._programs[key]
+        program = self._programs.pop(key, None) or make()
+        self._programs[key] = program  # the last used stand last
+        while len(self._programs) > MAX_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
+        return program
 
 
 def compile(

@@ -29,6 +29,8 @@ from aero.graph.ring_plan import MAX_BITS, Format, RingPlan, ScoreWindow
 Run = Callable[[Graph, Mapping[str, np.ndarray], np.ndarray], np.ndarray]
 
 _PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
+PRODUCT_STEPS = {"linear": 32, "gain": 32, "scores": 160, "attend": 160, "embedding": 512}
+"""Steps of its last place by which an engine's product may be off: `MAX_ERROR` of the two-party protocols."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def quantize(
     proven = set()
     for node in graph.nodes:
         fraction_bits, largest = precision.of(node), found[node.name]
-        # Headroom: a bound may be met exactly, and roundings go beyond it.
-        step = 2.0**-fraction_bits
+        # Headroom: a bound may be met exactly, and roundings, or the noise of a product, go beyond it.
+        step = PRODUCT_STEPS.get(node.op, 1) * 2.0**-fraction_bits
         calibrated = _whole_bits(largest.seen * (1 + 2.0**-8) + step) + precision.margin
         certain = _whole_bits(largest.worst * (1 + 2.0**-8) + step)
         if certain <= calibrated:

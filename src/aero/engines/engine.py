@@ -110,8 +110,8 @@ class Engine(ABC):
         ValueError for graphs that are not programs of one model, and for several prompts at an engine that runs one at
         a time.
         """
-        if len(batch) != 1:
-            raise ValueError(f"the engine {self.name!r} runs one prompt at a time, not {len(batch)}")
+        if len(batch) != 1 or batch[0].prompt:
+            raise ValueError(f"the engine {self.name!r} runs one prompt at a time, the prompt 0")
         return [self.run(batch[0].graph, weights=weights, ids=batch[0].ids)]
 
     @property

@@ -151,7 +151,7 @@ def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int) -> E
     return plan_embedding(tokens, rows, columns, output_bits)
 
 
-@lru_cache(maxsize=256)  # plans of softmaxes hold arrays
+@lru_cache(maxsize=256)
 def _function_plan(
     op: str,
     shapes: tuple[Shape, ...],

@@ -90,7 +90,7 @@ class TwoPartyEngine(Engine):
         self._states: dict[int, dict[str, Share]] = {}
         self._bare: dict[int, Mapping[str, str]] = {}
         self._loaded = WeightStore(plan)
-        self._agreed: set[tuple[str, ...]] = set()
+        self._agreed: set[tuple[tuple[int, str], ...]] = set()
         self._reveal, self._vocabulary = LOGITS, 0
         self._keyed: dict[Role, set[Any]] = {role: set() for role in Role}
         self._report: tuple[StepReport, ...] = ()
@@ -121,7 +121,7 @@ class TwoPartyEngine(Engine):
             self._loaded.load(weighted, weights)
         missing = self._keys_missing(stages)
         with self._party.channel.op("keys"):
-            agreed = tuple(graph.digest for graph in graphs)
+            agreed = tuple((one.prompt, one.graph.digest) for one in batch)
             if agreed not in self._agreed:
                 steps = [step for steps in schedule.steps for step in steps]
                 public = {

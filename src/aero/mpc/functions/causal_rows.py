@@ -164,7 +164,7 @@ class Slots:
         return np.add.reduceat(filled, self.first)
 
 
-@lru_cache(maxsize=32)  # the softmaxes of all layers
+@lru_cache(maxsize=8)  # the softmaxes of all layers
 def plan_slots(rows: CausalRows, width: int, max_groups: int) -> Slots:
     """As few ciphertexts as fit, at most `max_groups` to a bank."""
     for banks in range(1, rows.rows + 1):

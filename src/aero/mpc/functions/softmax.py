@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, reduce
+from functools import cache, cached_property, lru_cache, reduce
 from operator import or_
 
 import numpy as np
@@ -231,9 +231,14 @@ class SoftmaxPlan:
         wide = self.held_bits - self.coarse_dropped
         return total + products_cost(multiplexing_shapes(games * (players - 1), wide))
 
-    @cached_property
+    @property
     def levels(self) -> tuple[Level, ...]:
-        """The tournament for maxima, with so many players to a game that bytes and rounds cost least together."""
+        """The tournament for maxima."""
+        return _tournament(self.rows, self._players)
+
+    @cached_property
+    def _players(self) -> tuple[int, ...]:
+        """Of a game, on each level: so many that bytes and rounds cost least together."""
         lengths, keys, sample = self.rows.lengths, self.rows.longest, 1024
         prices = {players: self._game_cost(sample, players) for players in PLAYERS if players <= max(keys, 2)}
 
@@ -251,7 +256,7 @@ class SoftmaxPlan:
                 choices.append((price + rest, (players, *later)))
             return min(choices)
 
-        return self.rows.tournament(best(1)[1])
+        return best(1)[1]
 
     # Ranges of exponents
 
@@ -341,6 +346,11 @@ class SoftmaxPlan:
         result = from_field_cost(entries, self.output_bits)
         chosen = products_cost(multiplexing_shapes(entries, self.output_bits))
         return maxima + kept + lifted + upload + sums + logs + upload + powers + result + chosen
+
+
+@lru_cache(maxsize=8)  # long: some indices for each score
+def _tournament(rows: CausalRows, players: tuple[int, ...]) -> tuple[Level, ...]:
+    return rows.tournament(players)
 
 
 def plan_softmax(

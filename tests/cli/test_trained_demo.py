@@ -109,7 +109,7 @@ def test_perplexity_and_tokens_of_validation_text(trained, reveal, tmp_path):
     result = CliRunner().invoke(app, ["eval", str(trained.run), *options])
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "r.json").read_text())[0]
-    assert found["same_tokens_as_plain"] >= 63
+    assert found["same_tokens_as_plain"] >= 58
     folder = DataFolder(FOLDER / "data")
     context = trained.compiled.context
     ids = folder.valid.block(BLOCKS, context).astype(np.int64)

@@ -12,6 +12,7 @@ import pytest
 from aero.kernels.slots import P50
 from aero.mpc.dealer import InsecureDealtOts
 from aero.mpc.functions import exp2, softmax
+from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.share import Share
@@ -21,9 +22,10 @@ from mpc.ots import split
 from mpc.parties import run_both
 
 SHAPE = (4, 64, 64)
+ROWS = CausalRows(4, ((64, 64),))
 PLANS = {
-    "maxima": softmax.plan_softmax(*SHAPE, 22, 14, 20, 18),
-    "window": softmax.plan_softmax(*SHAPE, 22, 14, 20, 18, window=softmax.Window((12.0, 0.0, 100.0, 12.0))),
+    "maxima": softmax.plan_softmax(ROWS, 22, 14, 20, 18),
+    "window": softmax.plan_softmax(ROWS, 22, 14, 20, 18, window=softmax.Window((12.0, 0.0, 100.0, 12.0))),
 }
 PLAN = PLANS["maxima"]
 

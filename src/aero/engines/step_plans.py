@@ -26,7 +26,7 @@ from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.functions.gelu import plan_gelu
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.relu import plan_relu
-from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_rows, window_of
+from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
 from aero.mpc.ot.supply import SupplyModel, set_up_cost
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.protocols.agree import agree_cost
@@ -176,7 +176,7 @@ def _function_plan(
 @lru_cache(maxsize=256)
 def _with_maxima(rows: CausalRows, formats: tuple[int, int, int, int], base: float) -> SoftmaxPlan:
     """The same plan for all layers of equal formats."""
-    return plan_rows(rows, *formats, base=base)
+    return plan_softmax(rows, *formats, base=base)
 
 
 def _softmax_plan(
@@ -189,7 +189,7 @@ def _softmax_plan(
     if [w.head for w in windows] == list(range(heads)):
         window = window_of([(w.reference - w.spread, w.reference) for w in windows], base)
         if window is not None:
-            plans.append(plan_rows(rows, *formats, base=base, window=window))
+            plans.append(plan_softmax(rows, *formats, base=base, window=window))
     return cheapest(plans)
 
 

@@ -7,11 +7,16 @@ import pytest
 
 from aero.graph.interpret import causal_mask
 from aero.graph.interpret import causal_softmax as exact_softmax
+from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.functions.softmax import SoftmaxPlan, causal_softmax, plan_softmax
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.ots import Outcome, run_with_ots, split
 
 OUT = dict(output_bits=20, output_fraction=18)
+
+
+def one_prompt(heads: int, queries: int, keys: int) -> CausalRows:
+    return CausalRows(heads, ((queries, keys),))
 
 
 def run(plan: SoftmaxPlan, scores: np.ndarray) -> Outcome:
@@ -48,7 +53,7 @@ def scores_of(shape: tuple[int, int, int], limit: float) -> np.ndarray:
     ],
 )
 def test_softmax_is_right_to_the_ends_of_the_ring(shape, whole, fraction, base):
-    plan = plan_softmax(*shape, whole + fraction, fraction, **OUT, base=base)
+    plan = plan_softmax(one_prompt(*shape), whole + fraction, fraction, **OUT, base=base)
     limit = plan.largest_score
     assert limit >= (2.0 ** (whole - 1) if whole < 40 else 2.0**20) - 0.25
     scores = np.floor(scores_of(shape, limit) * 2.0**fraction) / 2.0**fraction
@@ -71,7 +76,7 @@ def far_below(scores: np.ndarray, base: float, plan: SoftmaxPlan) -> np.ndarray:
 
 @pytest.mark.parametrize("queries, keys", [(1, 1024), (2, 500), (1, 256)])
 def test_long_rows(queries, keys):
-    plan = plan_softmax(4, queries, keys, 22, 14, **OUT)
+    plan = plan_softmax(one_prompt(4, queries, keys), 22, 14, **OUT)
     scores = np.rint(scores_of((4, queries, keys), 127.0) * 2.0**14) / 2.0**14
     outcome = run(plan, scores)
     assert np.abs(outcome.real - exact_softmax(scores, 2.0)).max() <= 5e-4
@@ -81,7 +86,7 @@ def test_long_rows(queries, keys):
 
 def test_scores_just_below_the_reach_are_missed_and_no_more():
     """The worst row: one score at the top, and all others where they just do not count."""
-    plan = plan_softmax(1, 1, 128, 22, 14, **OUT)
+    plan = plan_softmax(one_prompt(1, 1, 128), 22, 14, **OUT)
     scores = np.full((1, 1, 128), -plan.reach[0] - 3 * plan.step)
     scores[..., 5] = 0.0
     found = run(plan, scores).real
@@ -91,20 +96,20 @@ def test_scores_just_below_the_reach_are_missed_and_no_more():
 
 
 def test_gpt2_small_takes_at_most_14_megabytes():
-    cost = plan_softmax(12, 128, 128, 22, 14, **OUT).cost()
+    cost = plan_softmax(one_prompt(12, 128, 128), 22, 14, **OUT).cost()
     assert cost.total_bytes <= 14e6
     assert cost.rounds <= 50
 
 
 def test_what_it_refuses():
     with pytest.raises(ValueError, match="base"):
-        plan_softmax(1, 2, 2, 22, 14, **OUT, base=3.0)
+        plan_softmax(one_prompt(1, 2, 2), 22, 14, **OUT, base=3.0)
     with pytest.raises(ValueError, match="fractional bits"):
-        plan_softmax(1, 2, 2, 64, 40, **OUT, base=math.e)
+        plan_softmax(one_prompt(1, 2, 2), 64, 40, **OUT, base=math.e)
     with pytest.raises(ValueError, match="do not fit"):
-        plan_softmax(1, 2, 2, 22, 14, output_bits=19, output_fraction=18)
+        plan_softmax(one_prompt(1, 2, 2), 22, 14, output_bits=19, output_fraction=18)
     with pytest.raises(ValueError, match="at least as many keys"):
-        plan_softmax(1, 3, 2, 22, 14, **OUT)
-    plan = plan_softmax(1, 2, 2, 22, 14, **OUT)
+        plan_softmax(one_prompt(1, 3, 2), 22, 14, **OUT)
+    plan = plan_softmax(one_prompt(1, 2, 2), 22, 14, **OUT)
     with pytest.raises(ValueError, match="the plan takes"):
         run_with_ots(lambda party: causal_softmax(party, plan, split(party, np.zeros((1, 2, 2), np.int64), 22, 14)))

@@ -8,7 +8,7 @@ import pytest
 from aero.graph.interpret import causal_mask
 from aero.graph.interpret import causal_softmax as exact_softmax
 from aero.mpc.functions.softmax import MARGIN, SPAN, SoftmaxPlan, Window, cheapest, plan_softmax, window_of
-from mpc.functions.test_softmax import OUT, run
+from mpc.functions.test_softmax import OUT, one_prompt, run
 
 TOPS = (3.0, -20.25, 60.5, 0.0)
 STEP = 2.0**-14
@@ -31,7 +31,7 @@ def bound(plan: SoftmaxPlan) -> float:
 @pytest.mark.parametrize("shape", [(4, 1, 128), (4, 24, 24), (2, 3, 300), (1, 1, 1)])
 @pytest.mark.parametrize("spread", [0.0, 3.0, 60.0])
 def test_inside_the_window(shape, spread):
-    plan = plan_softmax(*shape, 22, 14, **OUT, window=Window(TOPS[: shape[0]]))
+    plan = plan_softmax(one_prompt(*shape), 22, 14, **OUT, window=Window(TOPS[: shape[0]]))
     below = np.linspace(STEP, SPAN, shape[0] * shape[1]).reshape(shape[:2])
     scores = with_maxima(shape, below, spread)
     outcome = run(plan, scores)
@@ -44,14 +44,14 @@ def test_inside_the_window(shape, spread):
 
 @pytest.mark.parametrize("below", [STEP, SPAN], ids=["top", "bottom"])
 def test_at_the_ends_of_the_window(below):
-    plan = plan_softmax(4, 8, 64, 22, 14, **OUT, window=WINDOW)
+    plan = plan_softmax(one_prompt(4, 8, 64), 22, 14, **OUT, window=WINDOW)
     for spread in (0.0, 1.0, 20.0):
         scores = with_maxima((4, 8, 64), np.full((4, 8), below), spread, seed=1)
         assert np.abs(run(plan, scores).real - exact_softmax(scores, 2.0)).max() <= bound(plan)
 
 
 def test_base_e():
-    plan = plan_softmax(4, 1, 40, 22, 14, **OUT, base=math.e, window=WINDOW)
+    plan = plan_softmax(one_prompt(4, 1, 40), 22, 14, **OUT, base=math.e, window=WINDOW)
     scores = with_maxima((4, 1, 40), np.array([[0.5], [8.0], [16.0], [SPAN - 0.1]]), 4.0)
     scores = np.rint(scores * math.log(2) * 2.0**14) / 2.0**14
     assert np.abs(run(plan, scores).real - exact_softmax(scores, math.e)).max() <= bound(plan)
@@ -59,7 +59,7 @@ def test_base_e():
 
 def test_scores_above_are_held_at_the_top():
     """Every score above counts as one a step above the top; close to the top, either as that or as itself."""
-    plan = plan_softmax(4, 1, 64, 22, 14, **OUT, window=WINDOW)
+    plan = plan_softmax(one_prompt(4, 1, 64), 22, 14, **OUT, window=WINDOW)
     rng = np.random.default_rng(2)
     scores = with_maxima((4, 1, 64), np.full((4, 1), STEP), 3.0)
     above = rng.random(scores.shape) < 0.1
@@ -78,7 +78,7 @@ def test_scores_above_are_held_at_the_top():
 
 def test_rows_below_the_window_fade():
     """No probability is larger than it ought to be, and what is below the reach is 0."""
-    plan = plan_softmax(4, 110, 110, 22, 14, **OUT, window=WINDOW)
+    plan = plan_softmax(one_prompt(4, 110, 110), 22, 14, **OUT, window=WINDOW)
     below = np.broadcast_to(np.linspace(SPAN, 70, 110), (4, 110))
     for spread in (0.0, 4.0):
         scores = with_maxima((4, 110, 110), below, spread)
@@ -95,7 +95,7 @@ def test_rows_below_the_window_fade():
 
 def test_ends_of_the_ring_and_a_window_beyond_it():
     for tops in (TOPS, (200.0, -150.0, 0.0, 127.0)):
-        plan = plan_softmax(4, 6, 6, 22, 14, **OUT, window=Window(tops))
+        plan = plan_softmax(one_prompt(4, 6, 6), 22, 14, **OUT, window=Window(tops))
         scores = np.where(np.random.default_rng(3).random((4, 6, 6)) < 0.5, 128 - 2.0**-14, -128.0)
         held = np.minimum(scores, np.array(tops)[:, None, None] + plan.step)
         counts = held - np.array(tops)[:, None, None] >= -plan.reach.reshape(4, 6, 1)
@@ -109,7 +109,7 @@ def test_ends_of_the_ring_and_a_window_beyond_it():
 
 @pytest.mark.parametrize("score", [-128.0, -3.0, 127.75])
 def test_the_only_score_of_a_row_may_lie_anywhere(score):
-    plan = plan_softmax(4, 3, 3, 22, 14, **OUT, window=WINDOW)
+    plan = plan_softmax(one_prompt(4, 3, 3), 22, 14, **OUT, window=WINDOW)
     scores = with_maxima((4, 3, 3), np.full((4, 3), 5.0), 2.0)
     scores[:, 0, 0] = score
     assert np.abs(run(plan, scores).real - exact_softmax(scores, 2.0)).max() <= bound(plan)
@@ -129,14 +129,14 @@ def test_windows_of_heads():
 
 def test_it_pays_for_one_query_and_not_for_many():
     for queries, expected in ((1, WINDOW), (128, None)):
-        plans = [plan_softmax(4, queries, 128, 22, 14, **OUT, window=window) for window in (None, WINDOW)]
+        plans = [plan_softmax(one_prompt(4, queries, 128), 22, 14, **OUT, window=window) for window in (None, WINDOW)]
         assert cheapest(plans).window == expected
     assert plans[1].cost().rounds <= 20
 
 
 def test_what_it_refuses():
     with pytest.raises(ValueError, match="heads"):
-        plan_softmax(3, 2, 2, 22, 14, **OUT, window=WINDOW)
+        plan_softmax(one_prompt(3, 2, 2), 22, 14, **OUT, window=WINDOW)
     for top in (0.1, math.inf, math.nan):
         with pytest.raises(ValueError, match="multiples"):
             Window((top,))

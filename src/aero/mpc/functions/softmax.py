@@ -354,24 +354,6 @@ def _tournament(rows: CausalRows, players: tuple[int, ...]) -> tuple[Level, ...]
 
 
 def plan_softmax(
-    heads: int,
-    queries: int,
-    keys: int,
-    input_bits: int,
-    input_fraction: int,
-    output_bits: int,
-    output_fraction: int,
-    *,
-    base: float = 2.0,
-    window: Window | None = None,
-) -> SoftmaxPlan:
-    """Scores [heads, queries, keys] in a ring of `input_bits`, query t seeing the keys 0 .. keys - queries + t, to
-    probabilities. base: 2.0, or math.e. window: of `heads` heads, to go without maxima."""
-    formats = input_bits, input_fraction, output_bits, output_fraction
-    return plan_rows(CausalRows(heads, ((queries, keys),)), *formats, base=base, window=window)
-
-
-def plan_rows(
     rows: CausalRows,
     input_bits: int,
     input_fraction: int,
@@ -381,7 +363,8 @@ def plan_rows(
     base: float = 2.0,
     window: Window | None = None,
 ) -> SoftmaxPlan:
-    """`plan_softmax` for the scores of one or several prompts, all in the same rounds.
+    """Scores of one or several prompts, of `rows.shape` in a ring of `input_bits`, to probabilities, all in the same
+    rounds. base: 2.0, or math.e. window: of `rows.heads` heads, to go without maxima.
 
     The mantissas' bits are those for which errors and what may be missed are small together.
     """

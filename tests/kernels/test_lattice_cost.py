@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aero.kernels.lattice_cost import cost_of, plan_matmul
+from aero.kernels.lattice_cost import NoTiling, cost_of, plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
 
@@ -37,8 +37,16 @@ def test_the_choice_obeys_its_limits() -> None:
     assert plan_matmul(WEIGHTS, 16, 768, 768, 41, prepared=True).d0 == 1
     plan = plan_matmul(SHARES, 128, 64, 128, 41, output_bits=25, batch=12, digits=2)
     assert (plan.batch, plan.digits, plan.output_bits) == (12, 2, 25)
-    with pytest.raises(ValueError, match="split it"):
+    with pytest.raises(NoTiling, match="split it"):
         plan_matmul(WEIGHTS, 1, 10**7, 1, 37)
+    with pytest.raises(NoTiling, match="split it"):
+        plan_matmul(WEIGHTS, 1, 8, 8, 37, suits=lambda _: False)
+
+
+def test_what_is_no_product_is_another_error() -> None:
+    with pytest.raises(ValueError, match="at most 54") as raised:
+        plan_matmul(WEIGHTS, 4, 8, 8, 64, output_bits=60)
+    assert not isinstance(raised.value, NoTiling)
 
 
 @pytest.mark.parametrize("rows, inner, columns", [(1, 1, 1), (64, 768, 50257), (1, 3072, 768), (128, 64, 128)])

@@ -104,6 +104,14 @@ def test_what_no_parameters_hold_is_refused():
         plan_pair(1, 4, 4, 4, 41, 25, max_error=0.001)
 
 
+def test_what_is_no_product_is_not_taken_for_one_without_a_tiling():
+    for sizes, reason in (((1, 4, 4, 4, 64, 60), "output at most 54"), ((1, 4, 4, 0, 41, 25), "empty product")):
+        with pytest.raises(ValueError, match=reason):
+            plan_pair(*sizes)
+    with pytest.raises(ValueError, match=r"within 0\.001 steps"):
+        plan_pair(1, 4, 4, 4, 2, 2, max_error=0.001)  # more digits than bits are no plan, so none is tried
+
+
 def test_wrong_shapes_are_refused():
     plan = plan_pair(1, 4, 8, 4, 41, 25)
 

@@ -10,6 +10,10 @@ from aero.kernels.rlwe import Params
 DEFAULT_RATE = 25e6  # bytes per second: 200 Mbit/s, between LAN and WAN
 
 
+class NoTiling(ValueError):
+    """No tiling of a product fits its parameters, or suits who asked."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """Exact counts, and seconds that weigh them roughly, one core with AVX-512: to compare plans with each other."""
@@ -71,7 +75,8 @@ def plan_matmul(
     """The cheapest tiling of a product by `cost_of` at that network rate; both parties find the same one.
 
     `prepared`: weights will be used in their prepared form; d0 is then 1 to keep that form small. `max_spacing`: what
-    the public keys can pack. `suits`: whether a tiling may be taken. ValueError where nothing fits.
+    the public keys can pack. `suits`: whether a tiling may be taken. NoTiling where nothing fits; ValueError for a
+    product that no MatmulPlan can be of.
     """
     best: tuple[float, MatmulPlan] | None = None
     log_n = params.n.bit_length() - 1
@@ -100,7 +105,7 @@ def plan_matmul(
                 if (best is None or seconds < best[0]) and suits(plan):
                     best = seconds, plan
     if best is None:
-        raise ValueError(f"no tiling of a {rows} x {inner} x {columns} product fits degree {params.n}: split it")
+        raise NoTiling(f"no tiling of a {rows} x {inner} x {columns} product fits degree {params.n}: split it")
     return best[1]
 
 

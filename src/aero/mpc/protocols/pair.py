@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.lattice_cost import cost_of, plan_matmul
+from aero.kernels.lattice_cost import NoTiling, cost_of, plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan, Response
 from aero.kernels.lattice_noise import share_noise
 from aero.kernels.rlwe import SHARES, WIDE, Ciphertexts, Params
@@ -239,7 +239,7 @@ def _cheapest(
             start, stop = rows * i // count, rows * (i + 1) // count
             whole = {"inner": inner, "columns": columns}
             blocks.append(Block(start, stop, **(whole | ({cut: stop + past} if cut else {}))))
-        for digits in range(1, MAX_DIGITS + 1):
+        for digits in range(1, min(MAX_DIGITS, ring_bits) + 1):
             try:
                 products = tuple(
                     plan_matmul(
@@ -256,7 +256,7 @@ def _cheapest(
                     )
                     for block in blocks
                 )
-            except ValueError:  # no tiling, or none that suits
+            except NoTiling:
                 continue
             seconds = sum(cost_of(p, bytes_per_second=NETWORK_RATE).seconds for p in products)
             if best is None or seconds < best[0]:

@@ -86,15 +86,27 @@ def run_linear(run: int, w: np.ndarray | None = None, x: np.ndarray | None = Non
     return View(*outcome.results, responses, outcome.parties[0], uploads[0])
 
 
-def run_pair(run: int, plan: pair.PairPlan) -> dict[Role, Share]:
+def run_pair(run: int, plan: pair.PairPlan, *, jobs: int = 1) -> tuple[dict[Role, list[Share]], list[list[np.ndarray]]]:
+    """`jobs` products of the same secrets in the same two messages. Each party's shares, and, for either key, what it
+    made of the response to each job."""
     x, y = np.full((2, ROWS, INNER), 3, np.uint64), np.full((2, INNER, COLUMNS), 2**40, np.uint64)
+    decrypt = MatmulPlan.decrypt
+    decrypted: dict[SecretKey, list[np.ndarray]] = {}
 
-    def program(party: Party) -> Share:
+    def keep(self: MatmulPlan, secret: SecretKey, response: Response) -> np.ndarray:
+        found = decrypt(self, secret, response)
+        decrypted.setdefault(secret, []).append(found)
+        return found
+
+    def program(party: Party) -> list[Share]:
         exchange_keys(party, (SHARES,), (SHARES,))
         mine = (x, y) if party.is_client else (np.zeros_like(x), np.zeros_like(y))
-        return pair.multiply_shares(party, plan, Share(mine[0], BITS, 14), Share(mine[1], BITS, 14))
+        return pair.multiply_pairs(party, [(plan, Share(mine[0], BITS, 14), Share(mine[1], BITS, 14))] * jobs)
 
-    return dict(zip(Role, run_both(program, seeds(run)).results, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MatmulPlan, "decrypt", keep)
+        outcome = run_both(program, seeds(run))
+    return dict(zip(Role, outcome.results, strict=True)), list(decrypted.values())
 
 
 @contextlib.contextmanager
@@ -153,8 +165,20 @@ def check_parts_of_weights() -> None:
 
 def check_parts_of_pair() -> None:
     for plan in (PAIR, JOINED):
-        for share in run_pair(0, plan).values():
+        for (share,) in run_pair(0, plan)[0].values():
             assert_uniform(share.values, OUT)
+
+
+def check_parts_of_jobs() -> None:
+    """Two products of the same secrets in one message: each party's share of each, and of their difference; and the
+    difference of what each party decrypts, which a mask of the other that came twice would leave to the noise."""
+    shares, decrypted = run_pair(0, PAIR, jobs=2)
+    assert len(decrypted) == len(Role)
+    for first, second in shares.values():
+        assert_uniform(first.values, OUT)
+        assert_uniform(second.values, OUT)
+    for first, second in [*([share.values for share in both] for both in shares.values()), *decrypted]:
+        assert_uniform(second - first & np.uint64(2**OUT - 1), OUT)
 
 
 def check_random_part() -> None:
@@ -236,6 +260,7 @@ CHECKS = [
     check_fresh_zero_encryptions,
     check_parts_of_weights,
     check_parts_of_pair,
+    check_parts_of_jobs,
     check_random_part,
     check_random_part_hides_weights,
     check_upload,
@@ -368,6 +393,8 @@ MUTATIONS = [
     (repeated_u, check_fresh_zero_encryptions),
     (half_of_the_mask, check_phase),
     (half_of_the_mask, check_parts_of_pair),
+    (no_mask, check_parts_of_jobs),
+    (repeated_masks, check_parts_of_jobs),
     (no_zero_encryption, check_random_part),
     (no_zero_encryption, check_random_part_hides_weights),
     (no_ternary_u, check_random_part),

@@ -1,10 +1,18 @@
 """The bytes on the wire: with seeded parties they are these, and their sizes depend on no secret."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from aero.compiler.positions import decode, prefill
+from aero.compiler.quantize import quantize
+from aero.engines.engine import Party as EngineParty
+from aero.engines.engine import PromptRun
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph import Program
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.kernels.slots import P37, P50
@@ -23,7 +31,10 @@ from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_m
 from aero.mpc.protocols.pair import Block, PairPlan, multiply_shares
 from aero.mpc.protocols.select import multiplex
 from aero.mpc.share import Share, input_shares, open_shares
-from mpc.parties import run_both
+from aero.wire import Channel
+from aero.wire.memory import link_pair
+from mpc.parties import PATIENCE, RecordingLink, run_both
+from programs import RUNGS, random_ids, random_program
 
 SEEDS = (b"client's seed of a wire trace...", b"server's seed of a wire trace...")
 MANY_ROWS = LinearPlan(MatmulPlan(WEIGHTS, 5, 40, 9, 41, 8, 32, 16, 8, 25), prepared=False)
@@ -206,3 +217,42 @@ def test_sizes_and_counts_depend_on_no_secret(name) -> None:
         for kind in ("random", "zero", "lowest", "highest")
     }
     assert all(size == sizes["random"] for size in sizes.values())
+
+
+def two_prompts(program: Program, reveal: Reveal, ids: str, weights: str) -> list[list[int]]:
+    """A session of two prompts, read together and gone on with together: the sizes of all frames, the client's and the
+    server's. The formats are public, so they are the same for all secrets."""
+    length, vocabulary = program.graph.length, program.graph.shapes[program.graph.output][1]
+    calibration = [random_ids(program, seed) for seed in range(4)]
+    plan = quantize(program, calibration).plan
+    kinds = {"random": calibration[:2], "zero": [np.zeros(length, int)] * 2, "highest": [np.full(length, 10)] * 2}
+    factor = {"random": 1.0, "zero": 0.0, "negated": -1.0}[weights]
+    links = [RecordingLink(link) for link in link_pair(timeout=PATIENCE)]
+    engines = [TwoPartyEngine(party, Channel(link), plan) for party, link in zip(EngineParty, links, strict=True)]
+
+    def run(engine: TwoPartyEngine) -> None:
+        engine.reveal_only(reveal, vocabulary)
+        for parts in (((0, 4), (0, 2)), ((4, 1), (2, 1))):
+            steps = [
+                decode(program, *part) if part[0] else prefill(program, part[1], leave_state=True) for part in parts
+            ]
+            if engine is engines[0]:
+                texts = [text[past : past + count] for text, (past, count) in zip(kinds[ids], parts, strict=True)]
+                engine.run_batch([PromptRun(step.graph, texts[i], i) for i, step in enumerate(steps)])
+            else:
+                held = {name: factor * w for step in steps for name, w in step.weights.items()}
+                engine.run_batch([PromptRun(step.graph, None, i) for i, step in enumerate(steps)], weights=held)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(run, engine) for engine in engines]:
+            done.result(PATIENCE)
+    return [[len(frame) for frame in link.sent] for link in links]
+
+
+@pytest.mark.parametrize("rung, reveal", [("layer norm, gelu", TOKEN), ("softmax-only, scaled", LOGITS)], ids=str)
+def test_sizes_of_a_session_of_two_prompts_depend_on_no_secret(rung, reveal) -> None:
+    program = random_program(layers=1, every_position=True, **RUNGS[rung])
+    sizes = two_prompts(program, reveal, "random", "random")
+    assert all(len(sent) > 50 for sent in sizes)
+    for ids, weights in (("zero", "random"), ("highest", "negated"), ("random", "zero")):
+        assert two_prompts(program, reveal, ids, weights) == sizes

@@ -16,7 +16,7 @@ from typing import Any
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
 from aero.engines.stages import Extension, Schedule, Stage, schedule
-from aero.engines.steps import Group, Step, known_windows
+from aero.engines.steps import PAIRS, Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
@@ -37,7 +37,6 @@ from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, pairs_cost, plan_attend, plan_scores
 
-PAIRS = ("scores", "attend")
 OTS, OUTPUT = "ots", "output"
 NO_STATES: Mapping[str, str] = MappingProxyType({})
 AGREED = 4

@@ -15,7 +15,9 @@ from aero.graph.graph import INPUT
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 
-PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
+PAIRS = ("scores", "attend")
+"""Products of two shared values."""
+PRODUCTS = ("linear", "gain", "scale", "rotary", *PAIRS)
 MOVES = ("rows", "concat_rows")
 SUMS = ("add", "bias", *MOVES)
 SPARE_BITS = 4
@@ -147,7 +149,7 @@ def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
     held = plan.of_value(graph, name if name in graph.state_in else value)
     bits = held.bits + 1
     for reader in graph.consumers.get(value, ()):
-        if reader.op in ("scores", "attend") and reader.inputs[1] == value:
+        if reader.op in PAIRS and reader.inputs[1] == value:
             first, made = (plan.of_value(graph, read) for read in (reader.inputs[0], reader.name))
             dropped = max(first.fraction_bits + held.fraction_bits - made.fraction_bits, 0)
             bits = max(bits, made.bits + SPARE_BITS + dropped)
@@ -159,7 +161,7 @@ def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
         return plan.of_weight(node.weights[0])
     if node.op in ("scale", "rotary"):
         return Format(64, plan.of_value(graph, node.inputs[0]).fraction_bits)
-    if node.op in ("scores", "attend"):
+    if node.op in PAIRS:
         return plan.of_value(graph, node.inputs[1])
     return None
 

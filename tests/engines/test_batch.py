@@ -238,12 +238,14 @@ def test_what_a_batch_refuses():
     (client_channel, _) = channel_pair()
     engine = TwoPartyEngine(Party.CLIENT, client_channel, plan)
     (_, one, ids), (_, next_one, next_ids) = batch_of(program, (0, 0, 4))[0], batch_of(program, (0, 4, 1))[0]
-    with pytest.raises(ValueError, match="at least one prompt"):
-        engine.run_batch([])
-    with pytest.raises(ValueError, match="each once"):
-        engine.run_batch([PromptRun(one.graph, ids), PromptRun(one.graph, ids)])
+    for refuse in (engine.run_batch, engine.prepare_batch, InsecurePlainEngine(plan).run_batch):
+        with pytest.raises(ValueError, match="at least one prompt"):
+            refuse([])
+        with pytest.raises(ValueError, match="the prompt 7 stands in a batch twice"):
+            refuse([PromptRun(one.graph, ids, 6), PromptRun(one.graph, ids, 7), PromptRun(one.graph, ids, 7)])
     with pytest.raises(ValueError, match="reads the state"):
         engine.run_batch([PromptRun(one.graph, ids, 1), PromptRun(next_one.graph, next_ids, 2)])
+    assert client_channel.traffic.messages == 0 and not client_channel.ended  # nothing was sent; it can be used
     with pytest.raises(ValueError, match="one prompt at a time"):
         SpuEngine.run_batch(object.__new__(SpuEngine), [PromptRun(one.graph), PromptRun(one.graph, None, 1)])
 

@@ -81,6 +81,16 @@ class PromptRun:
     prompt: int = 0
 
 
+def check_batch(batch: Sequence[PromptRun]) -> None:
+    """ValueError for a batch without prompts, or with a prompt's number more than once."""
+    numbers = [one.prompt for one in batch]
+    if not numbers:
+        raise ValueError("a batch has at least one prompt; this one has none")
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the prompt {twice} stands in a batch twice; give each prompt a number of its own")
+
+
 class Engine(ABC):
     """One party of a computation.
 
@@ -107,8 +117,8 @@ class Engine(ABC):
         """Compute each prompt's output, all in the rounds of one.
 
         weights: of all programs, which name the same rows of the same weights alike.
-        ValueError for graphs that are not programs of one model, and for several prompts at an engine that runs one at
-        a time.
+        ValueError for graphs that are not programs of one model, for a prompt that is there twice, and for several
+        prompts at an engine that runs one at a time.
         """
         if len(batch) != 1 or batch[0].prompt:
             raise ValueError(f"the engine {self.name!r} runs one prompt at a time, the prompt 0")

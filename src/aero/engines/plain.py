@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine, PromptRun
+from aero.engines.engine import Cost, Engine, PromptRun, check_batch
 from aero.graph import Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, causal_mask, check_ids, check_state, merge_heads, split_heads
@@ -56,6 +56,7 @@ class InsecurePlainEngine(Engine):
         self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
     ) -> list[np.ndarray | None]:
         """One prompt after the other."""
+        check_batch(batch)
         start = time.perf_counter()
         outputs: list[np.ndarray | None] = [self._run(one, weights) for one in batch]
         self._cost = Cost(time.perf_counter() - start)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine, Progress, PromptRun, StepReport
+from aero.engines.engine import Cost, Engine, Progress, PromptRun, StepReport, check_batch
 from aero.engines.engine import Party as EngineParty
 from aero.engines.on_shares import Protocols, angles_digest, walk
 from aero.engines.open_output import open_output
@@ -105,6 +105,7 @@ class TwoPartyEngine(Engine):
 
     def prepare_batch(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray] | None = None) -> None:
         """The same for a batch, whose ids are not looked at."""
+        check_batch(batch)
         with self._ending():
             self._prepare(batch, weights)
 
@@ -179,8 +180,7 @@ class TwoPartyEngine(Engine):
     def run_batch(
         self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
     ) -> list[np.ndarray | None]:
-        if not batch or len({one.prompt for one in batch}) != len(batch):
-            raise ValueError("a batch has at least one prompt, and each once")
+        check_batch(batch)
         if self._party.is_client and weights is not None:
             raise ValueError("the client gives no weights")
         for one in batch:

@@ -233,6 +233,40 @@ def test_graphs_of_other_models_are_refused(what):
         checked_schedule(graphs, plan)
 
 
+def test_graphs_with_other_outputs_are_refused():
+    """The same nodes of the same weights, of which they open different ones: the rows of two values."""
+    nodes = [
+        Node("x", "embedding", ("ids",), ("table",)),
+        Node("y", "linear", ("x",), ("w",)),
+        Node("first", "rows", ("y",), (), {"start": 0, "stop": 1}),
+        Node("second", "rows", ("y",), (), {"start": 1, "stop": 2}),
+        Node("narrow", "linear", ("second",), ("v",)),
+    ]
+    weights = {"table": np.ones((11, 8)), "w": np.ones((8, 5)), "v": np.ones((5, 3))}
+    program = Program.of(4, nodes, weights, "narrow", state_out={"first.past": "first", "y.past": "y"})
+    graphs = [dataclasses.replace(program.graph, output=output) for output in ("first", "second", "narrow")]
+    plan = RingPlan.uniform(program.graph, 12)
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        named = f"one's output is '{graphs[one].output}', another's '{graphs[other].output}'"
+        with pytest.raises(ValueError, match=f"one model.*{named}"):
+            checked_schedule([graphs[one], graphs[other]], plan)
+    checked_schedule(graphs[:1] * 2, plan)
+
+
+def test_outputs_of_one_name_that_are_rows_of_different_values_are_refused():
+    weights = {"table": np.ones((11, 8)), "w": np.ones((8, 5))}
+    graphs = []
+    for source in ("x", "y"):
+        nodes = [
+            Node("x", "embedding", ("ids",), ("table",)),
+            Node("y", "linear", ("x",), ("w",)),
+            Node("last", "rows", (source,), (), {"start": 3, "stop": 4}),
+        ]
+        graphs.append(Program.of(4, nodes, weights, "last", state_out={"y.past": "y"}).graph)
+    with pytest.raises(ValueError, match=r"one model.*the output 'last', \(8,\) in .* and \(5,\) in"):
+        checked_schedule(graphs, RingPlan.uniform(graphs[0], 12))
+
+
 def test_what_a_batch_refuses():
     program, plan = full_program()
     (client_channel, _) = channel_pair()

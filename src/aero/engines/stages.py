@@ -74,7 +74,9 @@ def schedule(
     """Of a batch. ValueError, naming the node, for graphs that are not programs of one model."""
     steps = plan_steps(graphs, plan, wants, output_is_compared=output_is_compared)
     stages = plan_stages(graphs, plan, steps)
-    return Schedule(tuple(graphs), plan, tuple(map(tuple, steps)), tuple(stages))
+    found = Schedule(tuple(graphs), plan, tuple(map(tuple, steps)), tuple(stages))
+    _check_outputs(found)
+    return found
 
 
 def group_label(group: Group) -> str:
@@ -198,6 +200,18 @@ def _check_alike(graphs: Sequence[Graph], groups: Sequence[Group]) -> None:
             for other_fixed in found[1:]:
                 if other_fixed[what] != value:
                     raise _other_model(f"{what} of {several[0].node.name!r}, {value} and {other_fixed[what]}")
+
+
+def _check_outputs(found: Schedule) -> None:
+    """All outputs are opened as one: of the same node, in the same format; rows of it may be moved, columns not."""
+    first = found.graphs[0]
+    formats = [step.output for step in found.outputs]
+    for graph, held in zip(found.graphs, formats, strict=True):
+        if graph.output != first.output:
+            raise _other_model(f"one's output is {first.output!r}, another's {graph.output!r}")
+        columns = [g.shapes[g.output][1:] for g in (first, graph)]
+        if columns[0] != columns[1] or held != formats[0]:
+            raise _other_model(f"the output {first.output!r}, {columns[0]} in {formats[0]} and {columns[1]} in {held}")
 
 
 def _other_model(differs: str) -> ValueError:

@@ -110,7 +110,7 @@ def test_state_is_carried_in_shares():
         outputs.append(engine.run(program.graph, weights=program.weights, ids=ids))
     products = {s.node.name: 1.0 for s in plan_steps([program.graph], plan)[0] if s.factor is not None}
     assert (np.abs(outputs[0] - outputs[1]) <= error_bound(program, plan, x, products)).all()
-    with pytest.raises(ValueError, match="run the one that leaves"):
+    with pytest.raises(ValueError, match="run what leaves it"):
         InsecureDealerEngine(both).run(program.graph, weights=program.weights, ids=ids)
 
 

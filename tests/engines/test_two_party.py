@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -12,9 +13,11 @@ import pytest
 
 from aero.engines import on_shares, weight_store
 from aero.engines.engine import Party
+from aero.engines.on_shares import check_states
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.stages import joined
 from aero.engines.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
+from aero.engines.steps import state_format
 from aero.engines.two_party import TwoPartyEngine
 from aero.engines.weight_store import WeightStore
 from aero.graph import Node, Program
@@ -23,6 +26,7 @@ from aero.kernels.lattice_noise import weight_noise
 from aero.kernels.rlwe import SHARES, WEIGHTS, WIDE
 from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.keys import keys_cost
+from aero.mpc.share import Share
 from aero.wire.keys import make_keys
 from aero.wire.memory import channel_pair
 from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program
@@ -270,6 +274,51 @@ def test_what_each_party_gives():
     with pytest.raises(ValueError, match="reads no state"):
         client.share_state(program.graph, "y.past", x)
     assert TwoPartyEngine.name == "two-party" and not TwoPartyEngine.insecure
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        (
+            "the shape (4, 8), and what is held has (3, 8)",
+            lambda x, f: (x.values[:3], f.bits, f.fraction_bits),
+        ),
+        ("ring bits 32, and what is held has 31", lambda x, f: (x.values, f.bits - 1, f.fraction_bits)),
+        ("fraction bits 8, and what is held has 9", lambda x, f: (x.values, f.bits, f.fraction_bits + 1)),
+    ],
+)
+def test_a_state_is_read_in_its_shape_and_ring(what, change):
+    graph, plan = pair_program([Node("end", "linear", ("attend",), ("w",))]).graph, pair_plan_of_rings()
+    held = state_format(graph, plan, INPUT)
+    good = Share(np.zeros((4, 8), np.uint64), held.bits, held.fraction_bits)
+    check_states(graph, plan, {INPUT: good, "other": good})
+    with pytest.raises(ValueError, match=rf"the state 'x.past' with {re.escape(what)}"):
+        check_states(graph, plan, {INPUT: Share(*change(good, held))})
+    with pytest.raises(ValueError, match=r"the state 'x.past': run what leaves it"):
+        check_states(graph, plan, {})
+
+
+def pair_plan_of_rings() -> RingPlan:
+    return RingPlan({name: Format(20, 8) for name in ("x", "scores", "attend", "end")}, {"w": Format(10, 8)}, {})
+
+
+def test_a_state_in_another_ring_is_refused_before_anything_is_sent():
+    """No product of two shares reads it in the graph for which it was shared, and one does in the graph that is run."""
+    nodes = [Node("end", "linear", (INPUT,), ("w",))]
+    alone = Program.of(4, nodes, {"w": np.ones((8, 3))}, "end", state_in={INPUT: (4, 8)})
+    pairs = pair_program([Node("end", "linear", ("attend",), ("w",))])
+    client_channel, server_channel = channel_pair()
+    client, server = (
+        TwoPartyEngine(party, channel, pair_plan_of_rings())
+        for party, channel in zip(Party, (client_channel, server_channel), strict=True)
+    )
+    run_engines(
+        lambda: client.share_state(alone.graph, INPUT, np.ones((4, 8))), lambda: server.share_state(alone.graph, INPUT)
+    )
+    sent = client_channel.traffic.messages
+    with pytest.raises(ValueError, match="with ring bits 32, and what is held has 21"):
+        client.run(pairs.graph)
+    assert client_channel.traffic.messages == sent and not client_channel.ended
 
 
 def wide_program(**plan) -> tuple[Program, RingPlan]:

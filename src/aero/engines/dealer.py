@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from aero.engines.engine import Cost, Engine
-from aero.engines.on_shares import Protocols, walk
+from aero.engines.on_shares import Protocols, check_states, walk
 from aero.engines.plain import decode, encode, shift
 from aero.engines.stages import schedule
 from aero.engines.steps import Group, Step
@@ -54,11 +54,8 @@ class InsecureDealerEngine(Engine):
         plan = self._numbers
         if isinstance(plan, FixedPoint):
             plan = RingPlan.uniform(graph, plan.fraction_bits)
-        for name, shape in graph.state_in.items():
-            if any(name not in state or state[name].shape != shape for state in self._state.values()):
-                raise ValueError(
-                    f"this graph continues another: run the one that leaves {name!r} as {list(shape)} first"
-                )
+        for state in self._state.values():
+            check_states(graph, plan, state)
         start, ids = time.perf_counter(), check_ids(ids, graph.length)
         plans, dealer = schedule([graph], plan), InsecureDealer()
         outputs: dict[Role, Words | None] = {}

@@ -19,7 +19,7 @@ from aero.engines.steps import Group, Step, state_format
 from aero.graph import OPS, Graph
 from aero.graph.graph import INPUT
 from aero.graph.interpret import causal_mask, check_ids
-from aero.graph.ring_plan import Format
+from aero.graph.ring_plan import Format, RingPlan
 from aero.graph.rotary import turns
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
@@ -53,6 +53,25 @@ class Protocols(ABC):
     @abstractmethod
     def embedding(self, steps: Sequence[Step], ids: Sequence[np.ndarray | None]) -> list[Share]:
         """[table[ids]]; the client gives the ids."""
+
+
+def check_states(graph: Graph, plan: RingPlan, held: Mapping[str, Share]) -> None:
+    """ValueError, naming what is wrong, where a state that the graph reads is not there, or is not as it reads it: of
+    its shape, in its ring, with its fractional bits."""
+    for name, shape in graph.state_in.items():
+        if name not in held:
+            raise ValueError(f"the graph reads the state {name!r}: run what leaves it, or share_state it, first")
+        x, expected = held[name], state_format(graph, plan, name)
+        for what, found, wanted in (
+            ("the shape", x.shape, shape),
+            ("ring bits", x.bits, expected.bits),
+            ("fraction bits", x.fraction_bits, expected.fraction_bits),
+        ):
+            if found != wanted:
+                raise ValueError(
+                    f"the graph reads the state {name!r} with {what} {wanted}, and what is held has {found}; run the "
+                    "one that leaves it so first"
+                )
 
 
 def walk(

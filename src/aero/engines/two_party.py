@@ -14,7 +14,7 @@ import numpy as np
 
 from aero.engines.engine import Cost, Engine, Progress, PromptRun, StepReport, check_batch
 from aero.engines.engine import Party as EngineParty
-from aero.engines.on_shares import Protocols, angles_digest, walk
+from aero.engines.on_shares import Protocols, angles_digest, check_states, walk
 from aero.engines.open_output import open_output
 from aero.engines.plain import encode
 from aero.engines.reveal import LOGITS, Reveal
@@ -188,12 +188,7 @@ class TwoPartyEngine(Engine):
                 raise ValueError("the server gives no ids")
             if one.ids is not None:
                 check_ids(one.ids, one.graph.length)
-            held = self._states.get(one.prompt, {})
-            for name, shape in one.graph.state_in.items():
-                if name not in held or held[name].shape != shape:
-                    raise ValueError(
-                        f"the graph reads the state {name!r}: share_state it, or run what leaves it, first"
-                    )
+            check_states(one.graph, self._plan, self._states.get(one.prompt, {}))
         with self._ending():
             return self._run(batch, self._prepare(batch, weights), weights)
 

@@ -19,7 +19,7 @@ from aero.engines.stages import joined
 from aero.engines.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
 from aero.engines.steps import state_format
 from aero.engines.two_party import TwoPartyEngine
-from aero.engines.weight_store import WeightStore
+from aero.engines.weight_store import Groups, WeightStore
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
 from aero.kernels.lattice_noise import weight_noise
@@ -359,18 +359,66 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     assert len(loads) == 2 and len(server._loaded) == 1
 
 
-def test_few_weights_are_kept_loaded(monkeypatch):
-    monkeypatch.setattr(weight_store, "MAX_LOADED", 2)
+def products_of(count: int, rows: int = 4) -> tuple[RingPlan, list[Groups], dict[str, np.ndarray]]:
+    """Products of one value with so many matrices of one size, each a product of its own; and the matrices."""
     _, plan = wide_program()
-    formats = {**plan.values, **{f"n{i}": plan.values["wide"] for i in range(4)}}
-    plan = RingPlan(formats, {f"w{i}": Format(20, 14) for i in range(4)}, {})
-    store = WeightStore(plan)
-    for i in range(4):
+    plan = RingPlan(
+        {**plan.values, **{f"n{i}": plan.values["wide"] for i in range(count)}},
+        {f"w{i}": Format(20, 14) for i in range(count)},
+        {},
+    )
+    several, weights = [], {}
+    for i in range(count):
         node = Node(f"n{i}", "linear", (INPUT,), (f"w{i}",))
-        program = Program.of(4, [node], {f"w{i}": np.ones((64, 8))}, f"n{i}", state_in={INPUT: (4, 64)})
+        program = Program.of(rows, [node], {f"w{i}": np.ones((64, 8))}, f"n{i}", state_in={INPUT: (rows, 64)})
         [groups] = joined([checked_steps(program.graph, plan)])
-        store.load([groups], program.weights)
-        assert store.of(groups).plan == linear_plan(groups[0]) and len(store) == min(i + 1, 2)
+        several.append([groups[0]])
+        weights |= program.weights
+    return plan, several, weights
+
+
+def is_loaded(store: WeightStore, groups: Groups) -> bool:
+    try:
+        return store.of(groups).plan == linear_plan(groups[0])
+    except KeyError:
+        return False
+
+
+def test_encoded_weights_take_no_more_memory_than_allowed_the_longest_unused_going_first():
+    plan, several, weights = products_of(5)
+    store = WeightStore(plan)
+    store.load(several[:1], weights)
+    each = store.bytes_held
+    assert each == store.of(several[0]).encoded.nbytes >= 64 * 8 * 8
+    store = WeightStore(plan, 3 * each)
+    for groups in several[:3]:
+        store.load([groups], weights)
+    store.load(several[:1], weights)  # used again
+    store.load(several[3:4], weights)
+    assert [is_loaded(store, groups) for groups in several] == [True, False, True, True, False]
+    assert store.bytes_held == 3 * each
+
+
+def test_what_a_run_reads_is_not_dropped_though_it_takes_more_than_allowed():
+    plan, several, weights = products_of(5)
+    store = WeightStore(plan, 0)
+    store.load(several[:4], weights)
+    assert [is_loaded(store, groups) for groups in several] == [True, True, True, True, False]
+    store.load([several[4], several[2]], weights)  # the others are of no use any more
+    assert [is_loaded(store, groups) for groups in several] == [False, False, True, False, True]
+    with pytest.raises(ValueError, match="give 0"):
+        WeightStore(plan, -1)
+
+
+def test_encodings_that_plans_share_are_counted_once():
+    plan, _, weights = products_of(1)
+    store, sizes = WeightStore(plan), {}
+    for rows in range(5, 12):
+        _, [groups], _ = products_of(1, rows)
+        store.load([groups], weights)
+        loaded = store.of(groups)
+        sizes[loaded.plan.product.weight_layout] = loaded.encoded.nbytes
+    assert len(sizes) < len(store) == 7 and store.bytes_held == sum(sizes.values())
 
 
 @pytest.mark.parametrize("what", ["ring plan", "graph"])

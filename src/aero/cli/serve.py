@@ -15,6 +15,7 @@ from aero.cli.options import Keys, NoTls, Threads
 from aero.cli.security import IDLE_SECONDS, security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
+from aero.engines.weight_store import MAX_BYTES
 from aero.kernels import native
 from aero.serve.server import DEFAULT_MAX_PROMPTS, Computed, Server
 from aero.serve.session import MAX_PROMPTS
@@ -45,6 +46,15 @@ def serve(
             max=MAX_PROMPTS,
         ),
     ] = None,
+    weights_gb: Annotated[
+        float | None,
+        typer.Option(
+            "--weights-gb",
+            help="Memory for encoded weights, in GB (10^9 bytes), beyond which the longest unused go; what a run needs "
+            f"is kept. {MAX_BYTES / 1e9:g} if not given.",
+            min=0.0,
+        ),
+    ] = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
     json: Annotated[
@@ -67,6 +77,8 @@ def serve(
         raise ValueError(f"the engine {engine!r} reveals all logits; serve with --reveal logits, or --engine two-party")
     if engine != TWO_PARTY and (max_prompts or 1) > 1:
         raise ValueError(f"the engine {engine!r} computes one prompt at a time; leave --max-prompts out")
+    if engine != TWO_PARTY and weights_gb is not None:
+        raise ValueError(f"the engine {engine!r} encodes no weights ahead; leave --weights-gb out")
     model = CompiledRun.load(run)
     tokenizer.load(run)  # refuse a damaged one before a client meets it
     plan, notes = model.plan, [f"clients will learn {revealed.described} of each output"]
@@ -82,7 +94,12 @@ def serve(
         programs=model.compiled,
         engine=engine,
         engine_for=lambda channel: connect_engine(
-            engine, Party.SERVER, channel, plan=plan, insecure_plaintext=insecure_plaintext
+            engine,
+            Party.SERVER,
+            channel,
+            plan=plan,
+            insecure_plaintext=insecure_plaintext,
+            weights_bytes=MAX_BYTES if weights_gb is None else round(weights_gb * 1e9),
         ),
         reveal=revealed,
         max_prompts=max_prompts or (DEFAULT_MAX_PROMPTS if engine == TWO_PARTY else 1),

@@ -37,7 +37,7 @@ from aero.engines.step_plans import (
     stage_cost,
 )
 from aero.engines.steps import Group, Step, state_format
-from aero.engines.weight_store import WeightStore
+from aero.engines.weight_store import MAX_BYTES, WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
 from aero.graph.ring_plan import RingPlan
@@ -72,7 +72,8 @@ FUNCTIONS: dict[str, Any] = {
 class TwoPartyEngine(Engine):
     """One party, over a channel to the other.
 
-    plan: the ring plan, equal at both parties. A failure ends the channel; an engine is not used again after one.
+    plan: the ring plan, equal at both parties. weights_bytes: memory for the server's encoded weights, see
+    `WeightStore`. A failure ends the channel; an engine is not used again after one.
 
     Error: a product is off by at most its declared number of steps, except with probability 2^-60 for each number, so
     2^-36 for the 2^24 products of GPT-2 small at 128 tokens; a truncation by one step; others as their plans state.
@@ -82,14 +83,20 @@ class TwoPartyEngine(Engine):
     insecure: ClassVar[bool] = False
 
     def __init__(
-        self, party: EngineParty, channel: Channel, plan: RingPlan, *, progress: Progress | None = None
+        self,
+        party: EngineParty,
+        channel: Channel,
+        plan: RingPlan,
+        *,
+        progress: Progress | None = None,
+        weights_bytes: int = MAX_BYTES,
     ) -> None:
         self._party = Party(Role.CLIENT if party is EngineParty.CLIENT else Role.SERVER, channel)
         self._plan = plan
         self._progress = progress
         self._states: dict[int, dict[str, Share]] = {}
         self._bare: dict[int, Mapping[str, str]] = {}
-        self._loaded = WeightStore(plan)
+        self._loaded = WeightStore(plan, weights_bytes)
         self._agreed: set[tuple[tuple[int, str], ...]] = set()
         self._reveal, self._vocabulary = LOGITS, 0
         self._keyed: dict[Role, set[Any]] = {role: set() for role in Role}

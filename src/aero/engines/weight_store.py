@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +19,9 @@ from aero.mpc.protocols.linear import LoadedWeights, load_weights
 
 Loaded = LoadedWeights | NDArray[np.int64]
 """Encoded for a product, or as they are, for `known_factor`."""
-MAX_LOADED = 320
-"""Products whose weights are kept loaded: those of a model of some 36 layers, for a prompt and for single tokens."""
+MAX_BYTES = 4_000_000_000
+"""Of encoded weights that are kept: GPT-2 small takes 1.0 to 1.4 GB for a prompt, as much again for single tokens, and
+again for each size of batch that encodes them in its own way."""
 Groups = Sequence[Group]
 """Of each prompt of a batch, the steps that go together."""
 
@@ -29,36 +30,52 @@ class WeightStore:
     """The server's weights as loaded for products: once for each matrix and plan, whichever graphs read it. Plans for
     other numbers of rows share what they encode alike.
 
-    Loaded anew where the numbers given are others than before. The longest unused go first, beyond `MAX_LOADED`
-    products and beyond what the graph at hand reads.
+    Loaded anew where the numbers given are others than before. Beyond `max_bytes` the longest unused go first, and
+    never what the run at hand reads: a model that is larger by itself is held whole.
     """
 
-    def __init__(self, plan: RingPlan) -> None:
+    def __init__(self, plan: RingPlan, max_bytes: int = MAX_BYTES) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"encoded weights cannot take {max_bytes} bytes; give 0 to keep those of one run alone")
         self._plan = plan
+        self._max_bytes = max_bytes
         self._held: dict[_Key, tuple[list[np.ndarray], bytes, Loaded]] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def bytes_held(self) -> int:
+        """What the encoded weights take; those that several plans share, once."""
+        arrays = [loaded if isinstance(loaded, np.ndarray) else loaded.encoded for *_, loaded in self._held.values()]
+        return sum({array.__array_interface__["data"][0]: array.nbytes for array in arrays}.values())
+
     def load(self, several: Sequence[Groups], weights: Mapping[str, np.ndarray]) -> None:
-        """For so many products. ValueError, naming the nodes, for noise that would not fit."""
-        for groups in several:
-            key = _key(groups)
+        """For the products of a run. ValueError, naming the nodes, for noise that would not fit."""
+        needed = {_key(groups): groups for groups in several}
+        for key, groups in needed.items():
             arrays = [np.asarray(weights[name]) for name in key.weights]
             held = self._held.pop(key, None)
-            if held is None or not _same_arrays(arrays, held[0]):
-                digest = _digest(arrays)
-                loaded = held[2] if held is not None and held[1] == digest else self._load(groups, arrays, digest)
-                held = arrays, digest, loaded
-            self._held[key] = held  # the last used stand last
-        for key in list(self._held)[: max(0, len(self._held) - max(MAX_LOADED, len(several)))]:
-            del self._held[key]
+            if held is not None and _same_arrays(arrays, held[0]):
+                self._held[key] = held  # the last used stand last
+                continue
+            digest = _digest(arrays)
+            loaded = held[2] if held is not None and held[1] == digest else self._load(groups, arrays, digest)
+            self._held[key] = arrays, digest, loaded
+            self._drop_unused(needed)
 
     def of(self, groups: Groups) -> Any:
         return self._held[_key(groups)][2]
 
     def clear(self) -> None:
         self._held.clear()
+
+    def _drop_unused(self, needed: Container[_Key]) -> None:
+        """The longest unused, as far as there is too much."""
+        for key in [key for key in self._held if key not in needed]:
+            if self.bytes_held <= self._max_bytes:
+                return
+            del self._held[key]
 
     def _load(self, groups: Groups, arrays: list[np.ndarray], digest: bytes) -> Loaded:
         names, alike = _key(groups).weights, []

@@ -119,6 +119,8 @@ def test_a_structure_from_a_peer_is_checked():
         {**good, "weight_shapes": {**good["weight_shapes"], "logits.w": [8, -1]}},
         {**good, "weight_shapes": {**good["weight_shapes"], "embedding.table": [1 << 40, 8]}},
         {key: value for key, value in good.items() if key != "nodes"},
+        {**good, "length": json.loads("1e999")},
+        {**good, "nodes": [{**good["nodes"][0], "op": "scale", "weights": [], "attrs": {"factor": 10**400}}]},
     ):
         with pytest.raises(ValueError, match=r"."):
             graph_from_json(wrong)

@@ -23,6 +23,7 @@ def test_a_plan_survives_the_disk(tmp_path):
         {"format_version": 2},
         {"values": {"x": [65, 12]}},
         {"values": {"x": [25]}},
+        {"values": {"x": [25, float("inf")]}},
         {"weights": None},
         {"products": {"x": 99}},
         {"windows": [{"layer": "p"}]},

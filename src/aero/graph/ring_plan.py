@@ -179,7 +179,7 @@ class RingPlan:
                     for w in data["windows"]
                 ),
             )
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a ring plan: {error!r}") from None
 
 

@@ -50,7 +50,7 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:
         sizes = [int(np.prod(shape, dtype=object)) for shape in (*graph.shapes.values(), *shapes.values())]
         if sum(sizes) > MAX_ELEMENTS:
             raise ValueError(f"a graph of {sum(sizes)} elements exceeds the limit of {MAX_ELEMENTS}")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a graph: {error!r}") from None
     return graph
 

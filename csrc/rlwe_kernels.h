@@ -120,6 +120,10 @@ struct RlweKernels {
       L::store(difference + i, m.sub(xi, wy));
     }
   }
+  static void twice(U q, std::uint32_t n, U* x) {
+    const M m(q);
+    for (std::uint32_t i = 0; i < n; i += 8) L::store(x + i, m.add(L::load(x + i), L::load(x + i)));
+  }
   static void permute(std::uint32_t n, const U* in, const std::uint32_t* permutation, U* out) {
     for (std::uint32_t i = 0; i < n; i += 8) L::store(out + i, L::gather(in, permutation + i));
   }
@@ -166,7 +170,7 @@ struct RlweKernels {
 template <typename L>
 constexpr RlweSteps rlwe_steps() {
   using K = RlweKernels<L>;
-  return {K::products, K::small, K::add_small, K::split, K::permute, K::permute_add, K::lift, K::multiply_add, K::add_difference, K::add_product};
+  return {K::products, K::small, K::add_small, K::split, K::twice, K::permute, K::permute_add, K::lift, K::multiply_add, K::add_difference, K::add_product};
 }
 
 }  // namespace

@@ -21,8 +21,7 @@ class Merger {
       inverse_special_.push_back(factor(inverse_mod(lattice.special() % lattice.q(i), lattice.q(i)), lattice.q(i)));
   }
 
-  // x + X^h y + automorphism(x - X^h y), with y = 0 where it is null. `fresh`: the special residues of b are zero
-  // without having been written.
+  // x + X^h y + automorphism(x - X^h y). `fresh`: the special residues of b are zero without having been written.
   void operator()(U* x, const U* y, bool fresh, const PackingStep& step) {
     const RlweSteps& k = rlwe_steps_in_use();
     const std::uint32_t n = lattice_.n();
@@ -33,11 +32,8 @@ class Merger {
     U* coefficients = values + primes * n;     // [L]: the digits
     U* sums = coefficients + primes * n;       // [L + 1]: the switched a
     const auto split = [&](std::size_t residue, std::size_t offset) {
-      if (y)
-        k.split(lattice_.q(residue), n, x + offset, y + offset, step.monomial.data() + residue * n,
-                step.monomial_q.data() + residue * n, difference);
-      else
-        std::memcpy(difference, x + offset, n * sizeof(U));
+      k.split(lattice_.q(residue), n, x + offset, y + offset, step.monomial.data() + residue * n,
+              step.monomial_q.data() + residue * n, difference);
     };
 
     U* b = x + primes * n;
@@ -83,7 +79,16 @@ class Merger {
   std::vector<Factor> inverse_special_;
 };
 
-// Packs `merge` ciphertexts, of which the first `present` are not zero, into the place of the first.
+// What joining does to the coefficients of x that count: with no other ciphertext, those beside them stay as they are.
+void twice(const Lattice& lattice, U* x, bool fresh) {
+  const std::uint32_t n = lattice.n();
+  const std::size_t primes = lattice.primes(), parts = 2 * primes + 1;  // a, b, and b's special residues
+  if (fresh) std::memset(x + 2 * primes * n, 0, n * sizeof(U));
+  for (std::size_t part = 0; part < parts; ++part)
+    rlwe_steps_in_use().twice(lattice.q(part < primes ? part : part - primes), n, x + part * n);
+}
+
+// Packs `merge` ciphertexts, of which the first `present` are there, into the place of the first.
 void pack(const Lattice& lattice, const PackingKeys& keys, std::size_t merge, std::size_t present,
           std::uint32_t spacing, Merger& join, U* nodes) {
   const std::size_t size = lattice.node_size();
@@ -91,8 +96,12 @@ void pack(const Lattice& lattice, const PackingKeys& keys, std::size_t merge, st
   int log_galois = log2_exact(lattice.n()) - log2_exact(spacing);
   for (std::size_t half = merge / 2; half; half /= 2) {
     const PackingStep& step = keys.step(++log_galois);
+    const bool fresh = 2 * half == merge;
     for (std::size_t i = 0; i < std::min(half, present); ++i)
-      join(nodes + i * size, i + half < present ? nodes + (i + half) * size : nullptr, 2 * half == merge, step);
+      if (i + half < present)
+        join(nodes + i * size, nodes + (i + half) * size, fresh, step);
+      else
+        twice(lattice, nodes + i * size, fresh);
     present = std::min(half, present);
   }
 }

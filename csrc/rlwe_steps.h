@@ -28,6 +28,7 @@ struct RlweSteps {
   void (*add_small)(std::uint64_t q, std::uint32_t n, const std::int8_t* in, std::uint64_t* sum);
   void (*split)(std::uint64_t q, std::uint32_t n, std::uint64_t* x, const std::uint64_t* y, const std::uint64_t* w,
                 const std::uint64_t* w_q, std::uint64_t* difference);
+  void (*twice)(std::uint64_t q, std::uint32_t n, std::uint64_t* x);
   void (*permute)(std::uint32_t n, const std::uint64_t* in, const std::uint32_t* permutation, std::uint64_t* out);
   void (*permute_add)(std::uint64_t q, std::uint32_t n, const std::uint64_t* in, const std::uint32_t* permutation,
                       std::uint64_t* sum);

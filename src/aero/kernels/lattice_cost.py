@@ -39,7 +39,7 @@ def cost_of(plan: MatmulPlan, *, prepared: bool = False, bytes_per_second: float
     n, primes = plan.params.n, len(plan.params.primes)
     polynomials = plan.batch * plan.column_tiles * plan.inner_tiles * primes
     multiplications = 2 * polynomials * plan.row_tiles * n
-    switches = _key_switches(plan)
+    switches = plan.batch * plan.row_tiles * plan.column_tiles - plan.packed  # each joins two ciphertexts
     butterflies = 0.5 * n * (0 if prepared else polynomials) * math.log2(plan.front)
     butterflies += 0.5 * n * switches * (primes + 1) ** 2 * math.log2(n)
     read = 8 * n * polynomials if prepared else 0
@@ -107,20 +107,3 @@ def plan_matmul(
     if best is None:
         raise NoTiling(f"no tiling of a {rows} x {inner} x {columns} product fits degree {params.n}: split it")
     return best[1]
-
-
-def _key_switches(plan: MatmulPlan) -> int:
-    """Steps of the packing, those whose second ciphertext is absent included."""
-
-    def steps(present: int) -> int:
-        total, half = 0, plan.merge // 2
-        while half:
-            present = min(half, present)
-            total, half = total + present, half // 2
-        return total
-
-    if plan.column_tiles >= plan.merge:
-        full, rest = divmod(plan.column_tiles, plan.merge)
-        return plan.batch * plan.row_tiles * (full * steps(plan.merge) + steps(rest))
-    full, rest = divmod(plan.batch * plan.row_tiles * plan.column_tiles, plan.merge)
-    return full * steps(plan.merge) + steps(rest)

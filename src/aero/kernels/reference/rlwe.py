@@ -67,7 +67,7 @@ def packing_key(
 
 def merge(
     x: tuple[Residues, Residues],
-    y: tuple[Residues, Residues] | None,
+    y: tuple[Residues, Residues],
     log_galois: int,
     key: tuple[list[Residues], list[Residues]],
     residues: list[int],
@@ -79,7 +79,7 @@ def merge(
     turned: tuple[Residues, Residues] = ({}, {})
     for part in range(2):
         for r in x[part]:
-            moved = shift(y[part][r], n >> log_galois) if y else zero
+            moved = shift(y[part][r], n >> log_galois)
             sums[part][r] = x[part][r] + moved
             turned[part][r] = automorphism(x[part][r] - moved, log_galois)
     b = {r: sums[1][r] + turned[1][r] for r in range(len(residues))}
@@ -101,24 +101,22 @@ def pack(
     keys: dict[int, tuple[list[Residues], list[Residues]]],
     residues: list[int],
 ) -> tuple[Residues, Residues]:
-    """Packs `count` (a power of two) ciphertexts modulo Q, the missing ones zero, to one."""
+    """Packs ciphertexts modulo Q to one, as if they were the first of `count` (a power of two)."""
     special, n = residues[-1], len(ciphertexts[0][0][0])
-    nodes: list[tuple[Residues, Residues] | None] = []
+    nodes: list[tuple[Residues, Residues]] = []
     for a, b in ciphertexts:
         scale = {r: pow(count, -1, q) for r, q in enumerate(residues[:-1])}
         scaled_b = {r: b[r] * special * scale[r] % residues[r] for r in b}
         scaled_b[len(residues) - 1] = np.zeros(n, dtype=object)
         nodes.append(({r: a[r] * scale[r] % residues[r] for r in a}, scaled_b))
-    nodes += [None] * (count - len(nodes))
     log_galois = (n // spacing).bit_length() - 1
-    while len(nodes) > 1:
-        log_galois += 1
-        half = len(nodes) // 2
-        nodes = [
-            None if first is None else merge(first, second, log_galois, keys[log_galois], residues)
-            for first, second in zip(nodes[:half], nodes[half:], strict=True)
-        ]
-    assert nodes[0] is not None
+    while count > 1:
+        count, log_galois = count // 2, log_galois + 1
+        for i, second in enumerate(nodes[count:]):
+            nodes[i] = merge(nodes[i], second, log_galois, keys[log_galois], residues)
+        for i in range(max(len(nodes) - count, 0), min(count, len(nodes))):
+            nodes[i] = tuple({r: 2 * part[r] % residues[r] for r in part} for part in nodes[i])  # type: ignore[assignment]
+        nodes = nodes[:count]
     return nodes[0]
 
 

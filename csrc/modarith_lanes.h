@@ -53,6 +53,13 @@ struct PortableLanes {
   AERO_INLINE V load_small(const std::int8_t* p) {
     return each([=](int i) { return static_cast<U>(static_cast<std::int64_t>(p[i])); });
   }
+  // The halves of x + 2^63, 32 bits each, for any 64-bit x of either sign.
+  AERO_INLINE V load_low(const std::int64_t* p) {
+    return each([=](int i) { return static_cast<U>(p[i]) & 0xffffffff; });
+  }
+  AERO_INLINE V load_high(const std::int64_t* p) {
+    return each([=](int i) { return (static_cast<U>(p[i]) ^ U{1} << 63) >> 32; });
+  }
   AERO_INLINE V load_signed(const U* p) { return load(p); }
   AERO_INLINE void store_signed(U* p, const V& a) { store(p, a); }
   // quotients of constant factors, as `mul` takes them
@@ -129,6 +136,10 @@ struct Avx512Lanes {
   AERO_INLINE V set(U x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
   AERO_INLINE V load_small(const std::int8_t* p) {
     return _mm512_cvtepi8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  AERO_INLINE V load_low(const std::int64_t* p) { return _mm512_and_si512(_mm512_loadu_si512(p), set(0xffffffff)); }
+  AERO_INLINE V load_high(const std::int64_t* p) {
+    return _mm512_srli_epi64(_mm512_xor_si512(_mm512_loadu_si512(p), set(U{1} << 63)), 32);
   }
   AERO_INLINE V load_signed(const U* p) { return load(p); }
   AERO_INLINE void store_signed(U* p, V a) { store(p, a); }

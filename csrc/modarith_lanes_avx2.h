@@ -47,6 +47,19 @@ struct Avx2Lanes {
     const __m256i words = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
     return {{_mm256_cvtepi32_pd(_mm256_castsi256_si128(words)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(words, 1))}};
   }
+  AERO_INLINE V load_low(const std::int64_t* p) {
+    const __m256i mask = _mm256_set1_epi64x(0xffffffff);
+    return each([=](int i) {
+      return from_words(_mm256_and_si256(words_at(reinterpret_cast<const U*>(p), i), mask), 0x1p52);
+    });
+  }
+  AERO_INLINE V load_high(const std::int64_t* p) {
+    const __m256i sign = _mm256_set1_epi64x(static_cast<long long>(U{1} << 63));
+    return each([=](int i) {
+      const __m256i words = _mm256_xor_si256(words_at(reinterpret_cast<const U*>(p), i), sign);
+      return from_words(_mm256_srli_epi64(words, 32), 0x1p52);
+    });
+  }
   AERO_INLINE V load_signed(const U* p) {
     const __m256i magic = _mm256_castpd_si256(all(0x1.8p52));
     return each([=](int i) {

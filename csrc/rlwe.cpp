@@ -74,7 +74,7 @@ std::vector<std::uint32_t> automorphism(const Ntt& ntt, int log_galois) {
 
 Lattice::Lattice(std::uint32_t n, const std::vector<U>& primes, U special) : n_(n) {
   if (special >> kLazyPrimeBits) throw std::invalid_argument("the special prime is below 2^50");
-  if (primes.empty() || primes.size() > 3) throw std::invalid_argument("use 1 to 3 ciphertext primes");
+  if (primes.empty() || primes.size() > kMaxPrimes) throw std::invalid_argument("use 1 to 3 ciphertext primes");
   for (U q : primes)
     if (q >> kLazyPrimeBits) throw std::invalid_argument("ciphertext primes are below 2^50");
   for (U q : primes) ntts_.push_back(std::make_unique<Ntt>(n, q));

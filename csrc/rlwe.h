@@ -18,6 +18,7 @@ namespace aero {
 
 // Sums of this many products of residues fit the accumulators of a matrix product (rlwe_kernels.h).
 constexpr std::uint32_t kMaxInner = 2048;
+constexpr std::size_t kMaxPrimes = 3;  // of ciphertexts
 
 // The ring Z[X]/(X^n + 1) modulo L ciphertext primes and a special prime, and constants between them.
 class Lattice {
@@ -60,7 +61,7 @@ void packing_key(const Lattice&, const std::uint64_t* secret, int log_galois, co
 struct PackingStep {
   std::vector<std::uint32_t> permutation;             // of the automorphism on transforms
   std::vector<std::uint64_t> monomial, monomial_q;    // X^h and its quotients, [L + 1][n]
-  std::vector<std::uint64_t> key, key_q;              // [L digits][L + 1][b, a][n] and its quotients
+  std::vector<std::uint64_t> key;                     // [L + 1][n / 8][L digits][b, a][8]
 };
 
 class PackingKeys {

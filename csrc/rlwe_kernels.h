@@ -100,6 +100,16 @@ struct RlweKernels {
       }
   }
 
+  // Numbers of either sign as residues: x + 2^63 = h 2^32 + l. count: a multiple of 8.
+  static void residues(U q, std::size_t count, const std::int64_t* in, U* out) {
+    const M m(q);
+    const Factor one = factor(1, q), upper = factor((U{1} << 32) % q, q);
+    const V minus = L::set(q - (U{1} << 63) % q);
+    for (std::size_t i = 0; i < count; i += 8) {
+      const V low = m.mul_lazy(L::load_low(in + i), one), high = m.mul_lazy(L::load_high(in + i), upper);
+      L::store(out + i, m.full(L::add(m.halve(L::add(low, high)), minus)));
+    }
+  }
   // Small numbers of either sign as residues; and added to residues.
   static void small(U q, std::uint32_t n, const std::int8_t* in, U* out) {
     const M m(q);
@@ -140,12 +150,19 @@ struct RlweKernels {
       L::store(out + i, L::add(x, L::above(x, half, shift)));
     }
   }
-  // sum += x w
-  static void multiply_add(U q, std::uint32_t n, const U* x, const U* w, const U* w_q, U* sum) {
+  // b += digits . (the key's b), a = digits . (its a): count digits of n, key [n / 8][count][b, a][8].
+  static void switch_key(U q, std::uint32_t n, std::size_t count, const U* const* digits, const U* key,
+                         const Factor (&one)[3], U* b, U* a) {
     const M m(q);
     for (std::uint32_t i = 0; i < n; i += 8) {
-      const V product = m.once(m.mul_lazy(L::load(x + i), L::load(w + i), L::load_quotient(w_q + i)));
-      L::store(sum + i, m.add(L::load(sum + i), product));
+      Sum b_sum, a_sum;
+      for (std::size_t d = 0; d < count; ++d, key += 16) {
+        const V digit = L::load(digits[d] + i);
+        Sums::multiply_add(m, b_sum, digit, L::load(key));
+        Sums::multiply_add(m, a_sum, digit, L::load(key + 8));
+      }
+      L::store(b + i, m.add(L::load(b + i), Sums::finish(m, b_sum, one)));
+      L::store(a + i, Sums::finish(m, a_sum, one));
     }
   }
   // sum += x - c y
@@ -170,7 +187,7 @@ struct RlweKernels {
 template <typename L>
 constexpr RlweSteps rlwe_steps() {
   using K = RlweKernels<L>;
-  return {K::products, K::small, K::add_small, K::split, K::twice, K::permute, K::permute_add, K::lift, K::multiply_add, K::add_difference, K::add_product};
+  return {K::products, K::residues, K::small, K::add_small, K::split, K::twice, K::permute, K::permute_add, K::lift, K::switch_key, K::add_difference, K::add_product};
 }
 
 }  // namespace

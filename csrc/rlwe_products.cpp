@@ -1,7 +1,9 @@
 // Products of encrypted with plaintext matrices, and the packing of the results.
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
+#include <utility>
 
 #include "parallel.h"
 #include "rlwe.h"
@@ -16,7 +18,8 @@ using U = std::uint64_t;
 class Merger {
  public:
   explicit Merger(const Lattice& lattice)
-      : lattice_(lattice), scratch_((3 * lattice.primes() + 3) * std::size_t{lattice.n()}) {
+      : lattice_(lattice), scratch_((4 * lattice.primes() + 2) * std::size_t{lattice.n()}), ones_(lattice.residues()) {
+    for (std::size_t r = 0; r <= lattice.primes(); ++r) multiples(1, lattice.q(r), ones_[r].factors);
     for (std::size_t i = 0; i < lattice.primes(); ++i)
       inverse_special_.push_back(factor(inverse_mod(lattice.special() % lattice.q(i), lattice.q(i)), lattice.q(i)));
   }
@@ -27,8 +30,8 @@ class Merger {
     const std::uint32_t n = lattice_.n();
     const std::size_t primes = lattice_.primes();
     U* difference = scratch_.data();
-    U* lifted = difference + n;
-    U* values = lifted + n;                    // [L]: the digits as transforms
+    U* lifted = difference + n;                // [L]: the digits modulo another prime
+    U* values = lifted + primes * n;           // [L]: the digits as transforms
     U* coefficients = values + primes * n;     // [L]: the digits
     U* sums = coefficients + primes * n;       // [L + 1]: the switched a
     const auto split = [&](std::size_t residue, std::size_t offset) {
@@ -51,19 +54,18 @@ class Merger {
       std::memcpy(coefficients + i * n, values + i * n, n * sizeof(U));
       lattice_.ntt(i).inverse(coefficients + i * n, 1);
     }
-    std::memset(sums, 0, (primes + 1) * n * sizeof(U));
-    for (std::size_t i = 0; i < primes; ++i)
-      for (std::size_t r = 0; r <= primes; ++r) {
-        const U* digit = values + i * n;
-        if (r != i) {
-          k.lift(lattice_.q(i), lattice_.q(r), n, coefficients + i * n, lifted);
-          lattice_.ntt(r).forward(lifted, 1);
-          digit = lifted;
-        }
-        const std::size_t key = (i * (primes + 1) + r) * 2 * n;
-        k.multiply_add(lattice_.q(r), n, digit, step.key.data() + key, step.key_q.data() + key, b + r * n);
-        k.multiply_add(lattice_.q(r), n, digit, step.key.data() + key + n, step.key_q.data() + key + n, sums + r * n);
+    for (std::size_t r = 0; r <= primes; ++r) {
+      const U* digits[kMaxPrimes];
+      for (std::size_t i = 0; i < primes; ++i) {
+        digits[i] = values + i * n;
+        if (r == i) continue;
+        k.lift(lattice_.q(i), lattice_.q(r), n, coefficients + i * n, lifted + i * n);
+        lattice_.ntt(r).forward(lifted + i * n, 1);
+        digits[i] = lifted + i * n;
       }
+      k.switch_key(lattice_.q(r), n, primes, digits, step.key.data() + r * primes * 2 * n, ones_[r].factors, b + r * n,
+                   sums + r * n);
+    }
     // Division of the switched a by P: the key's a was divided modulo the primes beforehand.
     lattice_.ntt(primes).inverse(sums + primes * n, 1);
     for (std::size_t i = 0; i < primes; ++i) {
@@ -76,6 +78,10 @@ class Merger {
  private:
   const Lattice& lattice_;
   std::vector<U> scratch_;
+  struct Multiples {
+    Factor factors[3];
+  };
+  std::vector<Multiples> ones_;
   std::vector<Factor> inverse_special_;
 };
 
@@ -88,23 +94,58 @@ void twice(const Lattice& lattice, U* x, bool fresh) {
     rlwe_steps_in_use().twice(lattice.q(part < primes ? part : part - primes), n, x + part * n);
 }
 
-// Packs `merge` ciphertexts, of which the first `present` are there, into the place of the first.
-void pack(const Lattice& lattice, const PackingKeys& keys, std::size_t merge, std::size_t present,
-          std::uint32_t spacing, Merger& join, U* nodes) {
-  const std::size_t size = lattice.node_size();
-  if (merge == 1) std::memset(nodes + size - lattice.n(), 0, lattice.n() * sizeof(U));
-  int log_galois = log2_exact(lattice.n()) - log2_exact(spacing);
-  for (std::size_t half = merge / 2; half; half /= 2) {
-    const PackingStep& step = keys.step(++log_galois);
-    const bool fresh = 2 * half == merge;
-    for (std::size_t i = 0; i < std::min(half, present); ++i)
-      if (i + half < present)
-        join(nodes + i * size, nodes + (i + half) * size, fresh, step);
-      else
-        twice(lattice, nodes + i * size, fresh);
-    present = std::min(half, present);
+// Packs up to `merge` ciphertexts to one, as they come: like a counter in base 2, so that few are held at a time.
+class Packer {
+ public:
+  Packer(const Lattice& lattice, const PackingKeys& keys, std::size_t merge, std::uint32_t spacing, Merger& merger)
+      : lattice_(lattice), keys_(keys), merger_(merger), levels_(log2_exact(merge)),
+        first_step_(log2_exact(lattice.n()) - log2_exact(spacing) + 1),
+        memory_(new U[(levels_ + 1) * lattice.node_size()]) {
+    for (int level = 0; level <= levels_; ++level) held_.push_back(memory_.get() + level * lattice.node_size());
   }
-}
+
+  // `node` may be changed; the special residues of its b need not have been written.
+  void add(U* node) {
+    int level = 0;
+    for (; count_ >> level & 1; ++level) node = join(level, node);
+    if (level == 0)
+      std::memcpy(held_[0], node, lattice_.node_size() * sizeof(U));
+    else
+      std::swap(held_[level], held_[level - 1]);  // `node` is the latter
+    ++count_;
+  }
+
+  // What was added since the last time, at least one, packed.
+  void finish(U* out) {
+    U* node = nullptr;
+    if (levels_ == 0) std::memset(held_[0] + 2 * lattice_.primes() * lattice_.n(), 0, lattice_.n() * sizeof(U));
+    if (count_ >> levels_) node = held_[levels_];
+    else
+      for (int level = 0; level < levels_; ++level)
+        if (count_ >> level & 1) {
+          if (node) node = join(level, node);
+          else twice(lattice_, node = held_[level], level == 0);
+        } else if (node) {
+          twice(lattice_, node, false);
+        }
+    std::memcpy(out, node, lattice_.node_size() * sizeof(U));
+    count_ = 0;
+  }
+
+ private:
+  U* join(int level, const U* second) {
+    merger_(held_[level], second, level == 0, keys_.step(first_step_ + level));
+    return held_[level];
+  }
+
+  const Lattice& lattice_;
+  const PackingKeys& keys_;
+  Merger& merger_;
+  const int levels_, first_step_;
+  std::unique_ptr<U[]> memory_;
+  std::vector<U*> held_;  // of 2^level ciphertexts each, where that bit of the count is set
+  std::size_t count_ = 0;
+};
 
 }  // namespace
 
@@ -141,7 +182,6 @@ void PackingKeys::add(int log_galois, const U* a, const U* b) {
     }
   }
   step->key.resize(primes * residues * 2 * n);
-  step->key_q.resize(primes * residues * 2 * n);
   for (std::size_t i = 0; i < primes; ++i)
     for (std::size_t r = 0; r < residues; ++r) {
       const U q = lattice_.q(r);
@@ -149,11 +189,9 @@ void PackingKeys::add(int log_galois, const U* a, const U* b) {
       const std::size_t in = (i * residues + r) * n;
       for (std::uint32_t p = 0; p < n; ++p) {
         if (a[in + p] >= q || b[in + p] >= q) throw std::invalid_argument("a packing key is not below its primes");
-        const Factor fb = factor(b[in + p], q), fa = factor(mul_mod(a[in + p], divide, q), q);
-        step->key[2 * in + p] = fb.value;
-        step->key_q[2 * in + p] = fb.quotient;
-        step->key[2 * in + n + p] = fa.value;
-        step->key_q[2 * in + n + p] = fa.quotient;
+        U* to = &step->key[((r * (n / 8) + p / 8) * primes + i) * 16 + p % 8];
+        to[0] = b[in + p];
+        to[8] = mul_mod(a[in + p], divide, q);
       }
     }
   steps_[log_galois] = std::move(step);
@@ -216,17 +254,23 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
   const std::size_t primes = lattice.primes(), size = lattice.node_size();
   if (p.inner > kMaxInner) throw std::invalid_argument("too many tiles along the inner dimension");
 
-  // Results stand in a window of nodes before they are packed: some columns of one member of the batch, or where one
-  // row tile does not fill a packed ciphertext, everything.
-  const bool narrow = p.columns < p.merge;
-  const std::size_t rows = p.row_tiles, wide = narrow ? p.columns : std::max<std::size_t>(p.merge, 16);
+  const std::size_t rows = p.row_tiles;
   const std::size_t x_size = 2 * p.row_tiles * p.inner * n;  // words per prime
   const std::size_t prepared_size = (p.columns + 3) / 4 * 4 * p.inner * n;
+  const bool narrow = p.columns < p.merge;  // a run then goes on in the next row tile
+  const std::size_t some = narrow && rows > 1 ? p.columns : 4;  // columns at a time
 
-  // Columns `first` to first + count - 1 of one member, to nodes [rows][wide].
-  const auto multiply = [&](std::size_t member, std::size_t first, std::size_t count, U* to) {
-    std::vector<U> residues(weights ? count * p.inner * p.front : 0);
-    std::vector<U> block(weights ? p.front : 0), transforms(weights ? 4 * p.inner * p.front : 0);
+  // Columns `first` to first + count - 1 of one member, to nodes [rows][some].
+  struct Scratch {
+    std::unique_ptr<U[]> nodes, residues, block, transforms;
+  };
+  const auto scratch = [&] {
+    const std::size_t coefficients = weights ? p.inner * p.front : 0;
+    return Scratch{std::unique_ptr<U[]>(new U[rows * some * size]), std::unique_ptr<U[]>(new U[some * coefficients]),
+                   std::unique_ptr<U[]>(new U[p.front]), std::unique_ptr<U[]>(new U[4 * coefficients])};
+  };
+  const auto multiply = [&](std::size_t member, std::size_t first, std::size_t count, Scratch& s) {
+    U* const to = s.nodes.get();
     for (std::size_t i = 0; i < primes; ++i) {
       const U q = lattice.q(i);
       ProductsJob job{};
@@ -237,10 +281,9 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
       job.front = p.front;
       job.x = x + (member * primes + i) * x_size;
       if (weights) {
-        const Reducer reduce(q);
         const std::int64_t* in = weights + (member * p.columns + first) * p.inner * p.front;
-        for (std::size_t w = 0; w < count * p.inner * p.front; ++w) residues[w] = reduce.of_signed(in[w]);
-        job.weights = residues.data();
+        rlwe_steps_in_use().residues(q, count * p.inner * p.front, in, s.residues.get());
+        job.weights = s.residues.get();
       } else {
         job.prepared = prepared + (member * primes + i) * prepared_size + first * p.inner * n;
       }
@@ -249,45 +292,57 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
       multiples(mul_mod(unmerge, lattice.special() % q, q), q, job.scale_b);
       job.out_a = to + i * n;
       job.out_b = to + (primes + i) * n;
-      job.row_stride = wide * size;
+      job.row_stride = some * size;
       job.column_stride = size;
-      job.block = block.data();
-      job.transforms = transforms.data();
+      job.block = s.block.get();
+      job.transforms = s.transforms.get();
       rlwe_steps_in_use().products(job);
     }
   };
-  const auto finish = [&](Merger& join, U* first, std::size_t present, U* to) {
-    pack(lattice, keys, p.merge, present, p.spacing, join, first);
-    std::memcpy(to, first, size * sizeof(U));
-  };
-  const std::size_t words = 4 * rows * wide * p.inner * primes * n;  // of one window
+  const std::size_t words = 4 * rows * p.merge * p.inner * primes * n;  // about, of one run
 
   if (narrow) {
-    std::vector<U> nodes(p.batch * rows * wide * size);
-    in_parallel(p.batch, words, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t member = begin; member < end; ++member)
-        multiply(member, 0, p.columns, nodes.data() + member * rows * wide * size);
-    });
-    const std::size_t all = p.batch * rows * p.columns;
-    in_parallel(p.packed(), 64 * p.merge * size, [&](std::size_t begin, std::size_t end) {
-      Merger join(lattice);
-      for (std::size_t i = begin; i < end; ++i)
-        finish(join, nodes.data() + i * p.merge * size, std::min(p.merge, all - i * p.merge), out + i * size);
+    const std::size_t each = rows * p.columns, all = p.batch * each;  // results
+    in_parallel(p.packed(), words, [&](std::size_t begin, std::size_t end) {
+      Merger merger(lattice);
+      Packer packer(lattice, keys, p.merge, p.spacing, merger);
+      Scratch s = scratch();
+      const std::size_t from = begin * p.merge, to = std::min(all, end * p.merge);
+      for (std::size_t member = from / each; member * each < to; ++member)
+        for (std::size_t first = 0; first < p.columns; first += some) {
+          const std::size_t count = std::min(some, p.columns - first), at = member * each + first;
+          if (at + each - p.columns + count <= from || at >= to) continue;
+          multiply(member, first, count, s);
+          for (std::size_t row = 0; row < rows; ++row)
+            for (std::size_t c = 0; c < count; ++c) {
+              const std::size_t result = at + row * p.columns + c;
+              if (result < from || result >= to) continue;
+              packer.add(s.nodes.get() + (row * some + c) * size);
+              if ((result + 1) % p.merge == 0 || result + 1 == all) packer.finish(out + result / p.merge * size);
+            }
+        }
     });
     return;
   }
-  const std::size_t groups = (p.columns + p.merge - 1) / p.merge, windows = (p.columns + wide - 1) / wide;
+  const std::size_t groups = (p.columns + p.merge - 1) / p.merge;
+  const std::size_t wide = std::max(p.merge, some), windows = (p.columns + wide - 1) / wide;
   in_parallel(p.batch * windows, words, [&](std::size_t begin, std::size_t end) {
-    std::vector<U> nodes(rows * wide * size);
-    Merger join(lattice);
+    Merger merger(lattice);
+    std::vector<Packer> packers;
+    for (std::size_t row = 0; row < rows; ++row) packers.emplace_back(lattice, keys, p.merge, p.spacing, merger);
+    Scratch s = scratch();
     for (std::size_t window = begin; window < end; ++window) {
-      const std::size_t member = window / windows, first = window % windows * wide;
-      const std::size_t count = std::min(wide, p.columns - first);
-      multiply(member, first, count, nodes.data());
-      for (std::size_t row = 0; row < rows; ++row) {
-        U* to = out + ((member * rows + row) * groups + first / p.merge) * size;
-        for (std::size_t i = 0; i < count; i += p.merge, to += size)
-          finish(join, nodes.data() + (row * wide + i) * size, std::min(p.merge, count - i), to);
+      const std::size_t member = window / windows, start = window % windows * wide;
+      const std::size_t stop = std::min(start + wide, p.columns);
+      for (std::size_t first = start; first < stop; first += some) {
+        const std::size_t count = std::min(some, stop - first);
+        multiply(member, first, count, s);
+        for (std::size_t row = 0; row < rows; ++row)
+          for (std::size_t c = 0; c < count; ++c) {
+            const std::size_t column = first + c, run = (member * rows + row) * groups + column / p.merge;
+            packers[row].add(s.nodes.get() + (row * some + c) * size);
+            if ((column + 1) % p.merge == 0 || column + 1 == p.columns) packers[row].finish(out + run * size);
+          }
       }
     }
   });

@@ -19,7 +19,7 @@ W into tiles d1 x d2 with d0 d1 d2 = n:
     (X W)[r, m]  then stands at coefficient r d1 d2 + m d1 of the product, and junk between.
 
 `merge` products (a power of two up to d1) are packed into one ciphertext by automorphisms: the wanted coefficients
-of the j-th move j d1/merge up.
+of the j-th move up by d1/merge times the bits of j in reverse order.
 """
 
 import math
@@ -284,7 +284,8 @@ class MatmulPlan:
         else:
             flat = row * self.column_tiles + tile
             packed, slot = flat // self.merge, flat % self.merge
-        coefficient = t % self.d0 * (self.d1 * self.d2) + column % self.d2 * self.d1 + slot * (self.d1 // self.merge)
+        moved = _reversed_bits(self.merge)[slot] * (self.d1 // self.merge)
+        coefficient = t % self.d0 * (self.d1 * self.d2) + column % self.d2 * self.d1 + moved
         return packed * self.params.n + coefficient
 
 
@@ -318,6 +319,14 @@ def _round_shift(values: Words, bits: int, to_bits: int) -> Words:
     shift = np.uint64(bits - to_bits)
     half = np.uint64((1 << (bits - to_bits)) >> 1)
     return (values + half & np.uint64((1 << bits) - 1)) >> shift
+
+
+def _reversed_bits(count: int) -> NDArray[np.int64]:
+    """The numbers below a power of two, each with its bits in reverse order."""
+    out = np.zeros(1, dtype=np.int64)
+    while len(out) < count:
+        out = np.concatenate([2 * out, 2 * out + 1])
+    return out
 
 
 def _balanced_digits(w: NDArray[np.int64], ring_bits: int, digit_bits: int, digits: int) -> list[NDArray[np.int64]]:

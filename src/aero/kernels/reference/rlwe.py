@@ -94,6 +94,11 @@ def merge(
     return a, {r: b[r] % q for r, q in enumerate(residues)}
 
 
+def twice(x: tuple[Residues, Residues], residues: list[int]) -> tuple[Residues, Residues]:
+    a, b = ({r: 2 * part[r] % residues[r] for r in part} for part in x)
+    return a, b
+
+
 def pack(
     ciphertexts: list[tuple[Residues, Residues]],
     count: int,
@@ -112,11 +117,12 @@ def pack(
     log_galois = (n // spacing).bit_length() - 1
     while count > 1:
         count, log_galois = count // 2, log_galois + 1
-        for i, second in enumerate(nodes[count:]):
-            nodes[i] = merge(nodes[i], second, log_galois, keys[log_galois], residues)
-        for i in range(max(len(nodes) - count, 0), min(count, len(nodes))):
-            nodes[i] = tuple({r: 2 * part[r] % residues[r] for r in part} for part in nodes[i])  # type: ignore[assignment]
-        nodes = nodes[:count]
+        nodes = [
+            merge(*nodes[i : i + 2], log_galois, keys[log_galois], residues)
+            if i + 1 < len(nodes)
+            else twice(nodes[i], residues)
+            for i in range(0, len(nodes), 2)
+        ]
     return nodes[0]
 
 

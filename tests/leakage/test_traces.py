@@ -167,7 +167,7 @@ HASHES = {
     ],
     "linear": [
         "49c0d8d94c75cd9b1c73f48b0f08ef3bc106675492513540f807bfc059829a1b",
-        "61b6ae6cb5dd2db0a06161655742fd411cdc588967c6ed5ae3677d98de1b5bcd",
+        "dbab3d640f60ec5a3ae4613883d0d0dbb0b197e0dc21b8972b1a41831774004b",
     ],
     "linear, one row": [
         "a12dc5fd81c46755c2d510a35499eb2f9c924056aa2a96e03f4447f1f7b45e69",
@@ -178,8 +178,8 @@ HASHES = {
         "2c7480905d5c3fa88053b23e235f1f6b5e22df66e9f1765d44a9e942ec8d3c2c",
     ],
     "attend in blocks": [
-        "fc5023ef569456f663cfef1fd606444d9a7e7cc7fc8d96e3d6e368b5ca52bc33",
-        "7fdc1aebb57f24a0627ea23d14e206aab27a20b189bb9eea1f61081a7491f9ea",
+        "dadc60840d62724da1a3d8a057a2c628212a721c931519f6921f64f915fcd6a0",
+        "b8ee8a9ef190039cd0441861cfbced9a3947c4140f1b7aa229fd9e7424afe45f",
     ],
     "from OTs": [
         "ba53de52f4540b59e928498c65be27419ecfcedc1bf0d909ef0ad003c0065f9e",

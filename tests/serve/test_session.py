@@ -17,7 +17,7 @@ from aero.graph.interpret import interpret_step
 from aero.serve.client import Client, check_length
 from aero.serve.sampling import Sampling, probabilities
 from aero.serve.server import Computed, Server
-from aero.serve.session import Step
+from aero.serve.session import PROTOCOL, Step
 from aero.wire import Channel, PeerClosedError, ProtocolError
 from aero.wire.memory import channel_pair
 from programs import random_program
@@ -345,7 +345,7 @@ def raw(session, *messages: dict) -> Channel:
     return session.client_channel
 
 
-HELLO = {"say": "hello", "protocol": 3, "version": "0"}
+HELLO = {"say": "hello", "protocol": PROTOCOL, "version": "0"}
 ONE = {"prompt": 0, "past": 0, "length": 2, "digest": ""}
 
 
@@ -357,8 +357,8 @@ def step_of(*prompts: dict) -> dict:
     ("messages", "complaint"),
     [
         ([{"say": "what"}], "expected hello"),
-        ([{"protocol": 3}], "expected hello"),
-        ([{**HELLO, "protocol": "3"}], "not int"),
+        ([{"protocol": PROTOCOL}], "expected hello"),
+        ([{**HELLO, "protocol": str(PROTOCOL)}], "not int"),
         ([{**HELLO, "protocol": 7}], "protocol 7"),
         ([HELLO, {"say": "step", "past": 0, "length": 2, "digest": ""}], "'prompts'"),
         ([HELLO, {"say": "step", "prompts": {"0": ONE}}], "not list"),
@@ -405,8 +405,9 @@ def client_of(answers: Callable[[Channel], None]) -> Client:
 
 def offer(tokenizer: bytes, **changes) -> dict:
     return {
-        "say": "offer", "protocol": 3, "version": "0", "notation": "SM", "context": CONTEXT, "vocab_size": VOCABULARY,
-        "engine": "x", "reveal": "logits", "max_prompts": 4, "tokenizer_bytes": len(tokenizer), **changes,
+        "say": "offer", "protocol": PROTOCOL, "version": "0", "notation": "SM", "context": CONTEXT,
+        "vocab_size": VOCABULARY, "engine": "x", "reveal": "logits", "max_prompts": 4,
+        "tokenizer_bytes": len(tokenizer), **changes,
     }  # fmt: skip
 
 

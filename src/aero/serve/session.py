@@ -30,7 +30,7 @@ from typing import Any
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20

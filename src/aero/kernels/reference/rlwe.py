@@ -117,11 +117,10 @@ def pack(
     log_galois = (n // spacing).bit_length() - 1
     while count > 1:
         count, log_galois = count // 2, log_galois + 1
+        pairs = [nodes[i : i + 2] for i in range(0, len(nodes), 2)]
         nodes = [
-            merge(*nodes[i : i + 2], log_galois, keys[log_galois], residues)
-            if i + 1 < len(nodes)
-            else twice(nodes[i], residues)
-            for i in range(0, len(nodes), 2)
+            merge(pair[0], pair[1], log_galois, keys[log_galois], residues) if pair[1:] else twice(pair[0], residues)
+            for pair in pairs
         ]
     return nodes[0]
 

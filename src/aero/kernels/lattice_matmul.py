@@ -23,6 +23,7 @@ of the j-th move up by d1/merge times the bits of j in reverse order.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -174,20 +175,25 @@ class MatmulPlan:
             self.params.lattice.arrange(self.row_tiles, self.inner_tiles, b, a, own, self.ring_bits, out[i])
         return out.reshape(-1)
 
-    def encode_weights(self, w: NDArray[np.int64]) -> NDArray[np.int64]:
-        """W's tiles as polynomials [batch, column tiles, inner tiles, front]. W: int64 [batch, K, M] or [K, M].
+    def encode_weights(self, w: NDArray[np.int64], *, joined: int = 1) -> NDArray[np.int64]:
+        """W's tiles as polynomials [batch, column tiles, inner tiles, front]. W: int64 [batch, K, M] or [K, M]; or its
+        `joined` blocks along the diagonal, [batch joined, K / joined, M / joined], where all others are zero.
 
         With one digit, W is taken as it is: small numbers of either sign. With more, it is taken modulo 2^ring_bits.
         """
-        w = self._checked(w, np.dtype(np.int64), (self.inner, self.columns))
+        if joined < 1 or self.inner % joined or self.columns % joined:
+            raise ValueError(f"{self.inner} x {self.columns} weights do not have {joined} blocks along the diagonal")
+        rows, columns = self.inner // joined, self.columns // joined
+        w = _checked(w, np.dtype(np.int64), (self.batch * joined, rows, columns))
         tiles = -(-self.inner // self.d1)
-        shape = (self.batch, tiles, self.d1, self.column_tiles, self.d2)
         out = np.zeros((self.batch, self.column_tiles, self.digits, tiles, self.front), dtype=np.int64)
+        tiled = out[..., : self.d1 * self.d2].reshape(*out.shape[:4], self.d2, self.d1)
         for digit, part in enumerate(_balanced_digits(w, self.ring_bits, self.digit_bits, self.digits)):
-            padded = np.zeros((self.batch, tiles * self.d1, self.column_tiles * self.d2), dtype=np.int64)
-            padded[:, : self.inner, : self.columns] = part
-            polynomials = padded.reshape(shape).transpose(0, 3, 1, 4, 2)  # batch, column tile, tile, m, c
-            out[:, :, digit, :, : self.d1 * self.d2] = polynomials.reshape(*polynomials.shape[:3], -1)
+            for i in range(joined):
+                for tile, c, of_rows in _pieces(i * rows, rows, self.d1):
+                    for column_tile, m, of_columns in _pieces(i * columns, columns, self.d2):
+                        block = part[i::joined, of_rows, of_columns]
+                        tiled[:, column_tile, digit, tile, m, c] = block.transpose(0, 2, 1)
         return out.reshape(self.batch, self.column_tiles, self.inner_tiles, self.front)
 
     def prepare_weights(self, encoded: NDArray[np.int64]) -> Words:
@@ -247,18 +253,9 @@ class MatmulPlan:
 
     # Encoding
 
-    def _checked(self, values: np.ndarray, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
-        if not isinstance(values, np.ndarray) or values.dtype != dtype:
-            raise ValueError(f"expected a {dtype} array")
-        if self.batch == 1 and values.ndim == 2:
-            values = values[None]
-        if values.shape != (self.batch, *shape):
-            raise ValueError(f"expected an array of shape {(self.batch, *shape)}, not {values.shape}")
-        return values
-
     def _messages(self, x: Words) -> Words:
         """X's tiles as polynomials [batch * row tiles * inner tiles, n]."""
-        x = self._checked(x, np.dtype(np.uint64), (self.rows, self.inner))
+        x = _checked(x, np.dtype(np.uint64), (self.batch, self.rows, self.inner))
         tiles = -(-self.inner // self.d1)
         padded = np.zeros((self.batch, self.row_tiles * self.d0, tiles * self.d1), dtype=np.uint64)
         padded[:, : self.rows, : self.inner] = x
@@ -312,6 +309,26 @@ class Response:
         b = bitpack.unpack(view[:size], math.prod(shape), b_bits).reshape(shape)
         a = bitpack.unpack(view[size:], plan.packed * plan.params.n, a_bits)
         return cls(b, a.reshape(plan.packed, plan.params.n))
+
+
+def _checked(values: np.ndarray, dtype: np.dtype, shape: tuple[int, int, int]) -> np.ndarray:
+    if not isinstance(values, np.ndarray) or values.dtype != dtype:
+        raise ValueError(f"expected a {dtype} array")
+    if shape[0] == 1 and values.ndim == 2:
+        values = values[None]
+    if values.shape != shape:
+        raise ValueError(f"expected an array of shape {shape}, not {values.shape}")
+    return values
+
+
+def _pieces(start: int, count: int, size: int) -> Iterator[tuple[int, slice, slice]]:
+    """Numbers from `start` on, cut at multiples of `size`: which multiple, where in it, and which of them."""
+    at = start
+    while at < start + count:
+        stop = min(start + count, (at // size + 1) * size)
+        within = at // size * size
+        yield at // size, slice(at - within, stop - within), slice(at - start, stop - start)
+        at = stop
 
 
 def _round_shift(values: Words, bits: int, to_bits: int) -> Words:

@@ -176,7 +176,7 @@ class _Multiplication:
         for block, product, part, data in zip(plan.blocks, plan.products, self.own, uploads, strict=True):
             upload = parse(Ciphertexts.from_bytes, plan.params, data.data, product.uploads)
             y_values = self.y_values[:, : block.inner, : block.columns]
-            weights = product.encode_weights(_along_diagonal(y_values, plan.joined))
+            weights = product.encode_weights(y_values, joined=plan.joined)
             packed = product.evaluate(keys, product.load(upload, part), weights)
             response, share = product.respond(keys, packed, errors, masks)
             out.append(response.to_bytes(product))
@@ -205,15 +205,6 @@ def _apart(z: np.ndarray, joined: int) -> np.ndarray:
     products, rows, columns = z.shape
     parted = z.reshape(products, rows, joined, columns // joined).transpose(0, 2, 1, 3)
     return parted.reshape(products * joined, rows, columns // joined)
-
-
-def _along_diagonal(y: np.ndarray, joined: int) -> np.ndarray:
-    """[heads, inner, columns] -> [heads / joined, joined inner, joined columns], zero off the diagonal."""
-    heads, inner, columns = y.shape
-    out = np.zeros((heads // joined, joined, inner, joined, columns), dtype=y.dtype)
-    for i in range(joined):
-        out[:, i, :, i] = y[i::joined]
-    return out.reshape(heads // joined, joined * inner, joined * columns)
 
 
 def _cheapest(

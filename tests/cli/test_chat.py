@@ -64,6 +64,7 @@ def test_a_new_conversation_and_one_that_outgrows_the_context(talk):
     session, result = talk(["t", "/new", "t", "o", "be or not to be", "/quit"], "-n", "2")
     assert result.exit_code == 0, result.output
     assert session.steps[2] == Step(0, 1)  # anew
+    assert session.client_engine.forgotten == session.server_engine.forgotten == [0]
     assert "tokens are forgotten" not in result.output.split("> ")[4]
     assert "do not fit the model's context of 6" in result.output  # one line, and the conversation goes on
     session, result = talk(["t", "o", "t"], "-n", "2")

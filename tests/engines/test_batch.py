@@ -188,6 +188,36 @@ def test_prompts_that_begin_go_on_and_end_together():
     assert len(parties.client.report) == len({row.label for row in parties.client.report})
 
 
+def test_what_is_held_does_not_grow_over_prompts():
+    """Prompts end and others begin: both parties hold the states of those that go on, and nothing of the others."""
+    program, plan = full_program()
+    parties = Parties(plan)
+    engines = parties.client, parties.server
+
+    def held(engine: TwoPartyEngine) -> tuple[list[int], int]:
+        shares = [share for state in engine._states.values() for share in state.values()]
+        return sorted(engine._states), sum(share.values.nbytes for share in shares)
+
+    for prompt in range(3):
+        parties.run(batch_of(program, (prompt, 0, 4), (7, 0, 2)))
+        parties.run(batch_of(program, (7, 2, 1)))
+        sizes = {held(engine)[1] for engine in engines}
+        assert [held(engine)[0] for engine in engines] == [[prompt, 7]] * 2
+        for engine in engines:
+            engine.forget(prompt)
+            assert held(engine)[0] == [7] and 0 < held(engine)[1] < min(sizes)
+    after = [held(engine) for engine in engines]
+    parties.run(batch_of(program, (7, 0, 3)))  # anew: as long as it was
+    assert [held(engine) for engine in engines] == after
+    for engine in engines:
+        engine.forget(7)
+        engine.forget(11)
+        assert engine._states == engine._bare == {}
+    [(_, next_one, ids)] = batch_of(program, (7, 3, 1))
+    with pytest.raises(ValueError, match="reads the state"):
+        parties.client.run_batch([PromptRun(next_one.graph, ids, 7)])
+
+
 def test_a_single_prompt_is_a_batch_of_one():
     program, plan = full_program()
     batch = batch_of(program, (3, 0, 5))

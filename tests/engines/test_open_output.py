@@ -135,7 +135,7 @@ def test_the_largest_of_one_position_alone():
 def test_an_engine_that_reveals_all_says_so():
     class Bare(Engine):
         name, insecure = "bare", True
-        run = cost = close = None  # type: ignore[assignment]
+        run = cost = close = forget = None  # type: ignore[assignment]
 
     Bare().reveal_only(LOGITS, 10)
     with pytest.raises(ValueError, match="'bare' reveals all logits"):

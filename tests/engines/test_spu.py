@@ -203,6 +203,11 @@ def test_state_is_carried_from_one_run_to_the_next(engines: tuple[SpuEngine, Spu
         found = run(client, server, second, np.array([7]))
         # Three probabilities within the stated error, times values below 4, over an rms of about 1; and the norm's own.
         assert np.abs(found - exact).max() <= 3 * 4 * STATED_ERROR["causal_softmax"] + STATED_ERROR["rms_norm"]
+        run(client, server, first, np.array([4, 9]))
+        client.forget(0)
+        server.forget(0)
+        with pytest.raises(ValueError, match="the whole prompt first"):
+            run(client, server, second, np.array([7]))
 
 
 def test_every_operation_has_a_program() -> None:

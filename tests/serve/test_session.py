@@ -51,6 +51,8 @@ class InsecureTestEngine(Engine):
     def __init__(self, party: Party, ids: Queue, outputs: Queue) -> None:
         self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False
         self.states: dict[int, dict] = {}
+        self.forgotten: list[int] = []
+        self.held: list[set[int]] = []  # after each run
 
     def reveal_only(self, what, vocabulary):
         self.what, self.vocabulary = what, vocabulary
@@ -68,11 +70,16 @@ class InsecureTestEngine(Engine):
         outputs = []
         for one, mine in zip(batch, ids, strict=True):
             own = {name: weights[name] for name in one.graph.weight_shapes}
-            state = self.states.get(one.prompt, {})
+            state = self.states.pop(one.prompt, {})
             logits, self.states[one.prompt] = interpret_step(Program(one.graph, own), mine, state)
             outputs.append(self.what.of(logits, self.vocabulary))
+        self.held.append(set(self.states))
         self.outputs.put(outputs)
         return [None] * len(batch)
+
+    def forget(self, prompt):
+        self.forgotten.append(prompt)
+        self.states.pop(prompt, None)
 
     @property
     def cost(self):
@@ -188,22 +195,53 @@ def test_several_prompts_in_one_session(session):
     session.join()
     assert session.failure is None
     assert session.steps == [step for n in (3, 3, 2) for step in (Step(0, n), Step(n, 1), Step(n + 1, 1))]
-    # Nine requests; each of the five graphs, an announcement and the structure, was sent once.
-    assert len(set(session.steps)) == 5 and messages == 9 + 2 * 5
+    # Nine requests, three ends; each of the five graphs, an announcement and the structure, was sent once.
+    assert len(set(session.steps)) == 5 and messages == 9 + 3 + 2 * 5
 
 
 def test_a_prompt_that_continues_the_last_one_is_not_read_again(session):
     with session.client() as client:
-        first = [token.id for token in client.generate([1, 2], 2)]
+        first = [token.id for token in client.generate([1, 2], 2, keep=True)]
         ids = [1, 2, *first, 7]
-        (token,) = client.generate(ids, 1)
+        (token,) = client.generate(ids, 1, keep=True)
         assert token.id == greedy(ids, 1)[0]
-        (other,) = client.generate([*ids[:-1], 8], 1)  # not a continuation
+        (other,) = client.generate([*ids[:-1], 8], 1, keep=True)  # not a continuation
         assert other.id == greedy([*ids[:-1], 8], 1)[0]
     session.join()
     # The last new token was chosen, but not read yet.
     assert session.steps == [Step(0, 2), Step(2, 1), Step(3, 2), Step(0, 5)]
     assert [step.work for step in session.steps] == ["prefill", "next-token", "prefill", "prefill"]
+
+
+def test_a_prompt_that_has_ended_is_forgotten_by_both(session):
+    ours, theirs = session.client_engine, session.server_engine
+    with session.client() as client:
+        tokens = client.generate([1, 2], 2)
+        assert next(tokens) and set(theirs.states) == {0} and ours.forgotten == []
+        assert next(tokens) and ours.forgotten == [0]  # the last one, though the iteration is not over
+        client.next_logits([1, 2, 3])  # nothing of it is there to continue
+        assert theirs.forgotten == [0] and set(theirs.states) == {0}
+        client.forget([0, 3])
+        client.forget([0])
+        assert ours.forgotten == [0, 0]
+        assert [token.id for token in client.generate([1, 2, 3, 4], 1)] == greedy([1, 2, 3, 4], 1)
+    session.join()
+    assert session.failure is None
+    assert session.steps == [Step(0, 2), Step(2, 1), Step(0, 3), Step(0, 4)]
+    assert ours.forgotten == theirs.forgotten == [0, 0, 0] and theirs.states == {}
+
+
+def test_prompts_of_a_batch_are_forgotten_as_they_end(session):
+    prompts = [[1, 2], [3], [10, 11]]
+    with session.client() as client:
+        texts = [client.tokenizer.decode(greedy(ids, 4)) for ids in prompts]
+        stop = [texts[1][0], texts[2][2]]  # texts of 4, 1 and 3 tokens, as below
+        assert len(list(client.generate_batch(prompts, 4, stop=stop))) == 4 + 1 + 3
+    session.join()
+    assert session.failure is None
+    assert session.server_engine.held == [{0, 1, 2}, {0, 2}, {0, 2}, {0}]
+    assert session.client_engine.forgotten == session.server_engine.forgotten == [1, 2, 0]
+    assert session.server_engine.states == {}
 
 
 def test_prompts_that_end_at_different_times_share_their_runs(session):
@@ -230,14 +268,16 @@ def test_prompts_that_end_at_different_times_share_their_runs(session):
     assert shared[0].steps == (Step(0, 2), Step(0, 1), Step(0, 2)) and shared[0].work == "prefill"
     assert len(shared) == max(map(len, found))
     assert all(len(computed.steps) == sum(len(t) > n for t in found) for n, computed in enumerate(shared))
-    assert messages == len(shared)  # a request each; every graph was there already
+    assert messages == len(shared) + 3  # a request each, and an end of each prompt; every graph was there already
 
 
 def test_prompts_of_one_length_get_one_graph(session):
     with session.client() as client:
         before = session.client_channel.traffic.messages
         assert len(list(client.generate_batch([[1, 2], [3, 4], [5, 6]], 1))) == 3
-        assert session.client_channel.traffic.messages - before == 3  # the request, the announcement, the graph
+        assert (
+            session.client_channel.traffic.messages - before == 4
+        )  # request, announcement, graph, end
     session.join()
     assert session.failure is None
 
@@ -377,7 +417,11 @@ def step_of(*prompts: dict) -> dict:
         ([HELLO, step_of({**ONE, "past": -1})], "0 were read"),
         ([HELLO, step_of({**ONE, "past": 3})], "0 were read"),
         ([HELLO, step_of({**ONE, "digest": 1})], "not str"),
-        ([HELLO, {"say": "offer"}], "expected step or finish"),
+        ([HELLO, {"say": "end", "prompts": [0]}], "have not begun"),
+        ([HELLO, {"say": "end", "prompts": ["0"]}], "have not begun"),
+        ([HELLO, {"say": "end", "prompts": [[]]}], "have not begun"),
+        ([HELLO, {"say": "end", "prompts": 0}], "not list"),
+        ([HELLO, {"say": "offer"}], "expected step or end or finish"),
     ],
 )
 def test_a_server_refuses_what_it_does_not_expect(session, messages, complaint):

@@ -68,6 +68,7 @@ def chat(
         while (line := _read_line(console)) is not None:
             if line == "/new":
                 history = []
+                client.forget([0])
                 continue
             text = template.replace(PLACE, line)
             turn = client.tokenizer.encode(text)
@@ -81,7 +82,7 @@ def chat(
             ids = [token for one in history for token in one]
             with LiveText() as live:
                 progress.live = live
-                answer = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or ())
+                answer = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)
             history.append([token.id for token in answer.tokens])
             answers.append(Answer(text, answer.prompt_ids, answer.tokens))
             console.print(_answer_line(client, answer), style="dim", soft_wrap=True)

@@ -76,11 +76,14 @@ def answer_with(
     max_new_tokens: int,
     sampling: Sampling,
     stop: Sequence[str],
+    *,
+    keep: bool = False,
 ) -> Answer:
-    """Show the prompt and what follows it, as it comes. `ids`: all that the model reads, the prompt's at the end."""
+    """Show the prompt and what follows it, as it comes. `ids`: all that the model reads, the prompt's at the end.
+    keep: as in `Client.generate`."""
     live.write(prompt)
     tokens = []
-    for token in client.generate(ids, max_new_tokens, sampling=sampling, stop=stop):
+    for token in client.generate(ids, max_new_tokens, sampling=sampling, stop=stop, keep=keep):
         tokens.append(token)
         live.write(token.text)
     live.end_line()

@@ -91,13 +91,16 @@ class InsecureDealerEngine(Engine):
         assert output is not None
         return decode(from_ring(output, held.bits), held)
 
+    def forget(self, prompt: int) -> None:
+        if prompt == 0:
+            self._state = {role: {} for role in Role}
+
     @property
     def cost(self) -> Cost:
         return self._cost
 
     def close(self) -> None:
-        """Forget the state of the last run."""
-        self._state = {role: {} for role in Role}
+        self.forget(0)
 
 
 class _Dealt(Protocols):

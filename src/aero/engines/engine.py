@@ -124,6 +124,10 @@ class Engine(ABC):
             raise ValueError(f"the engine {self.name!r} runs one prompt at a time, the prompt 0")
         return [self.run(batch[0].graph, weights=weights, ids=batch[0].ids)]
 
+    @abstractmethod
+    def forget(self, prompt: int) -> None:
+        """Drop the state of a prompt that has ended; nothing happens where none is held. Both parties do it."""
+
     @property
     @abstractmethod
     def cost(self) -> Cost:

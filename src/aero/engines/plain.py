@@ -77,6 +77,9 @@ class InsecurePlainEngine(Engine):
         self._states[one.prompt] = {name: values[value] for name, value in graph.state_out.items()}
         return decode(values[graph.output], plan.of_value(graph, graph.output))
 
+    def forget(self, prompt: int) -> None:
+        self._states.pop(prompt, None)
+
     @property
     def cost(self) -> Cost:
         return self._cost

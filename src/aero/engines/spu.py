@@ -140,6 +140,10 @@ class SpuEngine(Engine):
             raise self._fail(ConnectionError("the server sent a share that does not fit the output"))
         return output
 
+    def forget(self, prompt: int) -> None:
+        if prompt == 0:
+            self._ask("forget")
+
     def close(self) -> None:
         self._closed = self._closed or "it was closed"
         self._pipe.close()

@@ -5,6 +5,7 @@ process; none of that may happen to a server. The engine asks over a pipe of its
 
     ("open", options)               ->  ("done", traffic)
     ("run", graph, inputs)          ->  ("progress", label, share)*  ("done", traffic, output or None)
+    ("forget",)                     ->  ("done", traffic)
     anything that fails             ->  ("failed", exception)
 
 The worker ends when its standard input does, that is, when the engine's process closes it or dies.
@@ -104,6 +105,10 @@ class Worker:
         except RuntimeError as error:
             raise self._lost(error) from None
         return time.perf_counter() - started, output
+
+    def forget(self) -> None:
+        """Drop what the last run left."""
+        self._state = {}
 
     # --- connection ---------------------------------------------------------------------------------------------
 
@@ -276,6 +281,10 @@ def serve(pipe: Connection) -> None:
                 started = time.perf_counter()
                 worker = Worker(arguments[0], tell)
                 pipe.send(("done", time.perf_counter() - started, worker.take_traffic(), None))
+            elif request == "forget":
+                assert worker is not None
+                worker.forget()
+                pipe.send(("done", 0.0, worker.take_traffic(), None))
             else:
                 assert worker is not None and request == "run"
                 seconds, output = worker.run(graph_from_json(arguments[0]), arguments[1])

@@ -204,15 +204,16 @@ class TwoPartyEngine(Engine):
     ) -> list[np.ndarray | None]:
         party = self._party
         start, before = time.perf_counter(), party.channel.traffic
-        states = [{name: self._states[one.prompt][name] for name in one.graph.state_in} for one in batch]
+        states = [self._taken(one) for one in batch]
         clock = _Clock(party.channel)
         protocols = _TwoParty(party, self._loaded, clock)
         ids = [one.ids for one in batch]
         found = walk(party, schedule, protocols, weights=weights, ids=ids, states=states, progress=self._progress)
         for one, (_, state) in zip(batch, found, strict=True):
-            bare = bare_pairs(one.graph, self._bare.get(one.prompt, NO_STATES))
-            self._states[one.prompt] = state
-            self._bare[one.prompt] = {n: bare[value] for n, value in one.graph.state_out.items() if value in bare}
+            bare = bare_pairs(one.graph, self._bare.pop(one.prompt, NO_STATES))
+            if state:
+                self._states[one.prompt] = state
+                self._bare[one.prompt] = {n: bare[value] for n, value in one.graph.state_out.items() if value in bare}
         outputs = [output for output, _ in found]
 
         with ExitStack() as scope:
@@ -233,6 +234,15 @@ class TwoPartyEngine(Engine):
         if opened is None:
             return [None] * len(batch)
         return list(np.split(opened, np.cumsum([len(output.values) for output in outputs])[:-1]))
+
+    def forget(self, prompt: int) -> None:
+        self._states.pop(prompt, None)
+        self._bare.pop(prompt, None)
+
+    def _taken(self, one: PromptRun) -> dict[str, Share]:
+        """What the graph reads of a prompt's state; what the run leaves comes in its place."""
+        held = self._states.pop(one.prompt, {})
+        return {name: held[name] for name in one.graph.state_in}
 
     @property
     def cost(self) -> Cost:

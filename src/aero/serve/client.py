@@ -6,7 +6,7 @@ Needs no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,18 +113,28 @@ class Client:
 
     def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Step]:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
-        they are not revealed. Where `ids` continue what was read before, only what is new is computed."""
+        they are not revealed. Where `ids` continue what was read before, only what is new is computed; keys and
+        values stay, see `forget`."""
         found, _ = self._run({0: [int(i) for i in ids]})
         return found[0]
 
     def generate(
-        self, ids: Sequence[int], max_new_tokens: int, *, sampling: Sampling = GREEDY, stop: Sequence[str] = ()
+        self,
+        ids: Sequence[int],
+        max_new_tokens: int,
+        *,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
+        keep: bool = False,
     ) -> Iterator[PrivateToken]:
         """Continue `ids` token by token, to the end of the text, a stop string or `max_new_tokens`.
 
+        keep: hold the keys and values afterwards, for ids that begin with what was read; both parties drop them
+        otherwise. Of an iteration that is not gone through to its end they stay, until the place is used again or
+        `forget`.
         ValueError, before any work, when that would leave the context, or when the server reveals too little.
         """
-        tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop)
+        tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop, keep=keep)
         return (token for _, token in tokens)
 
     def generate_batch(
@@ -134,27 +144,43 @@ class Client:
         *,
         sampling: Sampling = GREEDY,
         stop: Sequence[str] = (),
+        keep: bool = False,
     ) -> Iterator[tuple[int, PrivateToken]]:
         """`generate` for several prompts at once, in the rounds of one: gives each token with the place of its prompt.
 
         Each prompt ends by itself. Prompts that are longer than the context together are read in several runs. A prompt
-        gets the tokens that it would get alone, drawn ones too; and it continues what was read of its place before.
+        gets the tokens that it would get alone, drawn ones too; and it continues what was kept of its place before.
         """
         check_prompts(len(prompts), self.offer)
         for ids in prompts:
             check_length(len(ids), max_new_tokens, self.offer.context)
         check_sampling(sampling, self.offer)
         growing = [_Growing(list(ids), Sampler(sampling), TextStream(self.tokenizer.decode, stop)) for ids in prompts]
-        return self._generate(growing, max_new_tokens)
+        return self._generate(growing, max_new_tokens, keep)
 
-    def _generate(self, prompts: Sequence[_Growing], max_new_tokens: int) -> Iterator[tuple[int, PrivateToken]]:
+    def forget(self, prompts: Iterable[int]) -> None:
+        """Have both parties drop what they hold of the prompts at these places, where they hold something."""
+        ended = [prompt for prompt in prompts if prompt in self._read]
+        if ended:
+            self._channel.send_control({"say": "end", "prompts": ended})
+        for prompt in ended:
+            del self._read[prompt]
+            self._engine.forget(prompt)
+
+    def _generate(
+        self, prompts: Sequence[_Growing], max_new_tokens: int, keep: bool
+    ) -> Iterator[tuple[int, PrivateToken]]:
         for count in range(1, max_new_tokens + 1):
             growing = [i for i, prompt in enumerate(prompts) if not prompt.ended]
             for several in self._fitting({i: prompts[i].ids for i in growing}):
                 found, run = self._run(several)
+                tokens = []
                 for i, (logits, step) in found.items():
                     token, piece = self._chosen(prompts[i], logits, last=count == max_new_tokens)
-                    yield i, PrivateToken(token, piece, logits, step, run)
+                    tokens.append((i, PrivateToken(token, piece, logits, step, run)))
+                if not keep:
+                    self.forget(i for i in found if prompts[i].ended)
+                yield from tokens
 
     def _chosen(self, prompt: _Growing, logits: np.ndarray, *, last: bool) -> tuple[int, str]:
         """The next token and the text that it adds; `last`: whether no other will follow."""

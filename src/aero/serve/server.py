@@ -96,8 +96,14 @@ class Server:
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
             while True:
                 message = channel.recv_control()
-                if expect(message, "step", "finish") == "finish":
+                said = expect(message, "step", "end", "finish")
+                if said == "finish":
                     return
+                if said == "end":
+                    for prompt in self._ended(channel, message, read):
+                        del read[prompt]
+                        engine.forget(prompt)
+                    continue
                 asked = self._checked(channel, message, read)
                 programs = [self._program(one.step) for one in asked]
                 _send_graphs(channel, asked, programs)
@@ -115,9 +121,16 @@ class Server:
         asked = read_asked(message)
         reason = self._refusal(asked, read)
         if reason:
-            channel.send_control({"say": "refusal", "reason": reason})
-            raise ProtocolError(f"the client asks for {reason}")
+            raise _refused(channel, reason)
         return asked
+
+    def _ended(self, channel: Channel, message: Mapping[str, object], read: Mapping[int, int]) -> list[int]:
+        """The prompts that end; one that was not begun ends the session."""
+        prompts: list[int] = field_of(message, "prompts", list)
+        unknown = [prompt for prompt in prompts if type(prompt) is not int or prompt not in read]
+        if unknown or len(set(prompts)) != len(prompts):
+            raise _refused(channel, "the end of prompts that have not begun, or of one twice")
+        return prompts
 
     def _refusal(self, asked: Sequence[Asked], read: Mapping[int, int]) -> str:
         """Why a step is not computed, or nothing."""
@@ -141,6 +154,12 @@ class Server:
         if step.past:
             return self._programs.decode(step.past, step.length)
         return self._programs.prefill(step.length, leave_state=True)
+
+
+def _refused(channel: Channel, reason: str) -> ProtocolError:
+    """Tell the client, and what to raise then."""
+    channel.send_control({"say": "refusal", "reason": reason})
+    return ProtocolError(f"the client asks for {reason}")
 
 
 def _send_graphs(channel: Channel, asked: Sequence[Asked], programs: Sequence[Program]) -> None:

@@ -9,10 +9,12 @@
                                       ->
                                       <-     graph {bytes}, then the graph's structure, for each `digest` that is not
       ... the engine runs ...                the graph's, in order; once for prompts of one past and length
+      end {prompts: [prompt, ...]}    ->     both drop what they hold of these
       step ... / finish               ->
 
 A step is computed for one prompt or several at once. Of each it reads `length` tokens after the `past` ones whose keys
-and values that prompt's last step left, in shares; past = 0 begins a new prompt under the same number. So a prompt is
+and values that prompt's last step left, in shares; past = 0 begins a new prompt under the same number, and
+`end` says that nothing follows what was read of some. So a prompt is
 one step, each token after it another; keys and set-up serve any number of prompts. Prompts have numbers below
 `max_prompts`, and a step reads no more tokens, of all its prompts together, than the context has. The client names a
 graph that it has by its digest, and the server then sends it no second time; "" asks for it.
@@ -30,7 +32,7 @@ from typing import Any
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20

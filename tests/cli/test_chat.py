@@ -73,6 +73,14 @@ def test_a_new_conversation_and_one_that_outgrows_the_context(talk):
     assert session.steps[-2:] == [Step(0, 4), Step(4, 1)]
 
 
+def test_a_line_that_the_server_declines_is_left_out_of_the_conversation(talk, monkeypatch):
+    monkeypatch.setattr(Session, "refused", (2,))
+    session, result = talk(["t", "o", "ooo"], "-n", "1")
+    assert result.exit_code == 0, result.output
+    assert "error: the server declines: it cannot compute 2 tokens" in result.output
+    assert len(session.declined) == 1 and session.steps == [Step(0, 1), Step(1, 4)]
+
+
 def test_a_server_that_reveals_a_token_alone(talk):
     _, result = talk(["t"], "-n", "1", reveal=TOKEN)
     assert result.exit_code == 0 and "the most likely token alone" in result.output

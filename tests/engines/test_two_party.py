@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aero.engines import on_shares, weight_store
-from aero.engines.engine import Party
+from aero.engines.engine import Party, PromptRun
 from aero.engines.on_shares import check_states
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.stages import joined
@@ -257,6 +257,34 @@ def test_a_refusal_reaches_the_other_party():
     assert isinstance(told, ConnectionError) and "it failed" in str(told)
     with pytest.raises(ConnectionError):  # nothing is tried again on this channel
         client.share_state(program.graph, INPUT, np.zeros((4, 64)))
+
+
+def test_weights_that_do_not_fit_for_some_rows_are_found_before_anything_is_sent():
+    """Fewer rows share their ciphertexts in other tiles, of more noise. The engine then computes what does fit."""
+    weights = {"w": np.random.default_rng(0).integers(-(2**14), 2**14, (64, 8)) * 2.0**-14}
+    nodes = [Node("wide", "linear", (INPUT,), ("w",))]
+    programs = {r: Program.of(r, nodes, weights, "wide", state_in={INPUT: (r, 64)}) for r in (4, 12)}
+    plan = RingPlan({"x": Format(41, 14), "wide": Format(32, 19)}, {"w": Format(20, 14)}, {})
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    with pytest.raises(ValueError, match="wide: the noise may reach"):
+        server.load([PromptRun(programs[4].graph)], programs[4].weights)
+    assert server.traffic.messages == 0 and not server._party.channel.ended
+    server.load([PromptRun(programs[12].graph)], programs[12].weights)
+    x = np.random.default_rng(1).normal(0, 1, (12, 64))
+
+    def ask():
+        client.share_state(programs[12].graph, INPUT, x)
+        return client.run(programs[12].graph)
+
+    def answer():
+        server.share_state(programs[12].graph, INPUT)
+        return server.run(programs[12].graph, weights=programs[12].weights)
+
+    output, nothing = run_engines(ask, answer)
+    rounding = 2.0**-15 * np.abs(weights["w"]).sum(axis=0).max()
+    assert nothing is None and np.abs(output - x @ weights["w"]).max() <= 33 * 2.0**-19 + rounding
+    with pytest.raises(ValueError, match="the client has no weights"):
+        client.load([PromptRun(programs[12].graph)], {})
 
 
 def test_what_each_party_gives():

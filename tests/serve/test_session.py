@@ -17,7 +17,7 @@ from aero.graph.interpret import interpret_step
 from aero.serve.client import Client, check_length
 from aero.serve.sampling import Sampling, probabilities
 from aero.serve.server import Computed, Server
-from aero.serve.session import PROTOCOL, Step
+from aero.serve.session import PROTOCOL, DeclinedError, Step
 from aero.wire import Channel, PeerClosedError, ProtocolError
 from aero.wire.memory import channel_pair
 from programs import random_program
@@ -51,6 +51,8 @@ class InsecureTestEngine(Engine):
     def __init__(self, party: Party, ids: Queue, outputs: Queue) -> None:
         self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False
         self.states: dict[int, dict] = {}
+        self.loaded: list[list[int]] = []  # the lengths of each batch that was to be made ready
+        self.refused: list[int] = []
         self.forgotten: list[int] = []
         self.held: list[set[int]] = []  # after each run
 
@@ -76,6 +78,14 @@ class InsecureTestEngine(Engine):
         self.held.append(set(self.states))
         self.outputs.put(outputs)
         return [None] * len(batch)
+
+    def load(self, batch, weights):
+        assert self.party is Party.SERVER
+        assert all(weights[name].shape == s for one in batch for name, s in one.graph.weight_shapes.items())
+        lengths = [one.graph.length for one in batch]
+        self.loaded.append(lengths)
+        if lengths == self.refused:
+            raise ValueError("blocks.0.q: the noise may reach 77 steps")
 
     def forget(self, prompt):
         self.forgotten.append(prompt)
@@ -109,16 +119,20 @@ def tokenizer_bytes(tmp_path_factory) -> bytes:
 
 
 class Session:
-    """A server in a thread; `failure` is what its side ended with."""
+    """A server in a thread; `failure` is what its side ended with. refused: lengths that the engine does not load."""
+
+    refused: tuple[int, ...] = ()
 
     def __init__(self, tokenizer: bytes, reveal: Reveal = LOGITS, max_prompts: int = 4) -> None:
         self.client_channel, self.server_channel = channel_pair(timeout=10)
         self.done: list[Computed] = []
+        self.declined: list[str] = []
         self.programs = Programs()
         self.failure: BaseException | None = None
         ids, logits = Queue(), Queue()
         self.client_engine = InsecureTestEngine(Party.CLIENT, ids, logits)
         self.server_engine = InsecureTestEngine(Party.SERVER, ids, logits)
+        self.server_engine.refused = list(self.refused)
         self.server = Server(
             notation="SM", context=CONTEXT, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=self.programs,
             engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
@@ -129,7 +143,7 @@ class Session:
     def _serve(self) -> None:
         try:
             with self.server_channel as channel:
-                self.server.handle(channel, self.done.append)
+                self.server.handle(channel, self.done.append, self.declined.append)
         except BaseException as error:
             self.failure = error
 
@@ -231,6 +245,44 @@ def test_a_prompt_that_has_ended_is_forgotten_by_both(session):
     assert ours.forgotten == theirs.forgotten == [0, 0, 0] and theirs.states == {}
 
 
+def test_a_step_that_the_engine_refuses_is_declined_before_any_work_and_the_session_goes_on(session):
+    ours, theirs = session.client_engine, session.server_engine
+    theirs.refused = [3]
+    with session.client() as client:
+        with pytest.raises(DeclinedError, match="cannot compute 3 tokens of one prompt at once") as told:
+            next(client.generate([1, 2, 3], 2))
+        assert "77" not in str(told.value) and "q" not in str(told.value).split("declines: ")[1].split("ask")[0]
+        assert session.declined == ["blocks.0.q: the noise may reach 77 steps"]
+        assert session.done == [] and ours.forgotten == [] and not session.client_channel.ended
+        assert [token.id for token in client.generate([1, 2], 3)] == greedy([1, 2], 3)
+        with pytest.raises(DeclinedError):  # again, of a prompt that has keys and values
+            client.next_logits([7])
+            client.next_logits([7, 1, 2, 3])
+        logits, step = client.next_logits([7, 1])
+        assert step == Step(1, 1)
+        np.testing.assert_allclose(logits, logits_after([7, 1]), rtol=0, atol=1e-9)
+        theirs.refused = [1, 1]
+        with pytest.raises(DeclinedError, match="2 tokens of 2 prompts"):
+            list(client.generate_batch([[1, 2], [3, 4]], 2))
+    session.join()
+    assert session.failure is None and len(session.declined) == 3
+    assert theirs.states == {}  # what was held when a batch was declined is dropped
+
+
+def test_what_the_engine_can_compute_is_asked_once(session):
+    with session.client() as client:
+        for prompt in ([1, 2], [5, 6]):
+            list(client.generate(prompt, 2))
+        assert session.server_engine.loaded == [[2], [1]]
+        before = session.client_channel.traffic.messages
+        list(client.generate_batch([[1, 2], [3, 4]], 1))  # known graphs, together for the first time
+        assert session.client_channel.traffic.messages - before == 3  # request, go, end
+        list(client.generate_batch([[1, 2], [3, 4]], 1))
+        assert session.client_channel.traffic.messages - before == 5
+    session.join()
+    assert session.failure is None and session.server_engine.loaded == [[2], [1], [2, 2]]
+
+
 def test_prompts_of_a_batch_are_forgotten_as_they_end(session):
     prompts = [[1, 2], [3], [10, 11]]
     with session.client() as client:
@@ -268,16 +320,15 @@ def test_prompts_that_end_at_different_times_share_their_runs(session):
     assert shared[0].steps == (Step(0, 2), Step(0, 1), Step(0, 2)) and shared[0].work == "prefill"
     assert len(shared) == max(map(len, found))
     assert all(len(computed.steps) == sum(len(t) > n for t in found) for n, computed in enumerate(shared))
-    assert messages == len(shared) + 3  # a request each, and an end of each prompt; every graph was there already
+    # A request each, an end of each prompt, and a go where prompts of these sizes met for the first time; no graph.
+    assert messages == len(shared) + 3 + 3
 
 
 def test_prompts_of_one_length_get_one_graph(session):
     with session.client() as client:
         before = session.client_channel.traffic.messages
         assert len(list(client.generate_batch([[1, 2], [3, 4], [5, 6]], 1))) == 3
-        assert (
-            session.client_channel.traffic.messages - before == 4
-        )  # request, announcement, graph, end
+        assert session.client_channel.traffic.messages - before == 4  # request, announcement, graph, end
     session.join()
     assert session.failure is None
 
@@ -490,7 +541,7 @@ def test_a_client_refuses_a_broken_tokenizer():
         client_of(answers)
 
 
-@pytest.mark.parametrize("case", ["length", "output", "state", "junk", "size"])
+@pytest.mark.parametrize("case", ["length", "output", "state", "junk", "size", "count", "junk size"])
 def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
     wrong = decode(PROGRAM, 2, 3) if case == "state" else prefill(PROGRAM, 4 if case == "length" else 3)
     graph = wrong.graph.to_json()
@@ -501,7 +552,8 @@ def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
     def answers(channel: Channel) -> None:
         channel.send_control(offer(tokenizer_bytes))
         channel.send(tokenizer_bytes)
-        channel.send_control({"say": "graph", "bytes": 1 << 40 if case == "size" else len(text)})
+        sizes = {"size": [1 << 40], "count": [len(text)] * 2, "junk size": ["1"]}
+        channel.send_control({"say": "go", "graphs": sizes.get(case, [len(text)])})
         channel.send(text)
 
     client = client_of(answers)

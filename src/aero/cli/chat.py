@@ -17,6 +17,7 @@ from aero.engines.engine import Party
 from aero.kernels import native
 from aero.serve.client import Client, check_length, check_sampling
 from aero.serve.sampling import Sampling
+from aero.serve.session import DeclinedError
 
 PLACE = "{}"
 HELP = "/new begins anew, /quit ends"
@@ -73,17 +74,21 @@ def chat(
             text = template.replace(PLACE, line)
             turn = client.tokenizer.encode(text)
             try:
-                history, forgotten = fitting([*history, turn], max_new_tokens, offer.context)
+                turns, forgotten = fitting([*history, turn], max_new_tokens, offer.context)
             except ValueError as error:
                 console.print(f"[red]error:[/red] {error}", soft_wrap=True)
                 continue
             if forgotten:
                 console.print(f"the oldest {forgotten} tokens are forgotten", style="dim")
-            ids = [token for one in history for token in one]
-            with LiveText() as live:
-                progress.live = live
-                answer = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)
-            history.append([token.id for token in answer.tokens])
+            ids = [token for one in turns for token in one]
+            try:
+                with LiveText() as live:
+                    progress.live = live
+                    answer = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)
+            except DeclinedError as error:  # the session goes on, without this line
+                console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+                continue
+            history = [*turns, [token.id for token in answer.tokens]]
             answers.append(Answer(text, answer.prompt_ids, answer.tokens))
             console.print(_answer_line(client, answer), style="dim", soft_wrap=True)
         session = Session(offer, client.engine.set_up_cost, tuple(answers))

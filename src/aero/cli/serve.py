@@ -112,12 +112,15 @@ def serve(
         record = Record.of_cost(done.cost, done.work, engine, model.notation, done.context)
         records.append(replace(record, extra={**record.extra, "prompts": len(done.steps)}))
 
+    def on_declined(reason: str) -> None:
+        console.print(f"  declined: {reason}", soft_wrap=True, markup=False)
+
     with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
         console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)
         for note in notes:
             console.print(note, style="dim", soft_wrap=True)
         while True:
-            failure = _serve_one(server, listener, wait, on_step)
+            failure = _serve_one(server, listener, wait, on_step, on_declined)
             if json is not None:
                 write_records(json, records)
             if once and failure is not None:
@@ -128,13 +131,17 @@ def serve(
 
 
 def _serve_one(
-    server: Server, listener: Listener, wait: float | None, on_step: Callable[[Computed], None]
+    server: Server,
+    listener: Listener,
+    wait: float | None,
+    on_step: Callable[[Computed], None],
+    on_declined: Callable[[str], None],
 ) -> Exception | None:
     """One session. A client that is not trusted, misbehaves, goes away, or asks for what the engine refuses, ends its
     session, not the server."""
     try:
         with listener.accept(wait) as channel:
-            server.handle(channel, on_step)
+            server.handle(channel, on_step, on_declined)
     except PeerAbsentError:
         raise  # nobody came within the time that the user set
     except (ConnectionError, ValueError) as error:

@@ -124,6 +124,13 @@ class Engine(ABC):
             raise ValueError(f"the engine {self.name!r} runs one prompt at a time, the prompt 0")
         return [self.run(batch[0].graph, weights=weights, ids=batch[0].ids)]
 
+    def load(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray]) -> None:  # noqa: B027
+        """Make ready what a batch takes of the server's weights, before anything is sent.
+
+        ValueError or OverflowError for weights that this engine cannot compute with for so many rows, or in these
+        number formats; the engine can be used on. Nothing to do for an engine that only learns it while it runs.
+        """
+
     @abstractmethod
     def forget(self, prompt: int) -> None:
         """Drop the state of a prompt that has ended; nothing happens where none is held. Both parties do it."""

@@ -98,6 +98,7 @@ class TwoPartyEngine(Engine):
         self._bare: dict[int, Mapping[str, str]] = {}
         self._loaded = WeightStore(plan, weights_bytes)
         self._agreed: set[tuple[tuple[int, str], ...]] = set()
+        self._scheduled: tuple[Any, Schedule] | None = None
         self._reveal, self._vocabulary = LOGITS, 0
         self._keyed: dict[Role, set[Any]] = {role: set() for role in Role}
         self._report: tuple[StepReport, ...] = ()
@@ -118,15 +119,12 @@ class TwoPartyEngine(Engine):
 
     def _prepare(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray] | None) -> Schedule:
         start, before = time.perf_counter(), self._party.channel.traffic
-        graphs = [one.graph for one in batch]
-        states = [self._bare.get(one.prompt, NO_STATES) for one in batch]
-        schedule = checked_schedule(graphs, self._plan, states, self._reveal)
+        schedule = self._schedule(batch)
         stages = schedule.stages
         if self._party.role is Role.SERVER:
             if weights is None:
                 raise ValueError("the server gives the weights")
-            weighted = [stage.groups for stage in stages if stage.op in ("linear", "gain", "embedding")]
-            self._loaded.load(weighted, weights)
+            self._load(schedule, weights)
         missing = self._keys_missing(stages)
         with self._party.channel.op("keys"):
             agreed = tuple((one.prompt, one.graph.digest) for one in batch)
@@ -146,6 +144,25 @@ class TwoPartyEngine(Engine):
         spent = self._cost_of(self._party.channel.traffic - before, time.perf_counter() - start)
         self._set_up = Cost(*(a + b for a, b in zip(vars(self._set_up).values(), vars(spent).values(), strict=True)))
         return schedule
+
+    def load(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray]) -> None:
+        if self._party.is_client:
+            raise ValueError("the client has no weights to load")
+        check_batch(batch)
+        self._load(self._schedule(batch), weights)
+
+    def _load(self, schedule: Schedule, weights: Mapping[str, np.ndarray]) -> None:
+        weighted = [stage.groups for stage in schedule.stages if stage.op in ("linear", "gain", "embedding")]
+        self._loaded.load(weighted, weights)
+
+    def _schedule(self, batch: Sequence[PromptRun]) -> Schedule:
+        """The last one is kept, for `load` or `prepare`, and then `run`, of the same batch."""
+        states = [self._bare.get(one.prompt, NO_STATES) for one in batch]
+        key = [one.graph.digest for one in batch], states, self._reveal
+        if self._scheduled is None or self._scheduled[0] != key:
+            found = checked_schedule([one.graph for one in batch], self._plan, states, self._reveal)
+            self._scheduled = key, found
+        return self._scheduled[1]
 
     def _keys_missing(self, stages: Sequence[Stage]) -> tuple[list[Any], list[Any]]:
         """The parameters under which the client, and the server, has no key yet."""

@@ -17,7 +17,7 @@ from aero.engines.engine import Cost, Engine, PromptRun, StepReport
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
-from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Asked, Offer, Step, expect, field_of, work_of
+from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Asked, DeclinedError, Offer, Step, expect, field_of, work_of
 from aero.serve.text import TextStream
 from aero.wire import Channel, ProtocolError
 
@@ -98,6 +98,7 @@ class Client:
             raise ProtocolError("the server's tokenizer has more tokens than its model")
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
+        self._accepted: set[tuple[Step, ...]] = set()
         self._read: dict[int, list[int]] = {}  # by prompt, the tokens whose keys and values the engines hold
         self._runs = 0
         self._engine = engine_for(self.offer.engine, channel)
@@ -113,8 +114,8 @@ class Client:
 
     def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Step]:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
-        they are not revealed. Where `ids` continue what was read before, only what is new is computed; keys and
-        values stay, see `forget`."""
+        they are not revealed. Where `ids` continue what was read before, only what is new is computed; keys and values
+        stay, see `forget`. DeclinedError where the server cannot compute so many tokens at once."""
         found, _ = self._run({0: [int(i) for i in ids]})
         return found[0]
 
@@ -132,7 +133,8 @@ class Client:
         keep: hold the keys and values afterwards, for ids that begin with what was read; both parties drop them
         otherwise. Of an iteration that is not gone through to its end they stay, until the place is used again or
         `forget`.
-        ValueError, before any work, when that would leave the context, or when the server reveals too little.
+        ValueError, before any work, when that would leave the context, or when the server reveals too little;
+        DeclinedError, while it goes on, when the server cannot compute so many tokens at once.
         """
         tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop, keep=keep)
         return (token for _, token in tokens)
@@ -173,7 +175,12 @@ class Client:
         for count in range(1, max_new_tokens + 1):
             growing = [i for i, prompt in enumerate(prompts) if not prompt.ended]
             for several in self._fitting({i: prompts[i].ids for i in growing}):
-                found, run = self._run(several)
+                try:
+                    found, run = self._run(several)
+                except DeclinedError:
+                    if not keep:
+                        self.forget(range(len(prompts)))
+                    raise
                 tokens = []
                 for i, (logits, step) in found.items():
                     token, piece = self._chosen(prompts[i], logits, last=count == max_new_tokens)
@@ -222,9 +229,10 @@ class Client:
         digests = {step: graph.digest for step, graph in self._graphs.items()}
         asked = [Asked(prompt, step, digests.get(step, "")) for prompt, step in steps.items()]
         self._channel.send_control({"say": "step", "prompts": [one.message() for one in asked]})
-        for step in dict.fromkeys(steps.values()):
-            if step not in self._graphs:
-                self._graphs[step] = self._receive_graph(step)
+        together = tuple(steps.values())
+        if together not in self._accepted:
+            self._receive_graphs([step for step in dict.fromkeys(together) if step not in self._graphs])
+            self._accepted.add(together)
         batch = [
             PromptRun(self._graphs[step], np.array(prompts[prompt][step.past :], dtype=np.int64), prompt)
             for prompt, step in steps.items()
@@ -252,12 +260,20 @@ class Client:
         else:
             self._engine.close()
 
-    def _receive_graph(self, step: Step) -> Graph:
+    def _receive_graphs(self, missing: Sequence[Step]) -> None:
+        """DeclinedError where the server does not go on."""
         message = self._channel.recv_control()
-        expect(message, "graph")
-        size = field_of(message, "bytes", int)
-        if not 0 < size <= MAX_GRAPH_BYTES:
-            raise ProtocolError(f"the server announces a graph of {size} bytes")
+        if expect(message, "go", "declined") == "declined":
+            raise DeclinedError(f"the server declines: {field_of(message, 'reason', str)[:200]}")
+        sizes = field_of(message, "graphs", list)
+        if len(sizes) != len(missing) or any(type(n) is not int or not 0 < n <= MAX_GRAPH_BYTES for n in sizes):
+            raise ProtocolError(
+                f"the server announces graphs of {str(sizes)[:40]} bytes, and {len(missing)} are missing"
+            )
+        for step, size in zip(missing, sizes, strict=True):
+            self._graphs[step] = self._receive_graph(step, size)
+
+    def _receive_graph(self, step: Step, size: int) -> Graph:
         try:
             graph = graph_from_json(json.loads(self._channel.recv(size, np.uint8).tobytes()))
         except ValueError as error:

@@ -82,8 +82,16 @@ class Server:
         self._programs = programs
         self._engine_for = engine_for
 
-    def handle(self, channel: Channel, on_step: Callable[[Computed], None] = lambda _: None) -> None:
-        """Serve one client until it finishes. Raises a WireError when the session breaks off."""
+    def handle(
+        self,
+        channel: Channel,
+        on_step: Callable[[Computed], None] = lambda _: None,
+        on_declined: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Serve one client until it finishes. Raises a WireError when the session breaks off.
+
+        on_declined: called with the reason for which a step was not computed; the session goes on.
+        """
         hello = channel.recv_control()
         expect(hello, "hello")
         if field_of(hello, "protocol", int) != PROTOCOL:
@@ -94,6 +102,7 @@ class Server:
         with self._engine_for(channel) as engine:
             engine.reveal_only(self._offer.revealed, self._tokens)
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
+            loaded: set[tuple[Step, ...]] = set()  # what the engine has found that it can compute
             while True:
                 message = channel.recv_control()
                 said = expect(message, "step", "end", "finish")
@@ -106,13 +115,23 @@ class Server:
                     continue
                 asked = self._checked(channel, message, read)
                 programs = [self._program(one.step) for one in asked]
-                _send_graphs(channel, asked, programs)
                 weights = {name: array for program in programs for name, array in program.weights.items()}
                 pairs = zip(asked, programs, strict=True)
                 batch = [PromptRun(program.graph, prompt=one.prompt) for one, program in pairs]
+                steps = tuple(one.step for one in asked)
+                if steps not in loaded:
+                    try:
+                        engine.load(batch, weights)
+                    except (ValueError, OverflowError) as error:
+                        log.warning("declined %s: %s", steps, error)
+                        _decline(channel, asked)
+                        on_declined(str(error))
+                        continue
+                    _send_graphs(channel, asked, programs)
+                    loaded.add(steps)
                 engine.run_batch(batch, weights=weights)
                 read |= {one.prompt: one.step.context for one in asked}
-                done = Computed(tuple(one.step for one in asked), engine.cost)
+                done = Computed(steps, engine.cost)
                 log.info("%s: %s in %.2f s", done.work, done.steps, engine.cost.seconds)
                 on_step(done)
 
@@ -165,9 +184,19 @@ def _refused(channel: Channel, reason: str) -> ProtocolError:
 def _send_graphs(channel: Channel, asked: Sequence[Asked], programs: Sequence[Program]) -> None:
     """Those that the client lacks; the first prompt of a past and length speaks for the others."""
     done: set[Step] = set()
+    structures: list[bytes] = []
     for one, program in zip(asked, programs, strict=True):
         if one.step not in done and one.digest != program.graph.digest:
-            structure = program.graph.dumps().encode()
-            channel.send_control({"say": "graph", "bytes": len(structure)})
-            channel.send(structure)
+            structures.append(program.graph.dumps().encode())
         done.add(one.step)
+    channel.send_control({"say": "go", "graphs": [len(structure) for structure in structures]})
+    for structure in structures:
+        channel.send(structure)
+
+
+def _decline(channel: Channel, asked: Sequence[Asked]) -> None:
+    """The error itself would tell the client how large the weights are."""
+    rows = sum(one.step.length for one in asked)
+    prompts = "one prompt" if len(asked) == 1 else f"{len(asked)} prompts"
+    reason = f"it cannot compute {rows} tokens of {prompts} at once with its weights; ask for more or fewer at once"
+    channel.send_control({"say": "declined", "reason": reason})

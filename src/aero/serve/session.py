@@ -7,8 +7,8 @@
       ... the engine connects ...            (see aero.engines.connect)
       step {prompts: [{prompt, past, length, digest}, ...]}
                                       ->
-                                      <-     graph {bytes}, then the graph's structure, for each `digest` that is not
-      ... the engine runs ...                the graph's, in order; once for prompts of one past and length
+                                      <-     go {graphs: [bytes, ...]}, then each graph's structure; or declined
+      ... the engine runs ...                {reason}: before pasts and lengths that were not computed together yet
       end {prompts: [prompt, ...]}    ->     both drop what they hold of these
       step ... / finish               ->
 
@@ -17,7 +17,12 @@ and values that prompt's last step left, in shares; past = 0 begins a new prompt
 `end` says that nothing follows what was read of some. So a prompt is
 one step, each token after it another; keys and set-up serve any number of prompts. Prompts have numbers below
 `max_prompts`, and a step reads no more tokens, of all its prompts together, than the context has. The client names a
-graph that it has by its digest, and the server then sends it no second time; "" asks for it.
+graph that it has by its digest, and the server then sends it no second time; "" asks for it. `go` has those of the
+others, in order, once for prompts of one past and length.
+
+How many rows the weights are multiplied by decides how large the noise may be, so the server knows only when it is
+asked whether it can compute a step, and says so before any work: after `declined`, nothing is computed and the session
+goes on. The reason names no weight: the client would learn how large it is.
 
 Everything here is public: sizes, the structure of the model, the tokenizer, the number of tokens. No weight, no token
 and no logit passes through these messages.
@@ -40,6 +45,10 @@ MAX_GRAPH_BYTES = 64 << 20
 MAX_CONTEXT = 1 << 20
 MAX_VOCABULARY = 1 << 21
 MAX_PROMPTS = 32
+
+
+class DeclinedError(ValueError):
+    """The server cannot compute what was asked for. Nothing was computed, and the session goes on."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,127 @@
+"""A session with our own engine at both parties, over a channel in memory: what it holds, and what it goes on after."""
+
+import threading
+
+import pytest
+
+from aero.compiler.positions import decode, prefill
+from aero.compiler.quantize import quantize
+from aero.engines import weight_store
+from aero.engines.engine import Party
+from aero.engines.plain import InsecurePlainEngine
+from aero.engines.two_party import TwoPartyEngine
+from aero.serve.client import Client
+from aero.serve.server import Computed, Server
+from aero.serve.session import DeclinedError
+from aero.wire.memory import channel_pair
+from programs import random_ids, random_program
+from serve.test_session import tokenizer_bytes
+
+assert tokenizer_bytes  # the fixture of the sessions
+
+CONTEXT, VOCABULARY, PATIENCE = 8, 260, 240.0
+PROGRAM = random_program(length=CONTEXT, vocabulary=VOCABULARY, layers=1, every_position=True, seed=3)
+PLAN = quantize(PROGRAM, [random_ids(PROGRAM, seed) for seed in range(8)]).plan
+
+
+class Programs:
+    def prefill(self, length, *, leave_state):
+        return prefill(PROGRAM, length, leave_state=leave_state)
+
+    def decode(self, past, length=1):
+        return decode(PROGRAM, past, length)
+
+
+class Session:
+    """Both parties' engines; the server in a thread."""
+
+    def __init__(self, tokenizer: bytes) -> None:
+        self.channels = channel_pair(timeout=PATIENCE)
+        self.engines = [TwoPartyEngine(p, c, PLAN) for p, c in zip(Party, self.channels, strict=True)]
+        self.done: list[Computed] = []
+        self.declined: list[str] = []
+        self.held: list[list[int]] = []
+        self.failure: BaseException | None = None
+        server = Server(
+            notation="SM", context=CONTEXT, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=Programs(),
+            engine="two-party", engine_for=lambda _: self.engines[1],
+        )  # fmt: skip
+        self.thread = threading.Thread(target=self._serve, args=(server,))
+        self.thread.start()
+
+    def _serve(self, server: Server) -> None:
+        def on_step(done: Computed) -> None:
+            self.done.append(done)
+            self.held.append(sorted(self.engines[1]._states))
+
+        try:
+            with self.channels[1] as channel:
+                server.handle(channel, on_step, self.declined.append)
+        except BaseException as error:
+            self.failure = error
+
+    def client(self) -> Client:
+        return Client(self.channels[0], lambda name, _: self.engines[0])
+
+    def join(self) -> None:
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def session(tokenizer_bytes):
+    opened = Session(tokenizer_bytes)
+    yield opened
+    opened.channels[0].close()
+    opened.join()
+
+
+def plain_tokens(ids: list[int], count: int, usable: int) -> list[int]:
+    """Of the engine with the same number formats and no protocols, each prompt read anew."""
+    ids, engine = list(ids), InsecurePlainEngine(PLAN)
+    for _ in range(count):
+        program = prefill(PROGRAM, len(ids))
+        ids.append(int(engine.run(program.graph, weights=program.weights, ids=ids)[0][:usable].argmax()))
+    return ids[-count:]
+
+
+def test_what_is_held_does_not_grow_over_prompts(session):
+    client_engine = session.engines[0]
+    with session.client() as client:
+        usable = client.tokenizer.vocab_size
+        for ids in ([1, 2, 3], [4, 5], [10]):
+            assert [token.id for token in client.generate(ids, 2)] == plain_tokens(ids, 2, usable)
+            assert client_engine._states == client_engine._bare == {}
+        batch = [[1, 2], [3]]
+        found: list[list[int]] = [[], []]
+        for i, token in client.generate_batch(batch, 2):
+            found[i].append(token.id)
+        assert found == [plain_tokens(ids, 2, usable) for ids in batch]
+        assert client_engine._states == {}
+    session.join()
+    assert session.failure is None
+    assert session.held == [[0]] * 6 + [[0, 1]] * 2  # after each run, of the prompts of that run alone
+
+
+def test_weights_that_do_not_fit_for_some_rows_are_declined_and_the_session_goes_on(session, monkeypatch):
+    original = weight_store.load_weights
+
+    def load(plan, *args, **more):
+        if plan.product.rows == 3:
+            raise ValueError("the noise may reach 77 steps, and 32 are allowed")
+        return original(plan, *args, **more)
+
+    monkeypatch.setattr(weight_store, "load_weights", load)
+    with session.client() as client:
+        usable = client.tokenizer.vocab_size
+        assert [token.id for token in client.generate([1, 2], 2)] == plain_tokens([1, 2], 2, usable)
+        with pytest.raises(DeclinedError, match="cannot compute 3 tokens of one prompt at once"):
+            list(client.generate([1, 2, 3], 2))
+        with pytest.raises(DeclinedError, match="cannot compute 3 tokens of 2 prompts at once"):
+            list(client.generate_batch([[1, 2], [3]], 2))
+        ids = [5, 6, 7, 8]
+        assert [token.id for token in client.generate(ids, 2)] == plain_tokens(ids, 2, usable)
+    session.join()
+    assert session.failure is None
+    assert len(session.declined) == 2 and all("77" in reason and "blocks.0" in reason for reason in session.declined)
+    assert [step.length for computed in session.done for step in computed.steps] == [2, 1, 4, 1]

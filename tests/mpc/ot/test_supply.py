@@ -95,6 +95,23 @@ def test_drawing_refills_when_short(extension):
         assert len(bits) < 50 or 0.3 < bits.mean() < 0.7
 
 
+@extensions
+def test_several_draws_at_once_are_the_draws_in_turn(extension):
+    """The one party draws for each count, the other for all."""
+    counts = [3, 0, 2500, 1]
+
+    def program(party: Party):
+        set_up_ots(party, extension)
+        if party.is_client:
+            received = [party.ots.receive(count) for count in counts]
+            return party.ots.send_several(counts), tuple(map(np.concatenate, zip(*received, strict=True)))
+        sent = np.concatenate([party.ots.send(count) for count in counts])
+        return sent, party.ots.receive_several(counts)
+
+    for sent, bits, received in matched(run_both(program)):
+        assert_random_ots(sent, bits, received)
+
+
 def test_nothing_comes_twice():
     def program(party: Party):
         set_up_ots(party)

@@ -7,6 +7,7 @@ the sender learns nothing of c, the receiver nothing of the other block.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +40,12 @@ class RandomOts(ABC):
     @abstractmethod
     def receive(self, count: int) -> tuple[NDArray[np.uint8], Blocks]:
         """This party's end as receiver: bits uint8 [count], each 0 or 1, and blocks uint8 [count, 16]."""
+
+    def send_several(self, counts: Sequence[int]) -> Blocks:
+        """What `send` gives for these counts in turn, in one array."""
+        return np.concatenate([self.send(count) for count in counts])
+
+    def receive_several(self, counts: Sequence[int]) -> tuple[NDArray[np.uint8], Blocks]:
+        """What `receive` gives for these counts in turn, in one array of bits and one of blocks."""
+        bits, blocks = zip(*map(self.receive, counts), strict=True)
+        return np.concatenate(bits), np.concatenate(blocks)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NoReturn
 
@@ -145,6 +145,12 @@ class OtSupply(RandomOts):
             for part, number, blocks in self._take(self._role.other, count):
                 receiver_pads(self._session, self._role.other, number, blocks, bits[part], out[part])
             return bits, out
+
+    def send_several(self, counts: Sequence[int]) -> Blocks:
+        return self.send(sum(counts))
+
+    def receive_several(self, counts: Sequence[int]) -> tuple[NDArray[np.uint8], Blocks]:
+        return self.receive(sum(counts))
 
     def _take(self, sender: Role, count: int) -> Iterator[tuple[slice, int, Blocks]]:
         """The next correlated OTs in pieces, so that few are in memory before they are hashed: which of the `count`

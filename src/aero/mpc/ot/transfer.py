@@ -17,7 +17,8 @@ random choice can be corrected afterwards: Beaver 1995.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -26,12 +27,13 @@ from numpy.typing import NDArray
 
 from aero.kernels import bitpack
 from aero.mpc.cost import ProtocolCost, message, ots_used
-from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.party import Party, Role, parse
 
 T = TypeVar("T")
 Bits = NDArray[np.uint8]
 MAX_XOR_BITS = 8
+AT_ONCE = 1 << 16
+"""OTs that several products draw at once."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,16 @@ def multiply_bits(party: Party, products: Sequence[BitProduct]) -> list[NDArray[
     """
     if not products:
         return []
-    pending = [_Chosen(party, p) if p.chooser is party.role else _Offered(party, p) for p in products]
-    party.channel.send(np.concatenate([side.outgoing for side in pending]))
-    sizes = [_message_size(p.shape, p.chooser.other if p.chooser is party.role else p.chooser) for p in products]
-    arrived = np.split(party.channel.recv(sum(sizes), np.uint8), np.cumsum(sizes)[:-1])
-    return [side.finish(data) for side, data in zip(pending, arrived, strict=True)]
+    batches = _batches(products)
+    sides: list[_Chosen | _Offered] = []
+    for batch in batches:
+        alike = [products[i] for i in batch]
+        sides.append(_Chosen(party, alike) if alike[0].chooser is party.role else _Offered(party, alike))
+    party.channel.send(np.concatenate(_in_order(batches, (side.outgoing for side in sides))))
+    sizes = [bitpack.packed_size(p.mine.size, p.bits if p.chooser is party.role else 1) for p in products]
+    arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
+    shares = (side.finish([arrived[i] for i in batch]) for batch, side in zip(batches, sides, strict=True))
+    return _in_order(batches, shares)
 
 
 def products_cost(shapes: Sequence[ProductShape]) -> ProtocolCost:
@@ -110,50 +117,96 @@ def together(party: Party, *protocols: OneRound[Any]) -> list[Any]:
     return results
 
 
+def _batches(products: Sequence[BitProduct]) -> list[list[int]]:
+    """Which products are made as one: of one direction and kind, in order, and as few that their blocks take little
+    memory."""
+    batches: list[list[int]] = []
+    for chooser in Role:
+        kind, room = None, 0
+        for i, p in enumerate(products):
+            if p.chooser is not chooser:
+                continue
+            if p.xor is not kind or p.mine.size > room:
+                batches.append([])
+                kind, room = p.xor, AT_ONCE
+            batches[-1].append(i)
+            room -= p.mine.size
+    return batches
+
+
+def _in_order(batches: list[list[int]], parts: Iterable[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+    """One part for each product of each batch, in the order of all products."""
+    places = itertools.chain.from_iterable(batches)
+    placed = dict(zip(places, itertools.chain.from_iterable(parts), strict=True))
+    return [placed[i] for i in range(len(placed))]
+
+
 class _Chosen:
-    """The chooser's side of one product, between its message and the other's."""
+    """The chooser's side of products of one kind, between its message and the other's."""
 
-    def __init__(self, party: Party, product: BitProduct) -> None:
-        self.product = product
-        self.choices, blocks = party.ots.receive(product.mine.size)
-        self.pads = _pads(blocks, product)
-        self.turned = product.mine.reshape(-1) ^ self.choices
-        self.outgoing = pack_bits(self.turned)
+    def __init__(self, party: Party, products: list[BitProduct]) -> None:
+        self.products, self.sizes = products, [p.mine.size for p in products]
+        self.choices, blocks = party.ots.receive_several(self.sizes)
+        self.pads = _pads(blocks, products)
+        self.turned = _joined([p.mine.reshape(-1) for p in products]) ^ self.choices
+        self.outgoing = [pack_bits(part) for part in pieces(self.turned, self.sizes)]
 
-    def finish(self, data: NDArray[np.uint8]) -> NDArray[Any]:
-        p, c = self.product, self.choices
-        if p.xor:
-            return self.pads ^ (parse(unpack_small, data, c.size, p.bits) & (np.uint8(0) - c))
-        offered = parse(bitpack.unpack, data, c.size, p.bits)
-        share = self.pads + offered * c
-        return reduce_ring(np.where(self.turned, np.uint64(0) - share, share), p.bits)
+    def finish(self, data: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        xor = self.products[0].xor
+        read: Callable[..., NDArray[Any]] = unpack_small if xor else bitpack.unpack
+        offered = _joined([parse(read, part, p.mine.size, p.bits) for part, p in zip(data, self.products, strict=True)])
+        if xor:
+            shares = self.pads ^ (offered & (np.uint8(0) - self.choices))
+        else:
+            share = self.pads + offered * self.choices
+            shares = np.where(self.turned, np.uint64(0) - share, share) & _masks(self.products)
+        return pieces(shares, self.sizes)
 
 
 class _Offered:
     """The side of the party that knows the words."""
 
-    def __init__(self, party: Party, product: BitProduct) -> None:
-        self.product, self.words = product, product.mine.reshape(-1)
-        blocks = party.ots.send(product.mine.size)
-        self.pads, other = _pads(blocks[:, 0], product), _pads(blocks[:, 1], product)
-        if product.xor:
-            self.outgoing = pack_small(self.pads ^ other ^ self.words, product.bits)
+    def __init__(self, party: Party, products: list[BitProduct]) -> None:
+        self.products, self.sizes = products, [p.mine.size for p in products]
+        self.words = _joined([p.mine.reshape(-1) for p in products])
+        blocks = party.ots.send_several(self.sizes)
+        self.pads, other = _pads(blocks[:, 0], products), _pads(blocks[:, 1], products)
+        if products[0].xor:
+            offered, write = self.pads ^ other ^ self.words, pack_small
         else:
-            self.outgoing = bitpack.pack(reduce_ring(self.pads - other + self.words, product.bits), product.bits)
+            offered, write = (self.pads - other + self.words) & _masks(products), bitpack.pack
+        self.outgoing = [write(part, p.bits) for part, p in zip(pieces(offered, self.sizes), products, strict=True)]
 
-    def finish(self, data: NDArray[np.uint8]) -> NDArray[Any]:
-        p = self.product
-        turned = parse(unpack_small, data, self.words.size, 1)
-        if p.xor:
-            return self.pads ^ (self.words & (np.uint8(0) - turned))
-        return reduce_ring(np.where(turned, self.words + self.pads, np.uint64(0) - self.pads), p.bits)
+    def finish(self, data: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        turned = _joined([parse(unpack_small, part, size, 1) for part, size in zip(data, self.sizes, strict=True)])
+        if self.products[0].xor:
+            shares = self.pads ^ (self.words & (np.uint8(0) - turned))
+        else:
+            shares = np.where(turned, self.words + self.pads, np.uint64(0) - self.pads) & _masks(self.products)
+        return pieces(shares, self.sizes)
 
 
-def _pads(blocks: NDArray[np.uint8], product: BitProduct) -> NDArray[Any]:
-    """The first bits of each block [n, 16]."""
-    if product.xor:
-        return blocks[:, 0] & np.uint8((1 << product.bits) - 1)
-    return reduce_ring(blocks.view(np.uint64)[:, 0], product.bits)
+def _pads(blocks: NDArray[np.uint8], products: list[BitProduct]) -> NDArray[Any]:
+    """The first bits of each block [n, 16]; those beyond l may be anything where shares are added."""
+    if products[0].xor:
+        return blocks[:, 0] & _masks(products)
+    return blocks.view(np.uint64)[:, 0].copy()
+
+
+def _masks(products: list[BitProduct]) -> NDArray[Any]:
+    """2^l - 1 for each number of each product; one for all where they are the same."""
+    dtype = np.uint8 if products[0].xor else np.uint64
+    masks = np.array([(1 << p.bits) - 1 for p in products], dtype)
+    return masks[:1] if len({p.bits for p in products}) == 1 else np.repeat(masks, [p.mine.size for p in products])
+
+
+def pieces(data: NDArray[Any], sizes: Sequence[int]) -> list[NDArray[Any]]:
+    """`data` [sum of sizes] cut into parts of these sizes."""
+    return [data[stop - size : stop] for size, stop in zip(sizes, itertools.accumulate(sizes), strict=True)]
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _message_size(shape: ProductShape, sender: Role) -> int:

@@ -47,8 +47,8 @@ KEPT_TREES = -(-SEEDS >> DEPTH)
 UNIT = (TREES - KEPT_TREES) << DEPTH
 """Correlated OTs that one iteration gives away."""
 UNIT_BYTES = LEVELS * 16
-_TREES_AHEAD = 8
-"""Grown at once where fewer OTs are asked for than a tree has."""
+_TREES_AHEAD = 64
+"""Grown at once where fewer are asked for: each time, the code's table has to come into the cache first."""
 
 TREE_DOMAIN, CODE_DOMAIN = 2, 4
 """Of `aero.kernels.ot`, for the first direction; the second has the next number. Pads have 0 and 1."""
@@ -69,7 +69,7 @@ class _Iteration:
 
 
 class _Ferret(CorrelatedOts):
-    at_once = 1 << 18  # each time, the code's table has to come into the cache first
+    at_once = 1 << 18
 
     def __init__(self, session: bytes, direction: int, seeds: Blocks) -> None:
         self._session = session
@@ -82,20 +82,22 @@ class _Ferret(CorrelatedOts):
         self._over: Blocks = np.empty((0, 16), np.uint8)  # grown, but not taken yet
 
     def take(self, count: int) -> Blocks:
-        out = np.empty((count, 16), np.uint8)
-        done = min(count, len(self._over))
-        out[:done], self._over = self._over[:done], self._over[done:]
+        if count <= len(self._over):
+            out, self._over = self._over[:count], self._over[count:]
+            return out
+        out, done = np.empty((count, 16), np.uint8), len(self._over)
+        out[:done], self._over = self._over, self._over[done:]
         while done < count:
             iteration = self._waiting[0]
-            left = TREES - iteration.next_tree
-            if trees := min(left, count - done >> DEPTH):
-                stop = done + (trees << DEPTH)
+            trees = min(TREES - iteration.next_tree, max(count - done >> DEPTH, _TREES_AHEAD))
+            stop = done + (trees << DEPTH)
+            if stop <= count:
                 self._grow(iteration, out[done:stop])
             else:
-                stop = count
-                grown = np.empty((min(left, _TREES_AHEAD) << DEPTH, 16), np.uint8)
+                grown = np.empty((trees << DEPTH, 16), np.uint8)
                 self._grow(iteration, grown)
                 out[done:], self._over = grown[: count - done], grown[count - done :]
+                stop = count
             done = stop
             if iteration.next_tree == TREES:
                 self._waiting.popleft()

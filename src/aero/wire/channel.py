@@ -59,7 +59,7 @@ class Channel:
         """Send one message of one or several arrays (bytes count as uint8). Returns without waiting for the receiver;
         the arrays may be changed again afterwards. Raises ValueError, before sending, for what a frame cannot carry."""
         blocks = [_as_block(array) for array in arrays]
-        description = frame.encode_specs([ArraySpec(block.dtype, block.shape) for block in blocks])
+        description = frame.encode_specs([ArraySpec.of(block.shape, block.dtype) for block in blocks])
         self._send(Kind.ARRAYS, description, [_as_bytes(block) for block in blocks])
 
     def recv(self, shape: int | Sequence[int], dtype: DTypeLike = np.uint64) -> Array:
@@ -236,7 +236,7 @@ class Channel:
     def _count(self, header: Header, direction: _Direction) -> None:
         before = max(self._sent.round, self._received.round)
         direction.advance(header.round)
-        tally = self._tallies.setdefault(self._labels[-1], _Tally())
+        tally = self._tallies.get(self._labels[-1]) or self._tallies.setdefault(self._labels[-1], _Tally())
         tally.messages += 1
         tally.rounds += max(before, header.round) - before
         size = frame.HEADER_SIZE + header.body_size
@@ -307,7 +307,7 @@ class _Tally:
 
 def _as_block(array: Sendable) -> Array:
     """The array as the wire has it: C-contiguous and little-endian. Copies only if it is not so already."""
-    if isinstance(array, bytes | bytearray | memoryview):
+    if isinstance(array, (bytes, bytearray, memoryview)):
         return np.frombuffer(array, np.uint8)
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 

@@ -23,6 +23,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ MAX_ROUND = 2**32 - 1
 
 _DTYPES = {code: np.dtype(name) for code, name in enumerate(("u1", "<u2", "<u4", "<u8", "<i8", "<f8"), start=1)}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_INTEGERS = (int, np.integer)
 
 
 class Kind(IntEnum):
@@ -53,6 +55,9 @@ class Kind(IntEnum):
     ARRAYS = 1
     CONTROL = 2
     GOODBYE = 3
+
+
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 class Reason(IntEnum):
@@ -94,16 +99,25 @@ class ArraySpec:
     @classmethod
     def of(cls, shape: int | Sequence[int], dtype: DTypeLike) -> ArraySpec:
         """A spec from what numpy accepts: `of(5, "u8")`, `of((3, 4), np.uint64)`."""
-        sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-        return cls(np.dtype(dtype).newbyteorder("<"), tuple(int(size) for size in sizes))
+        return _spec_of((shape,) if isinstance(shape, _INTEGERS) else tuple(shape), np.dtype(dtype))
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Size of the array's data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @cached_property
+    def encoded(self) -> bytes:
+        """The array's part of a description."""
+        return struct.pack(f"<BB{len(self.shape)}I", _CODES[self.dtype], len(self.shape), *self.shape)
+
     def __str__(self) -> str:
         return f"{self.dtype.name}{list(self.shape)}"
+
+
+@lru_cache(maxsize=4096)  # most messages have the shape of an earlier one
+def _spec_of(sizes: tuple[int, ...], dtype: np.dtype[Any]) -> ArraySpec:
+    return ArraySpec(dtype.newbyteorder("<"), tuple(int(size) for size in sizes))
 
 
 @dataclass(frozen=True)
@@ -134,18 +148,16 @@ class Header:
             raise ProtocolError("not an AERO frame: the other side speaks another protocol, or the stream is corrupt")
         if version != VERSION:
             raise VersionError(f"the other side speaks wire version {version}, not {VERSION}; use the same release")
-        if kind not in tuple(Kind):
+        if kind not in _KINDS:
             raise ProtocolError(f"malformed frame: unknown kind {kind}")
-        return cls(Kind(kind), description_size, sequence, body_size, round_)
+        return cls(_KINDS[kind], description_size, sequence, body_size, round_)
 
 
 def encode_specs(specs: Sequence[ArraySpec]) -> bytes:
     """The description of arrays, in order. Raises ValueError if there are none or too many."""
     if not 1 <= len(specs) <= MAX_ARRAYS:
         raise ValueError(f"a message carries 1 to {MAX_ARRAYS} arrays, not {len(specs)}")
-    return b"".join(
-        struct.pack(f"<BB{len(spec.shape)}I", _CODES[spec.dtype], len(spec.shape), *spec.shape) for spec in specs
-    )
+    return b"".join([spec.encoded for spec in specs])
 
 
 def decode_specs(description: bytes) -> tuple[ArraySpec, ...]:

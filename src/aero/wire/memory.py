@@ -38,13 +38,12 @@ class _Pipe:
         self._chunks: deque[memoryview] = deque()
         self._closed = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, chunks: Sequence[bytes]) -> None:
         with self._changed:
             if self._closed:
                 raise PeerVanishedError("the other side has closed the connection")
-            if data:
-                self._chunks.append(memoryview(data))
-                self._changed.notify_all()
+            self._chunks.extend(memoryview(chunk) for chunk in chunks if chunk)
+            self._changed.notify_all()
 
     def close(self) -> None:
         with self._changed:
@@ -74,8 +73,7 @@ class MemoryLink(Link):
         self._incoming = incoming
 
     def send(self, buffers: Sequence[memoryview]) -> None:
-        for buffer in buffers:
-            self._outgoing.write(bytes(buffer))
+        self._outgoing.write([bytes(buffer) for buffer in buffers])
 
     def receive_into(self, view: memoryview, deadline: float) -> None:
         while len(view):

@@ -24,7 +24,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -126,25 +125,25 @@ class OtSupply(RandomOts):
         return channel is self._channel
 
     def reserve(self, sent: int, received: int) -> None:
-        _check(sent, received)
-        with self._exclusively():
-            self._reserve({self._role: sent, self._role.other: received})
+        self._begin(sent, received)
+        self._reserve({self._role: sent, self._role.other: received})
+        self._end()
 
     def send(self, count: int) -> Blocks:
-        _check(count)
-        with self._exclusively():
-            out = np.empty((count, 2, 16), np.uint8)
-            for part, number, blocks in self._take(self._role, count):
-                sender_pads(self._session, self._role, number, self._delta, blocks, out[part])
-            return out
+        self._begin(count)
+        out = np.empty((count, 2, 16), np.uint8)
+        for part, number, blocks in self._take(self._role, count):
+            sender_pads(self._session, self._role, number, self._delta, blocks, out[part])
+        self._end()
+        return out
 
     def receive(self, count: int) -> tuple[NDArray[np.uint8], Blocks]:
-        _check(count)
-        with self._exclusively():
-            bits, out = np.empty(count, np.uint8), np.empty((count, 16), np.uint8)
-            for part, number, blocks in self._take(self._role.other, count):
-                receiver_pads(self._session, self._role.other, number, blocks, bits[part], out[part])
-            return bits, out
+        self._begin(count)
+        bits, out = np.empty(count, np.uint8), np.empty((count, 16), np.uint8)
+        for part, number, blocks in self._take(self._role.other, count):
+            receiver_pads(self._session, self._role.other, number, blocks, bits[part], out[part])
+        self._end()
+        return bits, out
 
     def send_several(self, counts: Sequence[int]) -> Blocks:
         return self.send(sum(counts))
@@ -155,8 +154,9 @@ class OtSupply(RandomOts):
     def _take(self, sender: Role, count: int) -> Iterator[tuple[slice, int, Blocks]]:
         """The next correlated OTs in pieces, so that few are in memory before they are hashed: which of the `count`
         they are, the number of the first, and the blocks."""
-        self._reserve({sender: count, sender.other: 0})
         stock, end = self._stocks[sender], self._ends[sender]
+        if count > stock.ready:
+            self._reserve({sender: count, sender.other: 0})
         first = stock.used
         stock.use(count)
         for start in range(0, count, end.at_once):
@@ -182,9 +182,10 @@ class OtSupply(RandomOts):
         for sender, stock in self._stocks.items():
             stock.add(units[sender])
 
-    @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        """Whatever fails inside leaves a supply that nobody can use."""
+    def _begin(self, *counts: int) -> None:
+        """Before anything is done. Whatever fails until `_end` leaves a supply that nobody can use."""
+        if min(counts) < 0:
+            raise ValueError(f"{min(counts)} OTs were asked for: a number of OTs is not negative")
         if os.getpid() != self._pid:
             raise RuntimeError("these OTs were made before a fork: set up new ones in the child process")
         if self._broken:
@@ -194,7 +195,8 @@ class OtSupply(RandomOts):
         if self._channel.ended:
             raise RuntimeError("the channel of these OTs has ended: set up new ones over a new channel")
         self._broken = True
-        yield
+
+    def _end(self) -> None:
         self._broken = False
 
 
@@ -231,11 +233,6 @@ def _set_up(party: Party, extension: Extension) -> OtSupply:
         role.other: FerretReceiver(session, role.other, first_m),
     }
     return OtSupply(party, session, delta, ends, stocks)
-
-
-def _check(*counts: int) -> None:
-    if min(counts) < 0:
-        raise ValueError(f"{min(counts)} OTs were asked for: a number of OTs is not negative")
 
 
 def _stock(extension: Extension) -> Stock:

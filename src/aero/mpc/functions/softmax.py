@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, reduce
 from operator import or_
+from typing import NamedTuple
 
 import numpy as np
 
@@ -471,11 +472,9 @@ def _maxima(party: Party, plan: SoftmaxPlan, coarse: Share) -> Share:
     """[max] of each row, [rows]. In a game all pairs are compared; who is behind nobody wins, of equals the first."""
     left = coarse
     for level in plan.levels:
-        players = _entries(left, level.groups)
-        first, second = np.triu_indices(level.groups.shape[1], 1)
-        ahead = players.of(players.values[:, first] - players.values[:, second])
-        behind: Bits = negative(party, ahead.reduced(plan.coarse_bits))
-        unbeaten = _unbeaten(party, behind, level.groups.shape[1])
+        players, pairs = _entries(left, level.groups), _pairs(level.groups.shape[1])
+        ahead = players.of(players.values[:, pairs.first] - players.values[:, pairs.second])
+        unbeaten = _unbeaten(party, negative(party, ahead.reduced(plan.coarse_bits)), pairs)
         last = players.values[:, -1:]
         gains = multiplex(party, unbeaten, players.of(players.values[:, :-1] - last))
         winners = last[:, 0] + gains.values.sum(axis=1)
@@ -483,18 +482,31 @@ def _maxima(party: Party, plan: SoftmaxPlan, coarse: Share) -> Share:
     return left
 
 
-def _unbeaten(party: Party, behind: Bits, players: int) -> Bits:
+class _Pairs(NamedTuple):
+    """All pairs of players. first, second: of each pair. games: [players - 1, players - 1], for each player but the
+    last, its pairs; wins: 1 where it is their first, which must not be behind, 0 where the first must be."""
+
+    first: np.ndarray
+    second: np.ndarray
+    games: np.ndarray
+    wins: Bits
+
+
+@lru_cache(maxsize=len(PLAYERS))
+def _pairs(players: int) -> _Pairs:
+    first, second = np.triu_indices(players, 1)
+    number = np.zeros((players, players), np.int64)
+    number[first, second] = number[second, first] = np.arange(len(first))
+    everyone = np.arange(players)
+    others = np.array([np.delete(everyone, i) for i in everyone[:-1]])
+    own = everyone[:-1, None]
+    return _Pairs(first, second, number[own, others], (own < others).astype(np.uint8))
+
+
+def _unbeaten(party: Party, behind: Bits, pairs: _Pairs) -> Bits:
     """Whether each player but the last wins against all others, [games, players - 1], from whether the first of each
     pair is behind, [games, pairs]."""
-    pair = {p: i for i, p in enumerate(zip(*np.triu_indices(players, 1), strict=True))}
-    ahead = not_bits(party, behind)
-    rest = np.stack(
-        [
-            np.stack([ahead[:, pair[i, j]] if i < j else behind[:, pair[j, i]] for j in range(players) if j != i], -1)
-            for i in range(players - 1)
-        ],
-        axis=1,
-    )
+    rest = behind[:, pairs.games] ^ (pairs.wins if party.is_client else np.uint8(0))
     while (count := rest.shape[2]) > 1:
         half = count // 2
         both = and_bits(party, rest[..., :half], rest[..., half : 2 * half])

@@ -80,10 +80,10 @@ def multiply_bits(party: Party, products: Sequence[BitProduct]) -> list[NDArray[
     for batch in batches:
         alike = [products[i] for i in batch]
         sides.append(_Chosen(party, alike) if alike[0].chooser is party.role else _Offered(party, alike))
-    party.channel.send(np.concatenate(_in_order(batches, (side.outgoing for side in sides))))
+    party.channel.send(np.concatenate(_in_order(batches, [side.outgoing for side in sides])))
     sizes = [bitpack.packed_size(p.mine.size, p.bits if p.chooser is party.role else 1) for p in products]
     arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
-    shares = (side.finish([arrived[i] for i in batch]) for batch, side in zip(batches, sides, strict=True))
+    shares = [side.finish([arrived[i] for i in batch]) for batch, side in zip(batches, sides, strict=True)]
     return _in_order(batches, shares)
 
 
@@ -118,95 +118,96 @@ def together(party: Party, *protocols: OneRound[Any]) -> list[Any]:
 
 
 def _batches(products: Sequence[BitProduct]) -> list[list[int]]:
-    """Which products are made as one: of one direction and kind, in order, and as few that their blocks take little
-    memory."""
+    """Which products are made as one: of one direction, kind and size, in order, and as few that their blocks take
+    little memory."""
     batches: list[list[int]] = []
     for chooser in Role:
-        kind, room = None, 0
+        alike, room = None, 0
         for i, p in enumerate(products):
             if p.chooser is not chooser:
                 continue
-            if p.xor is not kind or p.mine.size > room:
+            size = p.mine.size
+            if (p.xor, size) != alike or size > room:
                 batches.append([])
-                kind, room = p.xor, AT_ONCE
+                alike, room = (p.xor, size), AT_ONCE
             batches[-1].append(i)
-            room -= p.mine.size
+            room -= size
     return batches
 
 
-def _in_order(batches: list[list[int]], parts: Iterable[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+def _in_order(batches: list[list[int]], parts: Iterable[Iterable[NDArray[Any]]]) -> list[NDArray[Any]]:
     """One part for each product of each batch, in the order of all products."""
-    places = itertools.chain.from_iterable(batches)
-    placed = dict(zip(places, itertools.chain.from_iterable(parts), strict=True))
+    placed: dict[int, NDArray[Any]] = {}
+    for batch, several in zip(batches, parts, strict=True):
+        placed.update(zip(batch, several, strict=True))
     return [placed[i] for i in range(len(placed))]
 
 
 class _Chosen:
-    """The chooser's side of products of one kind, between its message and the other's."""
+    """The chooser's side of products of one kind and size, between its message and the other's. Arrays are [products,
+    size]."""
 
     def __init__(self, party: Party, products: list[BitProduct]) -> None:
-        self.products, self.sizes = products, [p.mine.size for p in products]
-        self.choices, blocks = party.ots.receive_several(self.sizes)
-        self.pads = _pads(blocks, products)
-        self.turned = _joined([p.mine.reshape(-1) for p in products]) ^ self.choices
-        self.outgoing = [pack_bits(part) for part in pieces(self.turned, self.sizes)]
+        self.products, sizes = products, [p.mine.size for p in products]
+        choices, blocks = party.ots.receive_several(sizes)
+        self.choices, self.pads = choices.reshape(len(products), -1), _pads(blocks, products)
+        self.turned = _rows([p.mine for p in products]) ^ self.choices
+        self.outgoing = list(np.packbits(self.turned, axis=1, bitorder="little"))
 
-    def finish(self, data: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
-        xor = self.products[0].xor
-        read: Callable[..., NDArray[Any]] = unpack_small if xor else bitpack.unpack
-        offered = _joined([parse(read, part, p.mine.size, p.bits) for part, p in zip(data, self.products, strict=True)])
-        if xor:
-            shares = self.pads ^ (offered & (np.uint8(0) - self.choices))
-        else:
-            share = self.pads + offered * self.choices
-            shares = np.where(self.turned, np.uint64(0) - share, share) & _masks(self.products)
-        return pieces(shares, self.sizes)
+    def finish(self, data: list[NDArray[np.uint8]]) -> NDArray[Any]:
+        offered = _rows([_read(part, p) for part, p in zip(data, self.products, strict=True)])
+        if self.products[0].xor:
+            return self.pads ^ (offered & -self.choices)
+        share = self.pads + offered * self.choices
+        return np.where(self.turned, -share, share) & _masks(self.products)
 
 
 class _Offered:
     """The side of the party that knows the words."""
 
     def __init__(self, party: Party, products: list[BitProduct]) -> None:
-        self.products, self.sizes = products, [p.mine.size for p in products]
-        self.words = _joined([p.mine.reshape(-1) for p in products])
-        blocks = party.ots.send_several(self.sizes)
+        self.products, sizes = products, [p.mine.size for p in products]
+        self.words = _rows([p.mine for p in products])
+        blocks = party.ots.send_several(sizes)
         self.pads, other = _pads(blocks[:, 0], products), _pads(blocks[:, 1], products)
         if products[0].xor:
             offered, write = self.pads ^ other ^ self.words, pack_small
         else:
             offered, write = (self.pads - other + self.words) & _masks(products), bitpack.pack
-        self.outgoing = [write(part, p.bits) for part, p in zip(pieces(offered, self.sizes), products, strict=True)]
+        self.outgoing = [write(row, p.bits) for row, p in zip(offered, products, strict=True)]
 
-    def finish(self, data: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
-        turned = _joined([parse(unpack_small, part, size, 1) for part, size in zip(data, self.sizes, strict=True)])
+    def finish(self, data: list[NDArray[np.uint8]]) -> NDArray[Any]:
+        turned = _rows([parse(unpack_small, part, self.words.shape[1], 1) for part in data])
         if self.products[0].xor:
-            shares = self.pads ^ (self.words & (np.uint8(0) - turned))
-        else:
-            shares = np.where(turned, self.words + self.pads, np.uint64(0) - self.pads) & _masks(self.products)
-        return pieces(shares, self.sizes)
+            return self.pads ^ (self.words & -turned)
+        return np.where(turned, self.words + self.pads, -self.pads) & _masks(self.products)
 
 
 def _pads(blocks: NDArray[np.uint8], products: list[BitProduct]) -> NDArray[Any]:
     """The first bits of each block [n, 16]; those beyond l may be anything where shares are added."""
     if products[0].xor:
-        return blocks[:, 0] & _masks(products)
-    return blocks.view(np.uint64)[:, 0].copy()
+        return blocks[:, 0].reshape(len(products), -1) & _masks(products)
+    return blocks.view(np.uint64)[:, 0].copy().reshape(len(products), -1)
 
 
 def _masks(products: list[BitProduct]) -> NDArray[Any]:
-    """2^l - 1 for each number of each product; one for all where they are the same."""
-    dtype = np.uint8 if products[0].xor else np.uint64
-    masks = np.array([(1 << p.bits) - 1 for p in products], dtype)
-    return masks[:1] if len({p.bits for p in products}) == 1 else np.repeat(masks, [p.mine.size for p in products])
+    """2^l - 1 for each product: [products, 1]."""
+    return np.array([[(1 << p.bits) - 1] for p in products], np.uint8 if products[0].xor else np.uint64)
+
+
+def _read(data: NDArray[np.uint8], p: BitProduct) -> NDArray[Any]:
+    """The words that were offered to the chooser."""
+    return parse(unpack_small if p.xor else bitpack.unpack, data, p.mine.size, p.bits)
+
+
+def _rows(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of one size as the rows of one."""
+    return parts[0].reshape(1, -1) if len(parts) == 1 else np.concatenate(parts, axis=None).reshape(len(parts), -1)
 
 
 def pieces(data: NDArray[Any], sizes: Sequence[int]) -> list[NDArray[Any]]:
     """`data` [sum of sizes] cut into parts of these sizes."""
     return [data[stop - size : stop] for size, stop in zip(sizes, itertools.accumulate(sizes), strict=True)]
-
-
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _message_size(shape: ProductShape, sender: Role) -> int:

@@ -99,19 +99,18 @@ def _bit_by_bit(
     """[own] in the ring of 2^m, plus for each shape of l bits 2^(m-l) (bit m - l of its chooser's factor) (the other's
     words).
     """
-    products = []
-    for shape in shapes:
-        if shape.chooser is party.role:
-            mine: NDArray[Any] = (factor >> np.uint64(own.bits - shape.bits)).astype(np.uint8) & np.uint8(1)
-        else:
-            mine = reduce_ring(words, shape.bits)
-        products.append(BitProduct(shape.chooser, shape.bits, mine))
+    shifts = np.array([[own.bits - shape.bits] for shape in shapes], np.uint64)
+    bits = (factor.reshape(1, -1) >> shifts).astype(np.uint8) & np.uint8(1)
+    masks = np.array([[(1 << shape.bits) - 1] for shape in shapes], np.uint64)
+    reduced = words.reshape(1, -1) & masks
+    products = [
+        BitProduct(shape.chooser, shape.bits, bits[i] if shape.chooser is party.role else reduced[i])
+        for i, shape in enumerate(shapes)
+    ]
 
     def finish(shares: list[NDArray[Any]]) -> Share:
-        total = own.values.copy()
-        for product, share in zip(products, shares, strict=True):
-            total += share.reshape(own.shape) << np.uint64(own.bits - product.bits)
-        return own.of(total)
+        terms = (np.stack(shares) << shifts).sum(axis=0, dtype=np.uint64)
+        return own.of(own.values + terms.reshape(own.shape))
 
     return OneRound(tuple(products), finish)
 

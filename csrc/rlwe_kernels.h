@@ -84,7 +84,7 @@ struct RlweKernels {
       return;
     }
     // Some columns at a time so that their coefficients stay in the cache while the outer loop walks the transform.
-    const std::uint32_t some = 16, runs = job.front / 8;
+    const std::uint32_t some = kColumnsAtOnce, runs = job.front / 8;
     for (std::uint32_t c0 = 0; c0 < job.columns; c0 += some)
       for (std::uint32_t i = 0; i < n / job.front; ++i) {
         const std::uint32_t end = c0 + some < job.columns ? c0 + some : job.columns, node = n / job.front + i;

@@ -258,7 +258,9 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
   const std::size_t x_size = 2 * p.row_tiles * p.inner * n;  // words per prime
   const std::size_t prepared_size = (p.columns + 3) / 4 * 4 * p.inner * n;
   const bool narrow = p.columns < p.merge;  // a run then goes on in the next row tile
-  const std::size_t some = narrow && rows > 1 ? p.columns : 4;  // columns at a time
+  // Columns at a time: what is packed at once should be in the cache; but where transforms are walked in blocks, x is
+  // read once for all of them.
+  const std::size_t some = narrow && rows > 1 ? p.columns : weights && p.front < n ? kColumnsAtOnce : 4;
 
   // Columns `first` to first + count - 1 of one member, to nodes [rows][some].
   struct Scratch {

@@ -9,6 +9,8 @@
 
 namespace aero {
 
+constexpr std::uint32_t kColumnsAtOnce = 16;  // whose coefficients stay in the cache while their transforms are walked
+
 // Products of row_tiles x inner ciphertexts with inner x columns plaintexts, modulo one prime.
 struct ProductsJob {
   const NttView* ntt;

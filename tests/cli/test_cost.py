@@ -52,6 +52,24 @@ def test_comparisons_and_networks(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_prompts_that_share_a_session(tmp_path):
+    path = tmp_path / "cost.json"
+    common = ["--preset", "demo", "--notation", "SM+ScFuFFN", "--context", 8, "--json", path]
+    output = run(*common, "--batch", 1, "--batch", 4, "-n", 3)
+    assert "8 tokens, 3 new ones, prompts together" in output and output.count("next-token") == 2
+    (data,) = json.loads(path.read_text())
+    one, four = data["sessions"]
+    assert (one["prompts"], four["prompts"], four["length"], four["new_tokens"]) == (1, 4, 8, 3)
+    prefill, together = one["works"][1], four["works"][1]
+    assert prefill["runs"] == 1
+    assert prefill["together"]["rounds"] == data["estimates"][0]["total"]["rounds"]
+    assert together["per_prompt"]["bytes_both_ways"] < prefill["together"]["bytes_both_ways"]
+    assert set(four["works"][2]["per_token"]["seconds"]) == {"loopback", "lan", "wan"}
+    run(*common)
+    (data,) = json.loads(path.read_text())
+    assert "sessions" not in data
+
+
 def test_a_folder_of_a_graph(tmp_path):
     graph = lowered(parse("SM"), SIZES["demo"])
     (tmp_path / "graph.json").write_text(json.dumps(graph.to_json()))
@@ -59,6 +77,8 @@ def test_a_folder_of_a_graph(tmp_path):
     run(tmp_path, "--json", path)
     (data,) = json.loads(path.read_text())
     assert data["graph_digest"] == graph.digest and len(data["estimates"][0]["lines"]) > 10
+    with pytest.raises(ValueError, match="a single graph"):
+        run(tmp_path, "--batch", 2)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +91,8 @@ def test_a_folder_of_a_graph(tmp_path):
         (("--preset", "demo", "--notation", "SM", "--bandwidth", "300MB", "--rtt", "4ms"), "unknown network"),
         (("--preset", "demo", "--notation", "SM", "--profile", "nonesuch"), "no cost profile"),
         (("nowhere", "--preset", "demo"), "not both"),
+        (("--preset", "demo", "--notation", "SM", "--batch", "2", "--stage", "lowered"), "leave --profile"),
+        (("--preset", "demo", "--notation", "SM", "--batch", "2", "--profile", "spu-cheetah"), "leave --profile"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):

@@ -9,7 +9,9 @@ well-conditioned ones; a trained model's own condition numbers may lead it to an
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from aero.graph import Graph, Program
 from aero.graph.ops import Shape
 from aero.models.notation import Notation
 from aero.models.presets import Size
+
+if TYPE_CHECKING:
+    from aero.compiler.compile import Compiled
 
 _NARROW_HEAD = 2
 _VOCABULARY = 251  # a prime, so that no multiple of a narrow width is mistaken for it
@@ -36,16 +41,10 @@ def compiled_stages(notation: Notation, size: Size, length: int | None = None) -
 
     Needs the compiler, that is, torch. ValueError where notation, size and length do not fit together.
     """
-    from aero.compiler.compile import rewrite
-    from aero.compiler.passes.eliminate_ffn import by_products
     from aero.compiler.positions import prefill
 
     length = size.context if length is None else length
-    if size.hidden_size % size.num_heads or size.hidden_size % (_NARROW_HEAD * size.num_heads):
-        raise ValueError(f"a width of {size.hidden_size} is not a multiple of {_NARROW_HEAD * size.num_heads}")
-    narrow = dataclasses.replace(size, hidden_size=_NARROW_HEAD * size.num_heads, vocab_size=_VOCABULARY)
-    program = random_program(lowered(notation, narrow, every_position=True))
-    final, stages, _ = rewrite(program, price=lambda graph: by_products(widen(graph, narrow, size)))
+    narrow, final, stages = _rewritten(notation, size)
     found = [Stage("as trained", lowered(notation, size, length))]
     for stage in (*stages[:-1], None):
         graph = final.graph if stage is None else stage.graph
@@ -54,6 +53,28 @@ def compiled_stages(notation: Notation, size: Size, length: int | None = None) -
         last = prefill(random_program(graph), length).graph
         found.append(Stage(name, widen(last, narrow, size)))
     return found
+
+
+def compiled_programs(notation: Notation, size: Size) -> Compiled:
+    """What the compiler makes of it, for any step of a session; the weights are zeros that take no memory."""
+    from aero.compiler.compile import Compiled
+
+    narrow, final, _ = _rewritten(notation, size)
+    graph, zero = widen(final.graph, narrow, size), np.zeros(())
+    return Compiled(Program(graph, {n: np.broadcast_to(zero, shape) for n, shape in graph.weight_shapes.items()}))
+
+
+def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, Sequence[Any]]:
+    """The narrow size, what the compiler makes of it, and the steps in between."""
+    from aero.compiler.compile import rewrite
+    from aero.compiler.passes.eliminate_ffn import by_products
+
+    if size.hidden_size % size.num_heads or size.hidden_size % (_NARROW_HEAD * size.num_heads):
+        raise ValueError(f"a width of {size.hidden_size} is not a multiple of {_NARROW_HEAD * size.num_heads}")
+    narrow = dataclasses.replace(size, hidden_size=_NARROW_HEAD * size.num_heads, vocab_size=_VOCABULARY)
+    program = random_program(lowered(notation, narrow, every_position=True))
+    final, stages, _ = rewrite(program, price=lambda graph: by_products(widen(graph, narrow, size)))
+    return narrow, final, stages
 
 
 def random_program(graph: Graph, seed: int = 0) -> Program:

@@ -12,11 +12,14 @@ import typer
 from rich.table import Table
 
 from aero.cli.console import wide_console
+from aero.serve.session import MAX_PROMPTS
 from aero.wire.network import PROFILES, Network
 
 if TYPE_CHECKING:
     from aero.cost import Estimate
     from aero.cost.compare import Subject
+    from aero.cost.session import SessionEstimate
+    from aero.engines.reveal import Reveal
 
 
 class Stage(StrEnum):
@@ -55,6 +58,17 @@ def cost(
     compare: Annotated[
         list[str] | None, typer.Option(help="Another notation (at --preset), run or graph. Repeatable.")
     ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Also price a session in which so many prompts are continued together, by our own engine. Repeatable.",
+            min=1,
+            max=MAX_PROMPTS,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", help="Tokens that each prompt of --batch gets.", min=1)
+    ] = 8,
     json: Annotated[Path | None, typer.Option(help="Write every line of every estimate as JSON.")] = None,
     plot: Annotated[
         Path | None,
@@ -66,7 +80,9 @@ def cost(
     Of a run, a compiled graph, or a preset and a notation, for which nothing needs to be trained. A megabyte (MB) is
     10^6 bytes, a megabit (mbit) 10^6 bits, an eighth of it. Set-up is counted apart. --json: a list with, for each
     model, name, notation, context, perplexity, graph_digest, and estimates: for each profile its name, length (tokens),
-    set_up, total, and lines, each with label, op, its cost and counts.
+    set_up, total, and lines, each with label, op, its cost and counts. With --batch also sessions: for each, prompts,
+    length (tokens of each), new_tokens, and works: set-up, prefill, next-token and session, each with its runs and
+    tokens, and what it costs together, per_prompt and per_token.
     """
     from aero.bench.record import write_json
     from aero.cost import estimate
@@ -77,9 +93,12 @@ def cost(
     networks = _networks(network, bandwidth, rtt)
     revealed = Reveal.parse(reveal)
     pricings = [pricing(name, revealed) for name in profile or [TWO_PARTY]]
+    if batch and (TWO_PARTY not in (profile or [TWO_PARTY]) or stage is not Stage.compiled):
+        raise ValueError(f"--batch prices sessions of the engine {TWO_PARTY!r}; leave --profile and --stage out")
+    room = max_new_tokens - 1 if batch else None  # the last token is never read
     with console.status("compiling"):
-        subjects = [_subject(target, preset, notation, context, stage)]
-        subjects += [_compared(text, preset, context, stage) for text in compare or []]
+        subjects = [_subject(target, preset, notation, context, stage, room)]
+        subjects += [_compared(text, preset, context, stage, room) for text in compare or []]
     priced = [(subject, [of(subject.graph, subject.plan) for of in pricings]) for subject in subjects]
     results: list[tuple[Subject, list[Estimate]]] = [
         (subject, [estimate(subject.graph, prices) for prices in several]) for subject, several in priced
@@ -90,6 +109,10 @@ def cost(
             console.print(f"{prices.title}; {prices.source}", style="dim", soft_wrap=True)
             for note in prices.notes:
                 console.print(f"- {note}", style="dim", soft_wrap=True)
+    sessions = [[_session(subject, n, context, max_new_tokens, revealed) for n in batch or ()] for subject in subjects]
+    for subject, several_sessions in zip(subjects, sessions, strict=True):
+        if several_sessions:
+            console.print(_session_table(subject.name, several_sessions, networks))
     if len(subjects) > 1:
         for index, prices in enumerate(priced[0][1]):
             console.print(_comparison(prices.name, [(s, e[index]) for s, e in results], networks))
@@ -97,8 +120,12 @@ def cost(
         write_json(
             json,
             [
-                {**subject.to_json(), "estimates": [found.to_json(networks) for found in estimates]}
-                for subject, estimates in results
+                {
+                    **subject.to_json(),
+                    "estimates": [found.to_json(networks) for found in estimates],
+                    **({"sessions": [one.to_json(networks) for one in mine]} if mine else {}),
+                }
+                for (subject, estimates), mine in zip(results, sessions, strict=True)
             ],
         )
     if plot is not None:
@@ -111,26 +138,27 @@ def cost(
 
 
 def _subject(
-    target: Path | None, preset: str | None, notation: str | None, context: int | None, stage: Stage
+    target: Path | None, preset: str | None, notation: str | None, context: int | None, stage: Stage, room: int | None
 ) -> Subject:
+    """room: for a session, by how many tokens the context has to be longer than the prompt, at least."""
     if target is not None:
         if preset is not None or notation is not None:
             raise ValueError("give a folder, or --preset with --notation; not both")
         return _folder(target, context, stage)
     if preset is None or notation is None:
         raise ValueError("give a run folder, a graph folder, or both --preset and --notation")
-    return _architecture(notation, preset, context, stage)
+    return _architecture(notation, preset, context, stage, room)
 
 
-def _compared(text: str, preset: str | None, context: int | None, stage: Stage) -> Subject:
+def _compared(text: str, preset: str | None, context: int | None, stage: Stage, room: int | None) -> Subject:
     if Path(text).is_dir():
         return _folder(Path(text), context, stage)
     if preset is None:
         raise ValueError(f"{text!r} is no folder; to compare with a notation, give --preset")
-    return _architecture(text, preset, context, stage)
+    return _architecture(text, preset, context, stage, room)
 
 
-def _architecture(name: str, preset: str, context: int | None, stage: Stage) -> Subject:
+def _architecture(name: str, preset: str, context: int | None, stage: Stage, room: int | None) -> Subject:
     from dataclasses import replace
 
     from aero.cost.compare import Subject
@@ -138,14 +166,17 @@ def _architecture(name: str, preset: str, context: int | None, stage: Stage) -> 
     from aero.models import notation, presets
 
     size, parsed = presets.size(preset), notation.parse(name)
-    size = replace(size, context=context or size.context)  # an untrained model may have any context
+    name, length = f"{preset} {parsed}", context or size.context
+    own = replace(size, context=length)  # an untrained model may have any context
     if stage is Stage.lowered:
-        graph = lowered(parsed, size)
-    else:
-        from aero.bench.architecture import compiled_stages
+        return Subject(name, lowered(parsed, own), str(parsed))
+    from aero.bench.architecture import compiled_programs, compiled_stages
 
-        graph = compiled_stages(parsed, size)[-1].graph
-    return Subject(f"{preset} {parsed}", graph, str(parsed))
+    graph, programs = compiled_stages(parsed, own)[-1].graph, None
+    if room is not None:
+        needed = context + room if context else 0
+        programs = compiled_programs(parsed, replace(size, context=max(size.context, needed)))
+    return Subject(name, graph, str(parsed), programs=programs)
 
 
 def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
@@ -158,7 +189,8 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
         if stage is Stage.lowered:
             raise ValueError(f"{folder} holds a compiled model; for the model as trained, give its run folder")
         info, compiled, plan = read(folder)
-        return Subject(str(folder), compiled.prefill(context or compiled.context).graph, info.notation, plan=plan)
+        graph = compiled.prefill(context or compiled.context).graph
+        return Subject(str(folder), graph, info.notation, plan=plan, programs=compiled)
     if (folder / GRAPH_FILE).is_file():
         graph = graph_from_json(json_.loads((folder / GRAPH_FILE).read_text()))
         if context not in (None, graph.length):
@@ -169,10 +201,21 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
     from aero.train.run_folder import RunInfo
 
     model, run = load_model(folder), RunInfo.read(folder)
-    length = context or model.config.context
-    lowered = stage is Stage.lowered
-    graph = lower(model, length).graph if lowered else compile(model, check=False).prefill(length).graph
-    return Subject(str(folder), graph, run.notation, (run.result or {}).get("perplexity"))
+    length, perplexity = context or model.config.context, (run.result or {}).get("perplexity")
+    if stage is Stage.lowered:
+        return Subject(str(folder), lower(model, length).graph, run.notation, perplexity)
+    compiled = compile(model, check=False)
+    return Subject(str(folder), compiled.prefill(length).graph, run.notation, perplexity, programs=compiled)
+
+
+def _session(subject: Subject, prompts: int, context: int | None, new_tokens: int, reveal: Reveal) -> SessionEstimate:
+    """context: tokens of each prompt, by default all that leave room for the new ones."""
+    from aero.cost.session import estimate_session
+
+    if subject.programs is None:
+        raise ValueError(f"{subject.name} is a single graph; --batch takes a run, a compiled folder or --preset")
+    length = context or subject.programs.context - new_tokens + 1
+    return estimate_session(subject.programs, prompts, length, new_tokens, subject.plan, reveal)
 
 
 def _networks(names: Sequence[str] | None, bandwidth: str | None, rtt: str | None) -> list[Network]:
@@ -203,6 +246,28 @@ def _table(name: str, found: Estimate, networks: Sequence[Network]) -> Table:
     total = _cells(found.multiplications, found.nonlinear_elements, found.total, networks)
     table.add_row("one run", str(len(found.lines)), *total, style="bold")
     table.add_row("set-up, once", "", "", "", *_cells(0, 0, found.set_up, networks)[2:])
+    return table
+
+
+def _session_table(name: str, sessions: Sequence[SessionEstimate], networks: Sequence[Network]) -> Table:
+    first = sessions[0]
+    title = f"{name}, {first.length} tokens, {first.new_tokens} new ones, prompts together (MB = 10^6 bytes)"
+    table = Table(title=title, title_justify="left")
+    table.add_column("prompts", justify="right")
+    table.add_column("work", no_wrap=True)
+    for heading in ("runs", "both MB", "a prompt", "a token", "rounds", "a prompt", "a token"):
+        table.add_column(heading, justify="right")
+    for network in networks:
+        table.add_column(f"s on {network}", justify="right")
+    for session in sessions:
+        table.add_section()
+        for work in (*session.works, session.whole):
+            costs = work.cost, work.per_prompt, work.per_token
+            each = [_cells(0, 0, cost, networks)[4:] if cost is not None else ["", ""] for cost in costs]
+            figures = [cells[column] for column in (0, 1) for cells in each]
+            style = "bold" if work.name == "session" else None
+            row = [str(session.prompts), work.name, str(work.runs or ""), *figures, *each[0][2:]]
+            table.add_row(*row, style=style)
     return table
 
 

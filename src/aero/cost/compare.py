@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aero.cost.session import Programs
 from aero.graph import Graph
 from aero.graph.ring_plan import RingPlan
 
@@ -13,13 +14,14 @@ from aero.graph.ring_plan import RingPlan
 @dataclass(frozen=True)
 class Subject:
     """name: what tables and plots call it; notation: in the papers' names; perplexity: None where not trained;
-    plan: number formats, None where none were chosen yet."""
+    plan: number formats, None where none were chosen yet. programs: those of a session, None of a single graph."""
 
     name: str
     graph: Graph
     notation: str | None = None
     perplexity: float | None = None
     plan: RingPlan | None = None
+    programs: Programs | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -93,17 +93,12 @@ class Estimate:
     def to_json(self, networks: Iterable[Network] = ()) -> dict[str, Any]:
         """Plain data. Keys of `Cost` mean what they mean there; seconds are computing, sending, waiting and total."""
         networks = list(networks)
-
-        def cost_json(cost: Cost) -> dict[str, Any]:
-            times = {network.name: seconds_on(network, cost) for network in networks}
-            return {**vars(cost), "seconds": {name: {**vars(t), "total": t.total} for name, t in times.items()}}
-
         return {
             "profile": self.profile,
             "length": self.length,
-            "set_up": cost_json(self.set_up),
+            "set_up": cost_json(self.set_up, networks),
             "total": {
-                **cost_json(self.total),
+                **cost_json(self.total, networks),
                 "multiplications": self.multiplications,
                 "nonlinear_elements": self.nonlinear_elements,
             },
@@ -111,13 +106,19 @@ class Estimate:
                 {
                     "label": line.label,
                     "op": line.op,
-                    **cost_json(line.cost),
+                    **cost_json(line.cost, networks),
                     "multiplications": line.multiplications,
                     "nonlinear_elements": line.nonlinear_elements,
                 }
                 for line in self.lines
             ],
         }
+
+
+def cost_json(cost: Cost, networks: Iterable[Network]) -> dict[str, Any]:
+    """Plain data: the components, and seconds on each network: computing, sending, waiting and total."""
+    times = {network.name: seconds_on(network, cost) for network in networks}
+    return {**vars(cost), "seconds": {name: {**vars(t), "total": t.total} for name, t in times.items()}}
 
 
 def estimate(graph: Graph, profile: Profile) -> Estimate:

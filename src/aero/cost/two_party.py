@@ -12,7 +12,7 @@ from dataclasses import replace
 from aero.cost.algebra import Cost, total
 from aero.cost.profile import Profile
 from aero.engines.reveal import LOGITS, Reveal
-from aero.engines.step_plans import OTS, OUTPUT, DeclaredRun, declared_run
+from aero.engines.step_plans import OTS, OUTPUT, Declared, DeclaredRun, declared_run
 from aero.graph import Graph, Node
 from aero.graph.ring_plan import Format, RingPlan, state_source
 
@@ -50,9 +50,9 @@ class TwoPartyProfile(Profile):
         self._prices: dict[tuple[str, ...], Cost] = {}
         waiting: list[Cost] = []  # refills of OTs that came before a step
         for line in found.lines:
-            cost = replace(Cost.of_protocol(line.cost), rounds=float(line.rounds))
+            cost = _line_cost(line)
             if line.op == OTS:
-                waiting.append(replace(cost, cots=0))
+                waiting.append(cost)
             elif line.op == OUTPUT:
                 last = list(self._prices)[-1]
                 self._prices[last] = total([self._prices[last], *waiting, cost])
@@ -71,6 +71,17 @@ class TwoPartyProfile(Profile):
         later = {name for names in self._prices for name in names[1:]}
         groups = [first.get(node.name, (node.name,)) for node in graph.nodes if node.name not in later]
         return [tuple(graph.by_name[name] for name in names) for names in groups]
+
+
+def run_cost(run: DeclaredRun) -> Cost:
+    """Of a whole run, set-up apart."""
+    return total(map(_line_cost, run.lines))
+
+
+def _line_cost(line: Declared) -> Cost:
+    """OTs count where they are used, not where they are made."""
+    cost = replace(Cost.of_protocol(line.cost), rounds=float(line.rounds))
+    return replace(cost, cots=0) if line.op == OTS else cost
 
 
 def _opening(run: DeclaredRun) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
@@ -275,8 +275,7 @@ def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
     return products_cost([shape for e in wider for shape in extension_shapes(e.size, e.held, e.bits)])
 
 
-@dataclass(frozen=True)
-class Keys:
+class Keys(NamedTuple):
     """Which parameters each party needs keys for."""
 
     client: tuple[Params, ...]
@@ -312,10 +311,12 @@ class Declared:
 
 @dataclass(frozen=True)
 class DeclaredRun:
-    """A run of a graph in a new session. set_up: keys and base OTs, which travel before it."""
+    """A run in a session. set_up: what travels before it, keys and base OTs as far as they are missing; set_up_rounds:
+    by how many that makes the session longer."""
 
     set_up: ProtocolCost
     lines: tuple[Declared, ...]
+    set_up_rounds: int
 
     @property
     def rounds(self) -> int:
@@ -346,38 +347,61 @@ def declared_batch(
     vocabulary: int | None = None,
 ) -> DeclaredRun:
     """`declared_run` for a batch of prompts, states of each."""
-    planned = checked_schedule(graphs, plan, states, reveal)
-    set_up, supply = set_up_declared(planned.stages, reveal), SupplyModel()
-    lines: list[Declared] = []
-    clock = set_up
-
-    def add(label: str, op: str, cost: ProtocolCost) -> None:
-        nonlocal clock
-        before, clock = clock.rounds, clock + cost
-        if cost.messages:
-            lines.append(Declared(label, op, cost, clock.rounds - before))
-
-    def reserve(cost: ProtocolCost) -> None:
-        add(OTS, OTS, supply.reserve(cost.ots_from_client, cost.ots_from_server))
-        supply.use(cost.ots_from_client, cost.ots_from_server)
-
-    for stage in planned.stages:
-        cost = stage_cost(stage)
-        reserve(cost)
-        add(stage.label, stage.op, cost)
-    columns = graphs[0].shapes[graphs[0].output][1]
-    rows = sum(graph.shapes[graph.output][0] for graph in graphs)
-    for cost in output_costs((rows, columns), planned.outputs[0].output, reveal, vocabulary or columns):
-        reserve(cost)
-        add(OUTPUT, OUTPUT, cost)
-    return DeclaredRun(set_up, tuple(lines))
+    return DeclaredSession(plan, reveal, vocabulary).run(graphs, states)
 
 
-def set_up_declared(stages: Sequence[Stage], reveal: Reveal = LOGITS) -> ProtocolCost:
-    """Of a new session: that both have the same, keys, base OTs."""
-    keys = keys_needed(stages)
-    cost = agree_cost(AGREED) + keys_cost(keys.client, keys.server)
-    return cost + set_up_cost() if needs_ots(stages, reveal) else cost
+class DeclaredSession:
+    """What runs of one session will send, one after the other: keys are exchanged and base OTs made where they are
+    missing, and OTs that one run leaves serve the next. plan, reveal, vocabulary: as in `declared_run`."""
+
+    def __init__(self, plan: RingPlan, reveal: Reveal = LOGITS, vocabulary: int | None = None) -> None:
+        self._plan, self._reveal, self._vocabulary = plan, reveal, vocabulary
+        self._supply, self._clock = SupplyModel(), ProtocolCost()
+        self._has_ots = False
+        self._keyed = Keys((), ())
+
+    def run(self, graphs: Sequence[Graph], states: Sequence[Mapping[str, str]] | None = None) -> DeclaredRun:
+        """The next run, of programs that were not run together before; states as in `bare_pairs`, for each graph."""
+        planned = checked_schedule(graphs, self._plan, states, self._reveal)
+        set_up, lines = self._set_up(planned.stages), list[Declared]()
+        set_up_rounds = self._tick(set_up)
+
+        def add(label: str, op: str, cost: ProtocolCost) -> None:
+            rounds = self._tick(cost)
+            if cost.messages:
+                lines.append(Declared(label, op, cost, rounds))
+
+        def reserve(cost: ProtocolCost) -> None:
+            add(OTS, OTS, self._supply.reserve(cost.ots_from_client, cost.ots_from_server))
+            self._supply.use(cost.ots_from_client, cost.ots_from_server)
+
+        for stage in planned.stages:
+            cost = stage_cost(stage)
+            reserve(cost)
+            add(stage.label, stage.op, cost)
+        columns = graphs[0].shapes[graphs[0].output][1]
+        rows = sum(graph.shapes[graph.output][0] for graph in graphs)
+        vocabulary = self._vocabulary or columns
+        for cost in output_costs((rows, columns), planned.outputs[0].output, self._reveal, vocabulary):
+            reserve(cost)
+            add(OUTPUT, OUTPUT, cost)
+        return DeclaredRun(set_up, tuple(lines), set_up_rounds)
+
+    def _tick(self, cost: ProtocolCost) -> int:
+        """By how many rounds this makes the session longer."""
+        before, self._clock = self._clock.rounds, self._clock + cost
+        return self._clock.rounds - before
+
+    def _set_up(self, stages: Sequence[Stage]) -> ProtocolCost:
+        """That both have the same, the keys that are missing, base OTs."""
+        needed, keyed = keys_needed(stages), self._keyed
+        missing = Keys(*(tuple(p for p in new if p not in old) for new, old in zip(needed, keyed, strict=True)))
+        self._keyed = Keys(keyed.client + missing.client, keyed.server + missing.server)
+        cost = agree_cost(AGREED) + keys_cost(missing.client, missing.server)
+        if self._has_ots or not needs_ots(stages, self._reveal):
+            return cost
+        self._has_ots = True
+        return cost + set_up_cost()
 
 
 def needs_ots(stages: Sequence[Stage], reveal: Reveal = LOGITS) -> bool:

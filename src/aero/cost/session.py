@@ -1,0 +1,133 @@
+"""What prompts that are continued together in one session cost, by our own engine: as a run of each batch declares it.
+
+    set-up        keys, base OTs, and that both parties run the same
+    prefill       the prompts, as many at once as the context has room for; each gets its first token
+    next-token    the tokens after it, one of each prompt in a run
+
+OTs that one run leaves serve the next, and what makes them is counted where it is sent. Requests and the structure of
+each graph, some kilobytes, are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from aero.cost.algebra import Cost, total
+from aero.cost.estimate import cost_json
+from aero.cost.two_party import run_cost, typical_plan
+from aero.engines.reveal import LOGITS, Reveal
+from aero.engines.step_plans import DeclaredRun, DeclaredSession
+from aero.graph import Graph, Program
+from aero.graph.ring_plan import RingPlan
+from aero.wire.network import Network
+
+
+class Programs(Protocol):
+    """A model's programs, for any step of a session. context: most tokens of a prompt and its answer."""
+
+    @property
+    def context(self) -> int: ...
+
+    def prefill(self, length: int, *, leave_state: bool = False) -> Program: ...
+
+    def decode(self, past: int, length: int = 1) -> Program: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """Runs of one kind, all of the session's. tokens: that they give, of all prompts; cost: of all of them."""
+
+    name: str
+    runs: int
+    prompts: int
+    tokens: int
+    cost: Cost
+
+    @property
+    def per_prompt(self) -> Cost:
+        return self.cost * (1 / self.prompts)
+
+    @property
+    def per_token(self) -> Cost | None:
+        return self.cost * (1 / self.tokens) if self.tokens else None
+
+
+@dataclass(frozen=True)
+class SessionEstimate:
+    """prompts: N; length: tokens of each; new_tokens: that each gets. works: set-up, prefill, next-token, in order."""
+
+    prompts: int
+    length: int
+    new_tokens: int
+    works: tuple[Work, ...]
+
+    @property
+    def whole(self) -> Work:
+        runs, tokens = sum(work.runs for work in self.works), self.prompts * self.new_tokens
+        return Work("session", runs, self.prompts, tokens, total(work.cost for work in self.works))
+
+    def to_json(self, networks: Iterable[Network] = ()) -> dict[str, Any]:
+        """Plain data: for each work, its runs and tokens, and `together`, `per_prompt` and `per_token` as costs."""
+        networks = list(networks)
+        return {
+            "prompts": self.prompts,
+            "length": self.length,
+            "new_tokens": self.new_tokens,
+            "works": [
+                {
+                    "work": work.name,
+                    "runs": work.runs,
+                    "tokens": work.tokens,
+                    "together": cost_json(work.cost, networks),
+                    "per_prompt": cost_json(work.per_prompt, networks),
+                    "per_token": None if work.per_token is None else cost_json(work.per_token, networks),
+                }
+                for work in (*self.works, self.whole)
+            ],
+        }
+
+
+def estimate_session(
+    programs: Programs,
+    prompts: int,
+    length: int,
+    new_tokens: int,
+    plan: RingPlan | None = None,
+    reveal: Reveal = LOGITS,
+) -> SessionEstimate:
+    """`prompts` prompts of `length` tokens that get `new_tokens` each. plan: by default `typical_plan` of each program.
+
+    ValueError for what does not fit the context, and for an operation without a protocol.
+    """
+    if min(prompts, length, new_tokens) < 1:
+        raise ValueError(f"{prompts} prompts of {length} tokens that get {new_tokens}: give at least one of each")
+    if length + new_tokens - 1 > programs.context:
+        raise ValueError(
+            f"a prompt of {length} tokens and {new_tokens} new ones do not fit the model's context of "
+            f"{programs.context}; give fewer with --context or --max-new-tokens"
+        )
+    first = programs.prefill(length, leave_state=True).graph
+    following = [programs.decode(past).graph for past in range(length, length + new_tokens - 1)]
+    session = DeclaredSession(_assumed([first, *following]) if plan is None else plan, reveal)
+    at_once = max(1, programs.context // length)
+    prefills = [session.run([first] * min(at_once, prompts - start)) for start in range(0, prompts, at_once)]
+    nexts = [session.run([graph] * prompts) for graph in following]
+    set_up = total(
+        replace(Cost.of_protocol(run.set_up), rounds=float(run.set_up_rounds)) for run in (*prefills, *nexts)
+    )
+    works = [Work("set-up", 0, prompts, 0, set_up), _work("prefill", prefills, prompts, prompts)]
+    if nexts:
+        works.append(_work("next-token", nexts, prompts, prompts * len(nexts)))
+    return SessionEstimate(prompts, length, new_tokens, tuple(works))
+
+
+def _work(name: str, runs: Sequence[DeclaredRun], prompts: int, tokens: int) -> Work:
+    return Work(name, len(runs), prompts, tokens, total(run_cost(run) for run in runs))
+
+
+def _assumed(graphs: Sequence[Graph]) -> RingPlan:
+    plans = [typical_plan(graph) for graph in graphs]
+    values = {name: held for plan in plans for name, held in plan.values.items()}
+    return RingPlan(values, {name: held for plan in plans for name, held in plan.weights.items()}, {})

@@ -1,0 +1,87 @@
+"""Sessions of several prompts: every byte and round as the engine counts them, and what a prompt's part of it is."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from aero.compiler.compile import Compiled
+from aero.compiler.quantize import quantize
+from aero.cost.session import estimate_session
+from aero.engines.engine import Cost, Party, PromptRun
+from aero.engines.reveal import LOGITS, TOKEN
+from aero.engines.two_party import TwoPartyEngine
+from aero.wire.memory import channel_pair
+from programs import RUNGS, random_ids, random_program
+
+CONTEXT, LENGTH, NEW = 8, 3, 3
+COUNTED = ("bytes_client_to_server", "bytes_server_to_client", "messages", "rounds")
+
+
+def sum_of(costs: list[Cost], name: str) -> int:
+    return sum(getattr(cost, name) for cost in costs)
+
+
+@pytest.mark.parametrize(
+    ("rung", "prompts", "reveal"),
+    [("softmax-only", 1, LOGITS), ("layer norm, relu, scaled", 3, LOGITS), ("softmax-only", 2, TOKEN)],
+)
+def test_a_session_sends_what_was_predicted(rung, prompts, reveal):
+    full = random_program(length=CONTEXT, layers=1, every_position=True, **RUNGS[rung])
+    plan = quantize(full, [random_ids(full, seed) for seed in range(8)]).plan
+    programs = Compiled(full)
+    engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(timeout=240), strict=True)]
+    for engine in engines:
+        engine.reveal_only(reveal, full.graph.shapes[full.graph.output][1])
+
+    def run(numbers: list[int], past: int, length: int) -> Cost:
+        program = programs.decode(past) if past else programs.prefill(length, leave_state=True)
+        ids = [random_ids(full, number)[past : past + length] for number in numbers]
+        blind = [PromptRun(program.graph, prompt=number) for number in numbers]
+        asked = [PromptRun(program.graph, mine, number) for number, mine in zip(numbers, ids, strict=True)]
+        for jobs in (
+            (lambda e: e.prepare_batch(blind), lambda e: e.prepare_batch(blind, program.weights)),
+            (lambda e: e.run_batch(asked), lambda e: e.run_batch(blind, weights=program.weights)),
+        ):
+            with ThreadPoolExecutor(2) as pool:
+                for future in [pool.submit(job, engine) for job, engine in zip(jobs, engines, strict=True)]:
+                    future.result(240)
+        return engines[0].cost
+
+    everyone = list(range(prompts))
+    prefills = [run(everyone[start : start + 2], 0, LENGTH) for start in range(0, prompts, 2)]  # 8 tokens have room
+    nexts = [run(everyone, past, 1) for past in range(LENGTH, LENGTH + NEW - 1)]
+
+    found = estimate_session(programs, prompts, LENGTH, NEW, plan, reveal)
+    set_up, prefill, following = found.works
+    assert (prefill.runs, following.runs, following.tokens) == (len(prefills), NEW - 1, prompts * (NEW - 1))
+    for work, measured in ((set_up, [engines[0].set_up_cost]), (prefill, prefills), (following, nexts)):
+        for name in COUNTED:
+            assert getattr(work.cost, name) == sum_of(measured, name), (work.name, name)
+    whole = found.whole
+    assert whole.tokens == prompts * NEW and whole.runs == len(prefills) + len(nexts)
+    assert whole.per_prompt.bytes_both_ways == pytest.approx(whole.cost.bytes_both_ways / prompts)
+    assert whole.per_token.rounds == pytest.approx(whole.cost.rounds / (prompts * NEW))
+
+
+def test_prompts_together_take_fewer_bytes_and_rounds_each():
+    programs = Compiled(random_program(length=64, layers=1, every_position=True))
+    one, four = (estimate_session(programs, n, 8, 4) for n in (1, 4))
+    assert four.whole.per_token.bytes_both_ways < one.whole.per_token.bytes_both_ways
+    assert four.whole.per_token.rounds < 0.3 * one.whole.per_token.rounds
+    data = four.to_json()
+    assert [work["work"] for work in data["works"]] == ["set-up", "prefill", "next-token", "session"]
+    assert data["works"][0]["per_token"] is None
+    total = sum(work["together"]["bytes_both_ways"] for work in data["works"][:3])
+    assert data["works"][3]["together"]["bytes_both_ways"] == total
+
+
+def test_a_single_token_needs_no_second_run():
+    found = estimate_session(Compiled(random_program(length=8, layers=1, every_position=True)), 2, 8, 1)
+    assert [work.name for work in found.works] == ["set-up", "prefill"] and found.works[1].runs == 2
+
+
+@pytest.mark.parametrize(("prompts", "length", "new"), [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 8, 2)])
+def test_what_does_not_fit_is_refused(prompts, length, new):
+    programs = Compiled(random_program(length=8, layers=1, every_position=True))
+    with pytest.raises(ValueError, match=r"give at least one|context of 8"):
+        estimate_session(programs, prompts, length, new)

@@ -22,12 +22,12 @@ import numpy as np
 
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot.transfer import products_cost, together
-from aero.mpc.party import Party, Role
+from aero.mpc.party import Party
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.extend import extend, extend_cost
 from aero.mpc.protocols.multiply import multiply, multiply_cost, square, square_cost
 from aero.mpc.protocols.select import arithmetic, arithmetic_shapes, multiplexing, multiplexing_shapes
-from aero.mpc.share import Share, known
+from aero.mpc.share import Share
 
 LOG2_SCALE = 1.067940912931696
 LOG2_ERROR = 9.92e-5
@@ -150,6 +150,8 @@ def log2(party: Party, plan: Log2Plan, x: Share) -> Share:
 
 
 def plus(party: Party, x: Share, numbers: float | np.ndarray) -> Share:
-    """[x + c] for public numbers c, rounded to the steps of x."""
-    steps = np.rint(np.broadcast_to(numbers, x.shape) * 2.0**x.fraction_bits).astype(np.int64)
-    return x + known(party, Role.CLIENT, steps.view(np.uint64), x.bits, x.fraction_bits)
+    """[x + c] for public numbers c, rounded to the steps of x: the client adds them to its part."""
+    if not party.is_client:
+        return x
+    steps = np.rint(np.multiply(numbers, 2.0**x.fraction_bits)).astype(np.int64)
+    return x.of(x.values + steps.view(np.uint64))

@@ -20,6 +20,8 @@ docs/security/nonlinear.md has the argument.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +35,7 @@ from aero.mpc.ot.transfer import (
     ProductShape,
     multiply_bits,
     pack_small,
+    pieces,
     products_cost,
     unpack_small,
 )
@@ -99,17 +102,18 @@ def negative_cost(count: int, bits: int) -> ProtocolCost:
     return less_than_cost(count, bits - 1) if bits > 1 else ProtocolCost()
 
 
-def _digits(bits: int) -> list[_Digit]:
+@lru_cache(maxsize=64)
+def _digits(bits: int) -> tuple[_Digit, ...]:
     """From the least; a last one that is not whole is at the top."""
     starts = range(0, bits, DIGIT_BITS)
-    return [_Digit(start, min(DIGIT_BITS, bits - start), 2 if start else 1) for start in starts]
+    return tuple(_Digit(start, min(DIGIT_BITS, bits - start), 2 if start else 1) for start in starts)
 
 
 def _of(values: Words, digit: _Digit) -> Bits:
     return (values >> np.uint64(digit.start)).astype(np.uint8) & np.uint8((1 << digit.width) - 1)
 
 
-def _choose(party: Party, digits: list[_Digit], values: Words) -> list[Bits]:
+def _choose(party: Party, digits: Sequence[_Digit], values: Words) -> list[Bits]:
     """The client's part of steps 1 and 2: its shares, [less] in bit 0 and [equal] in bit 1."""
     asked, n = [], values.size
     for digit in digits:
@@ -120,16 +124,16 @@ def _choose(party: Party, digits: list[_Digit], values: Words) -> list[Bits]:
     packed = [pack_small(corrections, d.width) for d, (_, corrections, _) in zip(digits, asked, strict=True)]
     party.channel.send(np.concatenate(packed))
     sizes = [bitpack.packed_size(n, d.size << d.width) for d in digits]
-    arrived = np.split(party.channel.recv(sum(sizes), np.uint8), np.cumsum(sizes)[:-1])
+    arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
     tables = [parse(bitpack.unpack, data, n, d.size << d.width) for d, data in zip(digits, arrived, strict=True)]
     return [leaf_ot.open_entries(t, *of, d.size) for d, t, of in zip(digits, tables, asked, strict=True)]
 
 
-def _offer(party: Party, digits: list[_Digit], values: Words) -> list[Bits]:
+def _offer(party: Party, digits: Sequence[_Digit], values: Words) -> list[Bits]:
     """The server's part."""
     n, tables, masks = values.size, [], []
     sizes = [bitpack.packed_size(n, d.width) for d in digits]
-    arrived = np.split(party.channel.recv(sum(sizes), np.uint8), np.cumsum(sizes)[:-1])
+    arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
     for digit, data in zip(digits, arrived, strict=True):
         corrections = parse(unpack_small, data, n, digit.width)
         blocks = party.ots.send(n * digit.width).reshape(n, digit.width, 2, 16)
@@ -153,7 +157,7 @@ def _merge(party: Party, less: list[Bits], equal: list[Bits]) -> tuple[list[Bits
             products += [BitProduct(role, bits, mine[role], xor=True) for role in Role]
     shares = multiply_bits(party, products)
     crossed = [shares[i] ^ shares[i + 1] for i in range(0, len(shares), 2)]
-    both = np.concatenate(crossed) ^ (low & (np.uint8(0) - high))
+    both = np.concatenate(crossed) ^ (low & -high)
     merged_less = [less[2 * i + 1] ^ (both[i * n : (i + 1) * n] & np.uint8(1)) for i in range(pairs)]
     merged_equal = [both[i * n : (i + 1) * n] >> np.uint8(1) for i in range(pairs)]
     return merged_less + less[2 * pairs :], merged_equal + equal[2 * pairs :]

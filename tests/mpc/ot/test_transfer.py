@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aero.kernels import bitpack
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot import transfer
 from aero.mpc.ot.transfer import BitProduct, ProductShape, multiply_bits, products_cost
@@ -54,3 +55,14 @@ def test_which_products_are_refused():
     for bits, xor in ((0, False), (65, False), (9, True)):
         with pytest.raises(ValueError, match=f"product of {bits} bits"):
             BitProduct(Role.CLIENT, bits, ones, xor)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_small_values_on_the_wire(width):
+    values = np.random.default_rng(width).integers(0, 2**width, 13, np.uint8)
+    packed = transfer.pack_small(values, width)
+    np.testing.assert_array_equal(packed, bitpack.pack(values.astype(np.uint64), width))
+    np.testing.assert_array_equal(transfer.unpack_small(packed, 13, width), values)
+    packed[-1] |= 0x80
+    with pytest.raises(ValueError, match="not zero"):
+        transfer.unpack_small(packed, 13, width)

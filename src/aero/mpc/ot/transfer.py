@@ -152,7 +152,7 @@ class _Chosen:
         choices, blocks = party.ots.receive_several(sizes)
         self.choices, self.pads = choices.reshape(len(products), -1), _pads(blocks, products)
         self.turned = _rows([p.mine for p in products]) ^ self.choices
-        self.outgoing = list(np.packbits(self.turned, axis=1, bitorder="little"))
+        self.outgoing = list(_pack_bits(self.turned))
 
     def finish(self, data: list[NDArray[np.uint8]]) -> NDArray[Any]:
         offered = _rows([_read(part, p) for part, p in zip(data, self.products, strict=True)])
@@ -177,7 +177,7 @@ class _Offered:
         self.outgoing = [write(row, p.bits) for row, p in zip(offered, products, strict=True)]
 
     def finish(self, data: list[NDArray[np.uint8]]) -> NDArray[Any]:
-        turned = _rows([parse(unpack_small, part, self.words.shape[1], 1) for part in data])
+        turned = parse(_unpack_bits, _rows(data), self.words.shape[1])
         if self.products[0].xor:
             return self.pads ^ (self.words & -turned)
         return np.where(turned, self.words + self.pads, -self.pads) & _masks(self.products)
@@ -217,19 +217,24 @@ def _message_size(shape: ProductShape, sender: Role) -> int:
 # Small values, one to a byte, on the wire: as `bitpack` packs them.
 
 
-def pack_bits(bits: Bits) -> NDArray[np.uint8]:
-    return np.packbits(bits.reshape(-1), bitorder="little")
+def _pack_bits(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bits [rows, n], each row by itself."""
+    return np.packbits(rows, axis=1, bitorder="little")
+
+
+def _unpack_bits(data: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    if count % 8 and (data[:, -1] >> count % 8).any():
+        raise ValueError("the bits after the last value are not zero: the data is damaged")
+    return np.unpackbits(data, axis=1, count=count, bitorder="little")
 
 
 def pack_small(values: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """uint8 below 2^width."""
-    return pack_bits(values) if width == 1 else bitpack.pack(values.astype(np.uint64), width)
+    return _pack_bits(values.reshape(1, -1))[0] if width == 1 else bitpack.pack(values.astype(np.uint64), width)
 
 
 def unpack_small(data: NDArray[np.uint8], count: int, width: int) -> NDArray[np.uint8]:
     """What `pack_small` packed; ValueError where a bit after the last value is set."""
-    if width > 1:
-        return bitpack.unpack(data, count, width).astype(np.uint8)
-    if count % 8 and data[-1] >> count % 8:
-        raise ValueError("the bits after the last value are not zero: the data is damaged")
-    return np.unpackbits(data, count=count, bitorder="little")
+    if width == 1:
+        return _unpack_bits(data.reshape(1, -1), count)[0]
+    return bitpack.unpack(data, count, width).astype(np.uint8)

@@ -2,7 +2,8 @@
 
 Not a check of the engine, which refuses such graphs, but of what docs/security/index.md says an opening would cost. The
 evaluator attacks here with what it knows of its own responses and with the opened sums alone. It need not know the
-product: for fresh shares of the same factors that is the same each time, and drops out with the mean.
+product: for fresh shares of the same factors that is the same each time, and drops out with the mean. Behind linear
+layers, where products do reach an output, the same is slower; tests/engines/test_renewed_keys.py has the answer to it.
 """
 
 import dataclasses

@@ -147,7 +147,7 @@ class Engine(ABC):
 
     @property
     def set_up_cost(self) -> Cost:
-        """What connecting cost: keys and base transfers, once for all runs."""
+        """What connecting cost: keys and base transfers, for all runs so far, keys that were renewed included."""
         return Cost(0.0)
 
     def reveal_only(self, what: Reveal, vocabulary: int) -> None:

@@ -41,6 +41,8 @@ from aero.engines.weight_store import MAX_BYTES, WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
 from aero.graph.ring_plan import RingPlan
+from aero.kernels.rlwe import Params
+from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.functions.gelu import gelu
@@ -53,7 +55,7 @@ from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
 from aero.mpc.protocols.embedding import look_up_rows
 from aero.mpc.protocols.extend import extension
-from aero.mpc.protocols.keys import exchange_keys
+from aero.mpc.protocols.keys import drop_keys, exchange_keys
 from aero.mpc.protocols.known_factor import multiply_known
 from aero.mpc.protocols.linear import multiply_weights
 from aero.mpc.protocols.pair import multiply_pairs
@@ -68,12 +70,19 @@ FUNCTIONS: dict[str, Any] = {
     "relu": relu,
 }
 
+OUTPUTS_PER_KEY = 32
+"""Rows of output that are opened under one key of the server's for products of shares. Their noise, which contains the
+key, goes on into what is opened, a little of it each time (docs/security/index.md, "Errors are part of the
+functionality"); a new key ends what adds up. A run is not divided: one that opens more has keys of its own."""
+
 
 class TwoPartyEngine(Engine):
     """One party, over a channel to the other.
 
     plan: the ring plan, equal at both parties. weights_bytes: memory for the server's encoded weights, see
     `WeightStore`. A failure ends the channel; an engine is not used again after one.
+
+    The server's keys for products of shares serve `OUTPUTS_PER_KEY` rows of output, and are then made anew.
 
     Error: a product is off by at most its declared number of steps, except with probability 2^-60 for each number, so
     2^-36 for the 2^24 products of GPT-2 small at 128 tokens; a truncation by one step; others as their plans state.
@@ -100,7 +109,8 @@ class TwoPartyEngine(Engine):
         self._agreed: set[tuple[tuple[int, str], ...]] = set()
         self._scheduled: tuple[Any, Schedule] | None = None
         self._reveal, self._vocabulary = LOGITS, 0
-        self._keyed: dict[Role, set[Any]] = {role: set() for role in Role}
+        self._keyed: dict[Role, set[Params | Field]] = {role: set() for role in Role}
+        self._opened = 0  # rows of output, under the server's present keys
         self._report: tuple[StepReport, ...] = ()
         self._cost: Cost | None = None
         self._set_up = Cost(0.0, 0, 0, 0, 0)
@@ -125,6 +135,7 @@ class TwoPartyEngine(Engine):
             if weights is None:
                 raise ValueError("the server gives the weights")
             self._load(schedule, weights)
+        self._drop_worn_keys(sum(one.graph.shapes[one.graph.output][0] for one in batch))
         missing = self._keys_missing(stages)
         with self._party.channel.op("keys"):
             agreed = tuple((one.prompt, one.graph.digest) for one in batch)
@@ -164,10 +175,19 @@ class TwoPartyEngine(Engine):
             self._scheduled = key, found
         return self._scheduled[1]
 
-    def _keys_missing(self, stages: Sequence[Stage]) -> tuple[list[Any], list[Any]]:
+    def _drop_worn_keys(self, rows: int) -> None:
+        """Forget the server's keys for products of shares, where `rows` more outputs are too many for them. Both
+        parties count alike, from public shapes. States stay: shares depend on no key."""
+        if not self._opened or self._opened + rows <= OUTPUTS_PER_KEY:
+            return
+        drop_keys(self._party, Role.SERVER)
+        self._keyed[Role.SERVER] = {one for one in self._keyed[Role.SERVER] if isinstance(one, Field)}
+        self._opened = 0
+
+    def _keys_missing(self, stages: Sequence[Stage]) -> tuple[list[Params | Field], list[Params | Field]]:
         """The parameters under which the client, and the server, has no key yet."""
         needed = keys_needed(stages)
-        missing = (
+        missing: tuple[list[Params | Field], list[Params | Field]] = (
             [p for p in needed.client if p not in self._keyed[Role.CLIENT]],
             [p for p in needed.server if p not in self._keyed[Role.SERVER]],
         )
@@ -232,6 +252,7 @@ class TwoPartyEngine(Engine):
                 self._states[one.prompt] = state
                 self._bare[one.prompt] = {n: bare[value] for n, value in one.graph.state_out.items() if value in bare}
         outputs = [output for output, _ in found]
+        self._opened += sum(len(output.values) for output in outputs)
 
         with ExitStack() as scope:
 
@@ -273,7 +294,7 @@ class TwoPartyEngine(Engine):
 
     @property
     def set_up_cost(self) -> Cost:
-        """Key exchange and encoding of the weights, of all graphs so far."""
+        """Key exchange, renewed keys included, and encoding of the weights, of all graphs so far."""
         return self._set_up
 
     @property

@@ -4,7 +4,7 @@
     party.py         one side of a computation: its channel, its randomness, its keys
     share.py         [x]: additive shares, what is local on them, and `open_shares`, the only place that reveals
     cost.py          what a protocol declares: bytes each way, rounds, messages
-    protocols/       agree.py, keys.py (once a session)  linear.py (weights times shares)  pair.py (shares times shares)
+    protocols/       agree.py, keys.py (once, or anew)   linear.py (weights times shares)  pair.py (shares times shares)
                      compare.py  select.py (AND, multiplexers)  extend.py (into larger rings)
                      multiply.py (products and tables, for few numbers)
     ot/              oblivious transfers, and products of bits and words

@@ -1,10 +1,10 @@
-"""Setting up keys, once a session.
+"""Setting up keys, once a session, and again where they were dropped.
 
 1. Whoever encrypts in this session draws a secret key for each set of parameters, and for each field in whose slots it
    encrypts, and sends the public keys: those of a field are a key for encryption alone.
 2. The other party keeps them.
 
-The secret never leaves its party, and a fresh one is drawn for every session.
+The secret never leaves its party, and a fresh one is drawn every time.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ def exchange_keys(party: Party, client: Sequence[Params | Field], server: Sequen
             party.peer_slot_keys[params] = parse(SlotPublicKey.from_bytes, params, data)
         else:
             party.peer_keys[params] = parse(PublicKeys.from_bytes, params, data)
+
+
+def drop_keys(party: Party, role: Role) -> None:
+    """Forget the keys of parameters, not of fields, under which `role` encrypts: its secrets, or what it published.
+    Both parties call this at the same point; what is needed again goes through `exchange_keys` once more."""
+    if party.role is role:
+        party.secret_keys.clear()
+    else:
+        party.peer_keys.clear()
 
 
 def keys_cost(client: Sequence[Params | Field], server: Sequence[Params | Field] = ()) -> ProtocolCost:

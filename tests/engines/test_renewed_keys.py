@@ -1,0 +1,161 @@
+"""The server's keys for products of shares serve so many outputs, and are then made anew; nothing else changes."""
+
+import dataclasses
+import gc
+import itertools
+import weakref
+
+import numpy as np
+
+from aero.compiler.positions import decode, prefill
+from aero.compiler.quantize import quantize
+from aero.engines import two_party
+from aero.engines.engine import Cost, Party, PromptRun
+from aero.engines.plain import InsecurePlainEngine
+from aero.engines.step_plans import bare_pairs
+from aero.engines.two_party import OUTPUTS_PER_KEY, TwoPartyEngine
+from aero.graph import Program, interpret_step
+from aero.graph.ring_plan import RingPlan
+from aero.kernels.rlwe import SHARES, WEIGHTS
+from aero.mpc.protocols.keys import keys_cost
+from aero.wire import Traffic
+from aero.wire.memory import channel_pair
+from conformance import stated
+from engines.test_two_party import run_engines
+from programs import RUNGS, random_ids, random_program
+
+LENGTH = 6
+Prompt = tuple[int, Program, np.ndarray]
+"""Its number, the program, the ids."""
+
+
+def numbers(rung: str) -> tuple[Program, RingPlan]:
+    program = random_program(length=LENGTH, layers=1, every_position=True, **RUNGS[rung])
+    return program, quantize(program, [random_ids(program, seed) for seed in range(8)]).plan
+
+
+class Parties:
+    """Both engines; `keys` has, of each run, the server's public key as the client holds it."""
+
+    def __init__(self, plan: RingPlan) -> None:
+        self.channels = channel_pair(timeout=240)
+        self.client, self.server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, self.channels, strict=True))
+        self.keys: list[bytes] = []
+        self.costs: list[Cost] = []
+
+    def run(self, *batch: Prompt) -> list[np.ndarray]:
+        """The client's outputs."""
+        asked = [PromptRun(one.graph, ids, number) for number, one, ids in batch]
+        blind = [dataclasses.replace(one, ids=None) for one in asked]
+        weights = {name: w for _, one, _ in batch for name, w in one.weights.items()}
+        outputs, nothing = run_engines(
+            lambda: self.client.run_batch(asked), lambda: self.server.run_batch(blind, weights=weights)
+        )
+        for result in (outputs, nothing):
+            if isinstance(result, BaseException):
+                raise result
+        self.keys.append(self.client._party.peer_keys[SHARES].to_bytes())
+        self.costs.append(self.client.cost)
+        return outputs
+
+    @property
+    def renewed(self) -> list[bool]:
+        """Of each run after the first, whether the server's key is another than before."""
+        return [now != before for before, now in itertools.pairwise(self.keys)]
+
+
+def first_tokens(program: Program, count: int, seed: int = 0) -> list[Prompt]:
+    one = prefill(program, 2, leave_state=True)
+    return [(number, one, random_ids(program, seed + number)[:2]) for number in range(count)]
+
+
+def plain_tolerance(program: Program, plan: RingPlan, ids: np.ndarray, state=None, pairs=None) -> float:
+    exact = stated.tolerance(program, ids, stated.protocols(program, plan, pairs), state)
+    return exact + stated.tolerance(program, ids, stated.rounded(program, plan, 0.5), state)
+
+
+def test_the_33rd_output_is_computed_under_another_key():
+    program, plan = numbers("softmax-only")
+    parties, plain, secrets = Parties(plan), InsecurePlainEngine(plan), []
+    prompts = first_tokens(program, 8)
+    expected = [plain.run(one.graph, weights=one.weights, ids=ids) for _, one, ids in prompts]
+    limits = [plain_tolerance(one, plan, ids) for _, one, ids in prompts]
+    for count in (8, 8, 8, 7, 1, 1):
+        for output, exact, limit in zip(parties.run(*prompts[:count]), expected, limits, strict=False):
+            assert np.abs(output - exact).max() <= limit < np.abs(exact).max()
+        secrets.append(weakref.ref(parties.server._party.secret_keys[SHARES]))
+    assert OUTPUTS_PER_KEY == 32 and parties.renewed == [False, False, False, False, True]
+    gc.collect()
+    assert [secret() is None for secret in secrets] == [True] * 5 + [False]  # the old one is in nobody's memory
+
+
+def test_tokens_go_on_over_a_renewal_from_states_that_are_older(monkeypatch):
+    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 2)
+    program, plan = numbers("layer norm, gelu")
+    parties, plain, all_ids = Parties(plan), InsecurePlainEngine(plan), random_ids(program)
+    state, pairs, kept = {}, {}, {}
+    for past in range(5):
+        one = decode(program, past) if past else prefill(program, 1, leave_state=True)
+        ids = all_ids[past : past + 1]
+        [output] = parties.run((0, one, ids))
+        expected = plain.run(one.graph, weights=one.weights, ids=ids)
+        assert np.abs(output - expected).max() <= plain_tolerance(one, plan, ids, state, pairs) < np.abs(expected).max()
+        _, state = interpret_step(one, ids, state)
+        bare = bare_pairs(one.graph, pairs)
+        pairs = {name: bare[value] for name, value in one.graph.state_out.items() if value in bare}
+        own = parties.client._party
+        now = {0: own.secret_keys[WEIGHTS], 1: own.secret_keys[SHARES], **own.slot_secrets, **own.peer_slot_keys}
+        assert now.items() >= kept.items()  # the client's keys, and those of fields
+        kept = now
+    assert len(kept) > 2 and parties.renewed == [False, True, False, True]
+
+
+def test_all_outputs_of_a_batch_count(monkeypatch):
+    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 4)
+    program, plan = numbers("softmax-only")
+    parties, prompts = Parties(plan), first_tokens(program, 6)
+    for count in (3, 1, 1, 2, 2, 6, 1, 3):
+        parties.run(*prompts[:count])
+    # 3 and 1 fill a key; 1 and 2 leave too little for 2 more; 2, and 6 that are more than a key should have, are alone.
+    assert parties.renewed == [False, True, False, True, True, True, False]
+
+
+def test_a_renewal_sends_one_key_and_counts_as_set_up(monkeypatch):
+    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 3)
+    program, plan = numbers("softmax-only")
+    parties, [prompt] = Parties(plan), first_tokens(program, 1)
+    traffic: list[Traffic] = []
+    reports = []
+    for _ in range(5):
+        parties.run(prompt)
+        traffic.append(parties.client.traffic)
+        rows = [dataclasses.replace(row, seconds=0.0, waiting_seconds=0.0) for row in parties.client.report]
+        reports.append([row for row in rows if row.op != "ots"])  # refills come when they come
+    sent = [(now - before).by_op.get("keys", Traffic()) for before, now in itertools.pairwise(traffic)]
+    key = keys_cost((), (SHARES,))
+    assert parties.renewed == [False, False, True, False]
+    assert [(t.bytes_sent, t.bytes_received, t.messages) for t in sent] == [
+        (0, key.bytes_server_to_client, 1) if renewed else (0, 0, 0) for renewed in parties.renewed
+    ]
+    assert [t.rounds for t in sent] == [0, 0, 0, 0]  # it travels with the output before it
+    assert all(report == reports[1] for report in reports[1:])  # the run costs what it always does
+    whole, parts = parties.client.traffic, [parties.client.set_up_cost, *parties.costs]
+    for count, total in (
+        (lambda cost: cost.bytes_client_to_server, whole.bytes_sent),
+        (lambda cost: cost.bytes_server_to_client, whole.bytes_received),
+        (lambda cost: cost.rounds, whole.rounds),
+        (lambda cost: cost.messages, whole.messages),
+    ):
+        assert sum(map(count, parts)) == total
+
+
+def test_preparing_a_run_renews_once(monkeypatch):
+    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 1)
+    program, plan = numbers("softmax-only")
+    parties, [prompt] = Parties(plan), first_tokens(program, 1)
+    parties.run(prompt)
+    graph, weights = prompt[1].graph, prompt[1].weights
+    run_engines(lambda: parties.client.prepare(graph), lambda: parties.server.prepare(graph, weights))
+    prepared = parties.client._party.peer_keys[SHARES].to_bytes()
+    parties.run(prompt)
+    assert parties.keys[0] != prepared == parties.keys[1]

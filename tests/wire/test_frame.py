@@ -1,5 +1,7 @@
 """The bytes of a frame, and that nothing else is taken for one."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,16 @@ from hypothesis import strategies as st
 
 from aero.wire import ProtocolError, VersionError, WireError, frame, memory
 from aero.wire.channel import Channel
-from aero.wire.frame import ArraySpec, Header, Kind, decode_control, decode_specs, encode_control, encode_specs
+from aero.wire.frame import (
+    ArraySpec,
+    Header,
+    Kind,
+    decode_control,
+    decode_specs,
+    encode_control,
+    encode_specs,
+    read_json,
+)
 
 specs = st.builds(
     ArraySpec.of,
@@ -114,6 +125,39 @@ def test_control_messages_survive(message: dict) -> None:
 def test_other_than_one_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="JSON"):
         decode_control(data)
+
+
+def depth(value: object) -> int:
+    return 1 + depth(value[0]) if isinstance(value, list) and value else 0
+
+
+def too_deep(value: object) -> object:
+    return too_deep([value])
+
+
+def unusable(value: object) -> None:
+    raise ValueError(f"\x1b[2J{value}" + 1000 * "x")
+
+
+@pytest.mark.parametrize(
+    ("data", "read", "complaint"),
+    [
+        (b"[[1]]", depth, None),
+        (b"[[1]]", too_deep, "is not usable: maximum recursion depth"),
+        (b"[" * 100_000 + b"]" * 100_000, depth, "is not JSON"),
+        (b"7", unusable, "^the plan is not usable: \ufffd\\[2J7x{190,200}$"),
+        (b"\xff", depth, "is not JSON"),
+    ],
+)
+def test_what_a_reader_complains_of_is_the_other_sides_fault(
+    data: bytes, read: Callable[[object], object], complaint: str | None
+) -> None:
+    if complaint is None:
+        assert read_json(data, "the plan", read) == 2
+        return
+    with pytest.raises(ProtocolError, match=complaint) as caught:
+        read_json(data, "the plan", read)
+    assert caught.value.args[0].isprintable()
 
 
 @given(st.binary(max_size=60) | st.text().map(str.encode))

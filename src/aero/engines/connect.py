@@ -18,7 +18,7 @@ from aero.engines.spu import SpuEngine
 from aero.engines.two_party import TwoPartyEngine
 from aero.engines.weight_store import MAX_BYTES
 from aero.graph.ring_plan import RingPlan
-from aero.wire import Channel, ProtocolError
+from aero.wire import Channel, ProtocolError, read_json
 
 TWO_PARTY, SPU = TwoPartyEngine.name, SpuEngine.name
 ENGINES = (TWO_PARTY, SPU)
@@ -66,7 +66,4 @@ def _receive_plan(channel: Channel) -> RingPlan:
     size = message.get("bytes")
     if message.get("say") != "ring plan" or type(size) is not int or not 0 < size <= MAX_PLAN_BYTES:
         raise ProtocolError("the other side announces no usable ring plan")
-    try:
-        return RingPlan.from_json(json.loads(channel.recv(size, np.uint8).tobytes()))
-    except ValueError as error:
-        raise ProtocolError(f"the server's ring plan is not usable: {error}") from None
+    return read_json(channel.recv(size, np.uint8).tobytes(), "the server's ring plan", RingPlan.from_json)

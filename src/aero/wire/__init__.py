@@ -8,6 +8,7 @@
     memory.py    two channels joined in memory, for two threads
     tcp.py       connect and Listener: TCP with TLS 1.3
     keys.py      key pairs, self-signed certificates, and what a party presents and expects
+    peer_text.py what a peer says, made safe to show
     network.py   LAN and WAN profiles, and a link that emulates them
 
 This package knows nothing of models, graphs or protocols. docs/wire.md specifies the bytes.
@@ -26,6 +27,8 @@ from aero.wire.errors import (
     VersionError,
     WireError,
 )
+from aero.wire.frame import read_json
+from aero.wire.peer_text import one_line, safe_text
 from aero.wire.traffic import Traffic
 
 __all__ = [
@@ -41,4 +44,7 @@ __all__ = [
     "UntrustedPeerError",
     "VersionError",
     "WireError",
+    "one_line",
+    "read_json",
+    "safe_text",
 ]

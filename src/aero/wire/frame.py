@@ -20,16 +20,19 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from aero.wire.errors import ProtocolError, VersionError
+from aero.wire.peer_text import one_line
+
+T = TypeVar("T")
 
 VERSION = 1
 MAGIC = b"AERO"
@@ -193,13 +196,29 @@ def encode_control(message: dict[str, Any]) -> bytes:
 
 def decode_control(data: bytes) -> dict[str, Any]:
     """The inverse of `encode_control`. Raises `ProtocolError` on anything but one JSON object with distinct keys."""
+    return read_json(data, "malformed frame: its control message", _object)
+
+
+def read_json(data: bytes, what: str, read: Callable[[Any], T]) -> T:
+    """`read` of what the other side sent as JSON in UTF-8.
+
+    Raises `ProtocolError`, which calls it `what`, where it is not JSON with distinct keys, where `read` raises a
+    ValueError, and where it is nested too deeply for either.
+    """
     try:
-        message = json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_distinct)
+        value = json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_distinct)
     except (ValueError, RecursionError):
-        raise ProtocolError("malformed frame: its control message is not JSON") from None
-    if not isinstance(message, dict):
-        raise ProtocolError("malformed frame: its control message is not a JSON object")
-    return message
+        raise ProtocolError(f"{what} is not JSON") from None
+    try:
+        return read(value)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{what} is not usable: {one_line(str(error))}") from None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
 
 
 def _refuse_constant(name: str) -> None:

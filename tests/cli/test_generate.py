@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import aero.cli.generate as generate_module
 from aero.cli.main import app
+from aero.wire import safe_text
 from serve.test_session import Session, greedy, tokenizer_bytes
 
 assert tokenizer_bytes  # the fixture of the sessions
@@ -17,8 +18,8 @@ assert tokenizer_bytes  # the fixture of the sessions
 def generate(tokenizer_bytes, monkeypatch):
     """Run the verb; gives the session and what was printed."""
 
-    def run(*options: str, typed: str = "", **offer: int) -> tuple[Session, object]:
-        session = Session(tokenizer_bytes, **offer)
+    def run(*options: str, typed: str = "", tokenizer: bytes = tokenizer_bytes, **offer: int) -> tuple[Session, object]:
+        session = Session(tokenizer, **offer)
 
         @contextmanager
         def in_memory(address, security, progress):
@@ -44,7 +45,8 @@ def test_several_prompts_are_shown_one_after_the_other(generate, tmp_path):
     for answer, prompt in zip(data["answers"], ("t", "be"), strict=True):
         assert answer["prompt"] == prompt and answer["new_ids"] == greedy(answer["prompt_ids"], 3)
         texts.append(prompt + answer["text"])
-    assert f"--- prompt 1 ---\n{texts[0]}\n--- prompt 2 ---\n{texts[1]}\n" in result.stdout
+    shown = [safe_text(text) for text in texts]  # the model is a random one
+    assert f"--- prompt 1 ---\n{shown[0]}\n--- prompt 2 ---\n{shown[1]}\n" in result.stdout
     assert [(r["work"], r.get("prompts")) for r in data["records"]] == [
         ("set-up", None), ("prefill", 2), ("next-token", 2), ("next-token", 2),
     ]  # fmt: skip
@@ -57,6 +59,18 @@ def test_a_single_prompt_is_shown_as_it_is(generate, tmp_path):
     data = json.loads((tmp_path / "g.json").read_text())
     assert result.exit_code == 0 and "answers" not in data and "--- prompt" not in result.output
     assert data["new_ids"] == greedy(data["prompt_ids"], 2) and "for 1 prompts" not in result.output
+
+
+def test_a_terminal_obeys_no_generated_text(generate, tokenizer_bytes, tmp_path):
+    """A tokenizer that makes an order to a terminal of each character."""
+    file = json.loads(tokenizer_bytes)
+    order = {"type": "Replace", "pattern": {"Regex": "[^\u0000]"}, "content": "\x1b[2J\n\t"}
+    file["decoder"] = {"type": "Sequence", "decoders": [file["decoder"], order]}
+    options = ["--prompt", "t", "-n", "2", "--json", str(tmp_path / "g.json")]
+    _, result = generate(*options, tokenizer=json.dumps(file).encode())
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.output and result.stdout.startswith("t\ufffd[2J\n\t")
+    assert json.loads((tmp_path / "g.json").read_text())["text"].startswith("\x1b[2J\n\t")
 
 
 def test_what_it_refuses(generate):

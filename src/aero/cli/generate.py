@@ -23,6 +23,7 @@ from aero.kernels import native
 from aero.serve.client import check_length, check_prompts, check_sampling
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.text import TextStream
+from aero.wire import safe_text
 
 if TYPE_CHECKING:
     from aero.data.tokenizer import Tokenizer
@@ -185,6 +186,6 @@ def _continued(
         records.append(Record("next-token", "insecure-plaintext", notation, len(ids) + len(new), seconds))
         new.append(token)
         if token != tokenizer.end_of_text:
-            typer.echo(stream.push(token), nl=False)
-    typer.echo(stream.finish())
+            typer.echo(safe_text(stream.push(token)), nl=False)
+    typer.echo(safe_text(stream.finish()))
     return {"prompt": text, "prompt_ids": ids, "new_ids": new, "text": stream.text}

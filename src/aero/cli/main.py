@@ -34,6 +34,7 @@ from aero.cli.report import report
 from aero.cli.serve import serve
 from aero.cli.train import train
 from aero.cli.window import window
+from aero.wire import safe_text
 
 app = typer.Typer(
     help="AERO: language models made for private inference. A client keeps its prompt, a server keeps its weights, "
@@ -110,7 +111,7 @@ def _extra(package: str | None) -> str:
 
 
 def _fail(message: str, code: int = 1) -> None:
-    Console(stderr=True).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True, highlight=False)
+    Console(stderr=True).print(f"[red]error:[/red] {escape(safe_text(message))}", soft_wrap=True, highlight=False)
     sys.exit(code)
 
 

@@ -12,7 +12,7 @@ from aero.cli.security import IDLE_SECONDS
 from aero.engines.engine import Engine, Party, Progress
 from aero.serve.client import Client, PrivateToken
 from aero.serve.sampling import Sampling
-from aero.wire import Channel
+from aero.wire import Channel, safe_text
 from aero.wire.tcp import InsecurePlaintext, Security, connect
 
 
@@ -51,7 +51,7 @@ def answers_with(
     texts = list(prompts)
     for i, token in client.generate_batch(ids, max_new_tokens, sampling=sampling, stop=stop):
         tokens[i].append(token)
-        texts[i] += token.text
+        texts[i] += safe_text(token.text)
         live.show([f"{numbered(n)} {text}" for n, text in enumerate(texts, 1)])
     live.show([])
     write_numbered(live.write, texts)
@@ -85,7 +85,7 @@ def answer_with(
     tokens = []
     for token in client.generate(ids, max_new_tokens, sampling=sampling, stop=stop, keep=keep):
         tokens.append(token)
-        live.write(token.text)
+        live.write(safe_text(token.text))
     live.end_line()
     return Answer(prompt, tuple(ids), tuple(tokens))
 

@@ -35,7 +35,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from aero.engines.reveal import Reveal
-from aero.wire import ProtocolError
+from aero.wire import ProtocolError, one_line
 
 PROTOCOL = 5
 
@@ -95,7 +95,11 @@ class Offer:
 
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> Offer:
-        values = {f.name: field_of(message, f.name, int if f.type == "int" else str) for f in fields(cls)}
+        """ProtocolError where a field is missing, of another type or out of range. Its texts become printable lines."""
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            value = field_of(message, f.name, int if f.type == "int" else str)
+            values[f.name] = one_line(value) if isinstance(value, str) else value
         return cls(**values)
 
 
@@ -147,12 +151,12 @@ def read_asked(message: Mapping[str, Any]) -> list[Asked]:
 
 def expect(message: Mapping[str, Any], *said: str) -> str:
     """What a control message says, one of `said`. ProtocolError otherwise; a refusal raises its reason."""
-    word = message.get("say")
+    word, reason = (value if isinstance(value, str) else "" for value in map(message.get, ("say", "reason")))
     if word == "refusal" and word not in said:
-        raise ProtocolError(f"the other side refuses: {str(message.get('reason'))[:200]}")
+        raise ProtocolError(f"the other side refuses: {one_line(reason)}")
     if word not in said:
-        raise ProtocolError(f"expected {' or '.join(said)}, the other side says {str(word)[:40]!r}")
-    return str(word)
+        raise ProtocolError(f"expected {' or '.join(said)}, the other side says {one_line(word, 40)!r}")
+    return word
 
 
 def field_of(message: Mapping[str, Any], name: str, kind: type) -> Any:

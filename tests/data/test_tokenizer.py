@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aero.data import tokenizer
-from aero.data.tokenizer import END_OF_TEXT
+from aero.data.tokenizer import END_OF_TEXT, Tokenizer
 
 TEXTS = [Path(tokenizer.__file__).read_text(encoding="utf-8"), "café 😀\n"]
 TOKENIZER = tokenizer.train(TEXTS, 300)
@@ -32,6 +33,24 @@ def test_text_that_spells_the_special_token_stays_text() -> None:
     assert TOKENIZER.decode(ids) == text
     assert TOKENIZER.decode([TOKENIZER.end_of_text]) == END_OF_TEXT
     assert TOKENIZER.token_bytes()[TOKENIZER.end_of_text] == 0
+
+
+def test_a_file_from_another_party_encodes_every_text(tmp_path: Path) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    file = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    assert Tokenizer.from_bytes(json.dumps(file).encode()).encode("for x") == TOKENIZER.encode("for x")
+    assert TOKENIZER.largest_id == 299
+    file["model"]["unk_token"], file["pre_tokenizer"] = "none such", None
+    file["truncation"] = {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}
+    file["padding"] = {
+        "strategy": {"Fixed": 7}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 99999, "pad_type_id": 0,
+        "pad_token": "?",
+    }  # fmt: skip
+    found = Tokenizer.from_bytes(json.dumps(file).encode())
+    assert found.decode(found.encode("for漢")) == "for"
+    file["model"] = {"type": "WordLevel", "vocab": {END_OF_TEXT: 0}, "unk_token": "none such"}
+    with pytest.raises(ValueError, match="byte-level BPE"):
+        Tokenizer.from_bytes(json.dumps(file).encode())
 
 
 def test_training_is_deterministic_and_reaches_the_size(tmp_path: Path) -> None:

@@ -521,6 +521,10 @@ def offer(tokenizer: bytes, **changes) -> dict:
         ({"reveal": "top-k:0"}, "nothing to reveal"),
         ({"vocab_size": 3}, "more tokens"),
         ({"say": "refusal", "reason": "full"}, "refuses: full"),
+        ({"say": "refusal", "reason": "\x1b[2Jfull" + 1000 * "!"}, "refuses: \ufffd.2Jfull!{192}$"),
+        ({"say": "refusal", "reason": [[]]}, "refuses: $"),
+        ({"say": ["\x1b"]}, "the other side says ''"),
+        ({"protocol": 1, "version": "\x1b[31m" + 1000 * "9"}, r"aero \ufffd.31m9{195}\)"),
     ],
 )
 def test_a_client_refuses_a_wrong_offer(tokenizer_bytes, changes, complaint):
@@ -532,6 +536,15 @@ def test_a_client_refuses_a_wrong_offer(tokenizer_bytes, changes, complaint):
         client_of(answers)
 
 
+def test_what_an_offer_says_is_one_printable_line(tokenizer_bytes):
+    def answers(channel: Channel) -> None:
+        channel.send_control(offer(tokenizer_bytes, notation="SM\x1b[8m\n" + 1000 * "x", version="1\r"))
+        channel.send(tokenizer_bytes)
+
+    client = client_of(answers)
+    assert client.offer.notation == ("SM\ufffd[8m\ufffd" + 1000 * "x")[:200] and client.offer.version == "1\ufffd"
+
+
 def test_a_client_refuses_a_broken_tokenizer():
     def answers(channel: Channel) -> None:
         channel.send_control(offer(b"{}"))
@@ -541,13 +554,39 @@ def test_a_client_refuses_a_broken_tokenizer():
         client_of(answers)
 
 
-@pytest.mark.parametrize("case", ["length", "output", "state", "junk", "size", "count", "junk size"])
+@pytest.mark.parametrize("what", ["an id beyond the model", "a model that cannot encode all text"])
+def test_a_client_refuses_a_tokenizer_that_fails_on_some_text(tokenizer_bytes, what):
+    """Whether it fails would tell the server of the text."""
+    file = json.loads(tokenizer_bytes)
+    if what == "an id beyond the model":
+        vocabulary = file["model"]["vocab"]
+        vocabulary[next(iter(reversed(vocabulary)))] = VOCABULARY
+    else:
+        file["model"] = {"type": "WordLevel", "vocab": {"<|endoftext|>": 0, "be": 1}, "unk_token": "?"}
+    data = json.dumps(file).encode()
+
+    def answers(channel: Channel) -> None:
+        channel.send_control(offer(data))
+        channel.send(data)
+
+    with pytest.raises(ProtocolError, match="tokenizer"):
+        client_of(answers)
+
+
+@pytest.mark.parametrize(
+    "case", ["length", "output", "state", "junk", "size", "count", "junk size", "table", "nested", "name"]
+)
 def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
     wrong = decode(PROGRAM, 2, 3) if case == "state" else prefill(PROGRAM, 4 if case == "length" else 3)
     graph = wrong.graph.to_json()
     if case == "output":
         graph["output"] = "blocks.0.ffn"
-    text = b"not json" if case == "junk" else json.dumps(graph).encode()
+    if case == "table":  # with fewer rows, the client would fail for ids beyond them, which the server would see
+        graph["weight_shapes"]["embedding.table"][0] -= 1
+    if case == "name":
+        renamed = json.dumps(graph).replace("blocks.0.q", "\\u001b[2J")
+        graph = json.loads(renamed)
+    text = {"junk": b"not json", "nested": b"[" * 100_000}.get(case, json.dumps(graph).encode())
 
     def answers(channel: Channel) -> None:
         channel.send_control(offer(tokenizer_bytes))
@@ -557,5 +596,6 @@ def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
         channel.send(text)
 
     client = client_of(answers)
-    with pytest.raises(ProtocolError, match=r"graph"):
+    with pytest.raises(ProtocolError, match=r"graph") as caught:
         client.next_logits([1, 2, 3])
+    assert str(caught.value).isprintable()

@@ -32,17 +32,30 @@ class Tokenizer:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Tokenizer:
-        """A tokenizer from the bytes of its file. ValueError where they are not one."""
+        """A tokenizer from the bytes of its file, perhaps another party's. ValueError where they are not a BPE.
+
+        Whatever the file says, every text is encoded: whether that fails would tell the other party of the text.
+        """
         try:
             inner = tokenizers.Tokenizer.from_buffer(data)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"not a tokenizer: {error}") from None
+        if not isinstance(inner.model, models.BPE):
+            raise ValueError("it is not a byte-level BPE; use a tokenizer such as GPT-2's")
+        inner.model.unk_token = None  # one that is no token is an error wherever it is needed
+        inner.no_padding()
+        inner.no_truncation()
         return cls(inner)
 
     @property
     def vocab_size(self) -> int:
         """Number of ids, END_OF_TEXT included."""
         return self._inner.get_vocab_size()
+
+    @property
+    def largest_id(self) -> int:
+        """Below `vocab_size`, unless the file leaves ids out."""
+        return max(self._inner.get_vocab().values())
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""

@@ -18,7 +18,6 @@ from aero.mpc.fixed_point import from_ring
 from aero.mpc.functions.argmax import TopKPlan, plan_top_k, top_k
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, open_cost, open_shares
-from aero.wire import ProtocolError
 
 
 def open_output(
@@ -44,8 +43,8 @@ def open_output(
     values = open_shares(party, largest, Role.CLIENT, f"{what}: values") if reveal.values else None
     if ids is None:
         return None
-    if int(ids.max()) >= vocabulary:
-        raise ProtocolError(f"the two parties' shares name token {int(ids.max())} of {vocabulary}")
+    # Others come from a server that moved its shares alone, and an error would tell it something of the token.
+    ids = np.minimum(ids, vocabulary - 1)
     logits = None if values is None else decode(from_ring(values, x.bits), held)
     return reveal.spread(ids.astype(np.int64), logits, x.shape[1])
 

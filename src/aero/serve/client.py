@@ -5,7 +5,6 @@ Needs no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Asked, DeclinedError, Offer, Step, expect, field_of, work_of
 from aero.serve.text import TextStream
-from aero.wire import Channel, ProtocolError
+from aero.wire import Channel, ProtocolError, one_line, read_json
 
 GREEDY = Sampling()
 
@@ -93,8 +92,8 @@ class Client:
         try:
             self.tokenizer = Tokenizer.from_bytes(data.tobytes())
         except ValueError as error:
-            raise ProtocolError(f"the server's tokenizer is not usable: {error}") from None
-        if self.tokenizer.vocab_size > self.offer.vocab_size:
+            raise ProtocolError(f"the server's tokenizer is not usable: {one_line(str(error))}") from None
+        if max(self.tokenizer.vocab_size, self.tokenizer.largest_id + 1) > self.offer.vocab_size:
             raise ProtocolError("the server's tokenizer has more tokens than its model")
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
@@ -264,25 +263,25 @@ class Client:
         """DeclinedError where the server does not go on."""
         message = self._channel.recv_control()
         if expect(message, "go", "declined") == "declined":
-            raise DeclinedError(f"the server declines: {field_of(message, 'reason', str)[:200]}")
+            raise DeclinedError(f"the server declines: {one_line(field_of(message, 'reason', str))}")
         sizes = field_of(message, "graphs", list)
         if len(sizes) != len(missing) or any(type(n) is not int or not 0 < n <= MAX_GRAPH_BYTES for n in sizes):
-            raise ProtocolError(
-                f"the server announces graphs of {str(sizes)[:40]} bytes, and {len(missing)} are missing"
-            )
+            raise ProtocolError(f"the server announces no usable sizes of the {len(missing)} graphs that are missing")
         for step, size in zip(missing, sizes, strict=True):
             self._graphs[step] = self._receive_graph(step, size)
 
     def _receive_graph(self, step: Step, size: int) -> Graph:
-        try:
-            graph = graph_from_json(json.loads(self._channel.recv(size, np.uint8).tobytes()))
-        except ValueError as error:
-            raise ProtocolError(f"the server's graph is not usable: {error}") from None
+        graph = read_json(self._channel.recv(size, np.uint8).tobytes(), "the server's graph", graph_from_json)
+        names = (*graph.shapes, *graph.weight_shapes, *graph.state_out)
+        if any(name != one_line(name) for name in names):
+            raise ProtocolError("a name in the server's graph is too long, or not printable")
+        tables = {graph.weight_shapes[node.weights[0]][0] for node in graph.nodes if node.op == "embedding"}
         rows_read = {shape[0] for shape in graph.state_in.values()}
         if (
             graph.length != step.length
             or graph.shapes[graph.output] != (1, self.offer.vocab_size)
             or rows_read - {step.past}
+            or tables - {self.offer.vocab_size}  # with fewer rows, whether the client fails would depend on its ids
         ):
             raise ProtocolError("the server's graph does not compute what was asked for")
         return graph

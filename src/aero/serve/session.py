@@ -37,7 +37,7 @@ from typing import Any
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError, one_line
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20

@@ -9,11 +9,11 @@ import pytest
 from aero.bench.session import Answer, Session, by_op, total, write_report
 from aero.engines.engine import Cost, StepReport
 from aero.serve.client import PrivateRun, PrivateToken
-from aero.serve.session import Offer, Step
+from aero.serve.session import PROTOCOL, Offer, Step
 
 
 def offer(reveal: str = "logits") -> Offer:
-    return Offer(3, "0", "SM+ScFuFFN", 12, 9, "two-party", reveal, 8, 100)
+    return Offer(PROTOCOL, "0", "SM+ScFuFFN", 12, 9, "two-party", reveal, 8, 100)
 
 
 def report(scale: int) -> tuple[StepReport, ...]:

@@ -7,6 +7,7 @@ import pytest
 from aero.compiler.compile import Compiled
 from aero.compiler.quantize import quantize
 from aero.cost.session import estimate_session
+from aero.engines import session_keys
 from aero.engines.engine import Cost, Party, PromptRun
 from aero.engines.reveal import LOGITS, TOKEN
 from aero.engines.two_party import TwoPartyEngine
@@ -22,10 +23,16 @@ def sum_of(costs: list[Cost], name: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rung", "prompts", "reveal"),
-    [("softmax-only", 1, LOGITS), ("layer norm, relu, scaled", 3, LOGITS), ("softmax-only", 2, TOKEN)],
+    ("rung", "prompts", "reveal", "outputs_per_key"),
+    [
+        ("softmax-only", 1, LOGITS, 32),
+        ("layer norm, relu, scaled", 3, LOGITS, 32),
+        ("softmax-only", 2, TOKEN, 32),
+        ("softmax-only", 2, LOGITS, 4),
+    ],
 )
-def test_a_session_sends_what_was_predicted(rung, prompts, reveal):
+def test_a_session_sends_what_was_predicted(rung, prompts, reveal, outputs_per_key, monkeypatch):
+    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", outputs_per_key)
     full = random_program(length=CONTEXT, layers=1, every_position=True, **RUNGS[rung])
     plan = quantize(full, [random_ids(full, seed) for seed in range(8)]).plan
     programs = Compiled(full)

@@ -9,11 +9,12 @@ import numpy as np
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines import two_party
+from aero.engines import session_keys
 from aero.engines.engine import Cost, Party, PromptRun
 from aero.engines.plain import InsecurePlainEngine
+from aero.engines.session_keys import OUTPUTS_PER_KEY
 from aero.engines.step_plans import bare_pairs
-from aero.engines.two_party import OUTPUTS_PER_KEY, TwoPartyEngine
+from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Program, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
@@ -90,7 +91,7 @@ def test_the_33rd_output_is_computed_under_another_key():
 
 
 def test_tokens_go_on_over_a_renewal_from_states_that_are_older(monkeypatch):
-    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 2)
+    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 2)
     program, plan = numbers("layer norm, gelu")
     parties, plain, all_ids = Parties(plan), InsecurePlainEngine(plan), random_ids(program)
     state, pairs, kept = {}, {}, {}
@@ -111,7 +112,7 @@ def test_tokens_go_on_over_a_renewal_from_states_that_are_older(monkeypatch):
 
 
 def test_all_outputs_of_a_batch_count(monkeypatch):
-    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 4)
+    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 4)
     program, plan = numbers("softmax-only")
     parties, prompts = Parties(plan), first_tokens(program, 6)
     for count in (3, 1, 1, 2, 2, 6, 1, 3):
@@ -121,7 +122,7 @@ def test_all_outputs_of_a_batch_count(monkeypatch):
 
 
 def test_a_renewal_sends_one_key_and_counts_as_set_up(monkeypatch):
-    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 3)
+    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 3)
     program, plan = numbers("softmax-only")
     parties, [prompt] = Parties(plan), first_tokens(program, 1)
     traffic: list[Traffic] = []
@@ -150,7 +151,7 @@ def test_a_renewal_sends_one_key_and_counts_as_set_up(monkeypatch):
 
 
 def test_preparing_a_run_renews_once(monkeypatch):
-    monkeypatch.setattr(two_party, "OUTPUTS_PER_KEY", 1)
+    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 1)
     program, plan = numbers("softmax-only")
     parties, [prompt] = Parties(plan), first_tokens(program, 1)
     parties.run(prompt)

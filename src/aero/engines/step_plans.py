@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
+from aero.engines.session_keys import Keys, SessionKeys
 from aero.engines.stages import Extension, Schedule, Stage, schedule
 from aero.engines.steps import PAIRS, Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.kernels.rlwe import WEIGHTS, Params
+from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.functions.gelu import plan_gelu
@@ -275,16 +277,10 @@ def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
     return products_cost([shape for e in wider for shape in extension_shapes(e.size, e.held, e.bits)])
 
 
-class Keys(NamedTuple):
-    """Which parameters each party needs keys for."""
-
-    client: tuple[Params, ...]
-    server: tuple[Params, ...]
-
-
 def keys_needed(stages: Sequence[Stage]) -> Keys:
-    client: dict[Params, None] = {}
-    server: dict[Params, None] = {}
+    """Under which parameters each party encrypts."""
+    client: dict[Params | Field, None] = {}
+    server: dict[Params | Field, None] = {}
     for plan in (plan for stage in stages for plan in group_plans(*stage.groups)):
         if isinstance(plan, LinearPlan):
             client[plan.product.params] = None
@@ -358,12 +354,13 @@ class DeclaredSession:
         self._plan, self._reveal, self._vocabulary = plan, reveal, vocabulary
         self._supply, self._clock = SupplyModel(), ProtocolCost()
         self._has_ots = False
-        self._keyed = Keys((), ())
+        self._keys = SessionKeys()
 
     def run(self, graphs: Sequence[Graph], states: Sequence[Mapping[str, str]] | None = None) -> DeclaredRun:
         """The next run, of programs that were not run together before; states as in `bare_pairs`, for each graph."""
         planned = checked_schedule(graphs, self._plan, states, self._reveal)
-        set_up, lines = self._set_up(planned.stages), list[Declared]()
+        rows = sum(graph.shapes[graph.output][0] for graph in graphs)
+        set_up, lines = self._set_up(planned.stages, rows), list[Declared]()
         set_up_rounds = self._tick(set_up)
 
         def add(label: str, op: str, cost: ProtocolCost) -> None:
@@ -380,7 +377,6 @@ class DeclaredSession:
             reserve(cost)
             add(stage.label, stage.op, cost)
         columns = graphs[0].shapes[graphs[0].output][1]
-        rows = sum(graph.shapes[graph.output][0] for graph in graphs)
         vocabulary = self._vocabulary or columns
         for cost in output_costs((rows, columns), planned.outputs[0].output, self._reveal, vocabulary):
             reserve(cost)
@@ -392,11 +388,11 @@ class DeclaredSession:
         before, self._clock = self._clock.rounds, self._clock + cost
         return self._clock.rounds - before
 
-    def _set_up(self, stages: Sequence[Stage]) -> ProtocolCost:
-        """That both have the same, the keys that are missing, base OTs."""
-        needed, keyed = keys_needed(stages), self._keyed
-        missing = Keys(*(tuple(p for p in new if p not in old) for new, old in zip(needed, keyed, strict=True)))
-        self._keyed = Keys(keyed.client + missing.client, keyed.server + missing.server)
+    def _set_up(self, stages: Sequence[Stage], rows: int) -> ProtocolCost:
+        """That both have the same, the keys that are missing for so many rows of output, base OTs."""
+        self._keys.drop_worn(rows)
+        self._keys.opened += rows
+        missing = self._keys.add_missing(keys_needed(stages))
         cost = agree_cost(AGREED) + keys_cost(missing.client, missing.server)
         if self._has_ots or not needs_ots(stages, self._reveal):
             return cost

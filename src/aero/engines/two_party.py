@@ -18,6 +18,7 @@ from aero.engines.on_shares import Protocols, angles_digest, check_states, walk
 from aero.engines.open_output import open_output
 from aero.engines.plain import encode
 from aero.engines.reveal import LOGITS, Reveal
+from aero.engines.session_keys import SessionKeys
 from aero.engines.stages import Schedule, Stage
 from aero.engines.step_plans import (
     NO_STATES,
@@ -41,8 +42,6 @@ from aero.engines.weight_store import MAX_BYTES, WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
 from aero.graph.ring_plan import RingPlan
-from aero.kernels.rlwe import Params
-from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.functions.gelu import gelu
@@ -69,11 +68,6 @@ FUNCTIONS: dict[str, Any] = {
     "rms_norm": norm,
     "relu": relu,
 }
-
-OUTPUTS_PER_KEY = 32
-"""Rows of output that are opened under one key of the server's for products of shares. Their noise, which contains the
-key, goes on into what is opened, a little of it each time (docs/security/index.md, "Errors are part of the
-functionality"); a new key ends what adds up. A run is not divided: one that opens more has keys of its own."""
 
 
 class TwoPartyEngine(Engine):
@@ -109,8 +103,7 @@ class TwoPartyEngine(Engine):
         self._agreed: set[tuple[tuple[int, str], ...]] = set()
         self._scheduled: tuple[Any, Schedule] | None = None
         self._reveal, self._vocabulary = LOGITS, 0
-        self._keyed: dict[Role, set[Params | Field]] = {role: set() for role in Role}
-        self._opened = 0  # rows of output, under the server's present keys
+        self._keys = SessionKeys()
         self._report: tuple[StepReport, ...] = ()
         self._cost: Cost | None = None
         self._set_up = Cost(0.0, 0, 0, 0, 0)
@@ -135,8 +128,9 @@ class TwoPartyEngine(Engine):
             if weights is None:
                 raise ValueError("the server gives the weights")
             self._load(schedule, weights)
-        self._drop_worn_keys(sum(one.graph.shapes[one.graph.output][0] for one in batch))
-        missing = self._keys_missing(stages)
+        if self._keys.drop_worn(sum(one.graph.shapes[one.graph.output][0] for one in batch)):
+            drop_keys(self._party, Role.SERVER)
+        missing = self._keys.add_missing(keys_needed(stages))
         with self._party.channel.op("keys"):
             agreed = tuple((one.prompt, one.graph.digest) for one in batch)
             if agreed not in self._agreed:
@@ -174,26 +168,6 @@ class TwoPartyEngine(Engine):
             found = checked_schedule([one.graph for one in batch], self._plan, states, self._reveal)
             self._scheduled = key, found
         return self._scheduled[1]
-
-    def _drop_worn_keys(self, rows: int) -> None:
-        """Forget the server's keys for products of shares, where `rows` more outputs are too many for them. Both
-        parties count alike, from public shapes. States stay: shares depend on no key."""
-        if not self._opened or self._opened + rows <= OUTPUTS_PER_KEY:
-            return
-        drop_keys(self._party, Role.SERVER)
-        self._keyed[Role.SERVER] = {one for one in self._keyed[Role.SERVER] if isinstance(one, Field)}
-        self._opened = 0
-
-    def _keys_missing(self, stages: Sequence[Stage]) -> tuple[list[Params | Field], list[Params | Field]]:
-        """The parameters under which the client, and the server, has no key yet."""
-        needed = keys_needed(stages)
-        missing: tuple[list[Params | Field], list[Params | Field]] = (
-            [p for p in needed.client if p not in self._keyed[Role.CLIENT]],
-            [p for p in needed.server if p not in self._keyed[Role.SERVER]],
-        )
-        for role, several in zip(Role, missing, strict=True):
-            self._keyed[role].update(several)
-        return missing
 
     def share_state(self, graph: Graph, name: str, value: np.ndarray | None = None, prompt: int = 0) -> None:
         """Share a matrix of the client's, float64, as a state that `graph` reads; the client gives `value`."""
@@ -252,7 +226,7 @@ class TwoPartyEngine(Engine):
                 self._states[one.prompt] = state
                 self._bare[one.prompt] = {n: bare[value] for n, value in one.graph.state_out.items() if value in bare}
         outputs = [output for output, _ in found]
-        self._opened += sum(len(output.values) for output in outputs)
+        self._keys.opened += sum(len(output.values) for output in outputs)
 
         with ExitStack() as scope:
 

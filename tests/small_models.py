@@ -1,5 +1,7 @@
 """Small models of every architecture, with weights that are not those of initialisation."""
 
+import copy
+
 import torch
 
 from aero.models import AeroConfig, AeroForCausalLM
@@ -20,3 +22,28 @@ def make_model(name: str, seed: int = 0, **overrides) -> AeroForCausalLM:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
+
+
+def logits_in_any_order(model: AeroForCausalLM, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits of a model in float64, and how far another order of its sums can take them from there.
+
+    The order may depend on where in memory a weight lies, as a vector unit's sums do. A model that errs by K 2^-24 in
+    float32 errs, to first order, by K 2^-53 in float64 (Higham 2002, §3.3: K holds the lengths of its sums and its
+    condition, and not the precision), so two orders differ by twice that. One evaluation shows K but for the luck of
+    its roundings: eight times as much is allowed.
+    """
+    with torch.inference_mode():
+        logits = model(ids).logits
+        single = copy.deepcopy(model).float()(ids).logits
+    assert logits.dtype == torch.float64
+    return logits, 8 * 2 * 2**-29 * (single - logits).abs().max()
+
+
+def assert_same_function(found: AeroForCausalLM, expected: AeroForCausalLM, ids: torch.Tensor) -> None:
+    """Two models in float64 have the same tensors, bit for bit, and the same logits but for the order of their sums."""
+    tensors = expected.state_dict()
+    assert tensors.keys() == found.state_dict().keys()
+    for name, tensor in found.state_dict().items():
+        assert torch.equal(tensor, tensors[name]), name
+    logits, bound = logits_in_any_order(expected, ids)
+    assert (found(ids).logits - logits).abs().max() <= bound

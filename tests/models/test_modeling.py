@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from aero.models import AeroConfig, AeroForCausalLM
+from aero.models.cache_name import CACHE_NAME, CACHE_NAMES
 from aero.models.notation import KNOWN
 from aero.models.presets import Size
 
@@ -113,9 +114,32 @@ def test_the_cache_gives_the_same_logits(name):
         first = model(ids[:, :4], use_cache=True)
         parts = [first.logits]
         for start, stop in ((4, 5), (5, 9), (9, 10)):
-            step = model(ids[:, start:stop], past_key_values=first.past_key_values, use_cache=True)
+            step = model(ids[:, start:stop], cache=first[CACHE_NAME], use_cache=True)
             parts.append(step.logits)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-11, atol=1e-11)
+
+
+def test_a_cache_is_taken_by_the_name_of_every_release_of_transformers():
+    model, ids = build("SM+R"), ids_of(1, 6)
+    found = []
+    with torch.inference_mode():
+        for name in CACHE_NAMES:
+            cache = model(ids[:, :4], use_cache=True)[CACHE_NAME]
+            found.append(model(ids[:, 4:], **{name: cache}))
+            assert found[-1][CACHE_NAME] is cache and cache.get_seq_length() == 6
+        assert model(ids).get(CACHE_NAME) is None
+        whole = model(ids).logits[:, 4:]
+    for output in found:
+        torch.testing.assert_close(output.logits, whole, rtol=1e-11, atol=1e-11)
+    with pytest.raises(ValueError, match="one argument; give `cache` alone"):
+        model(ids, cache=cache, past_key_values=cache)
+
+
+def test_generation_goes_on_from_a_cache_of_the_prompt():
+    model, ids = build("SM(t)+ScFuFFN"), ids_of(1, 5)
+    settings = {"max_new_tokens": 4, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    cache = model(ids[:, :3], use_cache=True)[CACHE_NAME]
+    assert torch.equal(model.generate(ids, **{CACHE_NAME: cache}, **settings), model.generate(ids, **settings))
 
 
 def test_generation_feeds_one_token_at_a_time():
@@ -138,9 +162,9 @@ def test_text_beyond_the_context_is_refused():
     model = build("SM(t)+ScFuFFN")
     with pytest.raises(ValueError, match="13 tokens do not fit this model's context of 12"):
         model(ids_of(1, 13))
-    cache = model(ids_of(1, 12), use_cache=True).past_key_values
+    cache = model(ids_of(1, 12), use_cache=True)[CACHE_NAME]
     with pytest.raises(ValueError, match="13 tokens do not fit"):
-        model(ids_of(1, 1), past_key_values=cache)
+        model(ids_of(1, 1), cache=cache)
 
 
 def test_attentions_and_entropies_on_request():

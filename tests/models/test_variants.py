@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from aero.compiler import compile, lower
 from aero.models import AeroConfig, AeroForCausalLM
+from aero.models.cache_name import CACHE_NAME
 from aero.models.presets import SIZES
-from small_models import make_model
+from small_models import assert_same_function, make_model
 
 IDS = torch.randint(50, (2, 9), generator=torch.Generator().manual_seed(1))
 
@@ -29,7 +30,7 @@ def test_leaky_relu(name, tmp_path):
     assert all(p.grad.abs() > 0 for p in slopes)
     model.save_pretrained(tmp_path)
     again = AeroForCausalLM.from_pretrained(tmp_path, dtype=torch.float64)
-    assert torch.equal(again(IDS).logits, model(IDS).logits)
+    assert_same_function(again, model, IDS)
     fresh = [p for n, p in AeroForCausalLM(model.config).named_parameters() if n.endswith("negative_slope")]
     assert all(p.item() == 0.25 for p in fresh)
     compiled = compile(model)
@@ -70,11 +71,11 @@ def test_the_simplified_block(name, tmp_path):
         found = model(IDS).logits
         torch.testing.assert_close(found[1], simplified_written_out(model, IDS[1]), rtol=1e-10, atol=1e-10)
         first = model(IDS[:, :4], use_cache=True)
-        rest = model(IDS[:, 4:], past_key_values=first.past_key_values, use_cache=True)
+        rest = model(IDS[:, 4:], cache=first[CACHE_NAME], use_cache=True)
         torch.testing.assert_close(torch.cat([first.logits, rest.logits], 1), found, rtol=1e-10, atol=1e-10)
     model.save_pretrained(tmp_path)
     again = AeroForCausalLM.from_pretrained(tmp_path, dtype=torch.float64)
-    assert torch.equal(again(IDS).logits, model(IDS).logits)
+    assert_same_function(again, model, IDS)
     with pytest.raises(ValueError, match="simplified blocks cannot be compiled"):
         lower(model, 5)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 from transformers import PreTrainedConfig
 
 from aero.models import notation, presets
+from aero.models.cache_name import CACHE_NAME
 from aero.models.notation import Activation, Block, Ffn, Norm, Notation, Temperature
 from aero.models.presets import Scale, Size
 
@@ -47,7 +48,7 @@ class AeroConfig(PreTrainedConfig):
     """
 
     model_type = "aero"
-    keys_to_ignore_at_inference = ["past_key_values", "entropies", "log_sum_exps", "lowest_logits"]  # noqa: RUF012
+    keys_to_ignore_at_inference = [CACHE_NAME, "entropies", "log_sum_exps", "lowest_logits"]  # noqa: RUF012
     attribute_map = {  # noqa: RUF012
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",

@@ -25,6 +25,7 @@ from transformers.utils.generic import can_return_tuple
 
 from aero.models.attend import Kernel, Rows, Wanted, choose_kernel
 from aero.models.attention import Attention, Call, Projections, additive_causal_mask
+from aero.models.cache_name import CACHE_NAME, takes_cache
 from aero.models.configuration_aero import AeroConfig, TemperatureInit
 from aero.models.ffn import INITIAL_SLOPE, PlainFFN, make_ffn
 from aero.models.loss import causal_lm_loss
@@ -150,13 +151,14 @@ class AeroModel(AeroPreTrainedModel):
         self.negative_slope = nn.Parameter(torch.full((1,), INITIAL_SLOPE)) if shared else None
         self.post_init()
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -174,9 +176,9 @@ class AeroModel(AeroPreTrainedModel):
         output_hidden_states = (
             self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         )
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        past = cache.get_seq_length() if cache is not None else 0
         length = input_ids.shape[1]
         if past + length > self.config.context:
             raise ValueError(
@@ -201,7 +203,7 @@ class AeroModel(AeroPreTrainedModel):
             mask = additive_causal_mask(length, past, attention_mask, x.dtype, x.device)
         elif masked:
             raise ValueError(f"the {kernel} kernel takes no padding and no cache; set attention_kernel to None")
-        call = Call(position_ids, kernel, wanted, mask, past_key_values, angles, self.negative_slope)
+        call = Call(position_ids, kernel, wanted, mask, cache, angles, self.negative_slope)
         hidden_states: list[Tensor] = []
         rows: list[Rows] = []
         for block in self.blocks:
@@ -212,7 +214,7 @@ class AeroModel(AeroPreTrainedModel):
         x = apply_norm(self.final_norm, x, position_ids)
         return AeroModelOutput(
             last_hidden_state=x,
-            past_key_values=past_key_values,
+            **{CACHE_NAME: cache},
             hidden_states=(*hidden_states, x) if output_hidden_states else None,
             attentions=_each(output_attentions, [r.probabilities for r in rows]),
             entropies=_each(output_entropies, [r.entropy for r in rows]),
@@ -251,13 +253,14 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
         self.reg_threshold_weights = nn.Parameter(thresholds) if thresholds is not None else None
         self.post_init()
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
@@ -280,7 +283,7 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
             input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
@@ -306,7 +309,7 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
         return AeroCausalLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=features.past_key_values,
+            **{CACHE_NAME: features.get(CACHE_NAME)},
             hidden_states=features.hidden_states,
             attentions=features.attentions,
             entropies=features.entropies,

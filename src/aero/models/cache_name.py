@@ -1,0 +1,29 @@
+"""The name that transformers gives a model's cache: `cache` since its release 5.24, `past_key_values` before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from typing import Any
+
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+CACHE_NAMES = ("cache", "past_key_values")
+# The name in a model's outputs, under which `generate` hands it to the next call.
+CACHE_NAME = next(field.name for field in fields(BaseModelOutputWithPast) if field.name in CACHE_NAMES)
+
+
+def takes_cache(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `forward` with an argument `cache` that takes it by either name. Raises ValueError for both at once."""
+
+    @wraps(forward)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        given = [name for name in CACHE_NAMES if name in kwargs]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are one argument; give `cache` alone")
+        for name in given:
+            kwargs["cache"] = kwargs.pop(name)
+        return forward(*args, **kwargs)
+
+    return renamed

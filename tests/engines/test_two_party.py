@@ -22,7 +22,7 @@ from aero.engines.two_party import TwoPartyEngine
 from aero.engines.weight_store import Groups, WeightStore
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
-from aero.kernels.lattice_noise import weight_noise
+from aero.kernels.lattice_noise import ColumnSizes, weight_noise
 from aero.kernels.rlwe import SHARES, WEIGHTS, WIDE
 from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.keys import keys_cost
@@ -59,7 +59,7 @@ def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
             w = np.diag(w[0]) if nodes[0].op == "gain" else w
             product = linear_plan(group).product
             encoded = np.rint(w * 2.0**FRACTION_BITS).astype(np.int64)
-            noise = weight_noise(product, product.encode_weights(encoded)).total
+            noise = weight_noise(product, ColumnSizes.of(encoded)).total
             errors.update({node.name: noise + 0.5 for node in nodes})
         elif nodes[0].op in ("scale", "rotary"):
             errors[nodes[0].name] = 1.0  # a truncation

@@ -8,7 +8,11 @@ from programs import random_program
 
 def test_a_plan_survives_the_disk(tmp_path):
     plan = RingPlan(
-        {"x": Format(25, 12)}, {"w": Format(18, 16)}, {"x": 41}, (ScoreWindow("p", 1, (-2.0, 3.5), (-1.0, 4.0), -9.0),)
+        {"x": Format(25, 12)},
+        {"w": Format(18, 16)},
+        {"x": 41},
+        (ScoreWindow("p", 1, (-2.0, 3.5), (-1.0, 4.0), -9.0),),
+        {"x": 70},
     )
     (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
     again = load_plan(tmp_path / "plan.json")
@@ -20,13 +24,16 @@ def test_a_plan_survives_the_disk(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format_version": 2},
+        {"format_version": 3},
         {"values": {"x": [65, 12]}},
         {"values": {"x": [25]}},
         {"values": {"x": [25, float("inf")]}},
         {"weights": None},
         {"products": {"x": 99}},
         {"windows": [{"layer": "p"}]},
+        {"moduli": {"x": 0}},
+        {"moduli": {"x": 151}},
+        {"moduli": None},
     ],
 )
 def test_an_unsound_plan_is_refused(change):

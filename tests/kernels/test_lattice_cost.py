@@ -1,11 +1,13 @@
 """The counts that the choice of tiles rests on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aero.kernels.lattice_cost import NoTiling, cost_of, plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan
-from aero.kernels.rlwe import SHARES, WEIGHTS
+from aero.kernels.rlwe import SHARES, WEIGHTS, Params
 
 
 def test_counts() -> None:
@@ -54,3 +56,21 @@ def test_every_shape_has_a_plan(rows: int, inner: int, columns: int) -> None:
     plan = plan_matmul(WEIGHTS, rows, inner, columns, 37)
     assert plan.row_tiles * plan.d0 >= rows and plan.column_tiles * plan.d2 >= columns
     assert np.unique(plan._where[:1, :1]).size == columns
+
+
+@pytest.mark.parametrize("params", [WEIGHTS, SHARES])
+@pytest.mark.parametrize(
+    "rows, inner, columns, batch, digits", [(1, 64, 192, 1, 1), (37, 65, 2048, 1, 1), (5, 40, 9, 4, 2)]
+)
+def test_the_choice_is_the_cheapest_of_all_tilings(
+    params: Params, rows: int, inner: int, columns: int, batch: int, digits: int
+) -> None:
+    """Every tiling, priced one by one."""
+    found = plan_matmul(params, rows, inner, columns, 41, output_bits=25, batch=batch, digits=digits)
+    best = None
+    for d1 in (1 << k for k in range((inner - 1).bit_length() + 1)):
+        for d0 in (1 << k for k in range((rows - 1).bit_length() + 1) if d1 << k <= params.n):
+            for merge in (1 << k for k in range(d1.bit_length())):
+                plan = replace(found, d0=d0, d1=d1, d2=params.n // (d0 * d1), merge=merge)
+                best = plan if best is None or cost_of(plan).seconds < cost_of(best).seconds else best
+    assert found == best

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aero.kernels import native
 from aero.kernels.lattice_matmul import MatmulPlan, Response
-from aero.kernels.lattice_noise import share_noise, weight_noise
+from aero.kernels.lattice_noise import ColumnSizes, share_noise, weight_noise
 from aero.kernels.ntt import Ntt
 from aero.kernels.prg import Prg
 from aero.kernels.reference import rlwe as reference
@@ -100,7 +100,7 @@ def test_shares_add_up_to_the_product(case: tuple, prepared: bool) -> None:
     plan = plan_of(params, shape, ring_bits, tile, **more)
     own_factor_is_a_share = params != WEIGHTS or plan.digits > 1
     x, w = operands(plan, plan.ring_bits - 1 if own_factor_is_a_share else 9)
-    noise = share_noise(plan) if own_factor_is_a_share else weight_noise(plan, plan.encode_weights(w))
+    noise = share_noise(plan) if own_factor_is_a_share else weight_noise(plan, ColumnSizes.of(*plan.digits_of(w)))
     errors = errors_of(plan, run(plan, x, w, prepared=prepared), x, w)
     assert np.abs(errors).max() <= noise.total < 2.0 ** (plan.output_bits - 8)
 
@@ -110,7 +110,7 @@ def test_addend_is_added() -> None:
     x, w = operands(plan, 9)
     addend = random_ring(x.shape, 37)
     errors = errors_of(plan, run(plan, x, w, addend), x + addend, w)
-    assert np.abs(errors).max() <= weight_noise(plan, plan.encode_weights(w)).total < 2**20
+    assert np.abs(errors).max() <= weight_noise(plan, ColumnSizes.of(*plan.digits_of(w))).total < 2**20
 
 
 @settings(max_examples=15, deadline=None)
@@ -129,7 +129,9 @@ def test_any_shape(data: st.DataObject) -> None:
         return  # a silly tiling: only slow
     x, w = operands(plan, 8)
     errors = errors_of(plan, run(plan, x, w), x, w)
-    assert np.abs(errors).max() <= weight_noise(plan, plan.encode_weights(w)).total < 2.0 ** (output_bits - 8)
+    assert (
+        np.abs(errors).max() <= weight_noise(plan, ColumnSizes.of(*plan.digits_of(w))).total < 2.0 ** (output_bits - 8)
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aero.kernels.lattice_matmul import MatmulPlan
-from aero.kernels.lattice_noise import require_noise, share_noise, weight_noise
+from aero.kernels.lattice_noise import ColumnSizes, NoRoomError, require_noise, share_noise, weight_noise
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS, Params, SecretKey
 
@@ -55,7 +55,11 @@ PLANS = [
 def test_random_operands(plan: MatmulPlan, weight_bits: int) -> None:
     x, w = random_operands(plan, weight_bits)
     errors = measured(plan, w, stream("upload errors"), x)
-    noise = share_noise(plan) if weight_bits + 1 == plan.ring_bits else weight_noise(plan, plan.encode_weights(w))
+    noise = (
+        share_noise(plan)
+        if weight_bits + 1 == plan.ring_bits
+        else weight_noise(plan, ColumnSizes.of(*plan.digits_of(w)))
+    )
     assert np.abs(errors).max() <= noise.total
     assert 0.7 * noise.deviation < errors.std() < 1.2 * noise.deviation  # the model, not only the bound
 
@@ -81,7 +85,7 @@ def test_worst_operands(sign: int) -> None:
     w = np.full((1, 256, 64), sign * 4095, dtype=np.int64)
     x = np.full((1, 64, 256), (1 << 37) - 1, dtype=np.uint64)
     errors = measured(plan, w, WorstErrors(b"test seed of 16.", "worst"), x)
-    noise = weight_noise(plan, plan.encode_weights(w))
+    noise = weight_noise(plan, ColumnSizes.of(*plan.digits_of(w)))
     slack = noise.message_rounding + noise.packing + noise.zero + noise.response + noise.shares
     assert np.abs(errors).max() <= noise.fresh_always + slack
     assert np.abs(errors).max() >= noise.fresh_always - slack
@@ -90,10 +94,10 @@ def test_worst_operands(sign: int) -> None:
 
 def test_a_model_that_does_not_fit_is_refused() -> None:
     plan = MatmulPlan(WEIGHTS, 128, 768, 768, 41, 64, 32, 2, 32, 25)
-    fits = plan.encode_weights(np.full((768, 768), 1 << 10, dtype=np.int64))
-    require_noise(weight_noise(plan, fits), limit=4)
-    with pytest.raises(ValueError, match="last place"):
-        require_noise(weight_noise(plan, fits << 8), limit=4)
+    fits = np.full((768, 768), 1 << 10, dtype=np.int64)
+    require_noise(weight_noise(plan, ColumnSizes.of(fits)), limit=4)
+    with pytest.raises(NoRoomError, match="last place"):
+        require_noise(weight_noise(plan, ColumnSizes.of(fits << 8)), limit=4)
 
 
 def test_the_bound_falls_with_the_modulus() -> None:

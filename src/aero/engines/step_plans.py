@@ -21,7 +21,7 @@ from aero.engines.steps import PAIRS, Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
-from aero.kernels.rlwe import WEIGHTS, Params
+from aero.kernels.rlwe import Params
 from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows
@@ -48,10 +48,9 @@ AGREED = 4
 def linear_plan(*groups: Group) -> LinearPlan:
     """The plan of linear layers that go together, or of a gain: the product with a diagonal matrix."""
     first = groups[0][0]
-    columns = sum(columns_of(step) for step in groups[0])
-    return _linear_plan(
-        rows_of(group[0] for group in groups), first.input_shapes[0][1], columns, first.ring_bits, first.output.bits
-    )
+    rows, columns = rows_of(group[0] for group in groups), sum(columns_of(step) for step in groups[0])
+    modulus_bits = max(step.modulus_bits for step in groups[0])
+    return _linear_plan(rows, first.input_shapes[0][1], columns, first.ring_bits, first.output.bits, modulus_bits)
 
 
 def has_row_gains(step: Step) -> bool:
@@ -108,7 +107,7 @@ def _stacked(step: Step, prompts: int, queries: int, keys: int) -> PairPlan:
 
 def embedding_plan(*steps: Step) -> EmbeddingPlan:
     rows, columns = steps[0].weight_shapes[0]
-    return _embedding_plan(rows_of(steps), rows, columns, steps[0].output.bits)
+    return _embedding_plan(rows_of(steps), rows, columns, steps[0].output.bits, steps[0].modulus_bits)
 
 
 def function_plan(*steps: Step) -> Any:
@@ -137,8 +136,10 @@ def _attrs(node: Node) -> tuple[tuple[str, Any], ...]:
 
 
 @lru_cache(maxsize=1024)
-def _linear_plan(rows: int, inner: int, columns: int, ring_bits: int, output_bits: int) -> LinearPlan:
-    return plan_linear(rows, inner, columns, ring_bits, output_bits)
+def _linear_plan(
+    rows: int, inner: int, columns: int, ring_bits: int, output_bits: int, modulus_bits: int
+) -> LinearPlan:
+    return plan_linear(rows, inner, columns, ring_bits, output_bits, modulus_bits=modulus_bits)
 
 
 @lru_cache(maxsize=1024)
@@ -148,8 +149,8 @@ def _pair_plan(op: str, heads: int, queries: int, keys: int, width: int, ring_bi
 
 
 @lru_cache(maxsize=1024)
-def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int) -> EmbeddingPlan:
-    return plan_embedding(tokens, rows, columns, output_bits)
+def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int, modulus_bits: int) -> EmbeddingPlan:
+    return plan_embedding(tokens, rows, columns, output_bits, modulus_bits=modulus_bits)
 
 
 @lru_cache(maxsize=256)
@@ -213,6 +214,12 @@ def bare_pairs(graph: Graph, states: Mapping[str, str] = NO_STATES) -> dict[str,
                 if name in bare:
                     bare[node.name] = bare[name]
     return bare
+
+
+def bare_states(graph: Graph, states: Mapping[str, str] = NO_STATES) -> dict[str, str]:
+    """Of the states that a graph leaves, those that `bare_pairs` names."""
+    bare = bare_pairs(graph, states)
+    return {name: bare[value] for name, value in graph.state_out.items() if value in bare}
 
 
 def checked_schedule(
@@ -285,7 +292,7 @@ def keys_needed(stages: Sequence[Stage]) -> Keys:
         if isinstance(plan, LinearPlan):
             client[plan.product.params] = None
         elif isinstance(plan, EmbeddingPlan):
-            client[WEIGHTS] = None
+            client[plan.product.product.params] = None
         elif isinstance(plan, PairPlan):
             client[plan.params] = server[plan.params] = None
         else:

@@ -38,7 +38,7 @@ class Step:
     inputs: formats of the values that it reads, as they are held: the ring may be smaller than what is needed.
     output: format of its value, as it will be held. factor: format of what inputs[0] is multiplied by, for a product.
     promised, wanted: of a nonlinear operation, what the plan says of its value, and the ring in which it reads it.
-    windows: of a softmax, what the plan knows of its scores.
+    windows: of a softmax, what the plan knows of its scores. modulus_bits: of a product, as the plan has it.
     """
 
     node: Node
@@ -50,6 +50,7 @@ class Step:
     promised: Format | None = None
     wanted: int | None = None
     windows: tuple[ScoreWindow, ...] = ()
+    modulus_bits: int = 0
 
     @property
     def shift(self) -> int:
@@ -132,8 +133,8 @@ def _steps(
         held[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
-        windows = known_windows(node, plan)
-        steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted, windows))
+        known = known_windows(node, plan), plan.moduli.get(node.name, 0)
+        steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted, *known))
     return steps
 
 

@@ -24,7 +24,7 @@ from aero.engines.step_plans import (
     NO_STATES,
     OTS,
     OUTPUT,
-    bare_pairs,
+    bare_states,
     checked_schedule,
     columns_of,
     embedding_plan,
@@ -221,10 +221,9 @@ class TwoPartyEngine(Engine):
         ids = [one.ids for one in batch]
         found = walk(party, schedule, protocols, weights=weights, ids=ids, states=states, progress=self._progress)
         for one, (_, state) in zip(batch, found, strict=True):
-            bare = bare_pairs(one.graph, self._bare.pop(one.prompt, NO_STATES))
+            bare = bare_states(one.graph, self._bare.pop(one.prompt, NO_STATES))
             if state:
-                self._states[one.prompt] = state
-                self._bare[one.prompt] = {n: bare[value] for n, value in one.graph.state_out.items() if value in bare}
+                self._states[one.prompt], self._bare[one.prompt] = state, bare
         outputs = [output for output, _ in found]
         self._keys.opened += sum(len(output.values) for output in outputs)
 

@@ -14,6 +14,7 @@ from aero.engines.stages import group_label
 from aero.engines.step_plans import embedding_plan, group_plans, has_row_gains, linear_plan
 from aero.engines.steps import Group
 from aero.graph.ring_plan import RingPlan
+from aero.kernels.lattice_noise import NoRoomError
 from aero.mpc.protocols.embedding import load_table
 from aero.mpc.protocols.linear import LoadedWeights, load_weights
 
@@ -51,7 +52,7 @@ class WeightStore:
         return sum({array.__array_interface__["data"][0]: array.nbytes for array in arrays}.values())
 
     def load(self, several: Sequence[Groups], weights: Mapping[str, np.ndarray]) -> None:
-        """For the products of a run. ValueError, naming the nodes, for noise that would not fit."""
+        """For the products of a run. NoRoomError, naming the nodes, for noise that would not fit."""
         needed = {_key(groups): groups for groups in several}
         for key, groups in needed.items():
             arrays = [np.asarray(weights[name]) for name in key.weights]
@@ -117,17 +118,25 @@ def _load(plan: RingPlan, groups: Groups, arrays: list[np.ndarray], alike: list[
     if has_row_gains(first):
         names = [group[0].node.weights[0] for group in groups]
         return np.concatenate([encode(name, w, plan.of_weight(name)) for name, w in zip(names, arrays, strict=True)])
-    matrices = []
-    for step, array in zip(groups[0], arrays, strict=True):
+    matrix = encoded_matrix(plan, groups[0], arrays)
+    try:
+        if first.node.op == "embedding":
+            return load_table(embedding_plan(*(group[0] for group in groups)), matrix, alike)
+        return load_weights(linear_plan(*groups), matrix, alike=alike)
+    except NoRoomError as error:
+        raise NoRoomError(f"{group_label(groups[0])}: {error}") from None
+
+
+def encoded_matrix(plan: RingPlan, group: Group, arrays: Sequence[np.ndarray]) -> NDArray[np.int64]:
+    """What the steps of a group are multiplied by together, in fixed point: their weights side by side, the diagonal of
+    a gain, the table of an embedding."""
+    matrices, first = [], group[0]
+    for step, array in zip(group, arrays, strict=True):
         w = np.asarray(array, dtype=np.float64)
         if step.node.op == "gain":
             w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
         name = step.node.weights[0]
         matrices.append(encode(name, w, plan.of_weight(name)))
-    try:
-        if first.node.op == "embedding":
-            held, table = plan.of_weight(first.node.weights[0]), embedding_plan(*(group[0] for group in groups))
-            return load_table(table, shift(matrices[0], held.fraction_bits - first.output.fraction_bits), alike)
-        return load_weights(linear_plan(*groups), np.concatenate(matrices, axis=1), alike=alike)
-    except ValueError as error:
-        raise ValueError(f"{group_label(groups[0])}: {error}") from None
+    if first.node.op == "embedding":
+        return shift(matrices[0], plan.of_weight(first.node.weights[0]).fraction_bits - first.output.fraction_bits)
+    return np.concatenate(matrices, axis=1)

@@ -2,7 +2,8 @@
 
 A real x with f fractional bits in a ring of l bits is the integer round(x 2^f), from -2^(l-1) up to 2^(l-1) - 1. The
 plan is public, as the structure is: it may be made from the server's weights and from calibration text. Formats tell
-their sizes to within a power of two, score windows where each head's scores lie to within `WINDOW_GRID`.
+their sizes to within a power of two, score windows where each head's scores lie to within `WINDOW_GRID`, moduli which
+products have weights that are too large for the usual one.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 
 from aero.graph.graph import Graph
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_BITS = 64
 MAX_FRACTION_BITS = 40
+MAX_MODULUS_BITS = 150
 WINDOW_GRID = 0.25
 """Ends of score windows are multiples of this, so that what is published of them is coarse."""
 
@@ -103,21 +105,27 @@ def _on_grid(value: float, rounding: Callable[[float], int]) -> float:
 @dataclass(frozen=True)
 class RingPlan:
     """values: format of each node's value, by name; weights: of each weight; products: bits of the ring in which a
-    node's product is held before it is truncated to its value's format; windows: of attention scores, where known.
+    node's product is held before it is truncated to its value's format; windows: of attention scores, where known;
+    moduli: bits that the modulus has at least, of an engine that encrypts, in a node's product with weights whose noise
+    the usual one leaves no room for.
     """
 
     values: Mapping[str, Format]
     weights: Mapping[str, Format]
     products: Mapping[str, int]
     windows: tuple[ScoreWindow, ...] = field(default=())
+    moduli: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("values", "weights", "products"):
+        for name in ("values", "weights", "products", "moduli"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "windows", tuple(self.windows))
         for name, bits in self.products.items():
             if not 2 <= bits <= MAX_BITS:
                 raise ValueError(f"the product {name!r} needs a ring of {bits} bits; give fewer fractional bits")
+        for name, bits in self.moduli.items():
+            if not 1 <= bits <= MAX_MODULUS_BITS:
+                raise ValueError(f"no modulus of {bits} bits for the product {name!r}: at most {MAX_MODULUS_BITS}")
 
     @classmethod
     def uniform(cls, graph: Graph, fraction_bits: int, bits: int = MAX_BITS) -> RingPlan:
@@ -153,6 +161,7 @@ class RingPlan:
             "values": formats(self.values),
             "weights": formats(self.weights),
             "products": dict(sorted(self.products.items())),
+            "moduli": dict(sorted(self.moduli.items())),
             "windows": [
                 {**vars(w), "row_maximum": list(w.row_maximum), "outside": list(w.outside)} for w in self.windows
             ],
@@ -178,6 +187,7 @@ class RingPlan:
                     )
                     for w in data["windows"]
                 ),
+                {str(name): int(bits) for name, bits in data["moduli"].items()},
             )
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a ring plan: {error!r}") from None

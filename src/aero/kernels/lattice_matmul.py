@@ -188,13 +188,17 @@ class MatmulPlan:
         tiles = -(-self.inner // self.d1)
         out = np.zeros((self.batch, self.column_tiles, self.digits, tiles, self.front), dtype=np.int64)
         tiled = out[..., : self.d1 * self.d2].reshape(*out.shape[:4], self.d2, self.d1)
-        for digit, part in enumerate(_balanced_digits(w, self.ring_bits, self.digit_bits, self.digits)):
+        for digit, part in enumerate(self.digits_of(w)):
             for i in range(joined):
                 for tile, c, of_rows in _pieces(i * rows, rows, self.d1):
                     for column_tile, m, of_columns in _pieces(i * columns, columns, self.d2):
                         block = part[i::joined, of_rows, of_columns]
                         tiled[:, column_tile, digit, tile, m, c] = block.transpose(0, 2, 1)
         return out.reshape(self.batch, self.column_tiles, self.inner_tiles, self.front)
+
+    def digits_of(self, w: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The parts that W is multiplied in: itself, with one digit."""
+        return _balanced_digits(w, self.ring_bits, self.digit_bits, self.digits)
 
     def prepare_weights(self, encoded: NDArray[np.int64]) -> Words:
         """Transforms of encoded weights, to use them many times: n/front times their size, by prime. uint64, flat."""

@@ -16,6 +16,11 @@ from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import NOISE_ETA, NOISE_VARIANCE
 
 TAIL = 9.5
+_ROWS_AT_ONCE = 256  # of a matrix, so that no second copy of a large one is made
+
+
+class NoRoomError(ValueError):
+    """Noise could be larger than what a product may be off by."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,38 @@ class Noise:
         return fresh + self.message_rounding + self.packing + self.zero + self.response + self.shares
 
 
-def weight_noise(plan: MatmulPlan, encoded: NDArray[np.int64], *, nonzero: int | None = None) -> Noise:
-    """Bounds for these weights, as `plan.encode_weights` gave them: all polynomials of a column tile count in full.
+@dataclass(frozen=True)
+class ColumnSizes:
+    """What noise depends on of W [batch, inner, columns]: the sums of |w| and of w^2 in each column, float64 [batch,
+    columns], and the largest |w|."""
+
+    l1: NDArray[np.float64]
+    l2_squared: NDArray[np.float64]
+    largest: float
+
+    @classmethod
+    def of(cls, *digits: NDArray[np.int64]) -> "ColumnSizes":
+        """Of W, int64 [inner, columns] or [batch, inner, columns]; or of its digits, by `MatmulPlan.digits_of`."""
+        shape = digits[0].reshape(-1, *digits[0].shape[-2:]).shape
+        l1, l2_squared, largest = np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2])), 0.0
+        for part in digits:
+            for start in range(0, shape[1], _ROWS_AT_ONCE):
+                some = np.abs(part.reshape(shape)[:, start : start + _ROWS_AT_ONCE].astype(np.float64))
+                l1 += some.sum(axis=1)
+                l2_squared += np.einsum("bkm,bkm->bm", some, some)
+                largest = max(largest, float(some.max()))
+        return cls(l1, l2_squared, largest)
+
+
+def weight_noise(plan: MatmulPlan, sizes: ColumnSizes, *, nonzero: int | None = None) -> Noise:
+    """Bounds for weights of these sizes: all polynomials of a column tile, of `plan.d2` columns, count in full.
 
     nonzero: of one row tile, how many of the owner's messages are not zero, where the evaluator's all are: zero needs
     no rounding. None for any messages.
     """
-    magnitude = np.abs(encoded.astype(np.float64))
-    l1, l2_squared = float(magnitude.sum(axis=(-1, -2)).max()), float((magnitude**2).sum(axis=(-1, -2)).max())
-    rounded = 2 * l1 if nonzero is None else min(l1, nonzero * float(magnitude.max()))
-    return _noise(plan, l1, l2_squared, rounded)
+    firsts = np.arange(0, plan.columns, plan.d2)
+    l1, l2 = (float(np.add.reduceat(part, firsts, axis=1).max()) for part in (sizes.l1, sizes.l2_squared))
+    return _noise(plan, l1, l2, 2 * l1 if nonzero is None else min(l1, nonzero * sizes.largest))
 
 
 def share_noise(plan: MatmulPlan, *, nonzero: int | None = None) -> Noise:
@@ -71,9 +98,9 @@ def share_noise(plan: MatmulPlan, *, nonzero: int | None = None) -> Noise:
 
 
 def require_noise(noise: Noise, limit: float) -> None:
-    """ValueError unless results are off by at most `limit` units of the last place, but for probability 2^-60."""
+    """NoRoomError unless results are off by at most `limit` units of the last place, but for probability 2^-60."""
     if noise.total > limit:
-        raise ValueError(
+        raise NoRoomError(
             f"the noise may reach {noise.total:.3g} units of the last place, and {limit:.3g} are allowed: "
             "use parameters with a larger modulus, more digits, a smaller ring, or smaller weights"
         )

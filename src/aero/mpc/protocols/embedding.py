@@ -38,6 +38,7 @@ from aero.mpc.protocols.linear import (
     load_weights,
     prepare_answer,
     read_answer,
+    smallest_params,
 )
 from aero.mpc.share import Share
 
@@ -75,13 +76,15 @@ class EmbeddingPlan:
         return product | one_of_cost(Role.SERVER, self.tokens, self.blocks, self.columns, self.output_bits)
 
 
-def plan_embedding(tokens: int, rows: int, columns: int, output_bits: int) -> EmbeddingPlan:
-    """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: the cheapest number of blocks."""
+def plan_embedding(tokens: int, rows: int, columns: int, output_bits: int, *, modulus_bits: int = 0) -> EmbeddingPlan:
+    """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: the cheapest number of blocks.
+    modulus_bits: of the modulus, at least."""
+    params = smallest_params(WEIGHTS, modulus_bits)
     best: tuple[float, EmbeddingPlan] | None = None
     prepared = tokens == 1  # tokens that follow others, one at a time, read the table again and again
     for blocks in _count_blocks(rows):
         product = plan_matmul(
-            WEIGHTS,
+            params,
             tokens,
             -(-rows // blocks),
             blocks * columns,
@@ -104,12 +107,20 @@ def _count_blocks(rows: int) -> list[int]:
 
 
 def load_table(plan: EmbeddingPlan, table: NDArray[np.int64], alike: Sequence[LoadedWeights] = ()) -> LoadedWeights:
-    """Encode the table, int64 [V, d]. ValueError where the noise could exceed the plan's. alike: see `load_weights`."""
+    """Encode the table, int64 [V, d]. NoRoomError where noise could exceed the plan's. alike: see `load_weights`."""
+    return load_weights(plan.product, side_by_side(plan, table), nonzero=one_for_each_row(plan), alike=alike)
+
+
+def side_by_side(plan: EmbeddingPlan, table: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The blocks of the table, int64 [R, B d]."""
     padded = np.zeros((plan.blocks * plan.positions, plan.columns), dtype=np.int64)
     padded[: plan.rows] = table
-    side_by_side = padded.reshape(plan.blocks, plan.positions, plan.columns).transpose(1, 0, 2)
-    one_for_each_row = min(plan.tokens, plan.product.product.d0)
-    return load_weights(plan.product, side_by_side.reshape(plan.positions, -1), nonzero=one_for_each_row, alike=alike)
+    return padded.reshape(plan.blocks, plan.positions, plan.columns).transpose(1, 0, 2).reshape(plan.positions, -1)
+
+
+def one_for_each_row(plan: EmbeddingPlan) -> int:
+    """Of one row tile, how many of the client's messages are not zero: `nonzero` of `weight_noise`."""
+    return min(plan.tokens, plan.product.product.d0)
 
 
 def look_up_rows(

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from aero.kernels.lattice_cost import plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan, Response
-from aero.kernels.lattice_noise import Noise, require_noise, weight_noise
-from aero.kernels.rlwe import WEIGHTS, WIDE, Ciphertexts, Params
+from aero.kernels.lattice_noise import ColumnSizes, Noise, require_noise, weight_noise
+from aero.kernels.rlwe import SHARES, WEIGHTS, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.party import Party, Role, parse
@@ -36,6 +36,8 @@ MAX_ERROR = 32.0
 """Steps of the result's last place that noise may cost, unless a caller asks for less."""
 NARROW_RING_BITS = 43
 """Up to here the modulus of `rlwe.WEIGHTS` leaves room for weights of about 16 bits."""
+PARAMS = (WEIGHTS, SHARES, WIDE)
+"""What products with weights may take, by their modulus: the larger it is, the less noise large weights add."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,35 @@ class LinearPlan:
 
 
 def plan_linear(
-    rows: int, inner: int, columns: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
+    rows: int,
+    inner: int,
+    columns: int,
+    ring_bits: int,
+    output_bits: int,
+    *,
+    max_error: float = MAX_ERROR,
+    modulus_bits: int = 0,
 ) -> LinearPlan:
-    """[rows, inner] times [inner, columns], from the ring of 2^ring_bits to that of 2^output_bits."""
-    params = linear_params(ring_bits)
+    """[rows, inner] times [inner, columns], from the ring of 2^ring_bits to that of 2^output_bits. modulus_bits: of
+    the modulus, at least."""
+    params = linear_params(ring_bits, modulus_bits)
     product = plan_matmul(params, rows, inner, columns, ring_bits, output_bits=output_bits, prepared=rows == 1)
     return LinearPlan(product, prepared=rows == 1, max_error=max_error)
 
 
-def linear_params(ring_bits: int) -> Params:
-    """The parameters that products from this ring take."""
-    return WEIGHTS if ring_bits <= NARROW_RING_BITS else WIDE
+def linear_params(ring_bits: int, modulus_bits: int = 0) -> Params:
+    """The parameters that products from this ring take, with a modulus of so many bits at least."""
+    return smallest_params(WEIGHTS if ring_bits <= NARROW_RING_BITS else WIDE, modulus_bits)
+
+
+def smallest_params(usual: Params, modulus_bits: int) -> Params:
+    """These parameters, or the next in `PARAMS` that have a modulus of so many bits. ValueError where none have."""
+    for params in PARAMS[PARAMS.index(usual) :]:
+        if params.modulus.bit_length() >= modulus_bits:
+            return params
+    raise ValueError(
+        f"no parameters have a modulus of {modulus_bits} bits; the largest has {WIDE.modulus.bit_length()}"
+    )
 
 
 @dataclass(frozen=True)
@@ -84,14 +104,14 @@ class LoadedWeights:
 def load_weights(
     plan: LinearPlan, w: NDArray[np.int64], *, nonzero: int | None = None, alike: Sequence[LoadedWeights] = ()
 ) -> LoadedWeights:
-    """Encode W: int64 [inner, columns], fixed-point numbers. ValueError where the noise from these very weights could
+    """Encode W: int64 [inner, columns], fixed-point numbers. NoRoomError where the noise from these very weights could
     exceed `plan.max_error`. nonzero: as in `weight_noise`. alike: the same W, loaded for other numbers of rows: what
     they encode as this plan does is shared with them."""
+    noise = weight_noise(plan.product, ColumnSizes.of(w), nonzero=nonzero)
+    require_noise(noise, plan.max_error)
     layout = plan.product.weight_layout
     same = [held.encoded for held in alike if not held.plan.prepared and held.plan.product.weight_layout == layout]
     encoded = same[0].view(np.int64) if same else plan.product.encode_weights(w)
-    noise = weight_noise(plan.product, encoded, nonzero=nonzero)
-    require_noise(noise, plan.max_error)
     return LoadedWeights(plan, plan.product.prepare_weights(encoded) if plan.prepared else encoded, noise)
 
 

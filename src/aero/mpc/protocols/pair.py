@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from aero.kernels.lattice_cost import NoTiling, cost_of, plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan, Response
-from aero.kernels.lattice_noise import share_noise
+from aero.kernels.lattice_noise import NoRoomError, share_noise
 from aero.kernels.rlwe import SHARES, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.fixed_point import from_ring, reduce_ring
@@ -254,7 +254,7 @@ def _cheapest(
                 best = seconds, PairPlan(heads, rows, inner, columns, joined, tuple(blocks), products)
             break  # more digits only cost more
     if best is None:
-        raise ValueError(
+        raise NoRoomError(
             f"no parameters multiply shares of {ring_bits} bits to {output_bits} bits within {max_error:g} steps: "
             "use a smaller ring, drop more bits, or allow more"
         )

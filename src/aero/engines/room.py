@@ -1,0 +1,181 @@
+"""Whether every step of a session has room for the noise of its products, and which moduli give it that.
+
+How much noise a product with weights adds depends on how it is cut into tiles, and with that on how many rows it has: 1
+to the context in most layers, one for each prompt in the last. So each is planned here for every number of rows, by the
+functions that plan a run, and its noise is bounded from the weights themselves, by the function that loads them. A
+larger modulus adds less; which products take one is part of the ring plan, so both parties know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from aero.engines.open_output import output_costs
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.engines.stages import Stage, group_label
+from aero.engines.step_plans import (
+    bare_states,
+    checked_schedule,
+    embedding_plan,
+    group_plans,
+    has_row_gains,
+    linear_plan,
+)
+from aero.engines.steps import Group
+from aero.engines.weight_store import encoded_matrix
+from aero.graph import Graph, Program
+from aero.graph.ring_plan import RingPlan
+from aero.kernels.lattice_noise import ColumnSizes, NoRoomError, weight_noise
+from aero.kernels.rlwe import Params
+from aero.mpc.protocols.embedding import one_for_each_row, side_by_side
+from aero.mpc.protocols.linear import PARAMS, LinearPlan
+
+HELP = "use fewer fractional bits, or train with smaller weights and activations"
+
+
+class Programs(Protocol):
+    """A compiled model. context: most tokens of a prompt and its answer."""
+
+    @property
+    def context(self) -> int: ...
+
+    @property
+    def program(self) -> Program: ...
+
+    def prefill(self, length: int, *, leave_state: bool = False) -> Program: ...
+
+    def decode(self, past: int, length: int = 1) -> Program: ...
+
+
+def with_room(programs: Programs, plan: RingPlan, prompts: int) -> RingPlan:
+    """The plan with the smallest moduli that leave room in every step of a session of up to so many prompts, whatever
+    is revealed. NoRoomError, naming the product, where none does; ValueError, naming the node, where an operation has
+    no protocol in these formats."""
+    moduli: dict[str, int] = {}
+    for product in _products(programs, replace(plan, moduli={}), prompts, (LOGITS, TOKEN)):
+        bits = product.modulus_bits()
+        if bits:
+            moduli |= {step.node.name: max(bits, moduli.get(step.node.name, 0)) for step in product.group}
+    chosen = replace(plan, moduli=moduli)
+    if moduli:
+        for reveal in (LOGITS, TOKEN):
+            check_room(programs, chosen, prompts, reveal)
+    return chosen
+
+
+def check_room(programs: Programs, plan: RingPlan, prompts: int, reveal: Reveal) -> None:
+    """NoRoomError or ValueError, as above, unless every step of a session of up to so many prompts can be computed."""
+    for product in _products(programs, plan, prompts, (reveal,)):
+        product.require_room()
+
+
+@dataclass
+class _Product:
+    """Steps that are multiplied by weights together, with 1 to `rows` rows. weights: of the program."""
+
+    group: Group
+    rows: int
+    plan: RingPlan
+    weights: Mapping[str, np.ndarray]
+    _sizes: dict[int, ColumnSizes] = field(default_factory=dict)
+
+    def modulus_bits(self) -> int:
+        """0 where the usual modulus has room; else the bits of the smallest that has."""
+        if self._short(0) is None:
+            return 0
+        for params in PARAMS:
+            if self._short(params.modulus.bit_length()) is None:
+                return params.modulus.bit_length()
+        self.require_room(PARAMS[-1].modulus.bit_length())
+        raise AssertionError("unreachable: nothing has room")
+
+    def require_room(self, modulus_bits: int | None = None) -> None:
+        found = self._short(modulus_bits)
+        if found is not None:
+            rows, noise, allowed, params = found
+            raise NoRoomError(
+                f"{group_label(self.group)}: with {rows} row{'s' * (rows > 1)} the noise may reach {noise:.3g} steps "
+                f"of the last place, and {allowed:.3g} are allowed, at a modulus of {params.modulus.bit_length()} "
+                f"bits; {HELP}"
+            )
+
+    def _short(self, modulus_bits: int | None) -> tuple[int, float, float, Params] | None:
+        """Of the number of rows that has too much noise, and the most of those: rows, noise, what is allowed, and the
+        parameters. None where all have room. modulus_bits: by default the plan's."""
+        worst: tuple[int, float, float, Params] | None = None
+        for rows in range(1, self.rows + 1):
+            plan, sizes, nonzero = self._planned(rows, modulus_bits)
+            noise = weight_noise(plan.product, sizes, nonzero=nonzero).total
+            if not noise <= plan.max_error and (worst is None or noise > worst[1]):
+                worst = rows, noise, plan.max_error, plan.product.params
+        return worst
+
+    def _planned(self, rows: int, modulus_bits: int | None) -> tuple[LinearPlan, ColumnSizes, int | None]:
+        """As a run of so many rows plans it; the sizes of its matrix, and `nonzero` of `weight_noise`."""
+        steps = tuple(
+            replace(
+                step,
+                input_shapes=((rows, *step.input_shapes[0][1:]),),
+                modulus_bits=step.modulus_bits if modulus_bits is None else modulus_bits,
+            )
+            for step in self.group
+        )
+        if steps[0].node.op != "embedding":
+            if not self._sizes:
+                self._sizes[1] = ColumnSizes.of(self._matrix())
+            return linear_plan(steps), self._sizes[1], None
+        found = embedding_plan(steps[0])
+        if found.blocks not in self._sizes:
+            self._sizes[found.blocks] = ColumnSizes.of(side_by_side(found, self._matrix()))
+        return found.product, self._sizes[found.blocks], one_for_each_row(found)
+
+    def _matrix(self) -> np.ndarray:
+        return encoded_matrix(self.plan, self.group, [self.weights[s.node.weights[0]] for s in self.group])
+
+
+def _products(programs: Programs, plan: RingPlan, prompts: int, reveals: Sequence[Reveal]) -> Iterator[_Product]:
+    """Every product with weights of a session, in each pair of rings that it may take. Whatever else there is, is
+    planned as well: ValueError, naming the node, where that cannot be."""
+    found: dict[tuple[str, int, int], _Product] = {}
+    weights = programs.program.weights
+    for reveal in reveals:
+        for graphs in _batches(programs):
+            states = [bare_states(programs.prefill(1, leave_state=True).graph) for _ in graphs]
+            schedule = checked_schedule(graphs, plan, states, reveal)
+            for stage in schedule.stages:
+                _check_planned(stage)
+                group = stage.groups[0]
+                first = group[0]
+                if first.node.op not in ("linear", "gain", "embedding") or has_row_gains(first):
+                    continue
+                key = group_label(group), first.ring_bits if first.factor else 0, first.output.bits
+                product = found.setdefault(key, _Product(group, 0, plan, weights))
+                whole = any(g.input_shapes[0][0] > 1 for g in stage.steps)
+                product.rows = max(product.rows, programs.context if whole else min(prompts, programs.context))
+            rows, columns = len(graphs), graphs[0].shapes[graphs[0].output][1]
+            output_costs((rows, columns), schedule.outputs[0].output, reveal, columns)
+    yield from found.values()
+
+
+def _batches(programs: Programs) -> Iterator[list[Graph]]:
+    """Of each kind of step, and of kinds together: with them each value is held in every ring that it may have. Rings
+    do not depend on how many rows there are, apart from those of scores, which have no weights."""
+    longest = programs.context
+    first, whole = (programs.prefill(n, leave_state=True).graph for n in (1, longest))
+    yield from ([first], [whole], [first, first])
+    if longest > 1:
+        short, late = programs.decode(1).graph, programs.decode(longest - 1).graph
+        yield from ([short], [late], [first, short], [whole, late])
+        several = programs.decode(1, longest - 1).graph
+        yield from ([several], [several, short], [first, several])
+
+
+def _check_planned(stage: Stage) -> None:
+    try:
+        group_plans(*stage.groups)
+    except ValueError as error:
+        raise type(error)(f"{stage.label}: {error}") from None

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import aero.cli.generate as generate_module
 from aero.cli.main import app
+from aero.data.tokenizer import END_OF_TEXT
 from aero.wire import safe_text
 from serve.test_session import Session, greedy, tokenizer_bytes
 
@@ -62,10 +63,13 @@ def test_a_single_prompt_is_shown_as_it_is(generate, tmp_path):
 
 
 def test_a_terminal_obeys_no_generated_text(generate, tokenizer_bytes, tmp_path):
-    """A tokenizer that makes an order to a terminal of each character."""
+    """A tokenizer whose words are orders to a terminal: of the bytes of each word, ESC [2J, a newline and a tab."""
     file = json.loads(tokenizer_bytes)
-    order = {"type": "Replace", "pattern": {"Regex": "[^\u0000]"}, "content": "\x1b[2J\n\t"}
-    file["decoder"] = {"type": "Sequence", "decoders": [file["decoder"], order]}
+    vocab = file["model"]["vocab"]
+    kept = {word: number for word, number in vocab.items() if word in ("t", END_OF_TEXT)}
+    order = "\u011b[2J\u010a\u0109"  # as GPT-2 spells these bytes
+    orders = {order + word: number for word, number in vocab.items() if word not in kept}
+    file["model"] |= {"vocab": kept | orders, "merges": []}
     options = ["--prompt", "t", "-n", "2", "--json", str(tmp_path / "g.json")]
     _, result = generate(*options, tokenizer=json.dumps(file).encode())
     assert result.exit_code == 0, result.output

@@ -1,0 +1,159 @@
+"""What a tokenizer file may say: the byte-level BPE that `aero data` trains, and those of GPT-2, GPT-NeoX and the like.
+
+A library that reads such a file trusts it: some that it accepts make it abort the process, or fail on some texts alone,
+which would tell the other party of the text. So a file is read as JSON, each part of it is checked against what
+byte-level BPE needs, and the library is given what was checked and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aero.data.reading import parse_json
+
+MAX_IDS = 1 << 21
+_NEEDED = "use a byte-level BPE such as GPT-2's"
+
+# How texts are cut into words, beside GPT-2's way, which ByteLevel itself knows: of cl100k and Llama 3, and of Qwen 2.
+_LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_PATTERNS = (_LLAMA_3, _LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}"))
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was checked. text: JSON for the library; added: ids of the added tokens."""
+
+    text: str
+    added: Mapping[str, int]
+
+
+def checked(data: bytes) -> Content:
+    """The file's content, cut down to what AERO uses: no truncation, padding or template, no token for unknown bytes.
+
+    ValueError, saying what is wrong, where it is no byte-level BPE, or not sound.
+    """
+    file = parse_json(data, "the tokenizer")
+    _need(isinstance(file, dict) and isinstance(file.get("model"), dict), f"it has no model; {_NEEDED}")
+    vocab, model = _model(file["model"])
+    added = _added(file.get("added_tokens", []), vocab)
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": _normalizer(file.get("normalizer")),
+        "pre_tokenizer": _pre_tokenizer(file.get("pre_tokenizer")),
+        "post_processor": None,
+        "decoder": _decoder(file.get("decoder")),
+        "model": model,
+    }
+    return Content(json.dumps(content, ensure_ascii=False), {token["content"]: token["id"] for token in added})
+
+
+def _model(model: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+    _need(model.get("type", "BPE") == "BPE" and "merges" in model, f"its model is not BPE; {_NEEDED}")
+    # Pieces of words that are spelt otherwise than their bytes: what is merged is then no longer what stands there.
+    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+        _need(model.get(name) in (None, ""), f"its {name} is not empty; {_NEEDED}")
+    _need(model.get("dropout") in (None, 0), "it drops merges at random; set dropout to null")
+    _need(model.get("byte_fallback") in (None, False), f"it has tokens such as <0x0A> in place of bytes; {_NEEDED}")
+    vocab = model.get("vocab")
+    _need(isinstance(vocab, dict) and 0 < len(vocab) <= MAX_IDS, "it has no vocabulary")
+    assert isinstance(vocab, dict)
+    _need(all(type(i) is int and 0 <= i < MAX_IDS for i in vocab.values()), "an id of its vocabulary is none")
+    _need(len(set(vocab.values())) == len(vocab), "two words of its vocabulary have the same id")
+    for word in vocab:
+        _text(word)
+    merges, found = model["merges"], []
+    _need(isinstance(merges, list) and len(merges) <= MAX_IDS, "its merges are no list")
+    for merge in merges:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        _need(isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) and p for p in pair), "a bad merge")
+        _need(pair[0] in vocab and pair[1] in vocab and pair[0] + pair[1] in vocab, "a merge of unknown words")
+        found.append(pair)
+    ignored = model.get("ignore_merges", False)
+    _need(isinstance(ignored, bool), "ignore_merges is neither true nor false")
+    return vocab, {"type": "BPE", "vocab": vocab, "merges": found, "ignore_merges": ignored}
+
+
+def _added(tokens: Any, vocab: Mapping[str, int]) -> list[dict[str, Any]]:
+    _need(isinstance(tokens, list) and len(tokens) <= MAX_IDS, "its added tokens are no list")
+    words = {i: word for word, i in vocab.items()}
+    found: dict[int, dict[str, Any]] = {}
+    for token in tokens:
+        _need(isinstance(token, dict), "an added token is no object")
+        number, content = token.get("id"), token.get("content")
+        _need(type(number) is int and 0 <= number < MAX_IDS and number not in found, "an added token's id is none")
+        _need(isinstance(content, str) and content != "", "an added token is empty")
+        flags = {name: token.get(name, False) for name in _FLAGS}
+        _need(all(isinstance(flag, bool) for flag in flags.values()), "an added token's flag is none")
+        _need(vocab.get(_text(content), number) == number and words.get(number, content) == content, "ids clash")
+        found[number] = {"id": number, "content": content, **flags}
+    _need(len({token["content"] for token in found.values()}) == len(found), "an added token occurs twice")
+    return [found[number] for number in sorted(found)]
+
+
+def _normalizer(value: Any) -> dict[str, str] | None:
+    """NFC, as GPT-NeoX has it, or none: others lose more of a text."""
+    _need(
+        value is None or (isinstance(value, dict) and value.get("type") == "NFC"),
+        f"its normalizer is not NFC; {_NEEDED}",
+    )
+    return None if value is None else {"type": "NFC"}
+
+
+def _pre_tokenizer(value: Any) -> dict[str, Any]:
+    parts = _parts(value, "pretokenizers")
+    *before, last = parts
+    _need(last.get("type") == "ByteLevel" and not last.get("add_prefix_space"), f"it is not byte-level; {_NEEDED}")
+    cuts = [_cut(part) for part in before]
+    whole = last.get("use_regex", True)
+    _need(
+        whole is True or (whole is False and bool(cuts)), "it cuts no text into words, so that long texts take for ever"
+    )
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": whole}
+    return {"type": "Sequence", "pretokenizers": [*cuts, level]} if cuts else level
+
+
+def _cut(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A way of cutting texts that comes before the bytes. A regular expression is code: only known ones are run."""
+    if part.get("type") == "Digits":
+        return {"type": "Digits", "individual_digits": bool(part.get("individual_digits"))}
+    pattern = part.get("pattern")
+    known = isinstance(pattern, dict) and pattern.get("Regex") in _PATTERNS
+    plain = part.get("behavior") == "Isolated" and not part.get("invert")
+    _need(part.get("type") == "Split" and known and plain, f"it cuts texts into words in an unknown way; {_NEEDED}")
+    return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+
+
+def _decoder(value: Any) -> dict[str, Any]:
+    (part,) = _parts(value, "decoders", most=1)
+    _need(part.get("type") == "ByteLevel", f"its decoder is not byte-level; {_NEEDED}")
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def _parts(value: Any, name: str, most: int = 4) -> list[dict[str, Any]]:
+    """The parts of a sequence, or the one part that there is."""
+    _need(isinstance(value, dict), f"it has no {name}; {_NEEDED}")
+    parts = value.get(name) if value.get("type") == "Sequence" else [value]
+    fits = isinstance(parts, list) and 1 <= len(parts) <= most and all(isinstance(part, dict) for part in parts)
+    _need(fits, f"its {name} are not byte-level; {_NEEDED}")
+    assert isinstance(parts, list)
+    return parts
+
+
+def _text(word: str) -> str:
+    _need(word.isascii() or not any("\ud800" <= c <= "\udfff" for c in word), "a word of it is not Unicode text")
+    return word
+
+
+def _need(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(what)

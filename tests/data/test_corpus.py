@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import re
 from pathlib import Path
 
 import pytest
 
 from aero.data import corpus
 from aero.data.corpus import Document
+from aero.data.text_files import Skipped
 
 
 def test_the_standard_library_is_python_code_of_this_interpreter() -> None:
@@ -31,8 +35,73 @@ def test_a_folder_is_read_in_order_without_binary_hidden_and_huge_files(tmp_path
     (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "huge.py").write_text("x = 1\n" * 100_000)
-    found = [(d.name.split("/", 1)[1], d.text) for d in corpus.read(tmp_path)]
+    (tmp_path / "null.txt").write_bytes(b"a\x00b")
+    (tmp_path / "gone.md").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "round.md").symlink_to(tmp_path / "round.md")
+    os.mkfifo(tmp_path / "pipe.txt")
+    skipped = Skipped()
+    found = [(d.name.split("/", 1)[1], d.text) for d in corpus.read(tmp_path, skipped=skipped)]
     assert found == [("b.py", "b = 1\n"), ("sub/a.txt", "prose\n")]
+    names = {reason: [name.split("/", 1)[1] for name in found] for reason, found in skipped.by_reason.items()}
+    assert names == {
+        "is not UTF-8 text": ["latin.py"],
+        "is binary, not text: it holds null bytes": ["null.txt"],
+        "larger than 512 KiB; name it as a source to have it": ["huge.py"],
+        "of another kind than .py, .pyi, .txt, .md, .rst, .jsonl, .ndjson": ["picture.png"],
+        f"is a link to {tmp_path / 'nowhere'}, which does not exist": ["gone.md"],
+        "cannot be read: Too many levels of symbolic links": ["round.md"],
+        "no regular file": ["pipe.txt"],
+    }
+    assert f"skipped 1 file (is not UTF-8 text): {tmp_path.name}/latin.py" in skipped.lines
+
+
+def test_skipped_files_are_counted_and_the_first_are_named() -> None:
+    skipped = Skipped()
+    for number in range(7):
+        skipped.add(str(number), "odd")
+    assert skipped.lines == ["skipped 7 files (odd): 0, 1, 2, 3, 4 and 2 more"]
+
+
+def test_json_lines_are_known_by_their_suffix(tmp_path: Path) -> None:
+    lines = '\ufeff{"text": "eins\\n", "id": 1}\r\n\n{"text": "", "id": 2}\n{"id": 3, "text": "drei\\u00e9"}'
+    plain, compressed = tmp_path / "a.jsonl", tmp_path / "a.json.gz"
+    plain.write_text(lines, encoding="utf-8", newline="")
+    compressed.write_bytes(gzip.compress(lines.encode()))
+    for path in (plain, compressed):
+        expected = [(f"{path.name}:{n}", text) for n, text in ((1, "eins\n"), (3, ""), (4, "dreié"))]
+        assert [(d.name, d.text) for d in corpus.read(path)] == expected
+    assert [d.text for d in corpus.read(tmp_path)] == ["eins\n", "", "dreié"]  # .json.gz is not looked for in folders
+    (tmp_path / "c.ndjson").write_text('{"title": "t", "body": "b"}\n{"body": "c"}\n')
+    assert [d.text for d in corpus.read(tmp_path / "c.ndjson", field="body")] == ["b", "c"]
+    (tmp_path / "x.txt.gz").write_bytes(gzip.compress(b"text\n"))
+    assert [d.text for d in corpus.read(tmp_path / "x.txt.gz")] == ["text\n"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "field", "complaint"),
+    [
+        ('{"text": "a"}\n{"text": 7}', None, "line 2: no text in a field 'text'; its fields are 'text'"),
+        ('{"text": "a"}\n\n{"other": "b"}', None, "line 3: no text in a field 'text'; its fields are 'other'"),
+        ('{"a": "x", "b": "y"}', None, "line 1: no field that is known to be the text; its fields are 'a', 'b'"),
+        ('{"a": "x"}', "b", "line 1: no text in a field 'b'"),
+        ("plain text", None, "line 1: not JSON; give it another suffix if it is plain text"),
+        ('{"a": "x"}\n{"a": "x"', None, "line 2: not JSON; each line is an object"),
+        ("[" * 100_000, None, "line 1: not JSON"),
+        ('"a"', None, "line 1: not a JSON object"),
+        ('{"a": "\\ud800"}', None, "line 1: the text is not Unicode"),
+    ],
+)
+def test_json_lines_that_hold_no_texts_say_where(tmp_path: Path, lines: str, field: str | None, complaint: str) -> None:
+    (tmp_path / "a.jsonl").write_text(lines)
+    with pytest.raises(ValueError, match=re.escape(f"a.jsonl, {complaint}")):
+        list(corpus.read(tmp_path / "a.jsonl", field))
+
+
+def test_marks_and_line_ends_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    assert [d.text for d in corpus.read(tmp_path / "a.txt")] == ["one\ntwo\nthree\n"]
+    (tmp_path / "empty.txt").write_bytes(b"")
+    assert [d.text for d in corpus.read(tmp_path / "empty.txt")] == [""]
 
 
 def test_a_file_named_by_the_user_is_read_whatever_its_size_or_suffix(tmp_path: Path) -> None:
@@ -44,9 +113,24 @@ def test_a_file_named_by_the_user_is_read_whatever_its_size_or_suffix(tmp_path: 
 def test_a_missing_source_and_a_binary_file_give_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         list(corpus.read(tmp_path / "absent"))
-    (tmp_path / "b.bin").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="not UTF-8"):
-        list(corpus.read(tmp_path / "b.bin"))
+    cases = {
+        b"\xff\xfea\x00": "UTF-16",
+        b"caf\xe9": r"not UTF-8 text \(byte 3\)",
+        b"a\x00": "binary",
+    }
+    for data, complaint in cases.items():
+        (tmp_path / "b.bin").write_bytes(data)
+        with pytest.raises(ValueError, match=complaint):
+            list(corpus.read(tmp_path / "b.bin"))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"a" * 99)[:-9])
+    (tmp_path / "no.gz").write_bytes(b"text")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name, complaint in {
+        "cut.gz": "cut short", "no.gz": "not compressed", "link": "is a link to nowhere, which does not exist",
+        "no.gz/x": "cannot be read: Not a directory", "x" * 300: "cannot be read: File name too long",
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=complaint):
+            list(corpus.read(tmp_path / name))
 
 
 def test_copies_that_differ_in_comments_and_blanks_are_dropped() -> None:
@@ -96,6 +180,16 @@ def test_split_of_few_large_files_and_of_a_single_one() -> None:
     assert head.text + tail.text == text
     assert head.text.endswith("\n")
     assert 0.09 < len(tail.text) / len(text) < 0.11
+    for long, expected in (
+        ("x" * 1_100_000, 990_000),  # neither line ends nor blanks
+        ("a\n" + "é" * 999_998, 900_000),  # a line end, but far away
+        ("word " * 200_000, 900_000 - 900_000 % 5),
+        ("xy", 1),
+    ):
+        (head,), (tail,) = corpus.split([Document("one", long)], 0.1)
+        assert head.text + tail.text == long and len(head.text) == expected
+    with pytest.raises(ValueError, match="too short"):
+        corpus.split([Document("one", "x")], 0.1)
     with pytest.raises(ValueError, match="no text"):
         corpus.split([], 0.1)
     with pytest.raises(ValueError, match="between 0 and 1"):

@@ -34,6 +34,7 @@ def calibration_blocks(
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Token ids to calibrate on, to test on, and unlike both; blocks of the context's length."""
     from aero.data.folder import DataFolder
+    from aero.data.text_files import read_text
     from aero.train.run_folder import RunInfo
 
     path = RunInfo.read(run).data_path(data)
@@ -53,7 +54,7 @@ def calibration_blocks(
     if outside is None:
         strange = list(np.random.default_rng(0).integers(vocab_size, size=(calibration, length)))
     else:
-        ids = np.array(folder.tokenizer().encode(outside.read_text()), dtype=np.int64)
+        ids = np.array(folder.tokenizer().encode(read_text(outside)), dtype=np.int64)
         strange = [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)][:calibration]
         if not strange:
             raise ValueError(f"{outside} has {len(ids)} tokens, less than one block of {length}; give a longer text")

@@ -18,9 +18,14 @@ def data(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="stdlib (this Python's standard library, the default), a file or a folder. Repeatable. Or one data "
-            "set of Hugging Face, streamed: codeparrot, hf:NAME, hf:NAME:CONFIG, hf:FOLDER (Parquet, JSON lines)."
+            help="stdlib (this Python's standard library, the default), a file (text, or JSON lines by its suffix; .gz "
+            "too) or a folder. Repeatable. Or one data set of Hugging Face, streamed: codeparrot, hf:NAME, "
+            "hf:NAME:CONFIG, hf:FOLDER (Parquet, JSON lines)."
         ),
+    ] = None,
+    field: Annotated[
+        str | None,
+        typer.Option(help="Field of the texts in JSON lines or a data set; by default text, content or code."),
     ] = None,
     vocab: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 4096,
     tokenizer: Annotated[
@@ -38,11 +43,12 @@ def data(
     OUT gets tokenizer.json, train.bin, valid.bin and data.json. Files are deduplicated, generated tables dropped, and
     whole files go to training or to validation. A data set of Hugging Face is taken as it is, with its own validation
     texts if it has some; stopped on the way, the same command goes on where it was. --json adds to a record's usual
-    keys: folder, and those of data.json.
+    keys: folder, skipped (files of folders that were not read, by the reason), and those of data.json.
     """
     from aero.bench.record import Record, write_records
     from aero.data.build import build
     from aero.data.settings import DataSettings
+    from aero.data.text_files import Skipped
 
     settings = DataSettings(
         sources=tuple(source or ("stdlib",)),
@@ -51,7 +57,9 @@ def data(
         valid_fraction=valid_fraction,
         max_megabytes=max_megabytes,
         seed=seed,
+        field=field,
     )
+    skipped = Skipped()
     started = time.perf_counter()
     columns = TextColumn("{task.description:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     console = Console()
@@ -61,7 +69,9 @@ def data(
         def show(stage: str, done: int, total: int) -> None:
             progress.update(task, description=stage, completed=done, total=total or None)
 
-        info = build(out, settings, force=force, on_progress=show).info
+        info = build(out, settings, force=force, on_progress=show, skipped=skipped).info
+    for line in skipped.lines:
+        console.print(line, style="yellow", soft_wrap=True, markup=False, highlight=False)
     seconds = time.perf_counter() - started
     for name, part in (("train", info.train), ("valid", info.valid)):
         console.print(f"{name}: {part.documents:,} documents, {part.bytes / 1e6:.1f} MB, {part.tokens:,} tokens")
@@ -70,5 +80,5 @@ def data(
     )
     console.print(f"wrote {out}", soft_wrap=True, markup=False)
     if json is not None:
-        extra = {"folder": str(out), **info.to_json()}
+        extra = {"folder": str(out), "skipped": skipped.by_reason, **info.to_json()}
         write_records(json, [Record("data", "tokenizers", seconds=seconds, extra=extra)])

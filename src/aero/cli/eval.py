@@ -75,6 +75,7 @@ def eval_(
     """
     from aero.bench.record import Record, write_records
     from aero.cli.private_eval import evaluate_privately
+    from aero.data.text_files import Skipped
     from aero.train.evaluate import evaluate_run, evaluate_run_on_text
 
     if data is not None and text is not None:
@@ -89,7 +90,7 @@ def eval_(
     if tokens or prefill or reveal:
         raise ValueError("--tokens, --prefill and --reveal are for a private session; name its --engine")
     console = Console(highlight=False)
-    started = time.perf_counter()
+    started, skipped = time.perf_counter(), Skipped()
     with Progress(console=console, transient=True) as bar:
         bar_id = bar.add_task("evaluating", total=None)
 
@@ -97,11 +98,13 @@ def eval_(
             bar.update(bar_id, completed=done, total=total)
 
         if text is not None:
-            info, result = evaluate_run_on_text(run, text, blocks, stride, on_progress=show)
+            info, result = evaluate_run_on_text(run, text, blocks, stride, on_progress=show, skipped=skipped)
             where = text
         else:
             info, folder, result = evaluate_run(run, data, blocks, stride, on_progress=show)
             where = str(folder.path)
+    for line in skipped.lines:
+        console.print(line, style="yellow", soft_wrap=True, markup=False)
     console.print(
         f"{info.notation}: perplexity {result.perplexity:.2f}, loss {result.loss:.4f}, "
         f"{result.bits_per_byte:.3f} bits per byte, on {result.tokens:,} tokens of {where}",

@@ -22,6 +22,7 @@ from aero.cli.console import wide_console
 from aero.cli.private import cost_line, private_session
 from aero.cli.security import security_of
 from aero.cli.server_process import server_process
+from aero.data.text_files import Skipped
 from aero.engines.connect import ENGINES
 from aero.engines.engine import Cost, Party
 from aero.engines.plain import InsecurePlainEngine
@@ -119,9 +120,12 @@ def _computed(
     info, tokenizer = RunInfo.read_finished(run), tokenizers.load(run)
     prefill = max(info.context // 2, 1) if prefill is None else prefill
     enough = info.context * (1 + math.ceil(tokens / max(info.context - prefill, 1)))
-    with _text(run, data, text, tokenizer, enough) as (shard, where):
+    skipped = Skipped()
+    with _text(run, data, text, tokenizer, enough, skipped) as (shard, where):
         # The first blocks of the validation text choose the number formats.
         texts = texts_of(shard, info.context, prefill, tokens, first=BLOCKS if text is None else 0)
+    for line in skipped.lines:
+        console.print(line, style="yellow", soft_wrap=True, markup=False)
     with Progress(console=console, transient=True) as bar, tempfile.TemporaryDirectory(prefix="aero-") as name:
         doing = bar.add_task("compiling", total=tokens)
         model = load_model(run)
@@ -173,7 +177,7 @@ def compile_into(folder: Path, run: Path, model: AeroForCausalLM) -> tuple[Compi
 
 @contextmanager
 def _text(
-    run: Path, data: Path | None, text: str | None, tokenizer: Tokenizer, enough: int
+    run: Path, data: Path | None, text: str | None, tokenizer: Tokenizer, enough: int, skipped: Skipped
 ) -> Iterator[tuple[Shard, str]]:
     """The text to predict, and what to call it. enough: tokens that suffice of a text without end."""
     from aero.train.evaluate import shard_of_text
@@ -183,7 +187,7 @@ def _text(
         _, folder = finished_with_data(run, data)
         yield folder.valid, str(folder.path)
     else:
-        with shard_of_text(text, tokenizer, enough) as shard:
+        with shard_of_text(text, tokenizer, enough, skipped) as shard:
             yield shard, text
 
 

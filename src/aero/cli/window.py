@@ -36,6 +36,7 @@ def window(
     """
     from aero.bench.record import Record, write_records
     from aero.data.probes import PROBES, probe
+    from aero.data.text_files import read_text
     from aero.entropy.window import Window
     from aero.models import AeroForCausalLM
     from aero.train.run_folder import finished_with_data
@@ -47,7 +48,7 @@ def window(
     texts = {_OWN: [folder.valid.block(i, length) for i in range(min(blocks, folder.valid.blocks(length)))]}
     texts |= {name: probe(name, tokenizer, blocks, length) for name in PROBES}
     for path in text or []:
-        ids = tokenizer.encode(path.read_text(encoding="utf-8"))
+        ids = tokenizer.encode(read_text(path))
         if len(ids) < length:
             raise ValueError(f"{path} has {len(ids)} tokens, less than the context of {length}; give a longer text")
         count = min(blocks, len(ids) // length)

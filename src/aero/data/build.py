@@ -13,16 +13,21 @@ from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, SplitInfo
 from aero.data.packing import ShardWriter
 from aero.data.settings import BATCH, DataSettings, Progress
 from aero.data.streaming import build_streamed
+from aero.data.text_files import Skipped
 
 
 def build(
-    out: Path, settings: DataSettings | None = None, force: bool = False, on_progress: Progress | None = None
+    out: Path,
+    settings: DataSettings | None = None,
+    force: bool = False,
+    on_progress: Progress | None = None,
+    skipped: Skipped | None = None,
 ) -> DataFolder:
     """Build a data folder at `out`, which appears when it is complete. The same text and settings give the same bytes.
 
-    A data set of Hugging Face is streamed; stopped on the way, the same call goes on where it was. ValueError where
-    `out` exists (unless it is a data folder and `force`), or where the sources hold too little text; ConnectionError
-    where the Hub is needed and cannot be reached.
+    A data set of Hugging Face is streamed; stopped on the way, the same call goes on where it was. skipped: gets the
+    files of folders that are left out. ValueError where `out` exists (unless it is a data folder and `force`), or where
+    the sources hold too little text; ConnectionError where the Hub is needed and cannot be reached.
     """
     settings = settings or DataSettings()
     report = on_progress or (lambda stage, done, total: None)
@@ -30,7 +35,7 @@ def build(
     if streamed is not None:
         return build_streamed(out, streamed, settings, force, report)
     with new_folder(out, FILE, force) as folder:
-        train, valid = _documents(settings, report)
+        train, valid = _documents(settings, report, skipped)
         if settings.tokenizer is None:
             sample = corpus.limit(train, int(settings.tokenizer_megabytes * 1e6))
             report("training the tokenizer", 0, 0)
@@ -49,11 +54,13 @@ def build(
     return DataFolder(out)
 
 
-def _documents(settings: DataSettings, report: Progress) -> tuple[list[Document], list[Document]]:
+def _documents(
+    settings: DataSettings, report: Progress, skipped: Skipped | None
+) -> tuple[list[Document], list[Document]]:
     def read() -> Iterator[Document]:
         done = 0
         for source in settings.sources:
-            for document in corpus.read(source):
+            for document in corpus.read(source, settings.field, skipped):
                 done += document.bytes
                 report("reading", done, 0)
                 yield document

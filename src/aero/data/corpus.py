@@ -8,18 +8,21 @@ nothing from the second.
 from __future__ import annotations
 
 import hashlib
-import logging
+import os
 import re
+import stat
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+from aero.data.reading import present, unreadable
+from aero.data.text_files import JSON_LINES, Skipped, read_json_lines, read_text, suffix_of
 
 STDLIB = "stdlib"
 SUFFIXES = (".py", ".pyi", ".txt", ".md", ".rst")  # what is read from a folder
+JSON_LINES_IN_FOLDER = (".jsonl", ".ndjson")  # .json is there, as a rule, for settings
 MAX_BYTES_IN_FOLDER = 512 * 1024  # a larger file in a folder is nearly always generated; one named by the user is read
 
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "node_modules"}
@@ -46,38 +49,78 @@ class Document:
         return len(self.text.encode("utf-8"))
 
 
-def read(source: str | Path) -> Iterator[Document]:
+def read(source: str | Path, field: str | None = None, skipped: Skipped | None = None) -> Iterator[Document]:
     """The documents of a source: "stdlib", a file, or a folder (searched for text files), in a fixed order.
 
-    Files that are not UTF-8 are skipped in a folder; a single file must be UTF-8 (ValueError).
-    FileNotFoundError where the path does not exist.
+    A file of JSON lines (.jsonl, .ndjson, .json; also .gz) has a document in each line, in `field`, see
+    `aero.data.text_files`. Of a folder, what is not UTF-8 text, too large, or cannot be read is left out and noted in
+    `skipped`; a single file must be text. FileNotFoundError where the path does not exist, ValueError where it cannot
+    be read.
     """
+    skipped = Skipped() if skipped is None else skipped
     if str(source) == STDLIB:
-        yield from _read_folder(Path(sysconfig.get_path("stdlib")), suffixes=(".py",), prefix=STDLIB)
+        yield from _read_folder(Path(sysconfig.get_path("stdlib")), (".py",), STDLIB, field, skipped)
         return
     path = Path(source)
-    if path.is_dir():
-        yield from _read_folder(path, suffixes=SUFFIXES, prefix=path.name)
-    elif path.is_file():
-        try:
-            yield Document(path.name, path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} is not UTF-8 text") from None
-    else:
+    if not present(path):
         raise FileNotFoundError(f"no file or folder {str(path)!r} (a source is {STDLIB!r} or a path)")
+    if path.is_dir():
+        suffixes = (*SUFFIXES, *JSON_LINES_IN_FOLDER)
+        yield from _read_folder(path, suffixes, path.name or path.resolve().name, field, skipped)
+    else:
+        yield from _read_file(path, path.name, field)
 
 
-def _read_folder(root: Path, suffixes: tuple[str, ...], prefix: str) -> Iterator[Document]:
-    for path in sorted(p for p in root.rglob("*") if p.suffix in suffixes):
-        parts = path.relative_to(root).parts
-        if any(part in _SKIPPED_FOLDERS or part.startswith(".") for part in parts):
+def _read_file(path: Path, name: str, field: str | None) -> Iterator[Document]:
+    if suffix_of(path) not in JSON_LINES:
+        yield Document(name, read_text(path))
+        return
+    for number, text in read_json_lines(path, field):
+        yield Document(f"{name}:{number}", text)
+
+
+def _read_folder(
+    root: Path, suffixes: tuple[str, ...], prefix: str, field: str | None, skipped: Skipped
+) -> Iterator[Document]:
+    for path in sorted(_files(root, skipped)):
+        name = "/".join((prefix, *path.relative_to(root).parts))
+        if suffix_of(path) not in suffixes:
+            if prefix != STDLIB:
+                skipped.add(name, f"of another kind than {', '.join(suffixes)}")
             continue
         try:
-            if not path.is_file() or path.stat().st_size > MAX_BYTES_IN_FOLDER:
+            found = path.stat()
+        except OSError as error:
+            skipped.add(name, _reason(unreadable(path, error), path))
+            continue
+        whole = suffix_of(path) not in JSON_LINES
+        if not stat.S_ISREG(found.st_mode):
+            skipped.add(name, "no regular file")
+        elif whole and found.st_size > MAX_BYTES_IN_FOLDER:
+            skipped.add(name, f"larger than {MAX_BYTES_IN_FOLDER // 1024} KiB; name it as a source to have it")
+        elif whole:
+            try:
+                text = read_text(path)
+            except (OSError, ValueError) as error:
+                skipped.add(name, _reason(error, path))
                 continue
-            yield Document("/".join((prefix, *parts)), path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, OSError) as error:
-            logger.info("skipped %s: %s", path, error)
+            yield Document(name, text)
+        else:
+            yield from _read_file(path, name, field)
+
+
+def _files(root: Path, skipped: Skipped) -> Iterator[Path]:
+    def refused(error: OSError) -> None:
+        skipped.add(str(error.filename), f"cannot be read: {error.strerror}")
+
+    for folder, folders, names in os.walk(root, onerror=refused):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _SKIPPED_FOLDERS]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What is wrong with a file, without its name, and the same for all files with which the same is wrong."""
+    return re.sub(r" \(byte \d+\)|;.*", "", str(error).removeprefix(f"{path} "))
 
 
 def clean(documents: Iterable[Document]) -> Iterator[Document]:
@@ -150,8 +193,12 @@ def split(documents: list[Document], valid_fraction: float) -> tuple[list[Docume
 
 
 def _cut(document: Document, valid_fraction: float) -> tuple[list[Document], list[Document]]:
-    middle = document.text.rfind("\n", 0, int(len(document.text) * (1 - valid_fraction))) + 1
-    if middle == 0:
+    """At the last line end before the place, the last blank, or in a text that has neither near by, right there."""
+    text = document.text
+    if len(text) < 2:
         raise ValueError(f"{document.name} is too short to be cut into training and validation text")
-    head, tail = document.text[:middle], document.text[middle:]
+    wanted = min(max(1, int(len(text) * (1 - valid_fraction))), len(text) - 1)
+    ends = (text.rfind(separator, 0, wanted) + 1 for separator in ("\n", " "))
+    middle = next((end for end in ends if end > wanted // 2), wanted)
+    head, tail = text[:middle], text[middle:]
     return [Document(document.name, head)], [Document(document.name, tail)]

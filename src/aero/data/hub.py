@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from aero.data.text_files import FIELDS
+
 PREFIX = "hf:"
-_FIELDS = ("text", "content", "code")  # where texts usually are, in order of preference
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ def _field(rows: Any, data: HubData) -> str:
     if first is None:
         raise ValueError(f"the data set {data.name} is empty; use another")
     texts = [name for name, value in first.items() if isinstance(value, str)]
-    wanted = (data.field,) if data.field else (*_FIELDS, *texts)
+    wanted = (data.field,) if data.field else (*FIELDS, *texts)
     for name in wanted:
         if name in texts:
             return name

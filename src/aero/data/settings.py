@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aero.data import corpus, hub, tokenizer
 
@@ -27,6 +27,8 @@ class DataSettings:
     """Limit on the text used, in 10^6 bytes; None: all of it."""
     seed: int = 0
     """Decides the order of the documents, and so which are used and which are for validation."""
+    field: str | None = None
+    """Of the texts in JSON lines, or in a data set; None: the usual ones are tried."""
     tokenizer_megabytes: float = 8.0
     """How much of the training text the tokenizer is trained on, in 10^6 bytes."""
 
@@ -46,4 +48,5 @@ class DataSettings:
 
     def hub_data(self) -> hub.HubData | None:
         """The data set of Hugging Face to stream, if it is one."""
-        return hub.parse(self.sources[0])
+        found = hub.parse(self.sources[0])
+        return found if found is None or self.field is None else replace(found, field=self.field)

@@ -16,6 +16,7 @@ import torch
 from aero.data import corpus, hub, tokenizer
 from aero.data.folder import DataFolder
 from aero.data.packing import Shard, ShardWriter, token_dtype
+from aero.data.text_files import Skipped
 from aero.models import AeroForCausalLM
 from aero.models.loss import IGNORED
 from aero.train.run_folder import RunInfo, finished_with_data
@@ -158,18 +159,21 @@ def evaluate_run_on_text(
     blocks: int | None = None,
     stride: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    skipped: Skipped | None = None,
 ) -> tuple[RunInfo, Evaluation]:
     """Measure a finished run on any text, as `shard_of_text` reads it. The errors of that and of `evaluate`."""
     info = RunInfo.read_finished(run)
     tokens, model = tokenizer.load(run), AeroForCausalLM.from_pretrained(run)
     # A window more than will be read, so that the last that is read need not end with the text.
     enough = None if blocks is None else (blocks + 1) * model.config.context
-    with shard_of_text(source, tokens, enough) as shard:
+    with shard_of_text(source, tokens, enough, skipped) as shard:
         return info, evaluate(model, shard, tokens.token_bytes(), blocks, stride, on_progress=on_progress)
 
 
 @contextmanager
-def shard_of_text(source: str, tokens: tokenizer.Tokenizer, enough: int | None = None) -> Iterator[Shard]:
+def shard_of_text(
+    source: str, tokens: tokenizer.Tokenizer, enough: int | None = None, skipped: Skipped | None = None
+) -> Iterator[Shard]:
     """Any text as token ids: "stdlib", a file or a folder, or a data set of Hugging Face ("hf:NAME").
 
     Documents follow each other, END_OF_TEXT after each, until there are `enough` tokens; a data set gives its
@@ -182,7 +186,7 @@ def shard_of_text(source: str, tokens: tokenizer.Tokenizer, enough: int | None =
         train, valid = hub.open_streams(hub_data)
         texts = valid or train
     else:
-        texts = (document.text for document in corpus.read(source))
+        texts = (document.text for document in corpus.read(source, skipped=skipped))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.bin"
         with ShardWriter(path, tokens.vocab_size, tokens.end_of_text) as writer:

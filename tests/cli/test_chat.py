@@ -21,7 +21,7 @@ assert tokenizer_bytes  # the fixture of the sessions
 def talk(tokenizer_bytes, monkeypatch, tmp_path):
     """Type lines into `aero chat`; gives the session and what was printed."""
 
-    def run(lines: list[str], *options: str, reveal=None) -> tuple[Session, object]:
+    def run(lines: list[str | bytes], *options: str, reveal=None) -> tuple[Session, object]:
         session = Session(tokenizer_bytes, reveal) if reveal else Session(tokenizer_bytes)
 
         @contextmanager
@@ -30,7 +30,7 @@ def talk(tokenizer_bytes, monkeypatch, tmp_path):
                 yield client
 
         monkeypatch.setattr(chat_module, "private_session", in_memory)
-        typed = "".join(line + "\n" for line in lines)
+        typed = b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines)
         result = CliRunner().invoke(app, ["chat", "h:1", "--insecure-plaintext", *options], input=typed)
         session.client_channel.close()
         session.join()
@@ -102,3 +102,24 @@ def test_a_template_says_where_the_line_goes(talk):
     assert result.exit_code == 0 and session.steps == [Step(0, 3)]
     _, result = talk(["t"], "--template", "none")
     assert result.exit_code != 0 and "put one in" in str(result.exception)
+
+
+def test_a_line_that_is_not_utf8_is_left_out_of_the_conversation(talk):
+    session, result = talk([b"\xef\xbb\xbft", b"caf\xe9", b"\xff\xfe", b"", b" ", b"o"], "-n", "1")
+    assert result.exit_code == 0, result.output
+    assert session.steps == [Step(0, 1), Step(1, 2)]  # "t" without its mark; its answer, and "o"
+    assert result.output.count("error: the text is not Unicode at character") == 2
+    assert "at character 3" in result.output and "at character 0" in result.output
+
+
+@pytest.mark.parametrize("line", [b"\x00", b"t\x00o", b"\x1b[2J", "\U0010ffff".encode(), "\u2028".encode()])
+def test_any_unicode_line_is_text(talk, line):
+    session, result = talk([line, "/new", "t"], "-n", "1")
+    assert result.exit_code == 0, result.output
+    assert session.failure is None and session.steps[-1] == Step(0, 1)
+
+
+def test_what_stands_in_brackets_is_shown_as_it_is(talk):
+    """An error is no markup."""
+    _, result = talk(["[/red]" * 9], "-n", "1")
+    assert result.exit_code == 0 and "error: a prompt of" in result.output

@@ -19,7 +19,9 @@ assert tokenizer_bytes  # the fixture of the sessions
 def generate(tokenizer_bytes, monkeypatch):
     """Run the verb; gives the session and what was printed."""
 
-    def run(*options: str, typed: str = "", tokenizer: bytes = tokenizer_bytes, **offer: int) -> tuple[Session, object]:
+    def run(
+        *options: str, typed: str | bytes = "", tokenizer: bytes = tokenizer_bytes, **offer: int
+    ) -> tuple[Session, object]:
         session = Session(tokenizer, **offer)
 
         @contextmanager
@@ -82,3 +84,25 @@ def test_what_it_refuses(generate):
     assert "1 to 1 prompts at once, not 2" in str(result.exception) and session.done == []
     _, result = generate("--prompt", "-", "--prompt", "-")
     assert "standard input is read once" in str(result.exception)
+
+
+def test_prompts_that_are_not_unicode_or_empty(generate, tmp_path):
+    for typed, complaint in (
+        (b"caf\xe9", "not Unicode at character 3"),
+        (b"", "the prompt is empty"),
+        (b"t" * 9, "fit"),
+    ):
+        session, result = generate("--prompt", "-", typed=typed)
+        assert complaint in str(result.exception) and "\n" not in str(result.exception)
+        assert session.done == []
+    session, result = generate("--prompt", "-", "-n", "1", "--json", str(tmp_path / "g.json"), typed=b"\xef\xbb\xbft")
+    assert result.exit_code == 0 and json.loads((tmp_path / "g.json").read_text())["prompt"] == "t"
+    _, result = generate("--prompt", "\udce9")  # as the system gives an argument that is not UTF-8
+    assert "not Unicode at character 0" in str(result.exception)
+
+
+def test_json_alone_on_standard_output(generate):
+    _, result = generate("--prompt", "t", "-n", "2", "--json", "-")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["prompt"] == "t"
+    assert "prompt tokens" in result.stderr

@@ -100,9 +100,18 @@ class Record:
         return cls(**{key: value for key, value in data.items() if key in known}, extra=extra)
 
 
+STANDARD_OUTPUT = Path("-")
+held: list[str] | None = None
+"""What was written to `STANDARD_OUTPUT`, while a verb runs that was told to (`aero.cli.streams`)."""
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write data as JSON, atomically: a reader sees the old file or the new one, never half of it."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    if path == STANDARD_OUTPUT and held is not None:
+        held.append(text)
+    else:
+        write_text(path, text)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from aero.bench.record import Record, write_records
 from aero.bench.session import Answer, Session, write_report
+from aero.cli import streams
 from aero.cli.live_text import LiveText
 from aero.cli.options import Keys, NoTls, Records, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
 from aero.cli.private import answer_with, cost_line, parse_address, private_session
@@ -72,11 +75,11 @@ def chat(
                 client.forget([0])
                 continue
             text = template.replace(PLACE, line)
-            turn = client.tokenizer.encode(text)
             try:
+                turn = client.tokenizer.encode(text)
                 turns, forgotten = fitting([*history, turn], max_new_tokens, offer.context)
             except ValueError as error:
-                console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+                console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
                 continue
             if forgotten:
                 console.print(f"the oldest {forgotten} tokens are forgotten", style="dim")
@@ -86,7 +89,7 @@ def chat(
                     progress.live = live
                     answer = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)
             except DeclinedError as error:  # the session goes on, without this line
-                console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+                console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
                 continue
             history = [*turns, [token.id for token in answer.tokens]]
             answers.append(Answer(text, answer.prompt_ids, answer.tokens))
@@ -122,15 +125,16 @@ def fitting(turns: list[list[int]], max_new_tokens: int, context: int) -> tuple[
 
 def _read_line(console: Console) -> str | None:
     """A line that is not empty, or None at the end."""
-    while True:
+    while sys.stdin is not None:
         try:
-            line = console.input("> ")
+            line = streams.without_mark(console.input("> "))
         except EOFError:
             return None
         if line.strip() == "/quit":
             return None
         if line.strip():
             return line.strip() if line.strip() == "/new" else line
+    return None
 
 
 def _answer_line(client: Client, answer: Answer) -> str:

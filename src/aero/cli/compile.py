@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from aero.cli.console import wide_console
-from aero.cli.options import RunFolder
+from aero.cli.options import RunFolder, json_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ def compile_(
     ] = None,
     profile: Annotated[str, typer.Option(help="Prices of the table, as in `aero cost`.")] = "spu-cheetah",
     force: Annotated[bool, typer.Option("--force", help="Replace a compiled model.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write table and report here.")] = None,
+    json: Annotated[Path | None, json_option("Also write table and report here.")] = None,
 ) -> None:
     """Compile a run: exact rewrites, each checked, then number formats, the one lossy step.
 

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from aero.cli.console import wide_console
+from aero.cli.options import json_option
 from aero.serve.session import MAX_PROMPTS
 from aero.wire.network import PROFILES, Network
 
@@ -69,7 +70,7 @@ def cost(
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", "-n", help="Tokens that each prompt of --batch gets.", min=1)
     ] = 8,
-    json: Annotated[Path | None, typer.Option(help="Write every line of every estimate as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Write every line of every estimate as JSON.")] = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw bytes for each operation as PNG; with runs, perplexity against bytes, too."),

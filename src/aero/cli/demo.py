@@ -23,6 +23,7 @@ from rich.table import Table
 from aero.bench.record import Record, read_records, write_records
 from aero.bench.report import Page
 from aero.bench.session import SEEN_HEADER
+from aero.cli.options import json_option
 from aero.cli.server_process import server_process
 from aero.engines.connect import SPU, TWO_PARTY
 
@@ -91,7 +92,7 @@ def demo(
     spu: Annotated[
         bool, typer.Option("--spu", help="Beside it, the same on SecretFlow SPU (the extra `spu`).")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the records here as well.")] = None,
+    json: Annotated[Path | None, json_option("Write the records here as well.")] = None,
 ) -> None:
     """Text, a tokenizer, two small models trained from scratch, and private tokens from two processes.
 

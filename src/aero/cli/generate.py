@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +11,20 @@ from rich.console import Console
 
 from aero.bench.record import Record, write_json
 from aero.bench.session import Answer, Session, write_report
+from aero.cli import streams
 from aero.cli.live_text import LiveText
-from aero.cli.options import Keys, NoTls, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
+from aero.cli.options import (
+    Keys,
+    NoTls,
+    SamplingSeed,
+    SessionReport,
+    Stop,
+    Temperature,
+    Threads,
+    TopK,
+    TopP,
+    json_option,
+)
 from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session
 from aero.cli.security import security_of
 from aero.cli.step_table import step_table
@@ -59,7 +70,7 @@ def generate(
     operations: Annotated[
         bool, typer.Option("--operations", help="Show what each operation of the last private token cost.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Write prompt, ids, text and a record of each token.")] = None,
+    json: Annotated[Path | None, json_option("Write prompt, ids, text and a record of each token.")] = None,
 ) -> None:
     """Continue a prompt, or several, from a run in plaintext, or with --private without showing the server any text.
 
@@ -112,7 +123,7 @@ def _texts(prompts: list[str]) -> list[str]:
     """- is standard input, which is read once."""
     if prompts.count("-") > 1:
         raise ValueError("standard input is read once; give --prompt - once")
-    return [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
+    return [streams.read_all() if prompt == "-" else prompt for prompt in prompts]
 
 
 def _result(session: Session) -> dict[str, object]:

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from aero.cli.options import json_option
+
 
 class Role(StrEnum):
     """Whose keys to make."""
@@ -23,7 +25,7 @@ def keys(
     role: Annotated[Role, typer.Option(help="Make the keys of one party only, on its own machine.")] = Role.both,
     days: Annotated[int, typer.Option(help="How long the certificates are valid (1 to 3650).")] = 365,
     force: Annotated[bool, typer.Option("--force", help="Replace existing keys.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write what was made as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Write what was made as JSON.")] = None,
 ) -> None:
     """Make the keys with which a server and a client recognise each other.
 

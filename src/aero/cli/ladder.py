@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from aero.cli.console import wide_console
-from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed
+from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed, json_option
 
 if TYPE_CHECKING:
     from aero.ladder.climb import Ladder
@@ -31,7 +31,7 @@ def ladder(
     entropy_weight: Annotated[float, typer.Option(help="Weight of the entropy regulariser in step 4.")] = 0.1,
     seed: TrainingSeed = 0,
     profile: Annotated[str, typer.Option(help="Prices of communication, as in `aero cost`.")] = "spu-cheetah",
-    json: Annotated[Path | None, typer.Option(help="Write ladder.json here as well.")] = None,
+    json: Annotated[Path | None, json_option("Write ladder.json here as well.")] = None,
 ) -> None:
     """Train with ever fewer nonlinearities, choose the stabiliser, prune FFNs, regularise entropy; draw the front.
 

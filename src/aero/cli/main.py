@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import aero
+from aero.cli import streams
 from aero.cli.bench import bench
 from aero.cli.chat import chat
 from aero.cli.compile import compile_
@@ -80,6 +81,7 @@ def _options(
 ) -> None:
     global _debug
     _debug = debug
+    streams.prepare()
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     if version:
         print(aero.__version__)
@@ -103,6 +105,8 @@ def main() -> None:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         _fail(message)
+    finally:
+        streams.finish()
 
 
 def _extra(package: str | None) -> str:

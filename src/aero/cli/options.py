@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from aero.cli.streams import json_only
+
+
+def json_option(help: str) -> Any:
+    """`--json`, of every verb that has it. help: what it writes."""
+    return typer.Option(
+        "--json", help=f"{help} - is standard output, on which nothing else is then.", callback=json_only
+    )
+
+
 RunFolder = Annotated[Path, typer.Argument(help="Run folder of a trained model.")]
-Records = Annotated[Path | None, typer.Option(help="Write the records here, as a JSON list.")]
+Records = Annotated[Path | None, json_option("Write the records here, as a JSON list.")]
 
 # Training.
 Size = Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, ...")]

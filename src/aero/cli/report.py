@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aero.cli.console import wide_console
+from aero.cli.options import json_option
 
 if TYPE_CHECKING:
     from aero.bench.runs import RunSummary
@@ -31,7 +32,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not.")],
     out: Annotated[Path, typer.Option(help="Folder for index.html, the pictures and report.json.")] = Path("report"),
     blocks: Annotated[int, typer.Option(help="Validation blocks to measure head entropies on.", min=1)] = 32,
-    json: Annotated[Path | None, typer.Option(help="Write report.json here instead.")] = None,
+    json: Annotated[Path | None, json_option("Write report.json here instead.")] = None,
 ) -> None:
     """Compare runs: loss curves, head entropies, ranges, layers over time, thresholds, perplexity, operations.
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from aero.bench.record import Record, write_records
-from aero.cli.options import Keys, NoTls, Threads
+from aero.cli.options import Keys, NoTls, Threads, json_option
 from aero.cli.security import IDLE_SECONDS, security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
@@ -57,9 +57,7 @@ def serve(
     ] = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write a record of each prompt and token, after each client.")
-    ] = None,
+    json: Annotated[Path | None, json_option("Write a record of each prompt and token, after each client.")] = None,
 ) -> None:
     """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them."""
     from aero.cli.calibration import plan_of_run

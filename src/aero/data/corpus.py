@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from aero.data.reading import present, unreadable
 from aero.data.text_files import JSON_LINES, Skipped, read_json_lines, read_text, suffix_of
+from aero.files.reading import present, unreadable
 
 STDLIB = "stdlib"
 SUFFIXES = (".py", ".pyi", ".txt", ".md", ".rst")  # what is read from a folder

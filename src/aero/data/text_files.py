@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aero.data.reading import present, unreadable
+from aero.files.reading import present, unreadable
 
 FIELDS = ("text", "content", "code")  # where texts usually are, in order of preference
 JSON_LINES = (".jsonl", ".ndjson", ".json")

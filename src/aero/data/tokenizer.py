@@ -16,7 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from aero.data import tokenizer_file
 from aero.data.atomic import replacing
-from aero.data.reading import foreign, present, read_bytes
+from aero.files.reading import foreign, present, read_bytes
 
 END_OF_TEXT = "<|endoftext|>"
 FILE = "tokenizer.json"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aero.data.reading import parse_json
+from aero.files.reading import parse_json
 
 MAX_IDS = 1 << 21
 _NEEDED = "use a byte-level BPE such as GPT-2's"

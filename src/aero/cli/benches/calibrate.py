@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from aero.cli.options import json_option
+
 
 def calibrate(
-    json: Annotated[Path | None, typer.Option(help="Write the profile, for `aero cost --profile FILE`.")] = None,
+    json: Annotated[Path | None, json_option("Write the profile, for `aero cost --profile FILE`.")] = None,
 ) -> None:
     """Measure SPU's cost of each operation between two processes on this machine, and fit formulas to it.
 

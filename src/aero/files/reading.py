@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def unreadable(path: Path, error: OSError) -> ValueError:
     """What to raise for a file or folder that the system does not let us read, as the system says it."""
-    if path.is_symlink() and isinstance(error, FileNotFoundError):
+    if os.path.islink(path) and isinstance(error, FileNotFoundError):
         return ValueError(f"{path} is a link to {os.readlink(path)}, which does not exist")
     return ValueError(f"{path} cannot be read: {error.strerror or type(error).__name__}")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 from typer.testing import CliRunner
 
@@ -26,6 +27,7 @@ MODELS = {
         )
     ),
 }  # fmt: skip
+FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}  # roundings of sums of tens of terms through two layers
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_convert_and_use(name, data, tmp_path):
     ids = torch.randint(300, (2, 16), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected, found = theirs(ids).logits, AeroForCausalLM.from_pretrained(run)(ids).logits
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, **FLOAT32)
     (record,) = json.loads(result.read_text())
     assert (record["work"], record["notation"], record["source"]) == ("convert", "SM+LN+G", str(tmp_path / "theirs"))
     assert 0 <= record["relative_error"] < 1e-4
@@ -81,6 +83,24 @@ def test_convert_and_use(name, data, tmp_path):
     assert done.exit_code == 0, (done.output, done.exception)
     done = aero("eval", run)
     assert "imported from" in str(done.exception) and "--data DIR" in str(done.exception)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_checkpoint_that_is_not_whole_is_refused_and_a_wrapped_one_is_not(name, data, tmp_path):
+    theirs = checkpoint(name, data, tmp_path / "theirs")
+    weights = tmp_path / "theirs" / "model.safetensors"
+    tensors = load_file(weights)
+    lost = next(key for key in tensors if ".1." in key)
+    save_file({key: tensor for key, tensor in tensors.items() if key != lost}, weights)
+    assert f"lacks {lost}" in str(aero("convert", tmp_path / "theirs", tmp_path / "run").exception)
+    assert not (tmp_path / "run").exists()
+    save_file({f"_orig_mod.{key}": tensor.half() for key, tensor in tensors.items()}, weights)
+    done = aero("convert", tmp_path / "theirs", tmp_path / "run")
+    assert done.exit_code == 0 and "weights in float16, exactly to float32" in done.output
+    ids = torch.randint(300, (2, 16), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = theirs.half().float()(ids).logits
+        torch.testing.assert_close(AeroForCausalLM.from_pretrained(tmp_path / "run")(ids).logits, expected, **FLOAT32)
 
 
 def test_what_cannot_be_converted_is_refused_and_leaves_nothing(data, tmp_path):

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from aero.graph import OPS, Graph, Node, Program, interpret, interpret_step
 from aero.graph.interpret import MEANING
@@ -214,3 +215,28 @@ def test_softmax_in_base_two_is_softmax_of_scaled_scores():
             {"t": (5, 4)},
             "p",
         )
+
+
+def test_weights_on_disk_are_those_of_the_graph(tmp_path):
+    program = random_program(norm=True)
+    save(program, tmp_path)
+    path = tmp_path / "weights.safetensors"
+    whole, weights = path.read_bytes(), load_file(path)
+    name = next(iter(weights))
+    for changed, message in (
+        ({**weights, "more": np.ones(2)}, "disagree on the weight 'more'"),
+        ({key: array for key, array in weights.items() if key != name}, f"disagree on the weight '{name}'"),
+        ({**weights, name: weights[name].astype(np.float32)}, "as float32, not float64"),
+        ({**weights, name: weights[name] * np.nan}, "NaN or infinity"),
+        ({**weights, name: weights[name].ravel()[:1]}, "has shape"),
+    ):
+        save_file(changed, path)
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
+    for damaged in (b"", whole[:20], whole[:-1]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            load(tmp_path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="missing"):
+        load(tmp_path)

@@ -30,10 +30,16 @@ def convert(
     started = time.perf_counter()
     console = Console(highlight=False)
     with console.status(f"converting {source}"):
-        info, error = import_checkpoint(source, out, force)
-    console.print(
+        imported = import_checkpoint(source, out, force)
+    info, error = imported.info, imported.error
+    lines = [
         f"{info.notation}: {info.parameters:,} parameters, context {info.context}; logits equal to {error:.1e} of the "
-        f"largest\nwrote {out}",
+        "largest",
+        *imported.notes,
+        f"wrote {out}",
+    ]
+    console.print(
+        "\n".join(lines),
         soft_wrap=True,
         markup=False,
     )

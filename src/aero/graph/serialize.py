@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from aero.graph.graph import FORMAT_VERSION, Graph, Node, Program
@@ -75,4 +76,22 @@ def load(folder: Path) -> Program:
         graph = graph_from_json(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    return Program(graph, load_file(folder / WEIGHTS_FILE))
+    return Program(graph, _read_weights(folder / WEIGHTS_FILE, graph))
+
+
+def _read_weights(path: Path, graph: Graph) -> dict[str, np.ndarray]:
+    """The graph's weights, and no others, in the type in which `save` writes them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; compile the model again")
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:  # some types are not NumPy's
+        raise ValueError(f"{path} is damaged ({error}); compile the model again") from None
+    different = sorted(set(weights) ^ set(graph.weight_shapes))
+    if different:
+        raise ValueError(f"{path} and {GRAPH_FILE} disagree on the weight {different[0]!r}; compile the model again")
+    if other := [name for name, array in weights.items() if array.dtype != np.float64]:
+        raise ValueError(
+            f"{path} holds {other[0]!r} as {weights[other[0]].dtype}, not float64; compile the model again"
+        )
+    return weights

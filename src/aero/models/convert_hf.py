@@ -20,6 +20,16 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+def convert_config(config: GPT2Config | GPTNeoXConfig) -> AeroConfig:
+    """The AeroConfig of a GPT-2 or a GPT-NeoX. Raises ValueError for a variant that AERO's decoder cannot express."""
+    return convert_gpt2_config(config) if isinstance(config, GPT2Config) else convert_gpt_neox_config(config)
+
+
+def convert(source: GPT2LMHeadModel | GPTNeoXForCausalLM) -> AeroForCausalLM:
+    """A new AERO model that computes what a GPT-2 or a GPT-NeoX does. Raises ValueError as their own functions do."""
+    return convert_gpt2(source) if isinstance(source, GPT2LMHeadModel) else convert_gpt_neox(source)
+
+
 def convert_gpt2_config(config: GPT2Config) -> AeroConfig:
     """The AeroConfig of a GPT-2. Raises ValueError for a variant that AERO's decoder cannot express.
 
@@ -34,7 +44,7 @@ def convert_gpt2_config(config: GPT2Config) -> AeroConfig:
         raise ValueError(
             "cannot convert a GPT-2 with cross-attention, or whose attention is not scaled by 1/sqrt(head width) alone"
         )
-    inner = config.n_inner or 4 * config.n_embd
+    inner = 4 * config.n_embd if config.n_inner is None else config.n_inner
     if inner % config.n_embd:
         raise ValueError(f"cannot convert a GPT-2 whose n_inner {inner} is not a multiple of n_embd {config.n_embd}")
     return AeroConfig(
@@ -50,7 +60,7 @@ def convert_gpt2_config(config: GPT2Config) -> AeroConfig:
         norm_eps=config.layer_norm_epsilon,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
-        pad_token_id=config.pad_token_id,
+        pad_token_id=getattr(config, "pad_token_id", None),  # not every transformers gives it
     )
 
 
@@ -119,7 +129,7 @@ def convert_gpt_neox_config(config: GPTNeoXConfig) -> AeroConfig:
         norm_eps=config.layer_norm_eps,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
-        pad_token_id=config.pad_token_id,
+        pad_token_id=getattr(config, "pad_token_id", None),  # not every transformers gives it
     )
 
 

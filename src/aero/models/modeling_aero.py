@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
@@ -26,6 +27,7 @@ from transformers.utils.generic import can_return_tuple
 from aero.models.attend import Kernel, Rows, Wanted, choose_kernel
 from aero.models.attention import Attention, Call, Projections, additive_causal_mask
 from aero.models.cache_name import CACHE_NAME, takes_cache
+from aero.models.checkpoint import check_loaded
 from aero.models.configuration_aero import AeroConfig, TemperatureInit
 from aero.models.ffn import INITIAL_SLOPE, PlainFFN, make_ffn
 from aero.models.loss import causal_lm_loss
@@ -90,6 +92,20 @@ class AeroPreTrainedModel(PreTrainedModel):
     base_model_prefix = "transformer"
     _input_embed_layer = "token_embedding"
     _no_split_modules = ["AeroBlock"]  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **settings: Any) -> Any:
+        """As transformers', and ValueError, with names, where it would put in random numbers or leave something out."""
+        wanted = settings.pop("output_loading_info", False)
+        settings |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # so that all are told together
+        where = arguments[0] if arguments else settings.get("pretrained_model_name_or_path")
+        try:
+            loaded: Any = super().from_pretrained(*arguments, **settings)
+        except SafetensorError as error:
+            raise ValueError(f"the weights of {where} are damaged ({error}); use a copy, or train again") from None
+        model, info = loaded
+        check_loaded(model, info, where)
+        return (model, info) if wanted else model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,6 +1,8 @@
 """Key folders: what is made, who may read it, and that each thing wrong with one has a remedy."""
 
+import base64
 import datetime
+import os
 import stat
 import types
 from pathlib import Path
@@ -8,10 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa, x25519
 
 from aero.wire import keys
-from aero.wire.keys import Identity, KeyFileError, make_keys
+from aero.wire.keys import Identity, KeyFileError, load_certificate, make_keys
 
 
 def test_each_party_gets_a_key_a_certificate_and_the_peers(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_a_malformed_file_is_named(home: Path, name: str, content: bytes) -> Non
 def test_a_folder_in_place_of_a_file_is_named(home: Path) -> None:
     (home / "peer.pem").unlink()
     (home / "peer.pem").mkdir()
-    with pytest.raises(KeyFileError, match=r"peer\.pem cannot be read"):
+    with pytest.raises(KeyFileError, match=r"peer\.pem is a folder, not a file"):
         Identity(home)
 
 
@@ -125,3 +127,67 @@ def test_a_certificate_out_of_its_time_is_refused(
     monkeypatch.setattr(keys, "datetime", types.SimpleNamespace(datetime=Shifted, UTC=datetime.UTC))
     with pytest.raises(KeyFileError, match=words):
         Identity(home)
+
+
+def test_what_the_system_refuses_is_not_said_to_be_missing(home: Path) -> None:
+    peer = home / "peer.pem"
+    cases = {
+        "is a link to nowhere, which does not exist": lambda: peer.symlink_to("nowhere"),
+        "cannot be read: Too many levels of symbolic links": lambda: peer.symlink_to(peer),
+        "is not a regular file": lambda: os.mkfifo(peer),
+        "has 65537 bytes": lambda: peer.write_bytes(bytes((1 << 16) + 1)),
+    }
+    for complaint, make in cases.items():
+        peer.unlink()
+        make()
+        with pytest.raises(KeyFileError, match=complaint):
+            Identity(home)
+    with pytest.raises(KeyFileError, match="cannot be read: Not a directory"):
+        Identity(home / "cert.pem")
+    peer.unlink()
+    with pytest.raises(KeyFileError, match=r"peer\.pem is missing; copy the other party's cert\.pem there"):
+        Identity(home)
+
+
+PRIVATE = {
+    "EC": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "RSA": lambda: rsa.generate_private_key(65537, 1024),
+    "DSA": lambda: dsa.generate_private_key(1024),
+    "Ed448": ed448.Ed448PrivateKey.generate,
+    "X25519": x25519.X25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("kind", PRIVATE)
+def test_keys_of_another_kind(home: Path, kind: str) -> None:
+    key = PRIVATE[kind]()
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    for encryption in (serialization.NoEncryption(), serialization.BestAvailableEncryption(b"secret")):
+        (home / "key.pem").write_bytes(key.private_bytes(encoding, form, encryption))
+        with pytest.raises(KeyFileError, match=r"is not (an Ed25519 key|a private key \(PEM, no password\))"):
+            Identity(home)
+    if kind in ("X25519",):
+        return
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "other")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    certificate = builder.sign(key, None if kind == "Ed448" else hashes.SHA256())
+    (home / "peer.pem").write_bytes(certificate.public_bytes(encoding))
+    with pytest.raises(KeyFileError, match="not a certificate of an Ed25519 key"):
+        load_certificate(home / "peer.pem")
+
+
+def test_certificates_that_no_library_reads_in_full(home: Path) -> None:
+    """An unknown algorithm, a version that is none, a date that is none: some have an error of their own there."""
+    pem = (home / "cert.pem").read_bytes()
+    der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    version, kind = der.index(b"\xa0\x03\x02\x01\x02") + 4, der.rindex(b"\x30\x05\x06\x03\x2b\x65\x70", 0, -80) + 6
+    date = der.index(b"\x17\x0d") + 4
+    for place, byte in ((version, 9), (kind, 0x7A), (date, 0x58), (0, 0x31)):
+        bad = bytearray(der)
+        bad[place] = byte
+        text = base64.encodebytes(bytes(bad)).decode()
+        (home / "peer.pem").write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+        with pytest.raises(KeyFileError, match="not a certificate"):
+            load_certificate(home / "peer.pem")

@@ -26,7 +26,7 @@ from aero.wire import (
 )
 from aero.wire.keys import Identity, make_keys
 from aero.wire.network import LAN, WAN
-from aero.wire.tcp import InsecurePlaintext, Listener, connect
+from aero.wire.tcp import InsecurePlaintext, Listener, _explain, connect
 
 INSECURE = InsecurePlaintext()
 GREETING = struct.Struct("<4sB3xdd")
@@ -265,10 +265,95 @@ def test_nobody_comes(listener: Listener) -> None:
 def test_a_server_that_accepts_and_says_nothing(client_identity: Identity) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
-        with pytest.raises(PeerSilentError, match="TLS handshake"):
+        busy = r"accepted the connection but did not answer within 0\.3 s: it may be serving another client"
+        with pytest.raises(PeerSilentError, match=f"{busy}, or be no AERO server; try again") as silent:
             connect("127.0.0.1", port, client_identity, setup_timeout=0.3)
-        with pytest.raises(PeerSilentError, match="no greeting"):
+        assert "TLS" not in str(silent.value)
+        with pytest.raises(PeerSilentError, match=f"{busy}, expect TLS"):
             connect("127.0.0.1", port, INSECURE, setup_timeout=0.3)
+
+
+def test_a_server_that_is_busy_is_not_blamed_on_tls(
+    server_identity: Identity, client_identity: Identity, both: Both
+) -> None:
+    """The listener has accepted one client and serves it; the system connects the next, whom nobody answers."""
+    with Listener("127.0.0.1", 0, server_identity) as listener:
+        server, client = both(lambda: listener.accept(20), lambda: connect("127.0.0.1", listener.port, client_identity))
+        with server, client, pytest.raises(PeerSilentError, match="it may be serving another client") as silent:
+            connect("127.0.0.1", listener.port, client_identity, setup_timeout=0.3)
+        assert "TLS" not in str(silent.value)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", bytes(99)]
+)
+def test_another_server_at_the_address(said: bytes, client_identity: Identity, both: Both) -> None:
+    def answer(other: socket.socket) -> None:
+        with other.accept()[0] as sock:
+            sock.sendall(said)
+            with contextlib.suppress(OSError):
+                while sock.recv(1 << 12):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        _, error = both(lambda: answer(other), lambda: connect("127.0.0.1", port, client_identity))
+        assert isinstance(error, ProtocolError) and "does not speak TLS: it is no AERO party" in str(error)
+        _, error = both(lambda: answer(other), lambda: connect("127.0.0.1", port, INSECURE))
+        assert isinstance(error, ProtocolError) and "is not an AERO party" in str(error)
+
+
+class FromOpenSsl(ssl.SSLError):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "words"),
+    [
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", RefusedByPeerError, "certificate has expired"),
+        ("SSLV3_ALERT_UNSUPPORTED_CERTIFICATE", RefusedByPeerError, "for the other role"),
+        ("TLSV1_ALERT_UNKNOWN_CA", RefusedByPeerError, "give it a copy of cert.pem"),
+        ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", RefusedByPeerError, "give it a copy of cert.pem"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", UntrustedPeerError, "no TLS 1.3"),
+        ("TLSV1_ALERT_INTERNAL_ERROR", ProtocolError, "broke off the TLS handshake (tlsv1 alert internal error)"),
+        ("WRONG_VERSION_NUMBER", ProtocolError, "does not speak TLS"),
+        ("BAD_SIGNATURE", ProtocolError, "failed (bad signature)"),
+    ],
+)
+def test_what_openssl_says_in_words(reason: str, kind: type, words: str) -> None:
+    error = _explain(FromOpenSsl(reason), "h:1", None)
+    assert type(error) is kind and words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(9, "not valid yet"), (10, "has expired"), (26, "other role"), (18, "it is not the pinned one")]
+)
+def test_what_is_wrong_with_a_certificate_in_words(code: int, words: str) -> None:
+    found = ssl.SSLCertVerificationError()
+    found.verify_code, found.verify_message = code, "as OpenSSL says"
+    error = _explain(found, "h:1", None)
+    assert isinstance(error, UntrustedPeerError) and words in str(error)
+
+
+def test_the_keys_of_the_other_role(server_identity: Identity, keys_folder: Path, tmp_path: Path, both: Both) -> None:
+    """Whoever gives the server's folder to a client is told of roles, not of trust."""
+    home = tmp_path / "mixed"
+    home.mkdir()
+    for name in ("key.pem", "cert.pem"):
+        (home / name).write_bytes((keys_folder / "server" / name).read_bytes())
+        (home / name).chmod(0o600)
+    (home / "peer.pem").write_bytes((keys_folder / "server" / "cert.pem").read_bytes())
+    other = tmp_path / "server"
+    other.mkdir()
+    for name in ("key.pem", "cert.pem"):
+        (other / name).write_bytes((keys_folder / "server" / name).read_bytes())
+        (other / name).chmod(0o600)
+    (other / "peer.pem").write_bytes((keys_folder / "server" / "cert.pem").read_bytes())
+    with Listener("127.0.0.1", 0, Identity(other)) as listener:
+        server, client = both(lambda: listener.accept(20), lambda: connect("127.0.0.1", listener.port, Identity(home)))
+    assert isinstance(server, UntrustedPeerError) and "other role" in str(server)
+    assert isinstance(client, RefusedByPeerError) and "other role" in str(client)
 
 
 def test_a_client_that_connects_and_says_nothing(server_identity: Identity) -> None:

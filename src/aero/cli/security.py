@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aero.engines.engine import Party
+from aero.files.reading import present
 from aero.wire.keys import Identity
 from aero.wire.tcp import InsecurePlaintext
 
@@ -20,4 +21,4 @@ def security_of(keys: Path | None, party: Party, insecure_plaintext: bool) -> Id
         return InsecurePlaintext()
     if keys is None:
         raise ValueError("give --keys DIR (make one with `aero keys DIR`), so that the parties know each other")
-    return Identity(keys if (keys / "key.pem").exists() else keys / party.value)
+    return Identity(keys if present(keys / "key.pem") else keys / party.value)

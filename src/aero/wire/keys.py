@@ -23,11 +23,14 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from aero.files.reading import foreign, present, read_bytes
 
 ROLES = ("server", "client")
 DEFAULT_DAYS = 365
+MAX_FILE_BYTES = 1 << 16
 
 
 class KeyFileError(ValueError):
@@ -64,7 +67,7 @@ def make_keys(
     targets = [folder / role / name for role in roles for name in ("key.pem", "cert.pem")]
     if len(roles) == 2:
         targets += [folder / role / "peer.pem" for role in roles]
-    existing = [str(path) for path in targets if path.exists()]
+    existing = [str(path) for path in targets if present(path)]
     if existing and not force:
         raise FileExistsError(f"{existing[0]} exists; give another folder, or --force to replace the keys")
 
@@ -127,8 +130,12 @@ class Identity:
         context.verify_mode = ssl.CERT_REQUIRED
         if server_side:
             context.num_tickets = 0  # Sessions are never resumed: each one authenticates anew.
-        context.load_cert_chain(self.certificate_path, self.key_path)
-        context.load_verify_locations(self.peer_path)
+        try:
+            context.load_cert_chain(self.certificate_path, self.key_path)
+            context.load_verify_locations(self.peer_path)
+        except OSError as error:  # what was read before has changed, or OpenSSL reads it otherwise
+            why = getattr(error, "reason", None) or error.strerror
+            raise KeyFileError(f"the keys in {self.folder} cannot be used ({why}); make new ones") from None
         return context
 
     def is_peer(self, certificate: bytes | None) -> bool:
@@ -141,13 +148,23 @@ def load_certificate(path: Path) -> x509.Certificate:
     """The certificate at `path`, if it is valid today. Raises `KeyFileError`."""
     data = _read(path)
     try:
-        certificate = x509.load_pem_x509_certificate(data)
+        with foreign(str(path)):
+            certificate = x509.load_pem_x509_certificate(data)
+            key, first, last = (
+                certificate.public_key(),
+                certificate.not_valid_before_utc,
+                certificate.not_valid_after_utc,
+            )
     except ValueError:
         raise KeyFileError(f"{path} is not a certificate in PEM form; make one with `aero keys`") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyFileError(f"{path} is not a certificate of an Ed25519 key; make one with `aero keys`")
     now = datetime.datetime.now(datetime.UTC)
-    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now > last:
-        raise KeyFileError(f"{path} expired on {last:%Y-%m-%d}; renew with `aero keys --force`")
+        remedy = "renew with `aero keys --force`"
+        if path.name == "peer.pem":
+            remedy = "the other party renews its keys, and you copy its new cert.pem there"
+        raise KeyFileError(f"{path} expired on {last:%Y-%m-%d}; {remedy}")
     if now < first:
         raise KeyFileError(f"{path} is valid only from {first:%Y-%m-%d} on; check this machine's clock")
     return certificate
@@ -158,8 +175,9 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFileError(f"{path} is a private key that others can read; run `chmod 600 {path}`")
     try:
-        key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError):
+        with foreign(str(path)):
+            key = serialization.load_pem_private_key(data, password=None)
+    except ValueError:
         raise KeyFileError(f"{path} is not a private key (PEM, no password); make one with `aero keys`") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(f"{path} is not an Ed25519 key; make one with `aero keys`")
@@ -167,16 +185,16 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _read(path: Path) -> bytes:
+    if path.name == "peer.pem":
+        remedy = "copy the other party's cert.pem there"
+    else:
+        remedy = f"make it with `aero keys {path.parent.parent}`"
     try:
-        return path.read_bytes()
+        return read_bytes(path, limit=MAX_FILE_BYTES)
     except FileNotFoundError:
-        if path.name == "peer.pem":
-            remedy = "copy the other party's cert.pem there"
-        else:
-            remedy = f"make it with `aero keys {path.parent.parent}`"
         raise KeyFileError(f"{path} is missing; {remedy}") from None
-    except OSError as error:
-        raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise KeyFileError(str(error)) from None
 
 
 def _self_signed(key: Ed25519PrivateKey, role: str, days: int) -> x509.Certificate:

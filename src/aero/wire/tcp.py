@@ -49,6 +49,29 @@ SETUP_TIMEOUT = 10.0
 
 _GREETING = struct.Struct("<4sB3xdd")
 _PIECE = 1 << 18
+_TLS_RECORD = b"\x16\x03"  # how a TLS handshake begins
+
+# What OpenSSL says of a certificate (X509_V_ERR_...), of the other side's refusal, and of bytes that are no TLS.
+_CERTIFICATES = {
+    9: "it is not valid yet; compare the clocks of both machines",
+    10: "it has expired; make new keys there with `aero keys --force`, and copy its cert.pem here",
+    26: "it was made for the other role; see that server and client have the keys of their own role",
+}
+_REFUSALS = {
+    "CERTIFICATE_EXPIRED": "says that this side's certificate has expired; compare the clocks, or make new keys",
+    "UNSUPPORTED_CERTIFICATE": "says that this side's certificate is for the other role; use the keys of this role",
+    "CERTIFICATE": "does not trust this side's certificate; give it a copy of cert.pem",
+    "UNKNOWN_CA": "does not trust this side's certificate; give it a copy of cert.pem",
+}
+_NO_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "HTTPS_PROXY_REQUEST",
+    "UNKNOWN_PROTOCOL",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+    "BAD_RECORD_TYPE",
+)
 
 
 @dataclass(frozen=True)
@@ -78,13 +101,28 @@ def connect(
         raise AddressError(f"port {port} does not exist; give 1 to 65535")
     try:
         sock = socket.create_connection((host, port), timeout=setup_timeout)
-    except (socket.gaierror, UnicodeError):
-        raise PeerAbsentError(f"the name {host!r} is unknown; check the address") from None
+    except UnicodeError:
+        raise PeerAbsentError(f"{host!r} is not the name of a host; check the address") from None
+    except socket.gaierror as error:
+        raise PeerAbsentError(
+            f"the name {host!r} cannot be looked up ({error.strerror}); check it, and this machine's network"
+        ) from None
     except TimeoutError:
-        raise PeerAbsentError(f"{where} did not answer within {setup_timeout:g} s; check the address") from None
-    except OSError as error:
+        raise PeerAbsentError(
+            f"{where} did not answer within {setup_timeout:g} s; check the address, and whether a firewall is between"
+        ) from None
+    except ConnectionRefusedError as error:
         raise PeerAbsentError(f"nobody listens at {where} ({error.strerror}); start the server first") from None
-    return _set_up(sock, security, where, deadline, timeout, network, max_frame_bytes, server_side=False)
+    except OSError as error:
+        raise PeerAbsentError(
+            f"{where} cannot be reached ({error.strerror}); check the address, and the network"
+        ) from None
+    expects = ", expect TLS (give --keys)" if isinstance(security, InsecurePlaintext) else ""
+    silence = (
+        f"{where} accepted the connection but did not answer within {setup_timeout:g} s: it may be serving another "
+        f"client{expects}, or be no AERO server; try again"
+    )
+    return _set_up(sock, security, where, deadline, silence, timeout, network, max_frame_bytes, server_side=False)
 
 
 class Listener:
@@ -140,9 +178,10 @@ class Listener:
             raise AddressError(f"the listener is closed: {error.strerror}") from None
         deadline = time.monotonic() + self._setup_timeout
         where = f"{address[0]}:{address[1]}"
-        return _set_up(
-            sock, self._security, where, deadline, self._timeout, self._network, self._max_frame_bytes, server_side=True
-        )
+        wanted = "greet" if isinstance(self._security, InsecurePlaintext) else "finish the TLS handshake"
+        silence = f"{where} connected but did not {wanted} within {self._setup_timeout:g} s"
+        limits = self._timeout, self._network, self._max_frame_bytes
+        return _set_up(sock, self._security, where, deadline, silence, *limits, server_side=True)
 
     def close(self) -> None:
         """Stop listening; channels that were accepted live on."""
@@ -162,20 +201,22 @@ def _set_up(
     security: Security,
     where: str,
     deadline: float,
+    silence: str,
     timeout: float,
     network: Network,
     max_frame_bytes: int,
     *,
     server_side: bool,
 ) -> Channel:
+    """silence: what to say where the other side has not done its part by `deadline`."""
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if isinstance(security, Identity):
-            sock = _handshake(sock, security, where, deadline, server_side=server_side)
+            sock = _handshake(sock, security, where, deadline, silence, server_side=server_side)
         link = TcpLink(sock, timeout)
-        _greet(link, network, where, deadline, server_side=server_side)
+        _greet(link, security, network, where, deadline, silence, server_side=server_side)
         log.info("%s %s (%s)", "accepted" if server_side else "connected to", where, type(security).__name__)
         return Channel(shape(link, network), max_frame_bytes=max_frame_bytes)
     except BaseException:
@@ -184,7 +225,7 @@ def _set_up(
 
 
 def _handshake(
-    sock: socket.socket, identity: Identity, where: str, deadline: float, *, server_side: bool
+    sock: socket.socket, identity: Identity, where: str, deadline: float, silence: str, *, server_side: bool
 ) -> ssl.SSLSocket:
     context = identity.tls_context(server_side=server_side)
     tls = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
@@ -194,9 +235,9 @@ def _handshake(
                 tls.do_handshake()
                 break
             except ssl.SSLWantReadError:
-                _wait(tls, select.POLLIN, deadline, f"{where} did not finish the TLS handshake in time")
+                _wait(tls, select.POLLIN, deadline, silence)
             except ssl.SSLWantWriteError:
-                _wait(tls, select.POLLOUT, deadline, f"{where} did not finish the TLS handshake in time")
+                _wait(tls, select.POLLOUT, deadline, silence)
         if not identity.is_peer(tls.getpeercert(binary_form=True)):
             raise UntrustedPeerError(f"{where} presented another certificate than {identity.peer_path}")
     except OSError as error:
@@ -206,7 +247,17 @@ def _handshake(
     return tls
 
 
-def _greet(link: TcpLink, network: Network, where: str, deadline: float, *, server_side: bool) -> None:
+def _greet(
+    link: TcpLink,
+    security: Security,
+    network: Network,
+    where: str,
+    deadline: float,
+    silence: str,
+    *,
+    server_side: bool,
+) -> None:
+    identity = security if isinstance(security, Identity) else None
     ours = _GREETING.pack(MAGIC, VERSION, network.bits_per_second, network.round_trip_seconds)
     theirs = bytearray(_GREETING.size)
     if server_side:
@@ -214,16 +265,19 @@ def _greet(link: TcpLink, network: Network, where: str, deadline: float, *, serv
     try:
         link.receive_into(memoryview(theirs), deadline)
     except PeerSilentError:
-        raise PeerSilentError(f"{where} sent no greeting in time (busy, or TLS on one side only?)") from None
+        raise PeerSilentError(silence) from None
     except PeerVanishedError as error:
         if isinstance(error.__cause__, ssl.SSLError):
-            raise _explain(error.__cause__, where, None) from None
+            raise _explain(error.__cause__, where, identity) from None
+        why = "not trust this side's certificate" if identity else "expect TLS"
         raise PeerVanishedError(
-            f"{where} closed the connection before its greeting (does it trust this side, and is TLS on both sides?)"
+            f"{where} closed the connection before its greeting: it may {why}, be no AERO party, or have failed"
         ) from None
     magic, version, bits_per_second, round_trip_seconds = _GREETING.unpack(theirs)
+    if theirs.startswith(_TLS_RECORD) and not identity:
+        raise ProtocolError(f"{where} speaks TLS, and this side does not; give both sides keys, or neither")
     if magic != MAGIC:
-        raise ProtocolError(f"{where} is not an AERO party, or speaks TLS where this side speaks plaintext")
+        raise ProtocolError(f"{where} is not an AERO party: its greeting is another")
     if not server_side:
         link.send([memoryview(ours)])  # Even to a version we refuse, so that both sides can say why.
     if version != VERSION:
@@ -233,20 +287,27 @@ def _greet(link: TcpLink, network: Network, where: str, deadline: float, *, serv
 
 
 def _explain(error: OSError, where: str, identity: Identity | None) -> WireError:
-    """A TLS failure in words: whose refusal it was, and why."""
+    """A TLS failure in words: whose refusal it was, and why, as far as that is known."""
     reason = getattr(error, "reason", None) or ""
+    words = reason.lower().replace("_", " ")
     if isinstance(error, ssl.SSLCertVerificationError):
-        pinned = f"; it is not {identity.peer_path}" if identity else ""
-        return UntrustedPeerError(f"the certificate of {where} is not trusted ({error.verify_message}){pinned}")
+        pinned = identity.peer_path if identity else "the pinned one"
+        what = _CERTIFICATES.get(error.verify_code, f"it is not {pinned} ({error.verify_message})")
+        return UntrustedPeerError(f"the certificate of {where} is not trusted: {what}")
     if "PEER_DID_NOT_RETURN_A_CERTIFICATE" in reason:
         return UntrustedPeerError(f"{where} presented no certificate")
-    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
-        return RefusedByPeerError(f"{where} does not trust this side's certificate; give it a copy of cert.pem")
-    if "PROTOCOL" in reason or "VERSION" in reason:
-        return UntrustedPeerError(f"{where} offers no TLS 1.3 ({reason.lower().replace('_', ' ')})")
+    if "PROTOCOL_VERSION" in reason or reason in ("UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW"):
+        return UntrustedPeerError(f"{where} offers no TLS 1.3 ({words})")
+    if "ALERT" in reason:
+        for alert, what in _REFUSALS.items():
+            if alert in reason:
+                return RefusedByPeerError(f"{where} {what}")
+        return ProtocolError(f"{where} broke off the TLS handshake ({words})")
+    if reason in _NO_TLS:
+        return ProtocolError(f"{where} does not speak TLS: it is no AERO party, or runs with --insecure-plaintext")
     if isinstance(error, ssl.SSLError) and reason and not isinstance(error, ssl.SSLEOFError):
-        return ProtocolError(f"the TLS handshake with {where} failed ({reason.lower().replace('_', ' ')})")
-    return PeerVanishedError(f"{where} closed the connection during the TLS handshake (plaintext on one side?)")
+        return ProtocolError(f"the TLS handshake with {where} failed ({words})")
+    return PeerVanishedError(f"{where} closed the connection during the TLS handshake; its own log may say why")
 
 
 def _wait(sock: socket.socket, events: int, deadline: float, complaint: str) -> None:

@@ -4,6 +4,13 @@ import numpy as np
 
 from aero.graph import Node, Program
 
+SUMMED_ANEW = 1e-12
+"""How far the same values of a `random_program` may lie apart, added up in another order (memory decides on it).
+
+Values are of size 1, along a chain of at most 20 sums of at most 32 terms: 20 * 32 * 2^-53 = 7e-14 of their absolute
+sums, which are less than 10 times as large.
+"""
+
 
 def random_program(
     *,

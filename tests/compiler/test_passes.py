@@ -360,8 +360,9 @@ def test_nothing_above_the_diagonal_is_read(monkeypatch):
         causal_mask(len(q), len(k)), MEANING["scores"](q, k, heads=heads), np.nan
     )
     expected = interpret(program, random_ids(program))
+    tolerance = 64 * rounding_noise(program, random_ids(program))
     monkeypatch.setattr(sys.modules["aero.graph.interpret"], "MEANING", poisoned)
-    np.testing.assert_array_equal(interpret(program, random_ids(program)), expected)
+    np.testing.assert_allclose(interpret(program, random_ids(program)), expected, rtol=0, atol=tolerance)
 
 
 def test_live_entries_alone_are_counted():

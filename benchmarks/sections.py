@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from aero.data.atomic import write_text
+from aero.files.atomic import write_text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> list[str]:

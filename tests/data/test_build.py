@@ -104,18 +104,29 @@ def test_opening_checks_version_files_and_agreement(texts: Path, tmp_path: Path)
     build(out, settings(texts))
     info = (out / "data.json").read_text()
 
-    (out / "data.json").write_text(info.replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(ValueError, match="data format 2 is not 1"):
+    (out / "data.json").write_text(info.replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(ValueError, match="version 1, and this aero reads 2; build the folder again"):
         DataFolder(out)
     changed = {key: value for key, value in json.loads(info).items() if key != "train"}
     (out / "data.json").write_text(json.dumps(changed))
-    with pytest.raises(ValueError, match="incomplete"):
+    with pytest.raises(ValueError, match=r"data\.json is damaged, or was changed after it was written"):
         DataFolder(out)
     (out / "data.json").write_text("{")
     with pytest.raises(ValueError, match="not JSON"):
         DataFolder(out)
     (out / "data.json").write_text(info)
 
+    for name in ("train.bin", "valid.bin"):
+        shard = (out / name).read_bytes()
+        (out / name).write_bytes(bytes([shard[0] ^ 1]) + shard[1:])
+        folder = DataFolder(out)
+        with pytest.raises(ValueError, match=f"{name} is damaged, or was changed .*; build the folder again"):
+            getattr(folder, name.removesuffix(".bin"))
+        (out / name).write_bytes(shard)
+    (out / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"notes\.txt does not belong"):
+        DataFolder(out)
+    (out / "notes.txt").unlink()
     shard = (out / "train.bin").read_bytes()
     (out / "train.bin").write_bytes(shard[:-2])
     with pytest.raises(ValueError, match=r"data\.json says"):

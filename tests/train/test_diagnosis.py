@@ -14,7 +14,8 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
 from aero.train.diagnosis import TrainingDivergedError, diagnose
-from aero.train.run_folder import RunInfo, latest_checkpoint
+from aero.train.checkpoints import latest
+from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
 from aero.train.trainer import LossTrend, train
 
@@ -89,7 +90,7 @@ def test_a_softmax_only_model_that_collapses_is_stopped_and_explained(
     assert f"layer {found['first_layer']} collapsed first" in str(error.value)
     assert found["collapsed_at"] < found["step"], "it was seen before the end"
     assert warnings and f"layer {found['first_layer']} is collapsing" in " ".join(warnings)
-    good = latest_checkpoint(run)
+    good = latest(run)
     assert good is not None and f"the last good state is {good}" in str(error.value)
 
 

@@ -17,7 +17,8 @@ from aero.data.loader import TrainingBlocks
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
 from aero.train.callbacks import Progress
-from aero.train.measures import MeasureLog, Measures, measure, read_rows
+from aero.train.jsonl import read_rows
+from aero.train.measures import MeasureLog, Measures, measure
 from aero.train.settings import TrainSettings
 from aero.train.trainer import resume, train
 

@@ -17,7 +17,7 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig
 from aero.models.notation import parse
 from aero.train import trainer
-from aero.train.measures import read_rows
+from aero.train.jsonl import read_rows
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
 from aero.train.trainer import resume, train

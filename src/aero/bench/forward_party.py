@@ -14,7 +14,7 @@ import numpy as np
 from aero.engines.engine import Party
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph.ring_plan import load_plan
-from aero.graph.serialize import GRAPH_FILE, graph_from_json, load
+from aero.graph.serialize import load, load_graph
 from aero.wire import Channel, tcp
 from aero.wire.keys import Identity
 from aero.wire.network import Network
@@ -28,7 +28,7 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
         program = load(folder)
         graph, weights = program.graph, program.weights
     else:
-        graph = graph_from_json(json.loads((folder / GRAPH_FILE).read_text()))
+        graph = load_graph(folder)
         ids = np.load(folder / "ids.npy")
     started = time.perf_counter()
     with connect(party, folder, network) as channel, TwoPartyEngine(party, channel, plan) as engine:

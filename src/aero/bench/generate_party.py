@@ -17,7 +17,7 @@ from aero.engines.engine import Party, PromptRun
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Program
 from aero.graph.ring_plan import load_plan
-from aero.graph.serialize import GRAPH_FILE, graph_from_json, load
+from aero.graph.serialize import load, load_graph
 from aero.wire.network import Network
 
 
@@ -57,7 +57,7 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
 
 def _structure(folder: Path) -> Program:
     """The program as the client has it: with no weights."""
-    graph = graph_from_json(json.loads((folder / GRAPH_FILE).read_text()))
+    graph = load_graph(folder)
     zero = np.zeros(())
     return Program(graph, {name: np.broadcast_to(zero, shape) for name, shape in graph.weight_shapes.items()})
 

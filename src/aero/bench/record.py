@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import aero
-from aero.data.atomic import write_text
 from aero.engines.engine import Cost
+from aero.files.atomic import write_text
 
 
 def machine() -> str:

@@ -14,8 +14,8 @@ from aero.entropy.record import EntropyRecord
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
 from aero.models.presets import Size
+from aero.train.jsonl import read_rows
 from aero.train.measures import FILE as MEASURES_FILE
-from aero.train.measures import read_rows
 from aero.train.run_folder import METRICS_FILE, RunInfo
 
 logger = logging.getLogger(__name__)

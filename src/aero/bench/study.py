@@ -14,8 +14,8 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig
 from aero.models.presets import Scale, Size
 from aero.train.callbacks import Progress
+from aero.train.jsonl import read_rows
 from aero.train.measures import FILE as MEASURES_FILE
-from aero.train.measures import read_rows
 from aero.train.settings import TrainSettings
 from aero.train.trainer import ensure
 

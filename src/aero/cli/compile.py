@@ -57,7 +57,7 @@ def compile_(
     from aero.compiler.run import load_model
     from aero.cost.pricing import pricing
     from aero.data import tokenizer
-    from aero.data.atomic import check_replaceable, new_folder
+    from aero.files.atomic import check_replaceable, new_folder
 
     if softmax_base not in ("e", "2"):
         raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")

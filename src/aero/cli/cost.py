@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -182,7 +181,7 @@ def _architecture(name: str, preset: str, context: int | None, stage: Stage, roo
 
 def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
     from aero.cost.compare import Subject
-    from aero.graph.serialize import GRAPH_FILE, graph_from_json
+    from aero.graph.serialize import GRAPH_FILE, load_graph
 
     if (folder / "compiled.json").is_file():
         from aero.compiler.folder import read
@@ -193,7 +192,7 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
         graph = compiled.prefill(context or compiled.context).graph
         return Subject(str(folder), graph, info.notation, plan=plan, programs=compiled)
     if (folder / GRAPH_FILE).is_file():
-        graph = graph_from_json(json_.loads((folder / GRAPH_FILE).read_text()))
+        graph = load_graph(folder)
         if context not in (None, graph.length):
             raise ValueError(f"the graph in {folder} reads {graph.length} tokens; leave --context out")
         return Subject(str(folder), graph)

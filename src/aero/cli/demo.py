@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_format
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -26,11 +25,13 @@ from aero.bench.session import SEEN_HEADER
 from aero.cli.options import json_option
 from aero.cli.server_process import server_process
 from aero.engines.connect import SPU, TWO_PARTY
+from aero.files.atomic import set_aside
 
 BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
 PROMPTS = ("class Node:\n    def __init__(self", "    def __init__(self, name")
 STEPS, SIZE, VOCABULARY, MEGABYTES, BATCH = 600, "demo", 2048, 12.0, 32
 PREDICTED = 16
+_MARKER = ".aero-demo"  # by which a folder is known as a demo's
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,32 @@ def demo(
     Beyond a record's usual keys: messages, perplexity (of all validation text), reveal, same_token (whether a run's
     tokens are the plaintext model's).
     """
+    if out.exists() and any(out.iterdir()) and not (out / _MARKER).exists():
+        raise ValueError(f"{out} exists and is not a demo's folder; give another one with --out")
+    with set_aside(out):  # an earlier demo, until this one is done
+        out.mkdir(parents=True)
+        (out / _MARKER).touch()
+        same = _demo(out, steps, size, vocab, max_megabytes, tokens, spu, json)
+    if not same:
+        raise ValueError("a private token differs from the plaintext model's; see same_token in results.json")
+
+
+def _demo(
+    out: Path,
+    steps: int,
+    size: str,
+    vocab: int,
+    max_megabytes: float,
+    tokens: int,
+    spu: bool,
+    json: Path | None,
+) -> bool:
+    """The demo in its empty folder; whether all private tokens are the plaintext models'."""
     from aero.cli.data import data
     from aero.cli.entropy import entropy
     from aero.cli.train import train
 
     console, started = Console(highlight=False), time.perf_counter()
-    _claim(out)
     runs = {notation: out / notation for notation in (BASELINE, AERO)}
 
     _announce(
@@ -144,18 +165,7 @@ def demo(
         write_records(json, records)
     _report(by_engine, out, seconds)
     console.print(f"{seconds:.0f} s in all; wrote {out}/results.json, entropy.png, report.html", soft_wrap=True)
-    if not all(outcome.same_tokens for outcome in outcomes):
-        raise ValueError("a private token differs from the plaintext model's; see same_token in results.json")
-
-
-def _claim(out: Path) -> None:
-    """An empty folder for the demo; an earlier demo's is replaced, anything else is left alone."""
-    marker = out / ".aero-demo"
-    if out.exists() and any(out.iterdir()) and not marker.exists():
-        raise ValueError(f"{out} exists and is not a demo's folder; give another one with --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    marker.touch()
+    return all(outcome.same_tokens for outcome in outcomes)
 
 
 def _announce(console: Console, what: str, command: str) -> None:

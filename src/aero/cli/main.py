@@ -83,9 +83,24 @@ def _options(
     _debug = debug
     streams.prepare()
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    _show_warnings()
     if version:
         print(aero.__version__)
         raise typer.Exit
+
+
+class _Warnings(logging.Handler):
+    """Shows what our own packages warn of, such as a damaged checkpoint that was passed over, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = escape(safe_text(record.getMessage()))
+        Console(stderr=True).print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True, highlight=False)
+
+
+def _show_warnings() -> None:
+    logger = logging.getLogger("aero")
+    if not _debug and not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ def train(
     precision: Annotated[
         str, typer.Option(help="Number format of matrix products: auto, bf16, fp16, float32.")
     ] = "auto",
+    save_every: Annotated[int, typer.Option(help="Steps from one state to resume from to the next.")] = 200,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model (torch.compile).")] = False,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard the model over the processes of torchrun.")] = False,
     wandb: Annotated[str | None, typer.Option(help="Also log to this project of Weights & Biases.")] = None,
@@ -65,8 +66,9 @@ def train(
     OUT gets the model (safetensors), tokenizer.json, run.json (settings and results), metrics.jsonl, measures.jsonl
     (head entropies, learnable scales), tensorboard/ and checkpoints/. A run that diverges is stopped, and
     divergence.json says which layer collapsed first. A stopped run goes on with --resume, to the very weights it would
-    have had. On N GPUs: torchrun --nproc-per-node N -m aero.cli.main train ... --json adds to a record's usual keys:
-    folder, parameters, settings, data, and those of run.json's result.
+    have had. With --force the old run stays until the new one has its first state to resume from. On N GPUs: torchrun
+    --nproc-per-node N -m aero.cli.main train ... --json adds to a record's usual keys: folder, parameters, settings,
+    data, and those of run.json's result.
     """
     from aero.bench.record import Record, write_records
     from aero.data.folder import DataFolder
@@ -92,6 +94,7 @@ def train(
                 gradient_accumulation=accumulate,
                 seed=seed,
                 precision=cast("Precision", precision),
+                save_every=save_every,
                 compile=compile,
                 fsdp=fsdp,
                 wandb_project=wandb,

@@ -6,15 +6,19 @@ from pathlib import Path
 
 from aero.compiler.compile import Compiled, compile
 from aero.compiler.folder import is_compiled, read
+from aero.files import manifest
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
+
+WEIGHTS = "model.safetensors"
 
 
 def load_model(run: Path) -> AeroForCausalLM:
     """The trained model of a run folder, for evaluation. FileNotFoundError or ValueError say what is wrong with it."""
     if not (run / "config.json").is_file():
         raise FileNotFoundError(f"no run at {run}; make one with `aero train`")
-    if not (run / "model.safetensors").is_file():
+    files = manifest.verify(run)
+    if not (run / WEIGHTS).is_file() or (files is not None and WEIGHTS not in files):
         raise FileNotFoundError(f"{run} has no model yet; go on with `aero train {run} --resume`")
     model: AeroForCausalLM = AeroForCausalLM.from_pretrained(run)
     return model.eval()

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from aero.cost.compare import Subject, pareto_front
 from aero.cost.estimate import Estimate
-from aero.data.atomic import replacing
+from aero.files.atomic import replacing
 
 _SMALLEST_SHARE = 0.002  # of the largest bar; smaller parts are drawn together
 

@@ -7,13 +7,13 @@ from itertools import chain
 from pathlib import Path
 
 from aero.data import corpus, tokenizer
-from aero.data.atomic import new_folder
 from aero.data.corpus import Document
 from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, SplitInfo, write_info
 from aero.data.packing import ShardWriter
 from aero.data.settings import BATCH, DataSettings, Progress
 from aero.data.streaming import build_streamed
 from aero.data.text_files import Skipped
+from aero.files.atomic import new_folder
 
 
 def build(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ import numpy as np
 
 import aero
 from aero.data import tokenizer
-from aero.data.atomic import write_text
 from aero.data.packing import Shard, token_dtype
 from aero.data.settings import DataSettings
+from aero.files import manifest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE = "data.json"
 TRAIN_FILE = "train.bin"
 VALID_FILE = "valid.bin"
+_REMEDY = "build the folder again with `aero data`, or copy it again"
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,6 @@ class DataInfo:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DataInfo:
-        version = data.get("format_version") if isinstance(data, dict) else None
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"data format {version!r} is not {FORMAT_VERSION}; build the folder again with `aero data`"
-            )
         try:
             values = {f.name: data[f.name] for f in fields(cls)}
             values["sources"] = tuple(values["sources"])
@@ -87,24 +82,41 @@ class DataInfo:
 class DataFolder:
     """A data folder, opened and checked: `info`, `train`, `valid`, `tokenizer()`.
 
-    FileNotFoundError where there is none; ValueError where it is of another version or its files do not agree.
+    FileNotFoundError where there is none; ValueError where it is of another version or a file is not as it was written:
+    of a shard the length is looked at now, and its hash when it is first read (about a second for a gigabyte).
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not (self.path / FILE).is_file():
+        try:
+            data, self._files = manifest.read(self.path / FILE, _REMEDY, FORMAT_VERSION)
+        except FileNotFoundError:
             raise FileNotFoundError(
                 f"no data folder at {self.path} ({FILE} is missing); make one with `aero data {self.path}`"
-            )
-        try:
-            data = json.loads((self.path / FILE).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{self.path / FILE} is not JSON: {error}") from None
+            ) from None
         self.info = DataInfo.from_json(data)
-        if file_sha256(self.path / tokenizer.FILE) != self.info.tokenizer_sha256:
-            raise ValueError(f"{self.path / tokenizer.FILE} is not the one the shards were written with")
-        self.train = self._shard(TRAIN_FILE, self.info.train.tokens)
-        self.valid = self._shard(VALID_FILE, self.info.valid.tokens)
+        manifest.check_nothing_added(self.path, {FILE, *self._files})
+        self._check(tokenizer.FILE)
+        self._train = self._shard(TRAIN_FILE, self.info.train.tokens)
+        self._valid = self._shard(VALID_FILE, self.info.valid.tokens)
+
+    @cached_property
+    def train(self) -> Shard:
+        self._check(TRAIN_FILE)
+        return self._train
+
+    @cached_property
+    def valid(self) -> Shard:
+        self._check(VALID_FILE)
+        return self._valid
+
+    @property
+    def train_sha256(self) -> str:
+        """What train.bin must hold, in one number."""
+        return self._files[TRAIN_FILE]
+
+    def _check(self, name: str) -> None:
+        manifest.check(self.path, {name: self._files[name]}, _REMEDY)
 
     def tokenizer(self) -> tokenizer.Tokenizer:
         return tokenizer.load(self.path)
@@ -112,10 +124,10 @@ class DataFolder:
     def _shard(self, name: str, tokens: int) -> Shard:
         path = self.path / name
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; build the folder again with `aero data`")
+            raise FileNotFoundError(f"{path} is missing; {_REMEDY}")
         shard = Shard(path, np.dtype(self.info.dtype).newbyteorder("<"))
         if shard.tokens != tokens:
-            raise ValueError(f"{path} holds {shard.tokens} tokens, data.json says {tokens}; build the folder again")
+            raise ValueError(f"{path} holds {shard.tokens} tokens, {FILE} says {tokens}; {_REMEDY}")
         return shard
 
 
@@ -133,15 +145,8 @@ def write_info(
         max_megabytes=settings.max_megabytes,
         train=train,
         valid=valid,
-        tokenizer_sha256=file_sha256(folder / tokenizer.FILE),
+        tokenizer_sha256=manifest.file_sha256(folder / tokenizer.FILE),
         python_version=platform.python_version(),
         aero_version=aero.__version__,
     )
-    write_text(folder / FILE, json.dumps(info.to_json(), indent=2) + "\n")
-
-
-def file_sha256(path: Path) -> str:
-    """Fingerprint of a file's content, in hexadecimal. FileNotFoundError where it is missing."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write(folder / FILE, info.to_json(), (tokenizer.FILE, TRAIN_FILE, VALID_FILE))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from aero.data import tokenizer
-from aero.data.atomic import check_replaceable, write_text
 from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, SplitInfo, write_info
 from aero.data.hub import HubData, TextStream, open_streams
 from aero.data.packing import ShardWriter
 from aero.data.settings import BATCH, DataSettings, Progress
+from aero.files.atomic import check_replaceable, replace_folder, write_text
+from aero.files.lock import LOCK_FILE, locked
 
 POSITION_FILE = "position.json"
 SAVE_EVERY = 64 * BATCH  # documents from one saved position to the next
@@ -41,8 +41,20 @@ class _Position:
 
 def build_streamed(out: Path, data: HubData, settings: DataSettings, force: bool, report: Progress) -> DataFolder:
     """See `aero.data.build.build`; `data` is what `settings.sources` names."""
+    out = Path(os.path.realpath(out))
     check_replaceable(out, FILE, force)
     partial = out.with_name(f".{out.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with locked(partial):
+        _fill(partial, data, settings, report)
+        (partial / POSITION_FILE).unlink()
+        (partial / LOCK_FILE).unlink(missing_ok=True)
+        replace_folder(partial, out)
+    return DataFolder(out)
+
+
+def _fill(partial: Path, data: HubData, settings: DataSettings, report: Progress) -> None:
+    """All but the last step, in the folder `partial`."""
     position = _open(partial, settings)
     train, valid = open_streams(data)
     tokens = _tokenizer(partial, settings, train, report)
@@ -64,11 +76,6 @@ def build_streamed(out: Path, data: HubData, settings: DataSettings, force: bool
         if split.tokens == 0:
             raise ValueError(f"{settings.sources[0]} gave no {name} text; use another, or more of it")
     write_info(partial, settings, tokens, train=done.train, valid=done.valid)
-    (partial / POSITION_FILE).unlink()
-    if out.exists():
-        shutil.rmtree(out)
-    os.rename(partial, out)
-    return DataFolder(out)
 
 
 def _open(partial: Path, settings: DataSettings) -> _Position:
@@ -80,9 +87,9 @@ def _open(partial: Path, settings: DataSettings) -> _Position:
             return _Position(**found["position"], train=train, valid=valid)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or one that cannot be used
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
+    for path in partial.iterdir():
+        if path.name != LOCK_FILE:
+            path.unlink()
     return _Position()
 
 

@@ -15,7 +15,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from aero.data import tokenizer_file
-from aero.data.atomic import replacing
+from aero.files import manifest
+from aero.files.atomic import replacing
 from aero.files.reading import foreign, present, read_bytes
 
 END_OF_TEXT = "<|endoftext|>"
@@ -121,11 +122,12 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 def load(path: str | Path) -> Tokenizer:
     """Load `tokenizer.json`, given itself or the folder of a run or of data that holds it.
 
-    FileNotFoundError where there is none, ValueError where it is not one.
+    FileNotFoundError where there is none, ValueError where it is not one, or not the one that the folder was made with.
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
     data = read_bytes(file, f"no tokenizer: {file} does not exist", MAX_FILE_BYTES)
+    manifest.verify(file.parent, {file.name})
     try:
         return Tokenizer.from_bytes(data)
     except ValueError as error:

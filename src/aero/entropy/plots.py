@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from aero.data.atomic import replacing
 from aero.entropy.record import EntropyRecord
+from aero.files.atomic import replacing
 
 _VALUES_UP_TO = 200  # heads of one model; with more, numbers in the cells cannot be read
 

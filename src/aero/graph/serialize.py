@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from aero.files import manifest
+from aero.files.atomic import replacing
 from aero.graph.graph import FORMAT_VERSION, Graph, Node, Program
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
+_REMEDY = "compile the model again with `aero compile`, or copy the folder again"
 
 # A structure that comes from a peer is refused beyond these sizes, before anything is allocated for it.
 MAX_NODES = 100_000
@@ -57,25 +58,22 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:
 
 
 def save(program: Program, folder: Path) -> None:
-    """Write a program; the structure is written last, so a folder with `graph.json` is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (WEIGHTS_FILE + ".tmp")
-    save_file({name: np.ascontiguousarray(array) for name, array in program.weights.items()}, temporary)
-    os.replace(temporary, folder / WEIGHTS_FILE)
-    temporary = folder / (GRAPH_FILE + ".tmp")
-    temporary.write_text(json.dumps(program.graph.to_json(), indent=1) + "\n")
-    os.replace(temporary, folder / GRAPH_FILE)
+    """Write a program; the structure is written last, with the weights' hash, so a folder with it is complete."""
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in program.weights.items()}, temporary)
+    manifest.write(folder / GRAPH_FILE, program.graph.to_json(), (WEIGHTS_FILE,))
+
+
+def load_graph(folder: Path) -> Graph:
+    """The structure alone of what `save` wrote. FileNotFoundError or ValueError name what is wrong."""
+    return graph_from_json(manifest.read(folder / GRAPH_FILE, _REMEDY)[0])
 
 
 def load(folder: Path) -> Program:
     """Read what `save` wrote. FileNotFoundError or ValueError name what is wrong."""
-    path = folder / GRAPH_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {GRAPH_FILE}; make one with `aero compile`")
-    try:
-        graph = graph_from_json(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    data, files = manifest.read(folder / GRAPH_FILE, _REMEDY)
+    manifest.check(folder, files, _REMEDY)
+    graph = graph_from_json(data)
     return Program(graph, _read_weights(folder / WEIGHTS_FILE, graph))
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from aero.cost.pricing import pricing
-from aero.data.atomic import write_text
 from aero.data.folder import DataFolder
+from aero.files.atomic import write_text
 from aero.ladder.rung import Rung, measure_rung, pareto_front
 from aero.models import AeroConfig
 from aero.models.presets import Size

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from aero.data.atomic import replacing
+from aero.files.atomic import replacing
 from aero.ladder.climb import Ladder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from aero.files import manifest
 from aero.models.configuration_aero import AeroConfig
 from aero.models.modeling_aero import AeroForCausalLM
 
@@ -18,10 +19,11 @@ def start_from(model: AeroForCausalLM, folder: Path) -> None:
     """Copy the weights of the model in a folder, in place; what is new keeps its initial value.
 
     New may be: norms that will be frozen in place of LayerNorms, temperatures, thresholds, scales of FFNs.
-    Raises ValueError where the two differ in anything else.
+    Raises ValueError where the two differ in anything else, or the folder is damaged.
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
+    manifest.verify(folder)
     source = AeroForCausalLM.from_pretrained(folder)
     assert isinstance(source.config, AeroConfig)
     ours, theirs = model.state_dict(), source.state_dict()

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from aero.data.atomic import write_text
+from aero.files.atomic import write_text
 from aero.train.diagnosis import TrainingDivergedError
+from aero.train.jsonl import read_rows
 from aero.train.processes import any_of_all
 from aero.train.scalars import Scalars
 
@@ -68,12 +69,12 @@ class Metrics(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        rows = [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
-        kept = [row for row in rows if row["step"] <= state.global_step]  # what was lost is written again
+        kept = [row for row in state.log_history if "tokens" in row]  # see on_log
         self.last = kept[-1] if kept else {}
         self.first_loss = kept[0]["loss"] if kept else None
         self._mark = (state.global_step, time.perf_counter())
         if state.is_world_process_zero:
+            read_rows(self._path)  # for its warnings: what is damaged there is not used
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
             self.scalars = self._make_scalars(state.global_step + 1)
 
@@ -108,6 +109,7 @@ class Metrics(TrainerCallback):
             "tokens_per_second": tokens / (now - time_before),
         }
         self.last, self._mark = row, (state.global_step, now)
+        state.log_history[-1] = row  # part of every checkpoint: the file is written anew from it
         if self.scalars is None:
             return
         with self._path.open("a", encoding="utf-8") as file:
@@ -141,6 +143,13 @@ class FiniteWeights(TrainerCallback):
             for name, parameter in model.named_parameters():
                 if not torch.isfinite(parameter).all():
                     raise TrainingDivergedError(f"the weights of {name} are not finite after step {state.global_step}")
+
+
+class StopOnSave(TrainerCallback):
+    """Stops when a checkpoint has been saved."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        control.should_training_stop = True
 
 
 class StopOnSignal(TrainerCallback):

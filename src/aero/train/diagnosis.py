@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aero.data.atomic import write_text
+from aero.files.atomic import write_text
 from aero.models import AeroForCausalLM
 from aero.models.modeling_aero import AeroBlock
 

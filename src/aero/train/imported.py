@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from huggingface_hub import snapshot_download
 
 import aero
 from aero.data import tokenizer
-from aero.data.atomic import check_replaceable
 from aero.data.hub import reach
+from aero.files.atomic import check_replaceable, new_folder
 from aero.models import AeroForCausalLM
 from aero.models.convert_hf import convert
 from aero.models.reference import read_reference
@@ -55,11 +54,6 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
         )
     error = _difference(reference.model, ours)
     ours.config.bos_token_id = ours.config.eos_token_id = tokens.end_of_text
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-    ours.save_pretrained(out)
-    tokens.save(out / tokenizer.FILE)
     info = RunInfo(
         notation=str(ours.config.notation),
         context=ours.config.context,
@@ -75,7 +69,10 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
         status="finished",
         source=source,
     )
-    info.write(out)
+    with new_folder(out, FILE, force) as run:
+        ours.save_pretrained(run)
+        tokens.save(run / tokenizer.FILE)
+        info.write(run)
     return Imported(info, error, reference.notes)
 
 

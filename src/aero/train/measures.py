@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aero.data.atomic import write_text
 from aero.entropy.measure import range_shares
+from aero.files.atomic import sync, write_text
 from aero.models import AeroForCausalLM
+from aero.train.jsonl import read_rows
 from aero.train.processes import whole
 
 logger = logging.getLogger(__name__)
 
 FILE = "measures.jsonl"
 TEXTS = 4  # of the batch; enough for a curve, and a small part of a step
+_KEYS = ("context", "head_entropy", "nan_counts")
 COLLAPSED = 0.05  # of log T: below it a layer's mean entropy is taken for collapse
 
 
@@ -162,12 +164,17 @@ class MeasureLog:
 
     def go_on_from(self, step: int, writes: bool) -> None:
         """Forget what is said of `step` and later; it will be measured again. writes: in this process."""
-        kept = [row for row in read_rows(self._path) if row["step"] < step]
+        kept = [row for row in read_rows(self._path, _KEYS) if row["step"] < step]
         self._writes = writes
         if writes:
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
         for row in kept:
             self._notice(_of_row(row))
+
+    def sync(self) -> None:
+        """Bring the lines to the disk."""
+        if self._path.exists():
+            sync(self._path)
 
     def add(self, measures: Measures) -> list[str]:
         """Write a line; returns a warning for each layer that is seen collapsed for the first time."""
@@ -179,7 +186,7 @@ class MeasureLog:
             mean, rows = measures.layer_means[layer], measures.nan_counts[layer]
             what = f"{rows} attention rows are not finite" if rows else f"its heads' mean entropy is {mean:.3f} nats"
             warnings.append(f"layer {layer} is collapsing at step {measures.step}: {what}")
-            logger.warning(warnings[-1])
+            logger.info(warnings[-1])
         return warnings
 
     def _notice(self, measures: Measures) -> list[int]:
@@ -190,19 +197,6 @@ class MeasureLog:
             lowest = min(new, key=lambda layer: -1.0 if (m := measures.layer_means[layer]) is None else m)
             self.first_collapsed = (lowest, measures.step)
         return new
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of JSON objects; none where it is not there. A last line cut short is left out."""
-    return list(_rows(path)) if path.is_file() else []
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
 
 
 def _of_row(row: dict[str, Any]) -> Measures:

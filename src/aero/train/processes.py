@@ -6,11 +6,15 @@ The main process alone writes files and prints. Processes talk over NCCL between
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial
+
+_Value = TypeVar("_Value")
 
 
 def join() -> PartialState:
@@ -21,6 +25,13 @@ def join() -> PartialState:
 def is_main() -> bool:
     """Whether this is the process that writes, known before it joined the others."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def told_by_main(value: _Value) -> _Value:
+    """The main process's value, in every process; all of them must ask."""
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
 
 
 def any_of_all(flag: bool, device: torch.device) -> bool:

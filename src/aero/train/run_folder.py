@@ -2,29 +2,35 @@
 
 config.json model.safetensors generation_config.json    the model, for `AeroForCausalLM.from_pretrained`
 tokenizer.json tokenizer_config.json                    copied from the data folder, for `AutoTokenizer`
-run.json                                                settings, data, versions, results
+run.json                                                settings, data, versions, results, the hashes of the other files
 metrics.jsonl measures.jsonl tensorboard/               the course of training
 divergence.json                                         where it broke down: why
-checkpoints/                                            states to resume from
+checkpoints/                                            states to resume from (`aero.train.checkpoints`)
+.lock                                                   held while a training is at work here
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from aero.data import tokenizer
-from aero.data.atomic import write_text
-from aero.data.folder import DataFolder, file_sha256
+from aero.data.folder import DataFolder
+from aero.files import manifest
 from aero.train.settings import TrainSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE = "run.json"
+CONFIG_FILE = "config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
+
+# What a run has from its first moment to its last; what else a finished one has comes at its end.
+_FROM_THE_START = (CONFIG_FILE, tokenizer.FILE, TOKENIZER_CONFIG_FILE)
+_REMEDY = "copy the folder again from where it is whole, or train or convert the model again"
 
 Status = Literal["unfinished", "diverged", "finished"]
 
@@ -35,13 +41,15 @@ class DataUsed:
 
     path: str
     tokenizer_sha256: str
+    train_sha256: str
     train_tokens: int
     valid_tokens: int
 
     @classmethod
     def of(cls, data: DataFolder) -> DataUsed:
         info = data.info
-        return cls(str(data.path.resolve()), info.tokenizer_sha256, info.train.tokens, info.valid.tokens)
+        place, tokens = str(data.path.resolve()), (info.train.tokens, info.valid.tokens)
+        return cls(place, info.tokenizer_sha256, data.train_sha256, *tokens)
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,10 @@ class RunInfo:
     format_version: int = field(default=FORMAT_VERSION)
 
     def write(self, folder: Path) -> None:
+        """Write run.json, with the hashes of what is in the folder and will stay as it is."""
         data = {**asdict(self), "settings": self.settings and self.settings.to_json()}
-        write_text(folder / FILE, json.dumps(data, indent=2, allow_nan=False) + "\n")
+        names = _files(folder) if self.status == "finished" else set(_FROM_THE_START)
+        manifest.write(folder / FILE, data, names)
 
     def data_path(self, given: Path | None = None) -> Path:
         """The data folder to read: the given one, or the one of the run. ValueError where there is none."""
@@ -88,25 +98,23 @@ class RunInfo:
 
     @classmethod
     def read(cls, folder: Path) -> RunInfo:
-        """FileNotFoundError where there is no run, ValueError where it is of another version or damaged."""
+        """FileNotFoundError where there is no run; ValueError where it is of another version, or a file of it is not as
+        it was written: its own, and all others that it names."""
         path = folder / FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"no run at {folder} ({FILE} is missing); make one with `aero train`")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
-        version = data.get("format_version") if isinstance(data, dict) else None
-        if version != FORMAT_VERSION:
-            raise ValueError(f"{path}: run format {version!r} is not {FORMAT_VERSION}; train the model again")
+            data, files = manifest.read(path, _REMEDY, FORMAT_VERSION)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no run at {folder} ({FILE} is missing); make one with `aero train`") from None
+        manifest.check(folder, files, _REMEDY)
+        if data.get("status") == "finished":
+            manifest.check_nothing_added(folder, {FILE, CHECKPOINTS, TENSORBOARD, *files})
         try:
-            values = {f.name: data[f.name] for f in fields(cls) if f.name != "source"}
-            values["source"] = data.get("source")  # came later than the others
+            values = {f.name: data[f.name] for f in fields(cls)}
             values["settings"] = values["settings"] and TrainSettings.from_json(values["settings"])
             values["data"] = values["data"] and DataUsed(**values["data"])
             return cls(**values)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); train the model again") from None
+            raise ValueError(f"{path} is incomplete ({error}); {_REMEDY}") from None
 
     @classmethod
     def read_finished(cls, folder: Path) -> RunInfo:
@@ -126,21 +134,11 @@ def finished_with_data(run: Path, data: Path | None = None) -> tuple[RunInfo, Da
     """
     info = RunInfo.read_finished(run)
     folder = DataFolder(info.data_path(data))
-    if folder.info.tokenizer_sha256 != file_sha256(run / tokenizer.FILE):
+    if folder.info.tokenizer_sha256 != manifest.file_sha256(run / tokenizer.FILE):
         raise ValueError(f"{folder.path} has another tokenizer than {run}; use data built with the same one")
     return info, folder
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The last complete checkpoint of a run, or None."""
-    found = {int(p.name.rpartition("-")[2]): p for p in (folder / CHECKPOINTS).glob("checkpoint-*") if _is_complete(p)}
-    return found[max(found)] if found else None
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    # Trainer writes this file last.
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return checkpoint.name.rpartition("-")[2].isdigit()
+def _files(run: Path) -> set[str]:
+    """What lies in a run folder beside run.json, hidden files left out."""
+    return {path.name for path in run.iterdir() if path.is_file() and not path.name.startswith(".")} - {FILE}

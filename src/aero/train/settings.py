@@ -81,14 +81,15 @@ class TrainSettings:
     save_every: int = 200
     """Steps from one checkpoint to the next."""
     keep_checkpoints: int = 2
-    """How many of the latest checkpoints stay on disk."""
+    """How many of the latest checkpoints stay on disk: at least 2, one to fall back to where the other is damaged."""
     valid_blocks: int | None = 512
     """Validation blocks for the perplexity at the end; None: all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "save_every", "keep_checkpoints"):
+        for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "save_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.keep_checkpoints >= 2, "keep_checkpoints", self.keep_checkpoints, "at least 2")
         _require(self.measure_every >= 0, "measure_every", self.measure_every, "at least 0")
         _require(self.valid_blocks is None or self.valid_blocks >= 1, "valid_blocks", self.valid_blocks, "at least 1")
         for name in ("learning_rate", "adam_eps", "max_grad_norm"):

@@ -10,6 +10,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,21 @@ from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 import aero
 from aero.data import tokenizer
-from aero.data.atomic import check_replaceable, write_text
 from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks, collate
 from aero.entropy.regularizer import EntropyRegularizer
 from aero.entropy.window import Window, WindowPenalty
+from aero.files.atomic import is_occupied, new_folder, sync, sync_tree, write_text
+from aero.files.lock import locked
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.stabilize import remove_stabilizer, stabilize
 from aero.models.start import start_from
+from aero.train import checkpoints
 from aero.train.callbacks import (
     FiniteWeights,
     Metrics,
     Progress,
+    StopOnSave,
     StopOnSignal,
     TrainingInterrupted,
 )
@@ -42,15 +46,16 @@ from aero.train.evaluate import evaluate_on
 from aero.train.freezing import FreezeNorms
 from aero.train.measures import FILE as MEASURES_FILE
 from aero.train.measures import TEXTS, MeasureLog, measure
-from aero.train.processes import join, whole
+from aero.train.processes import is_main, join, told_by_main, whole
 from aero.train.run_folder import (
     CHECKPOINTS,
+    CONFIG_FILE,
     FILE,
     METRICS_FILE,
     TENSORBOARD,
+    TOKENIZER_CONFIG_FILE,
     DataUsed,
     RunInfo,
-    latest_checkpoint,
 )
 from aero.train.scalars import Scalars, check_wandb
 from aero.train.settings import TrainSettings, choose_precision
@@ -70,18 +75,19 @@ def train(
 ) -> RunInfo:
     """Train a new model into the run folder `out`; returns what run.json says at the end.
 
-    Raises ValueError where model and data do not go together or `out` exists (unless it is a run and `force`),
-    TrainingDivergedError where the loss is no longer finite, TrainingInterrupted after a SIGINT or SIGTERM: in both
-    cases the last checkpoint is good, and `resume` goes on from it.
+    An old run that `force` replaces stays until the new one has a first good state: until then that trains beside it.
+    Raises ValueError where model and data do not go together, `out` exists (unless it is a run and `force`) or another
+    training is at work in it, TrainingDivergedError where the loss is no longer finite, TrainingInterrupted after a
+    SIGINT or SIGTERM: in both cases the last checkpoint is good, and `resume` goes on from it.
     """
     settings = settings or TrainSettings()
     if settings.wandb_project is not None:
         check_wandb()
     _check_fits(config, data)
     choose_precision(settings.precision)
+    if (out / FILE).is_file() and not force and is_main():
+        raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
     processes = join()
-    if processes.is_main_process:
-        _make_folder(out, force)
     config.bos_token_id = config.eos_token_id = data.info.end_of_text
     info = RunInfo(
         notation=_name(config),
@@ -97,13 +103,34 @@ def train(
             "tokenizers": tokenizers.__version__,
         },
     )
-    if processes.is_main_process:
-        info.write(out)
-        write_text(out / "config.json", config.to_json_string())
-        data.tokenizer().save(out / tokenizer.FILE)
-        write_text(out / "tokenizer_config.json", json.dumps(_tokenizer_config(config), indent=2) + "\n")
-    processes.wait_for_everyone()
-    return _run(out, data, config, info, on_progress)
+    stopped = None
+    with ExitStack() as held:
+        with ExitStack() as made:
+            folder, beside = out, False
+            if processes.is_main_process:
+                beside = is_occupied(out)
+                folder = made.enter_context(new_folder(out, FILE, force))
+                held.enter_context(locked(folder))
+                _begin(folder, data, config, info)
+            folder, beside = told_by_main((folder, beside))
+            if beside:
+                try:
+                    _optimize(folder, data, config, info, on_progress, out.name, until_saved=True)
+                except TrainingInterrupted as error:
+                    stopped = error  # the state was saved first
+        processes.wait_for_everyone()
+        if stopped is not None:
+            raise stopped
+        return _run(out, data, config, info, on_progress)
+
+
+def _begin(folder: Path, data: DataFolder, config: AeroConfig, info: RunInfo) -> None:
+    """Write what a run has from the start. The configuration is the one that a user will load the model with."""
+    config.architectures, config.dtype = [AeroForCausalLM.__name__], torch.float32
+    write_text(folder / CONFIG_FILE, config.to_json_string())
+    data.tokenizer().save(folder / tokenizer.FILE)
+    write_text(folder / TOKENIZER_CONFIG_FILE, json.dumps(_tokenizer_config(config), indent=2) + "\n")
+    info.write(folder)
 
 
 def _tokenizer_config(config: AeroConfig) -> dict[str, Any]:
@@ -118,20 +145,13 @@ def _tokenizer_config(config: AeroConfig) -> dict[str, Any]:
     }
 
 
-def _make_folder(out: Path, force: bool) -> None:
-    if (out / FILE).is_file() and not force:
-        raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
-    check_replaceable(out, FILE, force)
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-
-
 def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> RunInfo:
-    """Go on with a run from its last checkpoint, to the same weights as if it had never stopped; a finished run stays.
+    """Go on with a run from its last good checkpoint, to the same weights as if it had never stopped; a finished run
+    stays.
 
-    Everything is taken from its run.json. Raises FileNotFoundError or ValueError where the run or its data folder are
-    not there or not the same any more, and what `train` raises.
+    Everything is taken from its run.json. Checkpoints that are damaged or incomplete are removed, with a warning in the
+    log. Raises FileNotFoundError or ValueError where the run or its data folder are not there or not the same any more,
+    and what `train` raises.
     """
     info = RunInfo.read(out)
     if info.status == "finished":
@@ -140,7 +160,13 @@ def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> 
     if DataUsed.of(data) != info.data:
         raise ValueError(f"{data.path} is not the data that {out} was trained on; train again with --force")
     config = AeroConfig.from_pretrained(out)
-    return _run(out, data, config, replace(info, status="unfinished"), on_progress)
+    info, processes = replace(info, status="unfinished"), join()
+    with ExitStack() as held:
+        if processes.is_main_process:
+            held.enter_context(locked(out))
+            info.write(out)
+        processes.wait_for_everyone()
+        return _run(out, data, config, info, on_progress)
 
 
 def ensure(
@@ -189,6 +215,33 @@ def _name(config: AeroConfig) -> str | None:
 def _run(
     out: Path, data: DataFolder, config: AeroConfig, info: RunInfo, on_progress: Callable[[Progress], None] | None
 ) -> RunInfo:
+    """Train to the end, from the last good checkpoint if there is one, and measure the result."""
+    trainer, model = _optimize(out, data, config, info, on_progress, out.name)
+    remove_stabilizer(model)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if weights is not None and config.tie_embeddings:
+        weights.pop("lm_head.weight", None)  # gathered twice; a file holds it once
+    processes = join()
+    if processes.is_main_process:
+        _save_model(model, out, weights)
+        _finish(out, data, info, trainer)
+    processes.wait_for_everyone()
+    return RunInfo.read(out)
+
+
+def _optimize(
+    out: Path,
+    data: DataFolder,
+    config: AeroConfig,
+    info: RunInfo,
+    on_progress: Callable[[Progress], None] | None,
+    name: str,
+    until_saved: bool = False,
+) -> tuple[AeroTrainer, AeroForCausalLM]:
+    """Take the optimizer's steps in the run folder `out`, all that are left or only until a checkpoint is saved.
+
+    name: of the run, where it is drawn. Raises what `train` does.
+    """
     settings, processes = info.settings, join()
     assert settings is not None
     precision = choose_precision(settings.precision)
@@ -202,8 +255,9 @@ def _run(
     tokens_per_step *= config.context
 
     def scalars(first_step: int) -> Scalars:
-        return Scalars(out / TENSORBOARD, out.name, first_step, settings.wandb_project)
+        return Scalars(out / TENSORBOARD, name, first_step, settings.wandb_project)
 
+    checkpoint = told_by_main(checkpoints.take_up(out) if processes.is_main_process else None)
     metrics = Metrics(out / METRICS_FILE, scalars, tokens_per_step, on_progress)
     stop = StopOnSignal()
     trainer = AeroTrainer(
@@ -217,6 +271,7 @@ def _run(
             FreezeNorms(settings.freeze_schedule()),
             metrics,
             stop,
+            *([StopOnSave()] if until_saved else []),
             FiniteWeights(),
         ],  # in this order: the last sees whether a save is due
         metrics=metrics,
@@ -226,7 +281,6 @@ def _run(
         window_penalty=settings.window_penalty(),
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = latest_checkpoint(out)
     try:
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -235,38 +289,21 @@ def _run(
             replace(info, status="diverged").write(out)
             if trainer.diagnosis is not None:
                 trainer.diagnosis.write(out)
-        good = latest_checkpoint(out)
+        good = checkpoints.latest(out)
         where = f"the last good state is {good}" if good else "no checkpoint had been saved yet"
         raise TrainingDivergedError(f"training diverged: {error}; {where}; try a lower learning rate") from None
     finally:
         metrics.close()
-    if trainer.state.global_step < settings.steps:
+    if stop.received and trainer.state.global_step < settings.steps:
         raise TrainingInterrupted(f"stopped at step {trainer.state.global_step} of {settings.steps}; --resume goes on")
-
-    remove_stabilizer(model)
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
-    if weights is not None and config.tie_embeddings:
-        weights.pop("lm_head.weight", None)  # gathered twice; a file holds it once
-    if processes.is_main_process:
-        _save_model(model, out, weights)
-        _finish(out, data, info, metrics.last, precision, arguments.world_size, model.device)
-    processes.wait_for_everyone()
-    return RunInfo.read(out)
+    return trainer, model
 
 
-def _finish(
-    out: Path,
-    data: DataFolder,
-    info: RunInfo,
-    last: dict[str, Any],
-    precision: str,
-    processes: int,
-    device: torch.device,
-) -> None:
+def _finish(out: Path, data: DataFolder, info: RunInfo, trainer: AeroTrainer) -> None:
     """Measure what is on disk, in float32, and write it down."""
-    settings = info.settings
+    settings, last = info.settings, trainer.metrics.last
     assert settings is not None
-    saved = AeroForCausalLM.from_pretrained(out).to(device)  # type: ignore[arg-type]
+    saved = AeroForCausalLM.from_pretrained(out).to(trainer.args.device)  # type: ignore[arg-type]
     evaluation = evaluate_on(saved, data, settings.valid_blocks)
     result = {
         "train_loss": last["loss"],
@@ -277,9 +314,9 @@ def _finish(
         "train_tokens": last["tokens"],
         "seconds": last["seconds"],
         "tokens_per_second": last["tokens"] / last["seconds"],
-        "processes": processes,
+        "processes": trainer.args.world_size,
         "threads": torch.get_num_threads(),
-        "precision": precision,
+        "precision": choose_precision(settings.precision),
     }
     if settings.zatt:
         result["window"] = _window(saved, data).to_json()
@@ -332,16 +369,22 @@ def _window(model: AeroForCausalLM, data: DataFolder) -> Window:
 
 def _save_model(model: AeroForCausalLM, out: Path, weights: dict[str, Any] | None) -> None:
     """Write the model's files, each in one step. weights: where the model itself holds only a shard of them."""
+    for left in out.glob(".model.*"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".model.", dir=out) as folder:
         model.save_pretrained(folder, state_dict=weights)
+        sync_tree(Path(folder))
         for path in sorted(Path(folder).iterdir()):
-            os.replace(path, out / path.name)
+            if path.name != CONFIG_FILE:  # it is there from the start
+                os.replace(path, out / path.name)
+    sync(out)
 
 
 class AeroTrainer(Trainer):
     """Hugging Face's Trainer with our weight decay, penalties, live measures, and a stop where it diverges.
 
-    diagnosis: set when a TrainingDivergedError is raised, of an unsharded model.
+    diagnosis: set when a TrainingDivergedError is raised, of an unsharded model. A checkpoint is sealed when it is
+    there (`aero.train.checkpoints`).
     """
 
     def __init__(
@@ -358,7 +401,7 @@ class AeroTrainer(Trainer):
         # Blocks are all of one length: the mean of the forward passes' means is the mean over tokens.
         self.model_accepts_loss_kwargs = False
         self.diagnosis: Diagnosis | None = None
-        self._metrics = metrics
+        self.metrics = metrics
         self._measure_log = measure_log
         self._measure_every = measure_every
         self._regularizer = regularizer
@@ -386,10 +429,10 @@ class AeroTrainer(Trainer):
         self._batches.append(inputs)
         loss = super().training_step(model, inputs, *args, **kwargs)
         value = self._of_all(loss) * self.current_gradient_accumulation_steps
-        self._metrics.step_loss = value
+        self.metrics.step_loss = value
         if not math.isfinite(value):
             self._diverged(f"the loss is {value}")
-        first = self._metrics.first_loss = value if self._metrics.first_loss is None else self._metrics.first_loss
+        first = self.metrics.first_loss = value if self.metrics.first_loss is None else self.metrics.first_loss
         if self._trend.climbs(value, first):
             self._diverged(f"the loss has climbed to {value:.3g}, far above where it began,")
         return loss
@@ -413,9 +456,9 @@ class AeroTrainer(Trainer):
         ids = self._prepare_inputs(inputs)["input_ids"][:TEXTS]
         with self.compute_loss_context_manager():
             found = measure(model if self.is_fsdp_enabled else inner, inner, ids, self.state.global_step)
-        self._metrics.warnings += self._measure_log.add(found)
-        if self._metrics.scalars is not None:
-            self._metrics.scalars.add(found.scalars(), self.state.global_step)
+        self.metrics.warnings += self._measure_log.add(found)
+        if self.metrics.scalars is not None:
+            self.metrics.scalars.add(found.scalars(), self.state.global_step)
 
     def _inner(self, model: nn.Module) -> AeroForCausalLM:
         return self.accelerator.unwrap_model(model, keep_torch_compile=False)
@@ -441,6 +484,20 @@ class AeroTrainer(Trainer):
             self.diagnosis = diagnose(model, self._batches, loss, step, what, self._measure_log.first_collapsed)
             raise TrainingDivergedError(str(self.diagnosis))
         raise TrainingDivergedError(f"{what} at step {step}")
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        step = self.state.global_step
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                self._measure_log.sync()
+                checkpoints.seal(folder)
+        except Exception as error:  # a full disk is an OSError here, a RuntimeError of torch or an error of safetensors
+            if self.is_world_process_zero():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise OSError(f"the state after step {step} could not be written ({error}); the last one stays") from error
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """The matrices: weights of linear layers and embeddings."""

@@ -17,7 +17,7 @@ import hmac
 import os
 import ssl
 import stat
-import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from aero.files.atomic import replacing
 from aero.files.reading import foreign, present, read_bytes
 
 ROLES = ("server", "client")
@@ -71,27 +72,32 @@ def make_keys(
     if existing and not force:
         raise FileExistsError(f"{existing[0]} exists; give another folder, or --force to replace the keys")
 
+    pairs = {role: _key_pair(role, days) for role in roles}
     made = []
-    for role in roles:
-        key = Ed25519PrivateKey.generate()
-        certificate = _self_signed(key, role, days)
-        home = folder / role
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(
-            home / "key.pem",
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
-            mode=0o600,
-        )
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        _write(home / "cert.pem", pem, mode=0o644)
-        if len(roles) == 2:
-            other = folder / _other(role)
-            other.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(other / "peer.pem", pem, mode=0o644)
-        made.append(_describe(certificate, home / "cert.pem", role))
+    with ExitStack() as all_written:  # nothing is replaced before everything new is on the disk
+        for role in roles:
+            files = dict(pairs[role])
+            if len(roles) == 2:
+                files["peer.pem"] = pairs[_other(role)]["cert.pem"]
+            home = folder / role
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name, data in files.items():
+                path = all_written.enter_context(replacing(home / name))
+                _write(path, data, mode=0o600 if name == "key.pem" else 0o644)
+            made.append(_describe(x509.load_pem_x509_certificate(files["cert.pem"]), home / "cert.pem", role))
     return tuple(made)
+
+
+def _key_pair(role: str, days: int) -> dict[str, bytes]:
+    """A new key and its certificate, as the files of their names."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "key.pem": private,
+        "cert.pem": _self_signed(key, role, days).public_bytes(serialization.Encoding.PEM),
+    }
 
 
 @dataclass(frozen=True)
@@ -225,13 +231,10 @@ def _other(role: str) -> str:
 
 
 def _write(path: Path, data: bytes, *, mode: int) -> None:
-    """Write atomically; the file never exists with a wider mode than `mode`."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write a new file; it never exists with a wider mode than `mode`."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,32 @@
+"""Files of JSON objects, one a line, each with the step that it tells of."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+def read_rows(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The lines of such a file; none where it is not there.
+
+    keys: what each has beside its step. A line without, such as a last one that was cut short, is left out, and named
+    in a warning in the log.
+    """
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and row.keys() >= set(keys):
+            rows.append(row)
+        else:
+            logger.warning("%s: line %d is damaged or cut short, and left out", path, number)
+    return rows

@@ -137,5 +137,5 @@ def test_opening_checks_version_files_and_agreement(texts: Path, tmp_path: Path)
     (out / "train.bin").write_bytes(shard)
 
     (out / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match="not the one"):
+    with pytest.raises(ValueError, match="is damaged"):
         DataFolder(out)

@@ -13,8 +13,8 @@ from torch import nn
 from aero.data.folder import DataFolder
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
-from aero.train.diagnosis import TrainingDivergedError, diagnose
 from aero.train.checkpoints import latest
+from aero.train.diagnosis import TrainingDivergedError, diagnose
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
 from aero.train.trainer import LossTrend, train

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aero.files.atomic import restore, write_text
+from aero.files.reading import read_json
 
 # By which the folders of runs, of compiled models and of data are known.
 INFO_FILES = ("run.json", "compiled.json", "data.json")
@@ -36,11 +37,9 @@ def read(path: Path, remedy: str = AGAIN, version: int | None = None) -> tuple[d
     if not path.is_file():
         restore(path.parent)
     try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing; {remedy}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); {remedy}") from None
+        data = read_json(path, f"{path} is missing; {remedy}")
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from None
     found = data.get("format_version") if isinstance(data, dict) else None
     if version is not None and found != version:
         raise ValueError(f"{path} has format version {found!r}, and this aero reads {version}; {remedy}")

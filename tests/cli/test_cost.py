@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from aero.cli.main import app
 from aero.cost.shapes import lowered
+from aero.files import manifest
 from aero.models.notation import parse
 from aero.models.presets import SIZES
 
@@ -72,7 +73,7 @@ def test_prompts_that_share_a_session(tmp_path):
 
 def test_a_folder_of_a_graph(tmp_path):
     graph = lowered(parse("SM"), SIZES["demo"])
-    (tmp_path / "graph.json").write_text(json.dumps(graph.to_json()))
+    manifest.write(tmp_path / "graph.json", graph.to_json(), ())
     path = tmp_path / "cost.json"
     run(tmp_path, "--json", path)
     (data,) = json.loads(path.read_text())

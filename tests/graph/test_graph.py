@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from aero.files import manifest
 from aero.graph import OPS, Graph, Node, Program, interpret, interpret_step
 from aero.graph.interpret import MEANING
 from aero.graph.serialize import graph_from_json, load, save
@@ -234,12 +235,16 @@ def test_weights_on_disk_are_those_of_the_graph(tmp_path):
         ({**weights, name: weights[name].ravel()[:1]}, "has shape"),
     ):
         save_file(changed, path)
+        manifest.write(tmp_path / "graph.json", program.graph.to_json(), [path.name])
         with pytest.raises(ValueError, match=message):
             load(tmp_path)
     for damaged in (b"", whole[:20], whole[:-1]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="damaged"):
+        with pytest.raises(ValueError, match="damaged, or was changed"):
+            load(tmp_path)
+        manifest.write(tmp_path / "graph.json", program.graph.to_json(), [path.name])
+        with pytest.raises(ValueError, match=r"damaged \("):
             load(tmp_path)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(FileNotFoundError, match="lost weights"):
         load(tmp_path)

@@ -76,9 +76,19 @@ def test_a_new_conversation_and_one_that_outgrows_the_context(talk):
 def test_a_line_that_the_server_declines_is_left_out_of_the_conversation(talk, monkeypatch):
     monkeypatch.setattr(Session, "refused", (2,))
     session, result = talk(["t", "o", "ooo"], "-n", "1")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert "error: the server declines: it cannot compute 2 tokens" in result.output
     assert len(session.declined) == 1 and session.steps == [Step(0, 1), Step(1, 4)]
+
+
+def test_what_there_was_of_an_answer_is_kept(talk, monkeypatch, tmp_path):
+    """An answer's first token is computed with two rows, its second with one, which is declined."""
+    monkeypatch.setattr(Session, "refused", (1,))
+    session, result = talk(["oo"], "-n", "2", "--json", str(tmp_path / "r.json"))
+    assert result.exit_code == 1 and "error: the server declines: it cannot compute 1 tokens" in result.output
+    assert session.steps == [Step(0, 2)] and len(session.declined) == 1
+    assert [record.work for record in read_records(tmp_path / "r.json")] == ["set-up", "prefill"]
+    assert "2 tokens read, 1 new" in result.output
 
 
 def test_a_server_that_reveals_a_token_alone(talk):

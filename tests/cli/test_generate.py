@@ -10,7 +10,7 @@ import aero.cli.generate as generate_module
 from aero.cli.main import app
 from aero.data.tokenizer import END_OF_TEXT
 from aero.wire import safe_text
-from serve.test_session import Session, greedy, tokenizer_bytes
+from serve.test_session import InsecureTestEngine, Session, greedy, tokenizer_bytes
 
 assert tokenizer_bytes  # the fixture of the sessions
 
@@ -106,3 +106,30 @@ def test_json_alone_on_standard_output(generate):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["prompt"] == "t"
     assert "prompt tokens" in result.stderr
+
+
+@pytest.mark.parametrize("prompts, refused", [(["oo"], (1,)), (["oo", "o"], (1, 1))])
+def test_what_was_generated_is_kept_when_a_step_is_declined(generate, monkeypatch, tmp_path, prompts, refused):
+    monkeypatch.setattr(Session, "refused", refused)
+    given = [part for prompt in prompts for part in ("--prompt", prompt)]
+    files = ["--json", str(tmp_path / "g.json"), "--report", str(tmp_path / "page.html")]
+    _, result = generate(*given, "-n", "3", *files)
+    assert result.exit_code == 1 and "the server declines: it cannot compute" in str(result.exception)
+    data = json.loads((tmp_path / "g.json").read_text())
+    for prompt, answer in zip(prompts, data.get("answers", [data]), strict=True):
+        assert answer["new_ids"] == greedy(answer["prompt_ids"], 1)
+        assert prompt + safe_text(answer["text"]) in result.output
+    assert [record["work"] for record in data["records"]] == ["set-up", "prefill"]
+    assert "oo" in (tmp_path / "page.html").read_text()
+
+
+def test_what_was_generated_is_kept_when_the_server_goes_away(generate, monkeypatch, tmp_path):
+    def load(self, batch, weights):
+        if batch[0].graph.state_in:
+            raise RuntimeError("the server's process dies")
+
+    monkeypatch.setattr(InsecureTestEngine, "load", load)
+    _, result = generate("--prompt", "oo", "-n", "3", "--json", str(tmp_path / "g.json"))
+    assert result.exit_code == 1 and isinstance(result.exception, ConnectionError)
+    data = json.loads((tmp_path / "g.json").read_text())
+    assert data["new_ids"] == greedy(data["prompt_ids"], 1) and "oo" + safe_text(data["text"]) in result.output

@@ -11,9 +11,10 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from aero.cli.calibration import BLOCKS, plan_of_run
+from aero.cli.calibration import BLOCKS
 from aero.cli.eval import eval_
-from aero.compiler.run import CompiledRun, load_model
+from aero.cli.served import serve_run
+from aero.compiler.run import load_model
 from aero.compiler.verify import every_logit
 from aero.data.build import build
 from aero.data.folder import DataFolder
@@ -58,8 +59,8 @@ def test_perplexities_of_the_same_tokens(run, tmp_path):
     assert whole["model_perplexity"] == pytest.approx(np.exp(loss), rel=1e-9)
 
     # The engine's, within what it states of its errors: log p moves by at most twice as much as a logit.
-    compiled = CompiledRun.of_model(model).compiled
-    plan, by_text = plan_of_run(run, compiled)
+    served, by_text = serve_run(run, model)
+    compiled, plan = served.compiled, served.quantized.plan
     assert by_text
     program = compiled.every_position(CONTEXT)
     limit = max(stated.tolerance(program, ids, stated.protocols(program, plan)) for ids in blocks)

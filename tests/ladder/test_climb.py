@@ -11,8 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from aero.cli.ladder import ladder as verb
-from aero.cost import estimate, load_profile
+from aero.cost import estimate
 from aero.cost.shapes import lowered
+from aero.cost.two_party import TwoPartyProfile
 from aero.data.build import build
 from aero.data.folder import DataFolder
 from aero.data.settings import DataSettings
@@ -90,7 +91,9 @@ def test_a_ladder_is_climbed_stopped_and_climbed_on(data: DataFolder, size: Size
         result = RunInfo.read(out / rung.folder).result
         assert result is not None and rung.perplexity == result["perplexity"]
     baseline = found.rungs[0]
-    plain = estimate(lowered(parse("SM+LN+G"), size), load_profile("spu-cheetah")).total.bytes_both_ways
+    as_trained = lowered(parse("SM+LN+G"), size)
+    plain = estimate(as_trained, TwoPartyProfile(as_trained)).total.bytes_both_ways
+    assert {rung.profile for rung in found.rungs} == {"two-party"}
     assert baseline.bytes is not None and plain is not None and baseline.bytes < plain, "it is compiled"
     assert found.choice is not None and found.choice == found.front[0]
     assert json.loads((out / FILE).read_text()) == json.loads(json.dumps(found.to_json()))

@@ -9,24 +9,19 @@ import numpy as np
 
 if TYPE_CHECKING:
     from aero.compiler import Compiled
-    from aero.graph.ring_plan import RingPlan
 
 BLOCKS = 8
 
 
-def plan_of_run(run: Path, compiled: Compiled) -> tuple[RingPlan, bool]:
-    """Number formats for a run that is served without having been compiled before, and whether its own validation text
-    decided; where that is not there, random tokens do."""
-    from aero.compiler.quantize import quantize
-
+def blocks_of_run(run: Path, compiled: Compiled, count: int = BLOCKS) -> tuple[list[np.ndarray], bool]:
+    """Token ids to calibrate on, for a run that is served without having been compiled before, and whether they are of
+    its own validation text; where that is not there, they are random."""
     try:
-        blocks, _, _ = calibration_blocks(run, compiled, None, BLOCKS, 0, None)
+        return calibration_blocks(run, compiled, None, count, 0, None)[0], True
     except (OSError, ValueError):
         graph = compiled.program.graph
         vocab_size = graph.shapes[graph.output][1]
-        blocks = list(np.random.default_rng(0).integers(vocab_size, size=(BLOCKS, compiled.context)))
-        return quantize(compiled.program, blocks).plan, False
-    return quantize(compiled.program, blocks).plan, True
+        return list(np.random.default_rng(0).integers(vocab_size, size=(count, compiled.context))), False
 
 
 def calibration_blocks(

@@ -14,7 +14,7 @@ from aero.bench.session import Answer, Session, write_report
 from aero.cli import streams
 from aero.cli.live_text import LiveText
 from aero.cli.options import Keys, NoTls, Records, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
-from aero.cli.private import answer_with, cost_line, parse_address, private_session
+from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.kernels import native
@@ -49,6 +49,7 @@ def chat(
 
     What was read before stays with both parties in shares, so an answer costs what is new. When the conversation
     outgrows the model's context, its oldest turns are forgotten. --json writes records of the set-up and each token.
+    The exit code is 1 where an answer ended too early; what there was of it is kept.
     """
     parse_address(server)
     if PLACE not in template:
@@ -69,6 +70,8 @@ def chat(
             soft_wrap=True,
         )
         history: list[list[int]] = []
+        failure: Failure | None = None
+        declined = False
         while (line := _read_line(console)) is not None:
             if line == "/new":
                 history = []
@@ -84,21 +87,27 @@ def chat(
             if forgotten:
                 console.print(f"the oldest {forgotten} tokens are forgotten", style="dim")
             ids = [token for one in turns for token in one]
-            try:
-                with LiveText() as live:
-                    progress.live = live
-                    answer = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)
-            except DeclinedError as error:  # the session goes on, without this line
-                console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
-                continue
-            history = [*turns, [token.id for token in answer.tokens]]
-            answers.append(Answer(text, answer.prompt_ids, answer.tokens))
-            console.print(_answer_line(client, answer), style="dim", soft_wrap=True)
+            with LiveText() as live:
+                progress.live = live
+                answer, failure = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)
+            if answer.tokens:  # of a failure, what there was before it
+                history = [*turns, [token.id for token in answer.tokens]]
+                answers.append(Answer(text, answer.prompt_ids, answer.tokens))
+                console.print(_answer_line(client, answer), style="dim", soft_wrap=True)
+            if isinstance(failure, DeclinedError):  # the session goes on
+                console.print(f"[red]error:[/red] {escape(str(failure))}", soft_wrap=True)
+                declined = True
+            elif failure is not None:
+                break
         session = Session(offer, client.engine.set_up_cost, tuple(answers))
-    if report is not None:
-        write_report(session, report)
-    if json is not None:
-        write_records(json, session.records())
+        if report is not None:
+            write_report(session, report)
+        if json is not None:
+            write_records(json, session.records())
+        if failure is not None and not isinstance(failure, DeclinedError):
+            raise failure
+    if declined:
+        raise typer.Exit(1)
 
 
 class Progress:

@@ -14,12 +14,15 @@ from aero.cli.console import wide_console
 from aero.cli.options import RunFolder, json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from aero.compiler import Compiled
     from aero.compiler.quantize import Accuracy, Quantized
     from aero.cost.pricing import Pricing
     from aero.graph import Graph
+    from aero.graph.ring_plan import RingPlan
     from aero.models import AeroForCausalLM
 
 
@@ -41,17 +44,25 @@ def compile_(
         Path | None,
         typer.Option(help="Text unlike the data, for score windows; by default random tokens."),
     ] = None,
-    profile: Annotated[str, typer.Option(help="Prices of the table, as in `aero cost`.")] = "spu-cheetah",
+    profile: Annotated[
+        str, typer.Option(help="Prices of the table, as in `aero cost`: of our own engine, or for example spu-cheetah.")
+    ] = "two-party",
     force: Annotated[bool, typer.Option("--force", help="Replace a compiled model.")] = False,
     json: Annotated[Path | None, json_option("Also write table and report here.")] = None,
 ) -> None:
     """Compile a run: exact rewrites, each checked, then number formats, the one lossy step.
 
+    Form, formats and moduli are chosen so that each step of a session has room for noise, of any number of rows that a
+    server may be asked for; what nothing can carry is refused.
+
     Writes OUT/{compiled.json, graph.json, weights.safetensors, ring_plan.json, tokenizer.json}; `aero serve OUT` serves
     it. MB are 10^6 bytes, both directions. --json writes an object: run, notation, context, table (a row for each
-    step), ffn (the form chosen, why, conditions), verification, and of number formats accuracy, proven and ranges.
+    step), ffn (the form chosen, why, conditions), verification, and of number formats accuracy, proven, ranges and
+    moduli (bits, of products that take larger ones than usual).
     """
     from aero.bench.record import write_json
+    from aero.cli.calibration import calibration_blocks
+    from aero.cli.served import fit
     from aero.compiler import compile
     from aero.compiler.folder import INFO_FILE, write
     from aero.compiler.run import load_model
@@ -69,18 +80,21 @@ def compile_(
     with console.status("compiling"):
         base: Literal["e", "2"] = "2" if softmax_base == "2" else "e"
         compiled = compile(model, context, max_condition=max_condition, softmax_base=base)
+    plan, formats = None, None
+    if ring_plan:
+        with console.status("choosing number formats"):
+            seen, unseen, strange = calibration_blocks(run, compiled, data, calibration, test, outside)
+            served = fit(model, compiled, seen, strange, max_condition=max_condition, softmax_base=base)
+            compiled, formats, plan = served.compiled, served.quantized, served.quantized.plan
+            accuracy = _accuracy(compiled, plan, unseen)
     rows = _rows(model, compiled, prices)
     console.print(_table(f"{notation}, {compiled.context} tokens, profile {profile}", rows))
     report = _report(compiled)
     for line in _explain(compiled):
         console.print(line, soft_wrap=True, markup=False)
-    plan = None
-    if ring_plan:
-        with console.status("choosing number formats"):
-            quantized, accuracy = _quantize(run, compiled, data, calibration, test, outside)
-        plan = quantized.plan
-        report |= _quantization_report(quantized, accuracy)
-        for line in _explain_plan(quantized, accuracy):
+    if formats is not None:
+        report |= _quantization_report(formats, accuracy)
+        for line in _explain_plan(formats, accuracy):
             console.print(line, soft_wrap=True, markup=False)
     with new_folder(out, INFO_FILE, force) as folder:
         if (run / tokenizer.FILE).is_file():
@@ -177,21 +191,16 @@ def _report(compiled: Compiled) -> dict[str, Any]:
 # --- number formats -------------------------------------------------------------------------------------------------
 
 
-def _quantize(
-    run: Path, compiled: Compiled, data: Path | None, calibration: int, test: int, outside: Path | None
-) -> tuple[Quantized, Accuracy]:
-    from aero.cli.calibration import calibration_blocks
-    from aero.compiler.quantize import accuracy, quantize
+def _accuracy(compiled: Compiled, plan: RingPlan, unseen: Sequence[np.ndarray]) -> Accuracy:
+    from aero.compiler.quantize import accuracy
     from aero.engines.plain import InsecurePlainEngine
 
-    seen, unseen, strange = calibration_blocks(run, compiled, data, calibration, test, outside)
-    quantized = quantize(compiled.program, seen, outside=strange)
-    engine = InsecurePlainEngine(quantized.plan)
+    engine = InsecurePlainEngine(plan)
 
     def in_fixed_point(graph: Graph, weights: Any, ids: np.ndarray) -> np.ndarray:
         return engine.run(graph, weights=weights, ids=ids)
 
-    return quantized, accuracy(compiled.program, quantized.plan, unseen, in_fixed_point)
+    return accuracy(compiled.program, plan, unseen, in_fixed_point)
 
 
 def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:
@@ -202,6 +211,7 @@ def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:
         f"error of a logit in fixed point: predicted {accuracy.predicted:.1e} (rms), measured {accuracy.measured:.1e}, "
         f"at most {accuracy.largest:.1e}; same token at {accuracy.same_token:.1%} of {accuracy.positions} positions",
         f"perplexity on them {accuracy.perplexity:.3f} in float64, {accuracy.perplexity_change:+.4%} in fixed point",
+        _explain_room(plan),
     ]
     if windows:
         one = max(w.reference for w in windows) - min(w.reference - w.spread for w in windows)
@@ -213,9 +223,17 @@ def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:
     return lines
 
 
+def _explain_room(plan: RingPlan) -> str:
+    if not plan.moduli:
+        return "noise: room in every step of a session, of one prompt or several, at the usual moduli"
+    larger = ", ".join(f"{name} ({bits} bits)" for name, bits in sorted(plan.moduli.items()))
+    return f"noise: room in every step of a session, of one prompt or several, with larger moduli for {larger}"
+
+
 def _quantization_report(quantized: Quantized, accuracy: Accuracy) -> dict[str, Any]:
     return {
         "accuracy": {**vars(accuracy), "perplexity_change": accuracy.perplexity_change},
         "proven": sorted(quantized.proven),
+        "moduli": dict(quantized.plan.moduli),
         "ranges": {name: [r.seen, r.worst] for name, r in quantized.ranges.items()},
     }

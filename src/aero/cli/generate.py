@@ -76,6 +76,7 @@ def generate(
 
     --json writes an object: prompt, prompt_ids, new_ids, text, records (of a private session's set-up, and of each
     token); of a private session also reveal, and what was revealed of each output: logits, or revealed ([id, logit]).
+    A session that ends too early leaves what there was by then, and the exit code 1.
     Of several prompts: answers, a list of such objects, and records, each of a token of every prompt that still grew.
     """
     if (run is None) == (private is None):
@@ -99,10 +100,13 @@ def generate(
                 f"{', '.join(str(len(one)) for one in ids)} prompt tokens; {offer.notation} by {offer.engine}; "
                 f"you will learn {offer.revealed.described} of each output"
             )
-            answers = answers_with(client, live, texts, ids, max_new_tokens, sampling, stop or ())
+            answers, failure = answers_with(client, live, texts, ids, max_new_tokens, sampling, stop or ())
             session = Session(offer, client.engine.set_up_cost, answers)
             for record in session.records():
                 live.note(cost_line(record))
+            if failure is not None:  # what there is, is kept
+                _write(_result(session), json, session, report)
+                raise failure
             if operations:
                 title = "the last run, by operation (MB = 10^6 bytes)"
                 table = step_table(title, client.engine.report)
@@ -112,6 +116,10 @@ def generate(
         assert run is not None
         result = _plaintext(run, texts, max_new_tokens, sampling, stop or [])
         session = None
+    _write(result, json, session, report)
+
+
+def _write(result: dict[str, object], json: Path | None, session: Session | None, report: Path | None) -> None:
     if json is not None:
         write_json(json, result)
     if report is not None:

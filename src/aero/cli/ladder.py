@@ -30,7 +30,9 @@ def ladder(
     zatt: Annotated[float, typer.Option(help="Weight of the penalty on attention's log-sum-exp.")] = 0.01,
     entropy_weight: Annotated[float, typer.Option(help="Weight of the entropy regulariser in step 4.")] = 0.1,
     seed: TrainingSeed = 0,
-    profile: Annotated[str, typer.Option(help="Prices of communication, as in `aero cost`.")] = "spu-cheetah",
+    profile: Annotated[
+        str, typer.Option(help="Prices of communication, as in `aero cost`: of our own engine, or another.")
+    ] = "two-party",
     json: Annotated[Path | None, json_option("Write ladder.json here as well.")] = None,
 ) -> None:
     """Train with ever fewer nonlinearities, choose the stabiliser, prune FFNs, regularise entropy; draw the front.

@@ -12,8 +12,12 @@ from aero.cli.security import IDLE_SECONDS
 from aero.engines.engine import Engine, Party, Progress
 from aero.serve.client import Client, PrivateToken
 from aero.serve.sampling import Sampling
+from aero.serve.session import DeclinedError
 from aero.wire import Channel, safe_text
 from aero.wire.tcp import InsecurePlaintext, Security, connect
+
+Failure = DeclinedError | ConnectionError
+"""What may end an answer before its end."""
 
 
 @contextmanager
@@ -43,19 +47,24 @@ def answers_with(
     max_new_tokens: int,
     sampling: Sampling,
     stop: Sequence[str],
-) -> tuple[Answer, ...]:
-    """Several prompts at once: shown together as they grow, on a terminal, and then one after the other."""
+) -> tuple[tuple[Answer, ...], Failure | None]:
+    """Several prompts at once: shown together as they grow, on a terminal, and then one after the other. What ended
+    them too early comes beside what there was by then."""
     if len(prompts) == 1:
-        return (answer_with(client, live, prompts[0], ids[0], max_new_tokens, sampling, stop),)
+        answer, failure = answer_with(client, live, prompts[0], ids[0], max_new_tokens, sampling, stop)
+        return (answer,), failure
     tokens: list[list[PrivateToken]] = [[] for _ in prompts]
-    texts = list(prompts)
-    for i, token in client.generate_batch(ids, max_new_tokens, sampling=sampling, stop=stop):
-        tokens[i].append(token)
-        texts[i] += safe_text(token.text)
-        live.show([f"{numbered(n)} {text}" for n, text in enumerate(texts, 1)])
+    texts, failure = list(prompts), None
+    try:
+        for i, token in client.generate_batch(ids, max_new_tokens, sampling=sampling, stop=stop):
+            tokens[i].append(token)
+            texts[i] += safe_text(token.text)
+            live.show([f"{numbered(n)} {text}" for n, text in enumerate(texts, 1)])
+    except (DeclinedError, ConnectionError) as error:
+        failure = error
     live.show([])
     write_numbered(live.write, texts)
-    return tuple(Answer(p, tuple(i), tuple(t)) for p, i, t in zip(prompts, ids, tokens, strict=True))
+    return tuple(Answer(p, tuple(i), tuple(t)) for p, i, t in zip(prompts, ids, tokens, strict=True)), failure
 
 
 def write_numbered(write: Callable[[str], None], texts: Sequence[str]) -> None:
@@ -78,16 +87,19 @@ def answer_with(
     stop: Sequence[str],
     *,
     keep: bool = False,
-) -> Answer:
-    """Show the prompt and what follows it, as it comes. `ids`: all that the model reads, the prompt's at the end.
-    keep: as in `Client.generate`."""
+) -> tuple[Answer, Failure | None]:
+    """Show the prompt and what follows it, as it comes; and what ended it too early, if anything did. `ids`: all that
+    the model reads, the prompt's at the end. keep: as in `Client.generate`."""
     live.write(prompt)
-    tokens = []
-    for token in client.generate(ids, max_new_tokens, sampling=sampling, stop=stop, keep=keep):
-        tokens.append(token)
-        live.write(safe_text(token.text))
+    tokens, failure = [], None
+    try:
+        for token in client.generate(ids, max_new_tokens, sampling=sampling, stop=stop, keep=keep):
+            tokens.append(token)
+            live.write(safe_text(token.text))
+    except (DeclinedError, ConnectionError) as error:
+        failure = error
     live.end_line()
-    return Answer(prompt, tuple(ids), tuple(tokens))
+    return Answer(prompt, tuple(ids), tuple(tokens)), failure
 
 
 def cost_line(record: Record) -> str:

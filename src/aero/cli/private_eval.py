@@ -162,13 +162,12 @@ def _computed(
 def compile_into(folder: Path, run: Path, model: AeroForCausalLM) -> tuple[Compiled, RingPlan]:
     """Compile a run's model into a new folder, from which a server serves the very program and number formats that are
     given back."""
-    from aero.cli.calibration import plan_of_run
+    from aero.cli.served import serve_run
     from aero.compiler.folder import write
-    from aero.compiler.run import CompiledRun
     from aero.data import tokenizer
 
-    compiled = CompiledRun.of_model(model).compiled
-    plan, _ = plan_of_run(run, compiled)
+    served, _ = serve_run(run, model)
+    compiled, plan = served.compiled, served.quantized.plan
     folder.mkdir()
     shutil.copyfile(run / tokenizer.FILE, folder / tokenizer.FILE)
     write(folder, compiled, str(model.config.notation), plan=plan)

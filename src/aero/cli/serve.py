@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +21,9 @@ from aero.serve.server import DEFAULT_MAX_PROMPTS, Computed, Server
 from aero.serve.session import MAX_PROMPTS
 from aero.wire import PeerAbsentError
 from aero.wire.tcp import Listener
+
+if TYPE_CHECKING:
+    from aero.compiler.run import CompiledRun
 
 
 def serve(
@@ -60,10 +63,9 @@ def serve(
     json: Annotated[Path | None, json_option("Write a record of each prompt and token, after each client.")] = None,
 ) -> None:
     """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them."""
-    from aero.cli.calibration import plan_of_run
-    from aero.compiler.run import CompiledRun
     from aero.data import tokenizer
     from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
+    from aero.engines.room import check_room
 
     if threads is not None:
         native.set_threads(threads)
@@ -77,13 +79,14 @@ def serve(
         raise ValueError(f"the engine {engine!r} computes one prompt at a time; leave --max-prompts out")
     if engine != TWO_PARTY and weights_gb is not None:
         raise ValueError(f"the engine {engine!r} encodes no weights ahead; leave --weights-gb out")
-    model = CompiledRun.load(run)
+    model, by_text = _compiled(run, with_plan=engine == TWO_PARTY)
     tokenizer.load(run)  # refuse a damaged one before a client meets it
     plan, notes = model.plan, [f"clients will learn {revealed.described} of each output"]
-    if engine == TWO_PARTY and plan is None:
-        plan, by_text = plan_of_run(run, model.compiled)
-        if not by_text:
-            notes.append(f"{run} has no validation text: number formats come from random tokens")
+    if not by_text:
+        notes.append(f"{run} has no validation text: number formats come from random tokens")
+    at_once = max_prompts or (DEFAULT_MAX_PROMPTS if engine == TWO_PARTY else 1)
+    if engine == TWO_PARTY and plan is not None:
+        check_room(model.compiled, plan, at_once, revealed)
     server = Server(
         notation=model.notation,
         context=model.context,
@@ -100,7 +103,7 @@ def serve(
             weights_bytes=MAX_BYTES if weights_gb is None else round(weights_gb * 1e9),
         ),
         reveal=revealed,
-        max_prompts=max_prompts or (DEFAULT_MAX_PROMPTS if engine == TWO_PARTY else 1),
+        max_prompts=at_once,
     )
     records: list[Record] = []
 
@@ -126,6 +129,24 @@ def serve(
             console.print(f"session ended: {failure}" if failure else "session finished", soft_wrap=True, markup=False)
             if once:
                 return
+
+
+def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
+    """A run, which is compiled now, or what was compiled before; and False where number formats had to come from random
+    tokens."""
+    from aero.cli.served import plan_of, serve_run
+    from aero.compiler.folder import is_compiled
+    from aero.compiler.run import CompiledRun, load_model
+
+    if with_plan and not is_compiled(run):
+        model = load_model(run)
+        served, by_text = serve_run(run, model)
+        return CompiledRun(str(model.config.notation), served.compiled, served.quantized.plan), by_text
+    found = CompiledRun.load(run)
+    if not with_plan or found.plan is not None:
+        return found, True
+    plan, by_text = plan_of(run, found.compiled)
+    return CompiledRun(found.notation, found.compiled, plan), by_text
 
 
 def _serve_one(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from aero.compiler.lower import lower
 from aero.compiler.passes import (
@@ -89,19 +89,21 @@ def compile(
     price: Price = by_products,
     max_condition: float = MAX_CONDITION,
     softmax_base: Literal["e", "2"] = "e",
+    form: str | None = None,
     check: bool = True,
 ) -> Compiled:
     """Compile a model for up to `context` tokens (by default, the model's own). The model is not altered.
 
     price: what decides between the forms of FFN elimination, by default multiplications.
     max_condition: the largest condition number of a matrix that may be inverted there.
-    softmax_base: "2" for engines whose exponential is 2^x.
+    softmax_base: "2" for engines whose exponential is 2^x. form: of the FFNs, whatever its price.
     check: compare the result with the model, in float64.
     Raises ValueError where the context does not fit, VerificationError if a rewrite were wrong.
     """
     context = model.config.context if context is None else context
     lowered = lower(model, context, every_position=True)
-    program, stages, choice = rewrite(lowered, price=price, max_condition=max_condition, softmax_base=softmax_base)
+    options: dict[str, Any] = {"price": price, "max_condition": max_condition, "softmax_base": softmax_base}
+    program, stages, choice = rewrite(lowered, form=form, **options)
     verification = None
     if check:
         condition = choice.chosen.condition if choice is not None else 1.0
@@ -115,6 +117,7 @@ def rewrite(
     price: Price = by_products,
     max_condition: float = MAX_CONDITION,
     softmax_base: Literal["e", "2"] = "e",
+    form: str | None = None,
 ) -> tuple[Program, tuple[Stage, ...], Choice | None]:
     """Every exact pass; the stages that changed something, and the form of the FFNs."""
     choice: Choice | None = None
@@ -132,7 +135,7 @@ def rewrite(
     for name, passes in steps:
         before = program
         if name == "FFN elimination":  # once: its choice would else be made again among what it has made
-            program, choice = choose_ffn_form(program, price=price, max_condition=max_condition)
+            program, choice = choose_ffn_form(program, price=price, max_condition=max_condition, form=form)
         program = until_done(lambda p, passes=passes: _apply((*passes, *FOLDS), p), program)  # type: ignore[misc]
         if program is not before:
             stages.append(Stage(name, program.graph))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aero.cost.pricing import pricing
+from aero.cost.pricing import TWO_PARTY, pricing
 from aero.data.folder import DataFolder
 from aero.files.atomic import write_text
 from aero.ladder.rung import Rung, measure_rung, pareto_front
@@ -78,7 +78,7 @@ def climb(
     size: str | Size,
     settings: TrainSettings,
     tolerance: float = 0.02,
-    profile: str = "spu-cheetah",
+    profile: str = TWO_PARTY,
     on_progress: Callable[[str, Progress], None] | None = None,
 ) -> Ladder:
     """Train the rungs in folders of `out`, and write ladder.json there.

@@ -198,5 +198,8 @@ def _decline(channel: Channel, asked: Sequence[Asked]) -> None:
     """The error itself would tell the client how large the weights are."""
     rows = sum(one.step.length for one in asked)
     prompts = "one prompt" if len(asked) == 1 else f"{len(asked)} prompts"
-    reason = f"it cannot compute {rows} tokens of {prompts} at once with its weights; ask for more or fewer at once"
+    reason = (
+        f"it cannot compute {rows} tokens of {prompts} at once with its weights; ask for more or fewer at once, or "
+        "have the model compiled again"
+    )
     channel.send_control({"say": "declined", "reason": reason})

@@ -64,9 +64,10 @@ def eliminate_ffn(program: Program) -> Program:
 
 
 def choose_ffn_form(
-    program: Program, *, price: Price = by_products, max_condition: float = MAX_CONDITION
+    program: Program, *, price: Price = by_products, max_condition: float = MAX_CONDITION, form: str | None = None
 ) -> tuple[Program, Choice | None]:
-    """The program in the form that is chosen, and the choice; the program itself and None where no FFN is a matrix."""
+    """The program in the form that is chosen, and the choice; the program itself and None where no FFN is a matrix.
+    form: the name of the one to take, by default what `price` says."""
     stream = find_stream(program.graph)
     if stream is None or not stream.matrices:
         return program, None
@@ -92,9 +93,12 @@ def choose_ffn_form(
             continue
         programs[name] = build()
         forms.append(Form(name, condition, price(programs[name].graph)))
-    usable = [form for form in forms if form.condition <= max(max_condition, 1.0)]
-    chosen = min(usable, key=lambda form: (form.price, form.condition))
-    return programs[chosen.name], Choice(chosen, tuple(forms), _reason(chosen, forms, max_condition))
+    usable = [f for f in forms if f.condition <= max(max_condition, 1.0) and form in (None, f.name)]
+    if not usable:
+        raise ValueError(f"no form {form!r} with a condition number of at most {max_condition:g}; give a larger one")
+    chosen = min(usable, key=lambda f: (f.price, f.condition))
+    reason = _reason(chosen, forms, max_condition) if form is None else "asked for"
+    return programs[chosen.name], Choice(chosen, tuple(forms), reason)
 
 
 def _reason(chosen: Form, forms: list[Form], max_condition: float) -> str:

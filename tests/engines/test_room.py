@@ -1,0 +1,160 @@
+"""What a ring plan has room for, every step of a session is computed with; and the check is the engine's own."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from aero.compiler import Compiled
+from aero.compiler.quantize import quantize
+from aero.engines.engine import Party, PromptRun
+from aero.engines.reveal import LOGITS, TOKEN
+from aero.engines.room import check_room, with_room
+from aero.engines.two_party import TwoPartyEngine
+from aero.graph import Program, interpret
+from aero.graph.ring_plan import Format
+from aero.kernels.lattice_noise import NoRoomError
+from aero.wire.memory import channel_pair
+from conformance import stated
+from programs import RUNGS, random_ids, random_program
+
+PROMPTS, CONTEXT = 5, 9
+
+
+def outliers(program: Program, factor: float, seed: int = 0) -> Program:
+    """Trained models have them: two channels of the residual stream that are so many times larger, as the columns of
+    what writes them are, and whose readers are so many times smaller. A change of basis makes the opposite."""
+    width = program.graph.weight_shapes["embedding.table"][1]
+    channels = np.ones(width)
+    channels[np.random.default_rng(seed).choice(width, 2, replace=False)] = factor
+    weights = dict(program.weights)
+    for node in program.graph.nodes:
+        last = node.name.rpartition(".")[2]
+        if last in ("embedding", "positions", "o", "w", "out"):
+            weights |= {name: weights[name] * channels for name in node.weights}
+        if last in ("q", "k", "v", "w", "in", "logits"):
+            weights[node.weights[0]] = weights[node.weights[0]] / channels[:, None]
+    return Program(program.graph, weights)
+
+
+def scaled(program: Program, factor: float) -> Program:
+    return Program(program.graph, {name: factor * w for name, w in program.weights.items()})
+
+
+def planned(program: Program):
+    return quantize(program, [random_ids(program, seed) for seed in range(4)]).plan
+
+
+def a_program(**more) -> Program:
+    return random_program(**{"length": CONTEXT, "layers": 1, "every_position": True, **more})
+
+
+def steps_of(compiled: Compiled):
+    """Batches of a session: prompts of every length, next tokens of one, of an odd number and of all of the prompts,
+    texts that go on, and both together."""
+    for length in range(1, CONTEXT + 1):
+        yield [compiled.prefill(length, leave_state=True)]
+    for count in (1, 3, PROMPTS):
+        yield [compiled.decode(1 + i) for i in range(count)]
+        yield [compiled.prefill(1, leave_state=True)] * count
+    yield [compiled.prefill(2, leave_state=True), compiled.prefill(3, leave_state=True)]
+    yield [compiled.decode(2, 3), compiled.decode(1), compiled.prefill(4, leave_state=True)]
+    yield [compiled.decode(CONTEXT - 1)]
+    yield [compiled.decode(1, CONTEXT - 1)]
+
+
+def declined(compiled: Compiled, plan, reveal=LOGITS) -> list[str]:
+    """What a server would not compute: by the engine's own loading of weights, before each step."""
+    found = []
+    engine = TwoPartyEngine(Party.SERVER, channel_pair()[1], plan)
+    engine.reveal_only(reveal, compiled.program.graph.shapes[compiled.program.graph.output][1])
+    for programs in steps_of(compiled):
+        batch = [PromptRun(program.graph, prompt=i) for i, program in enumerate(programs)]
+        try:
+            engine.load(batch, {name: w for program in programs for name, w in program.weights.items()})
+        except NoRoomError as error:
+            found.append(str(error))
+    return found
+
+
+MODELS = {
+    "channels 100 times larger": outliers(a_program(vocabulary=4000, width=16), 100.0),
+    "channels 1000 times smaller, large readers": outliers(a_program(vocabulary=700, width=16), 1e-3),
+    "channels 1000 times larger": outliers(a_program(vocabulary=300, width=16), 1000.0, seed=1),
+    "channels 1000 times larger, relu": outliers(a_program(activation="relu", width=16), 1000.0, seed=2),
+    "very small weights": scaled(a_program(), 1e-5),
+    "no weights": scaled(a_program(), 0.0),
+    "layer norm": a_program(norm=True, activation="gelu"),
+}
+NEED_LARGER_MODULI = [name for name in MODELS if "1000" in name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("reveal", [LOGITS, TOKEN], ids=str)
+def test_what_has_room_is_computed_for_any_number_of_rows(name, reveal):
+    compiled = Compiled(MODELS[name])
+    plan = with_room(compiled, planned(compiled.program), PROMPTS)
+    assert declined(compiled, plan, reveal) == []
+    check_room(compiled, plan, PROMPTS, reveal)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_check_finds_what_the_engine_declines(name):
+    compiled = Compiled(MODELS[name])
+    usual = dataclasses.replace(planned(compiled.program), moduli={})
+    needed, refused = with_room(compiled, usual, PROMPTS).moduli, declined(compiled, usual)
+    for node in {message.split(":")[0] for message in refused}:
+        assert any(part in needed for part in node.split()), "what is declined gets a larger modulus"
+    if refused:
+        with pytest.raises(NoRoomError, match="noise may reach"):
+            check_room(compiled, usual, PROMPTS, LOGITS)
+    assert bool(needed) == bool(refused) == (name in NEED_LARGER_MODULI)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_shapes_at_random(seed):
+    rng = np.random.default_rng(seed)
+    heads = int(rng.integers(1, 4))
+    rung = list(RUNGS.values())[seed % len(RUNGS)]
+    program = a_program(
+        width=8 * heads,
+        heads=heads,
+        vocabulary=int(rng.integers(3, 3000)),
+        layers=int(rng.integers(1, 3)),
+        seed=seed,
+        **rung,
+    )
+    compiled = Compiled(outliers(program, float(10 ** rng.uniform(-1, 2.5)), seed))
+    try:
+        plan = with_room(compiled, planned(compiled.program), PROMPTS)
+    except ValueError as error:  # a norm or GELU of numbers that are too large for it
+        assert ": " in str(error) and str(error).split(":")[0].split()[0] in compiled.program.graph.by_name
+        return
+    for reveal in (LOGITS, TOKEN):
+        assert declined(compiled, plan, reveal) == []
+
+
+@pytest.mark.parametrize("name", NEED_LARGER_MODULI[:2])
+def test_a_larger_modulus_computes_the_same_function(name):
+    """A prompt of a model that is declined otherwise, against float64, within what the protocols state."""
+    program = MODELS[name]
+    compiled = Compiled(program)
+    plan = with_room(compiled, planned(program), PROMPTS)
+    step, ids = compiled.prefill(4), random_ids(program, 1)[:4]
+    engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(timeout=240), strict=True)]
+    with ThreadPoolExecutor(2) as pool:
+        client = pool.submit(engines[0].run, step.graph, ids=ids)
+        server = pool.submit(engines[1].run, step.graph, weights=step.weights)
+        found, _ = client.result(240), server.result(240)
+    exact = interpret(step, ids)
+    allowed = stated.tolerance(step, ids, stated.protocols(step, plan))
+    assert np.abs(found - exact).max() <= allowed < np.abs(exact).max()
+
+
+def test_what_nothing_can_carry_is_refused_by_name():
+    compiled = Compiled(a_program())
+    plan = planned(compiled.program)
+    huge = dataclasses.replace(plan, values={**plan.values, "embedding": Format(58, 16)})
+    with pytest.raises(ValueError, match=r"embedding: 5\d ring bits to 5\d: at most 64, and the output at most 54"):
+        with_room(compiled, huge, PROMPTS)

@@ -89,7 +89,11 @@ def test_bad_profiles_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"there are .*aero-published"):
         load_profile("nonesuch")
     path = tmp_path / "bad.json"
-    for text, message in (("{", "not JSON"), ("{}", "format 1"), ('{"format_version": 1}', "not a cost profile")):
+    for text, message in (
+        ("{", "not JSON"),
+        ("{}", "format 1"),
+        ('{"format_version": 1}', "profile is not usable: it has no 'name'"),
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             load_profile(str(path))

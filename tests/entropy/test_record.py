@@ -54,7 +54,7 @@ def test_summary():
 def test_json_round_trip():
     record = EntropyRecord("SM+R", 16, 2, ((0.1, 1.1), (2.5, 2.7)))
     assert EntropyRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
-    with pytest.raises(ValueError, match="not an entropy record"):
+    with pytest.raises(ValueError, match="entropy record is not usable: it has no"):
         EntropyRecord.from_json({"name": "SM+R"})
 
 

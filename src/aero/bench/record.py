@@ -13,6 +13,7 @@ from typing import Any
 import aero
 from aero.engines.engine import Cost
 from aero.files.atomic import write_text
+from aero.files.reading import interpreting, read_json, typed
 
 
 def machine() -> str:
@@ -93,11 +94,13 @@ class Record:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:
+        """What `to_json` gave. ValueError where it is no object, or a key has a value of another type."""
+        if not isinstance(data, dict):
+            raise ValueError("not a record: it is no JSON object")
         known = {f.name for f in fields(cls)} - {"extra"}
-        if missing := {"work", "engine"} - set(data):
-            raise ValueError(f"not a record: the keys {sorted(missing)} are missing")
-        extra = {key: value for key, value in data.items() if key not in known}
-        return cls(**{key: value for key, value in data.items() if key in known}, extra=extra)
+        own = {key: value for key, value in data.items() if key in known}
+        with interpreting("the record"):
+            return typed(cls, {**own, "extra": {key: value for key, value in data.items() if key not in known}})
 
 
 STANDARD_OUTPUT = Path("-")
@@ -121,10 +124,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def read_records(path: Path) -> list[Record]:
     """Read a result file. ValueError where it is not one."""
-    try:
-        data = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    data = read_json(path)
     if not isinstance(data, list):
         raise ValueError(f"{path} is not a list of records")
-    return [Record.from_json(item) for item in data]
+    with interpreting(str(path)):
+        return [Record.from_json(item) for item in data]

@@ -5,16 +5,16 @@ A profile that is a table of formulas is a JSON file in `aero/cost/profiles`; `a
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from aero.cost.algebra import Cost, Declaration
 from aero.cost.quantities import quantities
+from aero.files.reading import interpreting, present, read_json, typed
 from aero.graph import Graph, Node
 
 FORMAT_VERSION = 1
@@ -115,22 +115,42 @@ class TableProfile(Profile):
     def from_json(cls, data: Mapping[str, Any]) -> TableProfile:
         if not isinstance(data, Mapping) or data.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"not a cost profile of format {FORMAT_VERSION}; measure it again: aero bench calibrate")
-        try:
+        with interpreting("the cost profile"):
+            given = {name: data[name] for name in _KEYS}
+            found = typed(_File, given)
             return cls(
-                data["name"],
-                data["title"],
-                data["source"],
-                {op: Declaration.from_json(formulas) for op, formulas in data["ops"].items()},
-                bool(data["joins_linears"]),
-                tuple(map(tuple, data["only_with"])),
-                Cost(**data["set_up"]),
-                data["machine"],
-                data["version"],
-                tuple(data["notes"]),
-                data["details"],
+                found.name,
+                found.title,
+                found.source,
+                {op: Declaration.from_json(formulas) for op, formulas in found.ops.items()},
+                found.joins_linears,
+                found.only_with,
+                found.set_up,
+                found.machine,
+                found.version,
+                found.notes,
+                found.details,
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a cost profile: {error!r}") from None
+
+
+@dataclass(frozen=True)
+class _File:
+    """The keys of a profile's file, beside its format's version, and their types."""
+
+    name: str
+    title: str
+    source: str
+    ops: dict[str, dict[str, dict[str, float]]]
+    joins_linears: bool
+    only_with: tuple[tuple[str, ...], ...]
+    set_up: Cost
+    machine: str | None
+    version: str | None
+    notes: tuple[str, ...]
+    details: dict[str, Any]
+
+
+_KEYS = tuple(f.name for f in fields(_File))
 
 
 def profile_names() -> list[str]:
@@ -143,12 +163,9 @@ def load_profile(name_or_path: str) -> TableProfile:
     path = _FOLDER / f"{name_or_path}.json"
     if name_or_path not in profile_names():
         path = Path(name_or_path)
-        if not path.is_file():
+        if not present(path):
             raise ValueError(
                 f"no cost profile {name_or_path!r}; there are two-party, {', '.join(profile_names())}, "
                 "or give a JSON file"
             )
-    try:
-        return TableProfile.from_json(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    return TableProfile.from_json(read_json(path))

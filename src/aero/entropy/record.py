@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aero.entropy.batches import over_batches
 from aero.entropy.measure import EPS, head_entropy, range_shares
+from aero.files.reading import interpreting, typed
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class EntropyRecord:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EntropyRecord:
         """From `to_json`; what follows from the head entropies is computed again. ValueError where a key is missing."""
-        try:
-            return cls(data["name"], data["context"], data["blocks"], tuple(data["head_entropy"]), data["eps"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an entropy record: {error}") from None
+        with interpreting("the entropy record"):
+            own = {f.name: data[f.name] for f in fields(cls)}
+            found: EntropyRecord = typed(cls, own)
+        return found

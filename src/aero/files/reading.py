@@ -7,21 +7,21 @@ may not be read, or is a folder, is not said to be absent, and no library's own 
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MAX_BYTES = 256 << 20
 """A description beyond this size is not read; of what AERO writes, a compiled graph is the largest."""
 MAX_DEPTH = 64
 """How deeply lists and objects may lie in each other."""
-
-T = TypeVar("T")
 
 
 def unreadable(path: Path, error: OSError) -> ValueError:
@@ -100,7 +100,8 @@ def interpreting(what: str, remedy: str = "") -> Iterator[None]:
         yield
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{what} is not usable: {kind}{_short(error)}" + (f"; {remedy}" if remedy else "")) from None
+        why = f"it has no {_short(error)}" if isinstance(error, KeyError) else f"{kind}{_short(error)}"
+        raise ValueError(f"{what} is not usable: {why}" + (f"; {remedy}" if remedy else "")) from None
 
 
 @contextmanager
@@ -117,22 +118,20 @@ def foreign(what: str, remedy: str = "") -> Iterator[None]:
         raise ValueError(f"{what} is not usable: {_short(error)}" + (f"; {remedy}" if remedy else "")) from None
 
 
-def from_json(kind: type[T], value: Any) -> T:
-    """A data class from what JSON gave for it: each field present, unless it has a default, and of the stated type.
+def typed(kind: Any, value: Any, where: str = "") -> Any:
+    """What JSON gave, as a value of the type `kind`, in which lists become tuples, and objects data classes.
 
-    Types may be bool, int (64 bits), float, str, None, Any, Literal, unions, list, tuple, dict, and data classes.
-    ValueError, naming the field, where one does not fit, and for a field that is not known.
+    Types may be bool, int (of 64 bits), float (finite), str, None, Any, Literal, optional ones, list, tuple, dict, and
+    data classes, of which each field is there unless it has a default, and no other. where: what to call the value.
+    ValueError, naming the place, where something does not fit.
     """
-    result: T = _as(kind, value, "")
-    return result
-
-
-def _as(kind: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
     if kind is float and type(value) is int and abs(value) < 1 << 63:
         return float(value)
+    if kind is float and type(value) is float and not math.isfinite(value):
+        raise ValueError(f"{where or 'it'} is {value}, not a finite number")
     if kind in (bool, int, float, str, type(None)):
         if type(value) is not kind or (kind is int and not -(1 << 63) <= value < 1 << 63):
             raise ValueError(f"{where or 'it'} is {_shown(value)}, not {getattr(kind, '__name__', kind)}")
@@ -142,33 +141,42 @@ def _as(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} is {_shown(value)}, not one of {', '.join(map(str, args))}")
         return value
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _as(next(arg for arg in args if arg is not type(None)), value, where)
+        for arg in args:
+            try:
+                return typed(arg, value, where)
+            except ValueError as error:
+                if len(args) == 2 and type(None) in args and value is not None and arg is not type(None):
+                    raise error from None  # it says more than what follows
+        raise ValueError(f"{where} is {_shown(value)}, which is of another type")
     if origin in (list, tuple, Sequence):
         if not isinstance(value, list):
             raise ValueError(f"{where} is {_shown(value)}, not a list")
         if origin is tuple and args[-1] is not Ellipsis and len(args) != len(value):
             raise ValueError(f"{where} has {len(value)} entries, not {len(args)}")
         of_each = args if origin is tuple and args[-1] is not Ellipsis else [args[0]] * len(value)
-        found = [_as(of_each[i], entry, f"{where}[{i}]") for i, entry in enumerate(value)]
+        found = [typed(of_each[i], entry, f"{where}[{i}]") for i, entry in enumerate(value)]
         return tuple(found) if origin is tuple else found
     if not isinstance(value, dict):
         raise ValueError(f"{where or 'it'} is {_shown(value)}, not an object")
     if origin in (dict, Mapping):
-        return {key: _as(args[1], entry, f"{where}[{_shown(key)}]") for key, entry in value.items()}
+        return {key: typed(args[1], entry, f"{where}[{_shown(key)}]") for key, entry in value.items()}
     if kind in (dict, Mapping):
         return value
     assert isinstance(kind, type) and is_dataclass(kind)
-    hints, given = get_type_hints(kind), {}
+    hints, given = _hints(kind), {}
     if unknown := set(value) - {f.name for f in fields(kind)}:
         raise ValueError(f"{where or 'it'} has an unknown field {_shown(min(unknown))}")
     for f in fields(kind):
         if f.name in value:
-            given[f.name] = _as(hints[f.name], value[f.name], f"{where}.{f.name}" if where else f.name)
+            given[f.name] = typed(hints[f.name], value[f.name], f"{where}.{f.name}" if where else f.name)
         elif f.default is MISSING and f.default_factory is MISSING:
             raise ValueError(f"{where or 'it'} has no field {f.name!r}")
     return kind(**given)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _children(value: Any) -> Iterator[Any] | list[Any]:

@@ -84,6 +84,8 @@ class Graph:
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "weight_shapes", MappingProxyType(shapes))
         states = {name: tuple(int(n) for n in shape) for name, shape in self.state_in.items()}
+        if INPUT in states:
+            raise ValueError(f"a state cannot be named {INPUT!r}: that is the input")
         object.__setattr__(self, "state_in", MappingProxyType(states))
         object.__setattr__(self, "state_out", MappingProxyType(dict(self.state_out)))
         for name in (self.output, *self.state_out.values()):

@@ -8,7 +8,6 @@ products have weights that are too large for the usual one.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from aero.files.reading import interpreting, read_json, typed
 from aero.graph.graph import Graph
 
 FORMAT_VERSION = 2
@@ -136,11 +136,13 @@ class RingPlan:
 
     def of_value(self, graph: Graph, name: str) -> Format:
         """The format of a value or state. What only moves rows has the format of what it moves."""
+        while name not in graph.state_in and name not in self.values:
+            node = graph.by_name.get(name)
+            if node is None or node.op not in ("rows", "concat_rows"):
+                break
+            name = node.inputs[-1]
         if name in graph.state_in:
-            return self.values[state_source(name)]
-        node = graph.by_name[name]
-        if name not in self.values and node.op in ("rows", "concat_rows"):
-            return self.of_value(graph, node.inputs[-1])
+            name = state_source(name)
         if name not in self.values:
             raise ValueError(f"the ring plan has no format for {name!r}; make one for this model with `aero compile`")
         return self.values[name]
@@ -172,33 +174,16 @@ class RingPlan:
         """What `to_json` gave. ValueError unless all of it is sound."""
         if not isinstance(data, Mapping) or data.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"not a ring plan of format {FORMAT_VERSION}; make it again with `aero compile`")
-        try:
-            return cls(
-                {str(name): Format(int(bits), int(f)) for name, (bits, f) in data["values"].items()},
-                {str(name): Format(int(bits), int(f)) for name, (bits, f) in data["weights"].items()},
-                {str(name): int(bits) for name, bits in data["products"].items()},
-                tuple(
-                    ScoreWindow(
-                        str(w["layer"]),
-                        int(w["head"]),
-                        (float(w["row_maximum"][0]), float(w["row_maximum"][1])),
-                        (float(w["outside"][0]), float(w["outside"][1])),
-                        float(w["lowest"]),
-                    )
-                    for w in data["windows"]
-                ),
-                {str(name): int(bits) for name, bits in data["moduli"].items()},
-            )
-        except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"not a ring plan: {error!r}") from None
+        with interpreting("the ring plan", "make it again with `aero compile`"):
+            formats = [typed(dict[str, tuple[int, int]], data[name], name) for name in ("values", "weights")]
+            products, moduli = (typed(dict[str, int], data[name], name) for name in ("products", "moduli"))
+            values, weights = ({name: Format(*sizes) for name, sizes in found.items()} for found in formats)
+            return cls(values, weights, products, tuple(typed(list[ScoreWindow], data["windows"], "windows")), moduli)
 
 
 def load_plan(path: Path) -> RingPlan:
     """Read a plan's JSON file. FileNotFoundError or ValueError name what is wrong."""
-    try:
-        return RingPlan.from_json(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    return RingPlan.from_json(read_json(path))
 
 
 # Names that tie the graphs of one model together: the state that a value leaves, and some rows of a weight.

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from aero.files import manifest
 from aero.files.atomic import replacing
+from aero.files.reading import interpreting, typed
 from aero.graph.graph import FORMAT_VERSION, Graph, Node, Program
 
 GRAPH_FILE = "graph.json"
@@ -30,30 +31,21 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:
         raise ValueError(
             f"graph format {found!r} is not {FORMAT_VERSION}; compile the model again with this version of aero"
         )
-    try:
-        if len(data["nodes"]) > MAX_NODES:
-            raise ValueError(f"a graph of {len(data['nodes'])} nodes exceeds the limit of {MAX_NODES}")
-        shapes = {str(name): tuple(int(n) for n in shape) for name, shape in data["weight_shapes"].items()}
-        nodes = tuple(
-            Node(
-                str(n["name"]),
-                str(n["op"]),
-                tuple(map(str, n["inputs"])),
-                tuple(map(str, n["weights"])),
-                dict(n["attrs"]),
-            )
-            for n in data["nodes"]
-        )
-        states = {str(name): tuple(int(n) for n in shape) for name, shape in data.get("state_in", {}).items()}
+    with interpreting("the graph", "compile the model again"):
+        listed = typed(list[dict[str, Any]], data["nodes"], "nodes")
+        if len(listed) > MAX_NODES:
+            raise ValueError(f"a graph of {len(listed)} nodes exceeds the limit of {MAX_NODES}")
+        nodes = tuple(typed(Node, node, f"nodes[{i}]") for i, node in enumerate(listed))
+        shapes = typed(dict[str, tuple[int, ...]], data["weight_shapes"], "weight_shapes")
+        states = typed(dict[str, tuple[int, ...]], data.get("state_in", {}), "state_in")
         if any(n < 1 for shape in (*shapes.values(), *states.values()) for n in shape):
             raise ValueError("a weight or a state has an empty dimension")
-        left = {str(name): str(value) for name, value in data.get("state_out", {}).items()}
-        graph = Graph(int(data["length"]), nodes, shapes, str(data["output"]), states, left)
+        left = typed(dict[str, str], data.get("state_out", {}), "state_out")
+        length, output = typed(int, data["length"], "length"), typed(str, data["output"], "output")
+        graph = Graph(length, nodes, shapes, output, states, left)
         sizes = [int(np.prod(shape, dtype=object)) for shape in (*graph.shapes.values(), *shapes.values())]
         if sum(sizes) > MAX_ELEMENTS:
             raise ValueError(f"a graph of {sum(sizes)} elements exceeds the limit of {MAX_ELEMENTS}")
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"not a graph: {error!r}") from None
     return graph
 
 

@@ -243,7 +243,7 @@ def test_weights_on_disk_are_those_of_the_graph(tmp_path):
         with pytest.raises(ValueError, match="damaged, or was changed"):
             load(tmp_path)
         manifest.write(tmp_path / "graph.json", program.graph.to_json(), [path.name])
-        with pytest.raises(ValueError, match=r"damaged \("):
+        with pytest.raises(ValueError, match="is not usable"):
             load(tmp_path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="lost weights"):

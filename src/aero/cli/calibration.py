@@ -30,10 +30,11 @@ def calibration_blocks(
     """Token ids to calibrate on, to test on, and unlike both; blocks of the context's length."""
     from aero.data.folder import DataFolder
     from aero.data.text_files import read_text
+    from aero.files.reading import present
     from aero.train.run_folder import RunInfo
 
     path = RunInfo.read(run).data_path(data)
-    if not path.is_dir():
+    if not present(path):
         raise FileNotFoundError(f"no data folder at {path}; give one with --data, or --no-ring-plan")
     folder, length = DataFolder(path), compiled.context
     graph = compiled.program.graph

@@ -69,6 +69,7 @@ def compile_(
     from aero.cost.pricing import pricing
     from aero.data import tokenizer
     from aero.files.atomic import check_replaceable, new_folder
+    from aero.files.reading import present
 
     if softmax_base not in ("e", "2"):
         raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")
@@ -97,7 +98,7 @@ def compile_(
         for line in _explain_plan(formats, accuracy):
             console.print(line, soft_wrap=True, markup=False)
     with new_folder(out, INFO_FILE, force) as folder:
-        if (run / tokenizer.FILE).is_file():
+        if present(run / tokenizer.FILE):
             shutil.copyfile(run / tokenizer.FILE, folder / tokenizer.FILE)
         info = write(folder, compiled, notation, plan=plan, report=report)
     console.print(f"wrote {out} (graph {info.digest[:12]})", soft_wrap=True, markup=False)

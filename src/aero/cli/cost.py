@@ -181,9 +181,10 @@ def _architecture(name: str, preset: str, context: int | None, stage: Stage, roo
 
 def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
     from aero.cost.compare import Subject
+    from aero.files.reading import present
     from aero.graph.serialize import GRAPH_FILE, load_graph
 
-    if (folder / "compiled.json").is_file():
+    if present(folder / "compiled.json"):
         from aero.compiler.folder import read
 
         if stage is Stage.lowered:
@@ -191,7 +192,7 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
         info, compiled, plan = read(folder)
         graph = compiled.prefill(context or compiled.context).graph
         return Subject(str(folder), graph, info.notation, plan=plan, programs=compiled)
-    if (folder / GRAPH_FILE).is_file():
+    if present(folder / GRAPH_FILE):
         graph = load_graph(folder)
         if context not in (None, graph.length):
             raise ValueError(f"the graph in {folder} reads {graph.length} tokens; leave --context out")

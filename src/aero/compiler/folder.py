@@ -20,6 +20,7 @@ import aero
 from aero.compiler.compile import Compiled
 from aero.files import manifest
 from aero.files.atomic import write_text
+from aero.files.reading import interpreting, present, typed
 from aero.graph.ring_plan import RingPlan, load_plan
 from aero.graph.serialize import WEIGHTS_FILE
 from aero.graph.serialize import load as load_program
@@ -49,7 +50,7 @@ class Info:
 
 
 def is_compiled(folder: Path) -> bool:
-    return (folder / INFO_FILE).is_file()
+    return present(folder / INFO_FILE)
 
 
 def write(
@@ -85,10 +86,8 @@ def read(folder: Path) -> tuple[Info, Compiled, RingPlan | None]:
     data, files = manifest.read(folder / INFO_FILE, _REMEDY, FORMAT_VERSION)
     manifest.check(folder, files, _REMEDY)
     manifest.check_nothing_added(folder, {INFO_FILE, WEIGHTS_FILE, *files})
-    try:
-        info = Info(**data)
-    except TypeError as error:
-        raise ValueError(f"{folder / INFO_FILE} is incomplete ({error}); {_REMEDY}") from None
+    with interpreting(str(folder / INFO_FILE), _REMEDY):
+        info: Info = typed(Info, data)
     program = load_program(folder)
     if (program.graph.digest, program.graph.length) != (info.digest, info.context):
         raise ValueError(f"the graph in {folder} is not the one that {INFO_FILE} names; {_REMEDY}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from aero.compiler.compile import Compiled, compile
 from aero.compiler.folder import is_compiled, read
 from aero.files import manifest
+from aero.files.reading import present
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
 
@@ -15,10 +16,10 @@ WEIGHTS = "model.safetensors"
 
 def load_model(run: Path) -> AeroForCausalLM:
     """The trained model of a run folder, for evaluation. FileNotFoundError or ValueError say what is wrong with it."""
-    if not (run / "config.json").is_file():
+    if not present(run / "config.json"):
         raise FileNotFoundError(f"no run at {run}; make one with `aero train`")
     files = manifest.verify(run)
-    if not (run / WEIGHTS).is_file() or (files is not None and WEIGHTS not in files):
+    if not present(run / WEIGHTS) or (files is not None and WEIGHTS not in files):
         raise FileNotFoundError(f"{run} has no model yet; go on with `aero train {run} --resume`")
     model: AeroForCausalLM = AeroForCausalLM.from_pretrained(run)
     return model.eval()

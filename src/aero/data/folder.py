@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from aero.data import tokenizer
 from aero.data.packing import Shard, token_dtype
 from aero.data.settings import DataSettings
 from aero.files import manifest
+from aero.files.reading import interpreting, present, typed
 
 FORMAT_VERSION = 2
 FILE = "data.json"
@@ -70,13 +71,10 @@ class DataInfo:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DataInfo:
-        try:
-            values = {f.name: data[f.name] for f in fields(cls)}
-            values["sources"] = tuple(values["sources"])
-            values["train"], values["valid"] = SplitInfo(**values["train"]), SplitInfo(**values["valid"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"data.json is incomplete ({error}); build the folder again with `aero data`") from None
+        """What `to_json` gave. ValueError where a field is missing or of another type."""
+        with interpreting(FILE, _REMEDY):
+            found: DataInfo = typed(cls, data)
+        return found
 
 
 class DataFolder:
@@ -116,14 +114,16 @@ class DataFolder:
         return self._files[TRAIN_FILE]
 
     def _check(self, name: str) -> None:
-        manifest.check(self.path, {name: self._files[name]}, _REMEDY)
+        manifest.check(self.path, {name: self._files.get(name, "")}, _REMEDY)
 
     def tokenizer(self) -> tokenizer.Tokenizer:
         return tokenizer.load(self.path)
 
     def _shard(self, name: str, tokens: int) -> Shard:
         path = self.path / name
-        if not path.is_file():
+        if name not in self._files:
+            raise ValueError(f"{self.path / FILE} does not name {name}; {_REMEDY}")
+        if not present(path):
             raise FileNotFoundError(f"{path} is missing; {_REMEDY}")
         shard = Shard(path, np.dtype(self.info.dtype).newbyteorder("<"))
         if shard.tokens != tokens:

@@ -10,6 +10,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from aero.files.reading import unreadable
+
 
 def token_dtype(vocab_size: int) -> np.dtype:
     """The smallest of uint16 and uint32 (little-endian) that holds every id of a vocabulary."""
@@ -72,7 +74,10 @@ class Shard:
     """A written row of token ids, read without loading it. `tokens`: how many there are."""
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size if path.is_file() else 0
+        except OSError as error:
+            raise unreadable(path, error) from None
         if size == 0 or size % dtype.itemsize:
             raise ValueError(f"{path} holds {size} bytes, which is not a row of {dtype.itemsize}-byte token ids")
         self.path = path

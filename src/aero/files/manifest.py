@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aero.files.atomic import restore, write_text
-from aero.files.reading import read_json
+from aero.files.reading import present, read_json, unreadable
 
 # By which the folders of runs, of compiled models and of data are known.
 INFO_FILES = ("run.json", "compiled.json", "data.json")
@@ -34,7 +34,7 @@ def read(path: Path, remedy: str = AGAIN, version: int | None = None) -> tuple[d
     FileNotFoundError where there is none; ValueError, ending in `remedy`, where it is of another format version than
     the given one, or not as it was written.
     """
-    if not path.is_file():
+    if not present(path):
         restore(path.parent)
     try:
         data = read_json(path, f"{path} is missing; {remedy}")
@@ -56,7 +56,7 @@ def read(path: Path, remedy: str = AGAIN, version: int | None = None) -> tuple[d
 def check(folder: Path, files: Mapping[str, str], remedy: str = AGAIN) -> None:
     """Compare files with their hashes. FileNotFoundError or ValueError name the one that is missing or differs."""
     for name, expected in files.items():
-        if not (folder / name).is_file():
+        if not present(folder / name):
             raise FileNotFoundError(f"{folder} has lost {name}; {remedy}")
         if file_sha256(folder / name) != expected:
             raise ValueError(f"{folder / name} is damaged, or was changed after it was written; {remedy}")
@@ -75,7 +75,7 @@ def verify(folder: Path, names: Collection[str] | None = None) -> dict[str, str]
     The hashes of its files; None where it has no info file, such as a model that somebody else saved.
     """
     for info_file in INFO_FILES:
-        if (folder / info_file).is_file():
+        if present(folder / info_file):
             _, files = read(folder / info_file)
             check(folder, {name: files[name] for name in files if names is None or name in names})
             return files
@@ -83,12 +83,16 @@ def verify(folder: Path, names: Collection[str] | None = None) -> dict[str, str]
 
 
 def file_sha256(path: Path) -> str:
-    """Fingerprint of a file's content, in hexadecimal. FileNotFoundError where it is missing."""
+    """Fingerprint of a file's content, in hexadecimal. FileNotFoundError where it is missing, else ValueError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing") from None
+    except FileNotFoundError as error:
+        if not present(path):
+            raise FileNotFoundError(f"{path} is missing") from None
+        raise unreadable(path, error) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from aero.files import manifest
 from aero.files.atomic import replacing
-from aero.files.reading import interpreting, typed
+from aero.files.reading import foreign, interpreting, typed
 from aero.graph.graph import FORMAT_VERSION, Graph, Node, Program
 
 GRAPH_FILE = "graph.json"
@@ -71,12 +70,8 @@ def load(folder: Path) -> Program:
 
 def _read_weights(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     """The graph's weights, and no others, in the type in which `save` writes them."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; compile the model again")
-    try:
+    with foreign(str(path), "compile the model again"):  # some types are not NumPy's
         weights = load_file(path)
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:  # some types are not NumPy's
-        raise ValueError(f"{path} is damaged ({error}); compile the model again") from None
     different = sorted(set(weights) ^ set(graph.weight_shapes))
     if different:
         raise ValueError(f"{path} and {GRAPH_FILE} disagree on the weight {different[0]!r}; compile the model again")

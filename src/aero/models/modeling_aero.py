@@ -103,6 +103,10 @@ class AeroPreTrainedModel(PreTrainedModel):
             loaded: Any = super().from_pretrained(*arguments, **settings)
         except SafetensorError as error:
             raise ValueError(f"the weights of {where} are damaged ({error}); use a copy, or train again") from None
+        except ValueError:
+            raise
+        except Exception as error:  # transformers has many kinds for a configuration that is none
+            raise ValueError(f"the model in {where} is not usable: {' '.join(str(error).split())[:300]}") from None
         model, info = loaded
         check_loaded(model, info, where)
         return (model, info) if wanted else model

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from aero.files import manifest
+from aero.files.reading import present
 from aero.models.configuration_aero import AeroConfig
 from aero.models.modeling_aero import AeroForCausalLM
 
@@ -21,7 +22,7 @@ def start_from(model: AeroForCausalLM, folder: Path) -> None:
     New may be: norms that will be frozen in place of LayerNorms, temperatures, thresholds, scales of FFNs.
     Raises ValueError where the two differ in anything else, or the folder is damaged.
     """
-    if not (folder / "config.json").is_file():
+    if not present(folder / "config.json"):
         raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
     manifest.verify(folder)
     source = AeroForCausalLM.from_pretrained(folder)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aero.files.reading import present, read_bytes
+
 logger = logging.getLogger(__name__)
 
 
@@ -17,10 +19,10 @@ def read_rows(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
     keys: what each has beside its step. A line without, such as a last one that was cut short, is left out, and named
     in a warning in the log.
     """
-    if not path.is_file():
+    if not present(path):
         return []
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(read_bytes(path, limit=None).splitlines(), start=1):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

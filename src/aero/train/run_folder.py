@@ -18,6 +18,7 @@ from typing import Any, Literal
 from aero.data import tokenizer
 from aero.data.folder import DataFolder
 from aero.files import manifest
+from aero.files.reading import interpreting, typed
 from aero.train.settings import TrainSettings
 
 FORMAT_VERSION = 2
@@ -108,13 +109,9 @@ class RunInfo:
         manifest.check(folder, files, _REMEDY)
         if data.get("status") == "finished":
             manifest.check_nothing_added(folder, {FILE, CHECKPOINTS, TENSORBOARD, *files})
-        try:
-            values = {f.name: data[f.name] for f in fields(cls)}
-            values["settings"] = values["settings"] and TrainSettings.from_json(values["settings"])
-            values["data"] = values["data"] and DataUsed(**values["data"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is incomplete ({error}); {_REMEDY}") from None
+        with interpreting(str(path), _REMEDY):
+            found: RunInfo = typed(cls, {f.name: data[f.name] for f in fields(cls)})
+        return found
 
     @classmethod
     def read_finished(cls, folder: Path) -> RunInfo:

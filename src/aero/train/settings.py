@@ -11,6 +11,7 @@ import torch
 
 from aero.entropy.regularizer import EntropyRegularizer, Reduction, Reference
 from aero.entropy.window import WindowPenalty
+from aero.files.reading import interpreting, typed
 from aero.models.stabilize import Placement, Stabilizer
 from aero.train.freezing import FreezeOrder, FreezeSchedule
 
@@ -125,11 +126,10 @@ class TrainSettings:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainSettings:
-        """Raises ValueError for unknown keys."""
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise ValueError(f"not the settings of a training run: {error}") from None
+        """Raises ValueError for unknown keys, and values of another type."""
+        with interpreting("the settings of a training run"):
+            found: TrainSettings = typed(cls, data)
+        return found
 
 
 def _require(fine: bool, name: str, value: object, wanted: str) -> None:

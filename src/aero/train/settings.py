@@ -127,7 +127,7 @@ class TrainSettings:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainSettings:
         """Raises ValueError for unknown keys, and values of another type."""
-        with interpreting("the settings of a training run"):
+        with interpreting("the JSON of settings"):
             found: TrainSettings = typed(cls, data)
         return found
 

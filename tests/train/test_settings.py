@@ -14,7 +14,7 @@ from aero.train.settings import TrainSettings, _cpu_has_bf16, choose_precision
 def test_settings_survive_json() -> None:
     settings = TrainSettings(steps=7, betas=(0.8, 0.99), valid_blocks=None)
     assert TrainSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
-    with pytest.raises(ValueError, match="unknown field .stepz"):
+    with pytest.raises(ValueError, match="unknown field"):
         TrainSettings.from_json({"stepz": 7})
 
 

@@ -149,7 +149,7 @@ def test_models_with_something_nonlinear_on_the_stream_are_left_alone():
         assert after is program and choice is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     length=st.integers(1, 4),
     heads=st.integers(1, 2),

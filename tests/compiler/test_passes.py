@@ -74,7 +74,7 @@ ARCHITECTURE = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(apply_pass=st.sampled_from([*PASSES, everything]), architecture=st.fixed_dictionaries(ARCHITECTURE))
 def test_random_architectures(apply_pass, architecture):
     """max_condition is the compiler's default, so roundings may be amplified by it where a basis was changed."""

@@ -113,7 +113,7 @@ def test_addend_is_added() -> None:
     assert np.abs(errors).max() <= weight_noise(plan, ColumnSizes.of(*plan.digits_of(w))).total < 2**20
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_any_shape(data: st.DataObject) -> None:
     rows, inner, columns = (data.draw(st.integers(1, limit)) for limit in (70, 90, 200))

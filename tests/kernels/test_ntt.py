@@ -91,7 +91,7 @@ def test_short_polynomials(n: int, bits: int, level: str) -> None:
             assert np.array_equal(transform.forward_front(a), transform.forward(padded))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(20, 51), st.integers(0, 2**32), st.sampled_from(SIZES))
 def test_levels_agree_for_any_prime(bits: int, seed: int, n: int) -> None:
     transform = Ntt(n, modulus(n, bits))

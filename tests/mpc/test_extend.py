@@ -60,7 +60,7 @@ def test_a_small_ring_keeps_numbers_modulo_it():
     np.testing.assert_array_equal(wide % 2**13, narrow)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 14), st.integers(1, 2**33))
 def test_signed_numbers(dropped, scale):
     v = np.random.default_rng(dropped).integers(-scale, scale, 300, endpoint=True)

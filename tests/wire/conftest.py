@@ -5,16 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from aero.wire import Channel, memory, tcp
 from aero.wire.keys import Identity, make_keys
 from aero.wire.network import Network
-
-# A loaded machine is no error.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
 
 WATCHDOG = 60.0
 """Seconds after which a test that hangs is stopped; never how long something may take."""

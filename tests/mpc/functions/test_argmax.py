@@ -45,7 +45,7 @@ def test_top_k(count, k):
     assert outcome.cost == plan.cost()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(-2, 2), min_size=1, max_size=12), st.integers(1, 12))
 def test_equal_numbers(x, k):
     x, k = np.array(x), min(k, len(x))

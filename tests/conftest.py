@@ -1,8 +1,9 @@
-"""What holds for every test: quiet libraries, one thread for each process, no deadlines."""
+"""For every test: quiet libraries, one thread for each process, no deadlines. For the whole suite: all cores."""
 
 import os
 
 import hypothesis
+import pytest
 
 from aero.cli.main import ENVIRONMENT
 
@@ -15,3 +16,14 @@ for name, value in {**ENVIRONMENT, **THREADS}.items():
 # A loaded machine is no error.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs on all cores where pytest-xdist is installed; files that are named, in this process.
+
+    What one core has not begun when another is idle goes there: neighbours, which share fixtures, stay together.
+    """
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        config.option.numprocesses, config.option.dist = "auto", "worksteal"

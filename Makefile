@@ -3,6 +3,7 @@
 #   make demo      the whole idea on real input: train two small models, generate privately, write runs/demo/
 #   make test      the tests            make test-all   with the slow ones
 #   make check     ruff, mypy, import contracts
+#   make fuzz      all that reads what others wrote, for FUZZ_SECONDS (60)
 #   make bench     the benchmarks       make docs       the documentation as HTML, in site/
 #
 # TORCH chooses the build of PyTorch. On a Linux machine without a GPU, the CPU build saves gigabytes:
@@ -11,13 +12,14 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
+FUZZ_SECONDS ?= 60
 EXTRAS ?= train,plot,eval,spu,dev
 
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NATIVE    := CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo test test-all check bench docs venv format clean
+.PHONY: demo test test-all fuzz check bench docs venv format clean
 
 venv: $(INSTALLED)
 
@@ -36,6 +38,9 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -50,14 +50,13 @@ def from_file(file: object) -> Tokenizer:
 def test_a_file_from_another_party_encodes_every_text() -> None:
     file = file_of(TOKENIZER)
     assert from_file(file).encode("for x") == TOKENIZER.encode("for x")
-    assert TOKENIZER.largest_id == 299
+    assert TOKENIZER.vocab_size == 300
     file["model"]["unk_token"] = "none such"
     file["truncation"] = {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}
     file["padding"] = {
         "strategy": {"Fixed": 1 << 62}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 99999,
         "pad_type_id": 0, "pad_token": "?",
     }  # fmt: skip
-    file["post_processor"] = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "?", "type_id": 0}}]}
     found = from_file(file)
     assert found.encode("for漢") == TOKENIZER.encode("for漢")
     assert found.decode(found.encode("for漢")) == "for漢"
@@ -109,6 +108,13 @@ def set_in(file: dict[str, Any], value: Any, *path: str | int) -> dict[str, Any]
         (None, ["decoder"]),
         ({"type": "Strip", "content": "a", "start": 1 << 60, "stop": 0}, ["decoder"]),
         ({"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Fuse"}]}, ["decoder"]),
+        ({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "?"}}]}, ["post_processor"]),
+        ({"type": "TemplateProcessing", "single": [{"SpecialToken": 7}], "special_tokens": {}}, ["post_processor"]),
+        ({"type": "BertProcessing", "sep": ["a", 1], "cls": ["?", 99_999]}, ["post_processor"]),
+        ({"type": "Sequence", "processors": [{"type": "RobertaProcessing"}]}, ["post_processor"]),
+        ({"type": "Sequence", "processors": [{"type": "ByteLevel"}] * 99}, ["post_processor"]),
+        ({"type": "Unheard"}, ["post_processor"]),
+        ([], ["post_processor"]),
         ("", ["added_tokens", 0, "content"]),
         ("another", ["added_tokens", 0, "content"]),
         (99_999, ["added_tokens", 0, "id"]),

@@ -123,7 +123,7 @@ class Session:
 
     refused: tuple[int, ...] = ()
 
-    def __init__(self, tokenizer: bytes, reveal: Reveal = LOGITS, max_prompts: int = 4) -> None:
+    def __init__(self, tokenizer: bytes, reveal: Reveal = LOGITS, max_prompts: int = 4, ends: tuple[int, ...] = ()):
         self.client_channel, self.server_channel = channel_pair(timeout=10)
         self.done: list[Computed] = []
         self.declined: list[str] = []
@@ -136,6 +136,7 @@ class Session:
         self.server = Server(
             notation="SM", context=CONTEXT, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=self.programs,
             engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
+            end_tokens=ends,
         )  # fmt: skip
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
@@ -164,8 +165,8 @@ class Session:
 def open_session(tokenizer_bytes):
     opened: list[Session] = []
 
-    def open_one(reveal: Reveal = LOGITS) -> Session:
-        opened.append(Session(tokenizer_bytes, reveal))
+    def open_one(reveal: Reveal = LOGITS, ends: tuple[int, ...] = ()) -> Session:
+        opened.append(Session(tokenizer_bytes, reveal, ends=ends))
         return opened[-1]
 
     yield open_one
@@ -197,6 +198,34 @@ def test_a_session_gives_the_greedy_tokens(session):
     assert session.steps == [Step(0, n), Step(n, 1), Step(n + 1, 1)] == [token.step for token in tokens]
     assert [step.work for step in session.steps] == ["prefill", "next-token", "next-token"]
     assert session.client_engine.closed and session.server_engine.closed
+
+
+def test_a_text_ends_with_any_of_the_models_end_tokens(open_session):
+    """Alone and in a batch, whatever the tokenizer calls its end of text."""
+    whole = {prompt: greedy([prompt], 6) for prompt in (1, 2, 3, 4)}
+    ends = (whole[1][1], whole[2][2])
+    expected = {p: ids[: next((i for i, t in enumerate(ids) if t in ends), 5) + 1] for p, ids in whole.items()}
+    assert len({len(ids) for ids in expected.values()}) > 1, "texts of one length show nothing"
+    session = open_session(ends=ends)
+    with session.client() as client:
+        assert client.offer.end_tokens == ends
+        for prompt, ids in expected.items():
+            tokens = list(client.generate([prompt], 6))
+            assert [token.id for token in tokens] == ids
+            spoken = ids[:-1] if ids[-1] in ends else ids
+            assert "".join(token.text for token in tokens) == client.tokenizer.decode(spoken)
+        found = {prompt: [] for prompt in whole}
+        for place, token in client.generate_batch([[prompt] for prompt in whole], 6):
+            found[list(whole)[place]].append(token.id)
+        assert found == expected
+    session.join()
+    assert session.failure is None
+
+
+def test_a_server_refuses_end_tokens_that_its_tokenizer_has_not(tokenizer_bytes):
+    for ends in ((VOCABULARY,), (-1,), tuple(range(65)), (1.5,)):
+        with pytest.raises((ValueError, ProtocolError), match="end token"):
+            Session(tokenizer_bytes, ends=ends)
 
 
 def test_several_prompts_in_one_session(session):
@@ -450,7 +479,7 @@ def step_of(*prompts: dict) -> dict:
         ([{"say": "what"}], "expected hello"),
         ([{"protocol": PROTOCOL}], "expected hello"),
         ([{**HELLO, "protocol": str(PROTOCOL)}], "not int"),
-        ([{**HELLO, "protocol": 7}], "protocol 7"),
+        ([{**HELLO, "protocol": 99}], "protocol 99"),
         ([HELLO, {"say": "step", "past": 0, "length": 2, "digest": ""}], "'prompts'"),
         ([HELLO, {"say": "step", "prompts": {"0": ONE}}], "not list"),
         ([HELLO, {"say": "step", "prompts": [0]}], "not a JSON object"),
@@ -502,7 +531,7 @@ def offer(tokenizer: bytes, **changes) -> dict:
     return {
         "say": "offer", "protocol": PROTOCOL, "version": "0", "notation": "SM", "context": CONTEXT,
         "vocab_size": VOCABULARY, "engine": "x", "reveal": "logits", "max_prompts": 4,
-        "tokenizer_bytes": len(tokenizer), **changes,
+        "tokenizer_bytes": len(tokenizer), "end_tokens": [0], **changes,
     }  # fmt: skip
 
 
@@ -520,6 +549,14 @@ def offer(tokenizer: bytes, **changes) -> dict:
         ({"reveal": "everything"}, "nothing to reveal"),
         ({"reveal": "top-k:0"}, "nothing to reveal"),
         ({"vocab_size": 3}, "more tokens"),
+        ({"end_tokens": None}, "not list"),
+        ({"end_tokens": 0}, "not list"),
+        ({"end_tokens": [VOCABULARY]}, "end tokens"),
+        ({"end_tokens": [0, -1]}, "end tokens"),
+        ({"end_tokens": [True]}, "end tokens"),
+        ({"end_tokens": [[0]]}, "end tokens"),
+        ({"end_tokens": ["0"]}, "end tokens"),
+        ({"end_tokens": [0] * 65}, "end tokens"),
         ({"say": "refusal", "reason": "full"}, "refuses: full"),
         ({"say": "refusal", "reason": "\x1b[2Jfull" + 1000 * "!"}, "refuses: \ufffd.2Jfull!{192}$"),
         ({"say": "refusal", "reason": [[]]}, "refuses: $"),

@@ -14,7 +14,7 @@ from aero.bench.session import Answer, Session, write_report
 from aero.cli import streams
 from aero.cli.live_text import LiveText
 from aero.cli.options import Keys, NoTls, Records, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
-from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session
+from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session, special_note
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.kernels import native
@@ -37,7 +37,11 @@ def chat(
     seed: SamplingSeed = None,
     stop: Stop = None,
     template: Annotated[
-        str, typer.Option(help="What the model reads for each line that you type, {} being the line.")
+        str,
+        typer.Option(
+            help="What the model reads for each line that you type, {} being the line. Special tokens are meant in the "
+            "template, and text in the line."
+        ),
     ] = PLACE,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
@@ -62,13 +66,15 @@ def chat(
     answers: list[Answer] = []
     with private_session(server, security, progress) as client:
         check_sampling(sampling, client.offer)
-        offer = client.offer
+        offer, tokenizer = client.offer, client.tokenizer
         console.print(
             f"{offer.notation} by {offer.engine}, {offer.context} tokens of context; you will learn "
             f"{offer.revealed.described} of each output; {HELP}",
             style="dim",
             soft_wrap=True,
         )
+        if note := special_note(tokenizer, [template], special=True):
+            console.print(f"of the template, {note}", style="dim", soft_wrap=True, markup=False)
         history: list[list[int]] = []
         failure: Failure | None = None
         declined = False
@@ -79,14 +85,16 @@ def chat(
                 continue
             text = template.replace(PLACE, line)
             try:
-                turn = client.tokenizer.encode(text)
-                turns, forgotten = fitting([*history, turn], max_new_tokens, offer.context)
+                turn = tokenizer.encode_template(template, PLACE, line)
+                turns, forgotten = fitting([*history, turn], max_new_tokens, offer.context - len(tokenizer.before))
             except ValueError as error:
                 console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
                 continue
+            if note := special_note(tokenizer, [line], special=False):
+                console.print(note, style="dim", soft_wrap=True, markup=False)
             if forgotten:
                 console.print(f"the oldest {forgotten} tokens are forgotten", style="dim")
-            ids = [token for one in turns for token in one]
+            ids = [*tokenizer.before, *(token for one in turns for token in one)]
             with LiveText() as live:
                 progress.live = live
                 answer, failure = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)

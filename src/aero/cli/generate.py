@@ -18,6 +18,7 @@ from aero.cli.options import (
     NoTls,
     SamplingSeed,
     SessionReport,
+    Special,
     Stop,
     Temperature,
     Threads,
@@ -25,7 +26,7 @@ from aero.cli.options import (
     TopP,
     json_option,
 )
-from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session
+from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session, special_note
 from aero.cli.security import security_of
 from aero.cli.step_table import step_table
 from aero.engines.engine import Party
@@ -63,6 +64,7 @@ def generate(
     top_p: TopP = None,
     seed: SamplingSeed = None,
     stop: Stop = None,
+    special: Special = False,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -74,8 +76,10 @@ def generate(
 ) -> None:
     """Continue a prompt, or several, from a run in plaintext, or with --private without showing the server any text.
 
-    --json writes an object: prompt, prompt_ids, new_ids, text, records (of a private session's set-up, and of each
-    token); of a private session also reveal, and what was revealed of each output: logits, or revealed ([id, logit]).
+    Generation ends with one of the model's end tokens, which aero convert keeps, with --stop, or after -n tokens.
+    --json writes an object: special (whether special tokens in prompts were read as such), prompt, prompt_ids, new_ids,
+    text, records (of a private session's set-up, and of each token); of a private session also reveal, and what was
+    revealed of each output: logits, or revealed ([id, logit]).
     A session that ends too early leaves what there was by then, and the exit code 1.
     Of several prompts: answers, a list of such objects, and records, each of a token of every prompt that still grew.
     """
@@ -91,7 +95,7 @@ def generate(
         if threads is not None:
             native.set_threads(threads)
         with LiveText() as live, private_session(private, security, live.progress) as client:
-            offer, ids = client.offer, [client.tokenizer.encode(text) for text in texts]
+            offer, ids = client.offer, [client.tokenizer.encode_prompt(text, special=special) for text in texts]
             check_prompts(len(ids), offer)
             for one in ids:
                 check_length(len(one), max_new_tokens, offer.context)
@@ -100,21 +104,23 @@ def generate(
                 f"{', '.join(str(len(one)) for one in ids)} prompt tokens; {offer.notation} by {offer.engine}; "
                 f"you will learn {offer.revealed.described} of each output"
             )
+            if note := special_note(client.tokenizer, texts, special=special):
+                live.note(note)
             answers, failure = answers_with(client, live, texts, ids, max_new_tokens, sampling, stop or ())
             session = Session(offer, client.engine.set_up_cost, answers)
             for record in session.records():
                 live.note(cost_line(record))
             if failure is not None:  # what there is, is kept
-                _write(_result(session), json, session, report)
+                _write(_result(session, special), json, session, report)
                 raise failure
             if operations:
                 title = "the last run, by operation (MB = 10^6 bytes)"
                 table = step_table(title, client.engine.report)
                 Console(stderr=True, highlight=False).print(table)
-            result = _result(session)
+            result = _result(session, special)
     else:
         assert run is not None
-        result = _plaintext(run, texts, max_new_tokens, sampling, stop or [])
+        result = _plaintext(run, texts, max_new_tokens, sampling, stop or [], special)
         session = None
     _write(result, json, session, report)
 
@@ -134,12 +140,12 @@ def _texts(prompts: list[str]) -> list[str]:
     return [streams.read_all() if prompt == "-" else prompt for prompt in prompts]
 
 
-def _result(session: Session) -> dict[str, object]:
+def _result(session: Session, special: bool) -> dict[str, object]:
     """What `--json` writes: the keys of a prompt, or "answers" with those of each of several; and records."""
     answers = [_answer_json(answer, session.offer.revealed) for answer in session.answers]
     own = answers[0] if len(answers) == 1 else {"answers": answers}
     records = [record.to_json() for record in session.records()]
-    return {**own, "reveal": session.offer.reveal, "records": records}
+    return {"special": special, **own, "reveal": session.offer.reveal, "records": records}
 
 
 def _answer_json(answer: Answer, reveal: Reveal) -> dict[str, object]:
@@ -160,29 +166,33 @@ def _answer_json(answer: Answer, reveal: Reveal) -> dict[str, object]:
 
 
 def _plaintext(
-    run: Path, texts: list[str], max_new_tokens: int, sampling: Sampling, stop: list[str]
+    run: Path, texts: list[str], max_new_tokens: int, sampling: Sampling, stop: list[str], special: bool
 ) -> dict[str, object]:
     """One prompt after the other."""
     from aero.compiler.run import load_model
     from aero.data import tokenizer as tokenizers
 
     model, tokenizer = load_model(run), tokenizers.load(run)
-    for text in texts:
-        check_length(len(tokenizer.encode(text)), max_new_tokens, model.config.context)
+    prompts = [tokenizer.encode_prompt(text, special=special) for text in texts]
+    for ids in prompts:
+        check_length(len(ids), max_new_tokens, model.config.context)
+    if note := special_note(tokenizer, texts, special=special):
+        typer.echo(note, err=True)
     answers: list[dict[str, object]] = []
     records: list[Record] = []
-    for number, text in enumerate(texts, 1):
+    for number, (text, ids) in enumerate(zip(texts, prompts, strict=True), 1):
         if len(texts) > 1:
             typer.echo(numbered(number))
-        answers.append(_continued(model, tokenizer, text, max_new_tokens, sampling, stop, records))
+        answers.append(_continued(model, tokenizer, text, ids, max_new_tokens, sampling, stop, records))
     own = answers[0] if len(answers) == 1 else {"answers": answers}
-    return {**own, "records": [record.to_json() for record in records]}
+    return {"special": special, **own, "records": [record.to_json() for record in records]}
 
 
 def _continued(
     model: AeroForCausalLM,
     tokenizer: Tokenizer,
     text: str,
+    ids: list[int],
     max_new_tokens: int,
     sampling: Sampling,
     stop: list[str],
@@ -191,12 +201,11 @@ def _continued(
     """Continue one prompt, and show it; adds a record of each token."""
     import torch
 
-    ids = tokenizer.encode(text)
     typer.echo(text, nl=False)
     sampler, stream = Sampler(sampling), TextStream(tokenizer.decode, stop)
     new: list[int] = []
-    notation = str(model.config.notation)
-    while len(new) < max_new_tokens and not stream.stopped and tokenizer.end_of_text not in new:
+    notation, ends = str(model.config.notation), model.config.end_tokens
+    while len(new) < max_new_tokens and not stream.stopped and not (new and new[-1] in ends):
         start = time.perf_counter()
         with torch.inference_mode():
             logits = model(torch.tensor([ids + new])).logits[0, -1, : tokenizer.vocab_size]
@@ -204,7 +213,7 @@ def _continued(
         seconds = time.perf_counter() - start
         records.append(Record("next-token", "insecure-plaintext", notation, len(ids) + len(new), seconds))
         new.append(token)
-        if token != tokenizer.end_of_text:
+        if token not in ends:
             typer.echo(safe_text(stream.push(token)), nl=False)
     typer.echo(safe_text(stream.finish()))
     return {"prompt": text, "prompt_ids": ids, "new_ids": new, "text": stream.text}

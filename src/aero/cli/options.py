@@ -51,7 +51,16 @@ Temperature = Annotated[
 TopK = Annotated[int | None, typer.Option(help="Draw among so many of the most likely tokens.", min=1)]
 TopP = Annotated[float | None, typer.Option(help="Draw among the fewest tokens that have this probability together.")]
 SamplingSeed = Annotated[int | None, typer.Option(help="The same seed draws the same tokens.", min=0)]
-Stop = Annotated[list[str] | None, typer.Option(help="End before this text. Repeatable.")]
+Stop = Annotated[
+    list[str] | None, typer.Option(help="End before this text, beside the model's end tokens. Repeatable.")
+]
+Special = Annotated[
+    bool,
+    typer.Option(
+        "--special",
+        help="Read special tokens that a prompt spells, such as <|endoftext|>, as such; otherwise they stay text.",
+    ),
+]
 SessionReport = Annotated[
     Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON beside it.")
 ]

@@ -9,11 +9,12 @@ from aero.bench.record import Record
 from aero.bench.session import Answer
 from aero.cli.live_text import LiveText
 from aero.cli.security import IDLE_SECONDS
+from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, Party, Progress
 from aero.serve.client import Client, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError
-from aero.wire import Channel, safe_text
+from aero.wire import Channel, one_line, safe_text
 from aero.wire.tcp import InsecurePlaintext, Security, connect
 
 Failure = DeclinedError | ConnectionError
@@ -100,6 +101,15 @@ def answer_with(
         failure = error
     live.end_line()
     return Answer(prompt, tuple(ids), tuple(tokens)), failure
+
+
+def special_note(tokenizer: Tokenizer, texts: Sequence[str], *, special: bool) -> str | None:
+    """How special tokens that the texts spell are read; None where they spell none."""
+    spelt = dict.fromkeys(word for text in texts for word in tokenizer.spelt(text))
+    if not spelt:
+        return None
+    how = "as special tokens" if special else "as text, character for character"
+    return f"read {how}: {', '.join(one_line(word, 40) for word in spelt)}"
 
 
 def cost_line(record: Record) -> str:

@@ -104,6 +104,7 @@ def serve(
         ),
         reveal=revealed,
         max_prompts=at_once,
+        end_tokens=model.compiled.end_tokens,
     )
     records: list[Record] = []
 

@@ -44,12 +44,14 @@ class Compiled:
     stages: the graph as it was lowered, and after each step that changed it.
     ffn: the form that the FFNs of a Softmax-only model took; None for other models.
     verification: the comparison with the model; None where it was not asked for.
+    end_tokens: ids after which a text of the model has ended.
     """
 
     program: Program
     stages: tuple[Stage, ...] = ()
     ffn: Choice | None = None
     verification: Verification | None = None
+    end_tokens: tuple[int, ...] = ()
     _programs: dict[tuple[str, int, int], Program] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -108,7 +110,7 @@ def compile(
     if check:
         condition = choice.chosen.condition if choice is not None else 1.0
         verification = verify(program, model, lowered=lowered, condition=condition)
-    return Compiled(program, stages, choice, verification)
+    return Compiled(program, stages, choice, verification, model.config.end_tokens)
 
 
 def rewrite(

@@ -36,13 +36,15 @@ _REMEDY = "compile the model again with `aero compile`, or copy the folder again
 class Info:
     """What `compiled.json` says.
 
-    notation: in the papers' names; context: tokens; vocab_size: V; digest: of the graph; report: the form of the FFNs
-    and why, the verification, accuracy, as plain data; version: of the aero that compiled it.
+    notation: in the papers' names; context: tokens; vocab_size: V; end_tokens: ids after which a text has ended;
+    digest: of the graph; report: the form of the FFNs and why, the verification, accuracy, as plain data; version: of
+    the aero that compiled it.
     """
 
     notation: str
     context: int
     vocab_size: int
+    end_tokens: tuple[int, ...]
     digest: str
     report: Mapping[str, Any]
     version: str = aero.__version__
@@ -73,6 +75,7 @@ def write(
         notation=notation,
         context=graph.length,
         vocab_size=graph.shapes[graph.output][1],
+        end_tokens=compiled.end_tokens,
         digest=graph.digest,
         report=dict(report or {}),
     )
@@ -92,4 +95,4 @@ def read(folder: Path) -> tuple[Info, Compiled, RingPlan | None]:
     if (program.graph.digest, program.graph.length) != (info.digest, info.context):
         raise ValueError(f"the graph in {folder} is not the one that {INFO_FILE} names; {_REMEDY}")
     plan = load_plan(folder / PLAN_FILE) if PLAN_FILE in files else None
-    return info, Compiled(program), plan
+    return info, Compiled(program, end_tokens=tuple(info.end_tokens)), plan

@@ -149,4 +149,5 @@ def write_info(
         python_version=platform.python_version(),
         aero_version=aero.__version__,
     )
-    manifest.write(folder / FILE, info.to_json(), (tokenizer.FILE, TRAIN_FILE, VALID_FILE))
+    about = [tokenizer.CONFIG_FILE] if (folder / tokenizer.CONFIG_FILE).is_file() else []
+    manifest.write(folder / FILE, info.to_json(), (tokenizer.FILE, *about, TRAIN_FILE, VALID_FILE))

@@ -6,8 +6,9 @@ Its position can be written down and taken up again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aero.data.text_files import FIELDS
@@ -125,6 +126,24 @@ def _field(rows: Any, data: HubData) -> str:
         if name in texts:
             return name
     raise ValueError(f"the data set {data.name} has no field {wanted[0]!r} of text; it has {', '.join(first)}")
+
+
+def snapshot(what: str, name: str, files: Sequence[str]) -> Path:
+    """The folder, in the Hub's cache, of those files of a model's place on the Hub that match one of some patterns.
+
+    what: "model" or "tokenizer", for messages. ValueError where there is no such place, ConnectionError as `reach`.
+    """
+    from huggingface_hub import snapshot_download
+
+    def load() -> str:
+        return snapshot_download(name, allow_patterns=list(files), ignore_patterns=["*/*"])
+
+    try:
+        return Path(reach(f"the {what} {name}", "model", name, load))
+    except ConnectionError:
+        raise
+    except Exception as error:  # the library raises many kinds
+        raise ValueError(f"no {what} {name!r}, neither a file or folder nor on the Hub: {error}") from None
 
 
 def reach(what: str, kind: str, name: str, load: Callable[[], T]) -> T:

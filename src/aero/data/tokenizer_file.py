@@ -8,13 +8,14 @@ byte-level BPE needs, and the library is given what was checked and nothing else
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aero.files.reading import parse_json
 
 MAX_IDS = 1 << 21
+_MOST_BEFORE = 16  # tokens that a template puts before a text
 _NEEDED = "use a byte-level BPE such as GPT-2's"
 
 # How texts are cut into words, beside GPT-2's way, which ByteLevel itself knows: of cl100k and Llama 3, and of Qwen 2.
@@ -28,10 +29,12 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 @dataclass(frozen=True)
 class Content:
-    """What was checked. text: JSON for the library; added: ids of the added tokens."""
+    """What was checked. text: JSON for the library; added: ids of the added tokens; before: ids that its template puts
+    before a text, as a beginning."""
 
     text: str
     added: Mapping[str, int]
+    before: tuple[int, ...]
 
 
 def checked(data: bytes) -> Content:
@@ -54,7 +57,57 @@ def checked(data: bytes) -> Content:
         "decoder": _decoder(file.get("decoder")),
         "model": model,
     }
-    return Content(json.dumps(content, ensure_ascii=False), {token["content"]: token["id"] for token in added})
+    before = _before(file.get("post_processor"))
+    known = {*vocab.values(), *(token["id"] for token in added)}
+    _need(len(before) <= _MOST_BEFORE and known.issuperset(before), "its template begins texts with unknown tokens")
+    return Content(
+        json.dumps(content, ensure_ascii=False), {token["content"]: token["id"] for token in added}, tuple(before)
+    )
+
+
+def with_special(data: bytes, special: Iterable[int]) -> bytes:
+    """The file with these ids as special tokens, which no text spells. ValueError as `checked`, and for unknown ids."""
+    file = json.loads(checked(data).text)
+    words = {number: word for word, number in file["model"]["vocab"].items()}
+    added = {token["id"]: token for token in file["added_tokens"]}
+    for number in special:
+        _need(number in added or number in words, f"it has no token {number}")
+        token = added.get(number) or {"id": number, "content": words[number], **dict.fromkeys(_FLAGS, False)}
+        added[number] = {**token, "special": True}
+    changed = {**json.loads(data), "added_tokens": [added[number] for number in sorted(added)]}
+    return json.dumps(changed, ensure_ascii=False, indent=2).encode("utf-8")
+
+
+def _before(value: Any) -> list[int]:
+    """What a template puts before a text. What it puts after one is left out: a prompt is to be continued."""
+    if value is None:
+        return []
+    _need(isinstance(value, dict), "its post_processor is no object")
+    kind = value.get("type")
+    if kind == "Sequence":
+        several = value.get("processors")
+        _need(isinstance(several, list) and len(several) <= _MOST_BEFORE, "its post_processor is no list")
+        _need(all(isinstance(one, dict) and one.get("type") != "Sequence" for one in several), "a bad post_processor")
+        return [number for one in reversed(several) for number in _before(one)]
+    found: list[Any] = []
+    if kind in ("BertProcessing", "RobertaProcessing"):
+        cls = value.get("cls")
+        found = cls[1:] if isinstance(cls, list) else [None]
+    elif kind == "TemplateProcessing":
+        single, specials = value.get("single"), value.get("special_tokens")
+        _need(isinstance(single, list) and isinstance(specials, dict), "its template is none")
+        for piece in single:
+            begins = piece.get("SpecialToken") if isinstance(piece, dict) else None
+            if begins is None:
+                break
+            word = begins.get("id") if isinstance(begins, dict) else None
+            token = specials.get(word) if isinstance(word, str) else None
+            ids = token.get("ids") if isinstance(token, dict) else None
+            found += ids if isinstance(ids, list) else [None]
+    else:
+        _need(kind == "ByteLevel", f"its post_processor {kind!r} is unknown; {_NEEDED}")
+    _need(all(type(number) is int for number in found), "its template names no ids")
+    return found
 
 
 def _model(model: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:

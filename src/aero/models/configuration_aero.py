@@ -163,6 +163,12 @@ class AeroConfig(PreTrainedConfig):
         return int(self.hidden_size // self.num_heads * self.rotary_fraction)
 
     @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The ids after which a text has ended: `eos_token_id`, of which there may be none, one or several."""
+        ends = self.eos_token_id
+        return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+
+    @property
     def ffn_forms(self) -> list[Ffn]:
         """`ffn` for each of the L layers."""
         return cast(list[Ffn], self.ffn)

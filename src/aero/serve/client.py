@@ -93,7 +93,7 @@ class Client:
             self.tokenizer = Tokenizer.from_bytes(data.tobytes())
         except ValueError as error:
             raise ProtocolError(f"the server's tokenizer is not usable: {one_line(str(error))}") from None
-        if max(self.tokenizer.vocab_size, self.tokenizer.largest_id + 1) > self.offer.vocab_size:
+        if self.tokenizer.vocab_size > self.offer.vocab_size:
             raise ProtocolError("the server's tokenizer has more tokens than its model")
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
@@ -127,7 +127,7 @@ class Client:
         stop: Sequence[str] = (),
         keep: bool = False,
     ) -> Iterator[PrivateToken]:
-        """Continue `ids` token by token, to the end of the text, a stop string or `max_new_tokens`.
+        """Continue `ids` token by token, to one of the model's end tokens, a stop string or `max_new_tokens`.
 
         keep: hold the keys and values afterwards, for ids that begin with what was read; both parties drop them
         otherwise. Of an iteration that is not gone through to its end they stay, until the place is used again or
@@ -194,7 +194,7 @@ class Client:
         if not np.isfinite(usable).any() or np.isnan(usable).any():
             raise ProtocolError("the server's output reveals no token")
         token = prompt.sampler.choose(usable)
-        prompt.ended = token == self.tokenizer.end_of_text
+        prompt.ended = token in self.offer.end_tokens
         piece = "" if prompt.ended else prompt.text.push(token)
         prompt.ended = prompt.ended or prompt.text.stopped or last
         prompt.ids = [*prompt.ids, token]

@@ -53,7 +53,8 @@ class Server:
     programs: the compiled model. tokenizer: the bytes of the tokenizer file, which every client gets.
     engine_for: connects an engine over a session's channel.
     reveal: what a client learns of each output. max_prompts: how many prompts a session may have at the same time.
-    Raises ValueError for a tokenizer that is not usable.
+    end_tokens: ids after which the model's text has ended, and clients ask for no more.
+    Raises ValueError for a tokenizer that is not usable, or end tokens that it has not.
     """
 
     def __init__(
@@ -68,17 +69,20 @@ class Server:
         engine_for: Callable[[Channel], Engine],
         reveal: Reveal = LOGITS,
         max_prompts: int = DEFAULT_MAX_PROMPTS,
+        end_tokens: Sequence[int] = (),
     ) -> None:
         if not 1 <= max_prompts <= MAX_PROMPTS:
             raise ValueError(f"a session has 1 to {MAX_PROMPTS} prompts at the same time, not {max_prompts}")
         sizes = context, vocab_size, engine, str(reveal), max_prompts, len(tokenizer)
-        self._offer = Offer(PROTOCOL, aero.__version__, notation, *sizes)
+        self._offer = Offer(PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens))
         self._tokenizer = tokenizer
         self._tokens = Tokenizer.from_bytes(tokenizer).vocab_size
         if self._tokens > vocab_size:
             raise ValueError(
                 f"the tokenizer has {self._tokens} tokens, and the model {vocab_size}; use the model's own"
             )
+        if any(token >= self._tokens for token in end_tokens):
+            raise ValueError(f"an end token is none of the tokenizer's {self._tokens}; use the model's own tokenizer")
         self._programs = programs
         self._engine_for = engine_for
 

@@ -37,7 +37,7 @@ from typing import Any
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError, one_line
 
-PROTOCOL = 6
+PROTOCOL = 7
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -45,6 +45,7 @@ MAX_GRAPH_BYTES = 64 << 20
 MAX_CONTEXT = 1 << 20
 MAX_VOCABULARY = 1 << 21
 MAX_PROMPTS = 32
+MAX_END_TOKENS = 64
 
 
 class DeclinedError(ValueError):
@@ -58,7 +59,7 @@ class Offer:
     notation: its architecture in the papers' names; context: most tokens that it reads; vocab_size: V;
     engine: name of the engine that both must run; reveal: what the client will learn of each output, as
     `aero.engines.reveal` writes it; max_prompts: prompts of a session, and of a step, at the same time;
-    tokenizer_bytes: size of the tokenizer file that follows.
+    tokenizer_bytes: size of the tokenizer file that follows; end_tokens: ids after which the model's text has ended.
     """
 
     protocol: int
@@ -70,17 +71,17 @@ class Offer:
     reveal: str
     max_prompts: int
     tokenizer_bytes: int
+    end_tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.protocol != PROTOCOL:
-            raise ProtocolError(
-                f"the other side speaks session protocol {self.protocol} (aero {self.version}), this aero {PROTOCOL}; "
-                "install the same version of aero on both sides"
-            )
+        _check_protocol(self.protocol, self.version)
         fits = 1 <= self.context <= MAX_CONTEXT and 2 <= self.vocab_size <= MAX_VOCABULARY
         fits = fits and 1 <= self.max_prompts <= MAX_PROMPTS
         if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
+        ends = self.end_tokens
+        if len(ends) > MAX_END_TOKENS or any(type(i) is not int or not 0 <= i < self.vocab_size for i in ends):
+            raise ProtocolError(f"the server's offer names end tokens that are none of its {self.vocab_size}")
         try:
             Reveal.parse(self.reveal)
         except ValueError as error:
@@ -96,11 +97,21 @@ class Offer:
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> Offer:
         """ProtocolError where a field is missing, of another type or out of range. Its texts become printable lines."""
+        _check_protocol(field_of(message, "protocol", int), one_line(field_of(message, "version", str)))
         values: dict[str, Any] = {}
         for f in fields(cls):
-            value = field_of(message, f.name, int if f.type == "int" else str)
-            values[f.name] = one_line(value) if isinstance(value, str) else value
+            kind = {"int": int, "str": str}.get(str(f.type), list)
+            value = field_of(message, f.name, kind)
+            values[f.name] = one_line(value) if kind is str else tuple(value) if kind is list else value
         return cls(**values)
+
+
+def _check_protocol(protocol: int, version: str) -> None:
+    if protocol != PROTOCOL:
+        raise ProtocolError(
+            f"the other side speaks session protocol {protocol} (aero {version}), this aero {PROTOCOL}; install the "
+            "same version of aero on both sides"
+        )
 
 
 @dataclass(frozen=True)

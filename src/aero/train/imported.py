@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,20 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
 
 import aero
 from aero.data import tokenizer
-from aero.data.hub import reach
-from aero.files.atomic import check_replaceable, new_folder
+from aero.data.hub import snapshot
+from aero.files.atomic import check_replaceable, new_folder, write_text
+from aero.files.reading import present
 from aero.models import AeroForCausalLM
 from aero.models.convert_hf import convert
 from aero.models.reference import read_reference
+from aero.train.imported_tokenizer import end_tokens, read_tokenizer
 from aero.train.run_folder import FILE, RunInfo
 
 _TOKENS = 64  # of the random text on which the two models are compared
-# What of a model's place on the Hub is read; other forms of the weights stay there.
-_FILES, _BINARY = ("*.json", "merges.txt", "*.safetensors"), ("*.bin",)
+_FILES = ("*.json", "merges.txt", "*.safetensors")  # what is read of a model's place on the Hub
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,19 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
     ConnectionError where the Hub is needed and cannot be reached.
     """
     check_replaceable(out, FILE, force)
-    folder = _folder(source)
-    tokens = tokenizer.find(source)
+    folder = Path(source) if present(Path(source)) else _downloaded(source)
+    read = read_tokenizer(folder)
     reference = read_reference(folder)
     ours = convert(reference.model)
-    if ours.config.vocab_size < tokens.vocab_size:
+    if ours.config.vocab_size < read.tokens.vocab_size:
         raise ValueError(
-            f"{source} has {ours.config.vocab_size} words, and its tokenizer {tokens.vocab_size}; use one that fits"
+            f"{source} has {ours.config.vocab_size} words, its tokenizer {read.tokens.vocab_size}; use one that fits"
         )
     error = _difference(reference.model, ours)
-    ours.config.bos_token_id = ours.config.eos_token_id = tokens.end_of_text
+    ends = end_tokens(folder, reference.model.config, read.tokens)
+    tokens = read.with_ends(ends.ids)
+    _set_special(ours, reference.model.config, ends.ids, tokens.vocab_size)
+    about = tokenizer.hugging_face_config(tokens, ours.config.context, read.declared.get("bos_token"))
     info = RunInfo(
         notation=str(ours.config.notation),
         context=ours.config.context,
@@ -72,27 +76,26 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
     with new_folder(out, FILE, force) as run:
         ours.save_pretrained(run)
         tokens.save(run / tokenizer.FILE)
+        write_text(run / tokenizer.CONFIG_FILE, json.dumps(about, indent=2) + "\n")
         info.write(run)
-    return Imported(info, error, reference.notes)
+    return Imported(info, error, (*reference.notes, *read.notes, ends.note))
 
 
-def _folder(source: str) -> Path:
-    """The folder itself, or a copy of what the Hub has of that name, in its cache."""
-    if Path(source).exists():
-        return Path(source)
+def _downloaded(name: str) -> Path:
+    """A copy of what the Hub has of that name, in its cache."""
+    folder = snapshot("model", name, _FILES)
+    return folder if any(folder.glob("*.safetensors")) else snapshot("model", name, (*_FILES, "*.bin"))
 
-    def get(files: tuple[str, ...]) -> Path:
-        return Path(snapshot_download(source, allow_patterns=list(files), ignore_patterns=["*/*"]))
 
-    try:
-        folder = reach(f"the model {source}", "model", source, lambda: get(_FILES))
-        if not any(folder.glob("*.safetensors")):
-            reach(f"the model {source}", "model", source, lambda: get(_BINARY))
-    except ConnectionError:
-        raise
-    except Exception as error:  # the library raises many kinds
-        raise ValueError(f"no model {source!r}, neither a folder nor on the Hub: {error}") from None
-    return folder
+def _set_special(ours: AeroForCausalLM, theirs: Any, ends: tuple[int, ...], vocabulary: int) -> None:
+    """Tell the model, and Hugging Face's `generate`, which tokens are special."""
+    ids: dict[str, Any] = {"eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None}
+    for name in ("bos_token_id", "pad_token_id"):
+        number = getattr(theirs, name, None)
+        ids[name] = number if isinstance(number, int) and 0 <= number < vocabulary else None
+    for name, value in ids.items():
+        setattr(ours.config, name, value)
+        setattr(ours.generation_config, name, value)
 
 
 @torch.inference_mode()

@@ -24,13 +24,12 @@ from aero.train.settings import TrainSettings
 FORMAT_VERSION = 2
 FILE = "run.json"
 CONFIG_FILE = "config.json"
-TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 # What a run has from its first moment to its last; what else a finished one has comes at its end.
-_FROM_THE_START = (CONFIG_FILE, tokenizer.FILE, TOKENIZER_CONFIG_FILE)
+_FROM_THE_START = (CONFIG_FILE, tokenizer.FILE, tokenizer.CONFIG_FILE)
 _REMEDY = "copy the folder again from where it is whole, or train or convert the model again"
 
 Status = Literal["unfinished", "diverged", "finished"]

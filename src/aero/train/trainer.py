@@ -53,7 +53,6 @@ from aero.train.run_folder import (
     FILE,
     METRICS_FILE,
     TENSORBOARD,
-    TOKENIZER_CONFIG_FILE,
     DataUsed,
     RunInfo,
 )
@@ -128,21 +127,11 @@ def _begin(folder: Path, data: DataFolder, config: AeroConfig, info: RunInfo) ->
     """Write what a run has from the start. The configuration is the one that a user will load the model with."""
     config.architectures, config.dtype = [AeroForCausalLM.__name__], torch.float32
     write_text(folder / CONFIG_FILE, config.to_json_string())
-    data.tokenizer().save(folder / tokenizer.FILE)
-    write_text(folder / TOKENIZER_CONFIG_FILE, json.dumps(_tokenizer_config(config), indent=2) + "\n")
+    tokens = data.tokenizer()
+    tokens.save(folder / tokenizer.FILE)
+    about = tokenizer.hugging_face_config(tokens, config.context)
+    write_text(folder / tokenizer.CONFIG_FILE, json.dumps(about, indent=2) + "\n")
     info.write(folder)
-
-
-def _tokenizer_config(config: AeroConfig) -> dict[str, Any]:
-    """What Hugging Face's AutoTokenizer wants to know beside tokenizer.json."""
-    end = tokenizer.END_OF_TEXT
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": end,
-        "eos_token": end,
-        "model_max_length": config.context,
-        "clean_up_tokenization_spaces": False,
-    }
 
 
 def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> RunInfo:

@@ -10,9 +10,11 @@ from transformers import BertConfig, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig,
 from typer.testing import CliRunner
 
 from aero.cli.main import app
+from aero.compiler.run import CompiledRun
 from aero.data.build import build
 from aero.data.folder import DataFolder
 from aero.data.settings import DataSettings
+from aero.data.tokenizer import END_OF_TEXT
 from aero.models import AeroForCausalLM
 from aero.train.run_folder import RunInfo
 
@@ -101,6 +103,47 @@ def test_a_checkpoint_that_is_not_whole_is_refused_and_a_wrapped_one_is_not(name
     with torch.inference_mode():
         expected = theirs.half().float()(ids).logits
         torch.testing.assert_close(AeroForCausalLM.from_pretrained(tmp_path / "run")(ids).logits, expected, **FLOAT32)
+
+
+def test_the_models_own_end_tokens_are_kept_and_obeyed(data, tmp_path):
+    """In the run folder, in plaintext, and in what a server offers of either folder."""
+    theirs = checkpoint("gpt2", data, tmp_path / "free")
+    prompt = data.tokenizer().encode("def f")
+    settings = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones(1, len(prompt), dtype=torch.long)}
+    with torch.inference_mode():
+        theirs.generation_config.eos_token_id = None
+        said = theirs.generate(torch.tensor([prompt]), max_new_tokens=10, **settings)[0, len(prompt) :].tolist()
+    place = next(i for i, token in enumerate(said) if token != said[0])
+    ends = [299, said[place]]
+    theirs.generation_config.eos_token_id = ends
+    checkpoint("gpt2", data, tmp_path / "theirs")
+    theirs.generation_config.save_pretrained(tmp_path / "theirs")
+    run, compiled, result = tmp_path / "run", tmp_path / "compiled", tmp_path / "g.json"
+    done = aero("convert", tmp_path / "theirs", run)
+    assert done.exit_code == 0 and "by generation_config.json" in done.output, done.exception
+    done = aero("generate", run, "--prompt", "def f", "-n", 10, "--json", result)
+    assert done.exit_code == 0, done.exception
+    found = json.loads(result.read_text())
+    assert (found["prompt_ids"], found["new_ids"]) == (prompt, said[: place + 1])
+    assert found["text"] == data.tokenizer().decode(said[:place])
+    done = aero("compile", run, "--out", compiled, "--no-ring-plan")
+    assert done.exit_code == 0, done.exception
+    for folder in (run, compiled):
+        assert CompiledRun.load(folder).compiled.end_tokens == tuple(ends)
+
+
+def test_special_tokens_of_prompts_in_plaintext(data, tmp_path):
+    checkpoint("gpt2", data, tmp_path / "theirs")
+    aero("convert", tmp_path / "theirs", tmp_path / "run")
+    tokens, result = data.tokenizer(), tmp_path / "g.json"
+    for flag, ids, how in (
+        ((), tokens.encode(f"a{END_OF_TEXT}"), "read as text"),
+        (("--special",), [*tokens.encode("a"), tokens.end_of_text], "read as special tokens"),
+    ):
+        done = aero("generate", tmp_path / "run", "--prompt", f"a{END_OF_TEXT}", "-n", 1, *flag, "--json", result)
+        assert done.exit_code == 0, done.exception
+        assert json.loads(result.read_text())["prompt_ids"] == ids
+        assert how in done.stderr and END_OF_TEXT in done.stderr
 
 
 def test_what_cannot_be_converted_is_refused_and_leaves_nothing(data, tmp_path):

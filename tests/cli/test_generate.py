@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import aero.cli.generate as generate_module
 from aero.cli.main import app
-from aero.data.tokenizer import END_OF_TEXT
+from aero.data.tokenizer import END_OF_TEXT, Tokenizer
 from aero.wire import safe_text
 from serve.test_session import InsecureTestEngine, Session, greedy, tokenizer_bytes
 
@@ -20,7 +20,7 @@ def generate(tokenizer_bytes, monkeypatch):
     """Run the verb; gives the session and what was printed."""
 
     def run(
-        *options: str, typed: str | bytes = "", tokenizer: bytes = tokenizer_bytes, **offer: int
+        *options: str, typed: str | bytes = "", tokenizer: bytes = tokenizer_bytes, **offer
     ) -> tuple[Session, object]:
         session = Session(tokenizer, **offer)
 
@@ -133,3 +133,30 @@ def test_what_was_generated_is_kept_when_the_server_goes_away(generate, monkeypa
     assert result.exit_code == 1 and isinstance(result.exception, ConnectionError)
     data = json.loads((tmp_path / "g.json").read_text())
     assert data["new_ids"] == greedy(data["prompt_ids"], 1) and "oo" + safe_text(data["text"]) in result.output
+
+
+def test_special_tokens_in_prompts_are_text_unless_they_are_meant(generate, tokenizer_bytes, tmp_path):
+    prompt, files = f"to{END_OF_TEXT}b", ["-n", "1", "--json", str(tmp_path / "g.json")]
+    _, result = generate("--prompt", prompt, *files)
+    assert "do not fit" in str(result.exception)  # letter by letter, in the small model's context
+    _, result = generate("--prompt", prompt, "--special", *files)
+    assert result.exit_code == 0, result.exception
+    said = json.loads((tmp_path / "g.json").read_text())
+    tokens = Tokenizer.from_bytes(tokenizer_bytes)
+    assert said["special"] is True
+    assert said["prompt_ids"] == [*tokens.encode("to"), tokens.end_of_text, *tokens.encode("b")]
+    assert f"read as special tokens: {END_OF_TEXT}" in result.stderr
+
+
+@pytest.mark.parametrize("stop", [[], ["--stop", "zzz"]])
+def test_the_models_end_tokens_end_private_texts_of_a_batch(generate, tmp_path, stop):
+    options = ["--prompt", "t", "--prompt", "b", "-n", "4", *stop, "--json", str(tmp_path / "g.json")]
+    generate(*options)
+    free = [answer["new_ids"] for answer in json.loads((tmp_path / "g.json").read_text())["answers"]]
+    assert [len(ids) for ids in free] == [4, 4]
+    ends = (free[0][1], free[1][2])
+    _, result = generate(*options, ends=ends)
+    assert result.exit_code == 0, result.exception
+    answers = json.loads((tmp_path / "g.json").read_text())["answers"]
+    expected = [ids[: next(i for i, token in enumerate(ids) if token in ends) + 1] for ids in free]
+    assert [answer["new_ids"] for answer in answers] == expected and min(map(len, expected)) < 4

@@ -20,17 +20,17 @@ from aero.files.lock import LOCK_FILE, claimed, is_abandoned, locked
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _RENAME_SWAP = 2  # macOS, sys/stdio.h
-_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file's path, for the block to write; it takes the place of `path` in one step if the block ends well,
     else goes away. A device or a pipe, which has no place to take, is written itself."""
-    path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -53,8 +53,8 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # some file systems have no fsync of folders
+    except OSError as error:
+        if not path.is_dir() or error.errno not in _UNSUPPORTED:  # some file systems have no fsync of folders
             raise
     finally:
         os.close(descriptor)
@@ -100,6 +100,7 @@ def new_folder(folder: Path, marker: str, force: bool = False) -> Iterator[Path]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder), beside(folder) as temporary:
         yield temporary
+        check_replaceable(folder, marker, force)  # another process may have been quicker
         replace_folder(temporary, folder)
 
 
@@ -205,7 +206,7 @@ def _exchange(one: Path, other: Path) -> bool:
             failed = library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)
     except AttributeError:
         return False
-    if failed and ctypes.get_errno() not in _NO_EXCHANGE:
+    if failed and ctypes.get_errno() not in _UNSUPPORTED:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
     return not failed
 

@@ -304,8 +304,8 @@ def test_interrupted_before_its_first_state_a_new_run_saves_one(
 
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(data: DataFolder, tmp_path: Path) -> None:
     script = Path(__file__).with_name("killed.py")
-    settings = replace(SETTINGS, steps=20, save_every=3)
-    arguments = [data.path, json.dumps(config_of(data).to_dict()), json.dumps(settings.to_json()), tmp_path, 3, 13]
+    settings = replace(SETTINGS, steps=12, save_every=3)
+    arguments = [data.path, json.dumps(config_of(data).to_dict()), json.dumps(settings.to_json()), tmp_path, 2, 13]
     done = subprocess.run(
         [sys.executable, script, *map(str, arguments)],
         capture_output=True,

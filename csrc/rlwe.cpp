@@ -189,8 +189,9 @@ void respond(const Lattice& lattice, std::size_t count, U* in, const U* public_b
 void times_secret(const Lattice& lattice, std::size_t count, const U* secret, const U* a, int bits, U* out) {
   const std::uint32_t n = lattice.n();
   const U q = lattice.q(0), mask = (U{1} << bits) - 1;
-  // Digits so small that a product with the ternary secret, n terms, stays between -q/2 and q/2.
-  const int digit_bits = Fraction(q).bits - 2 - log2_exact(n);
+  // Digits so small that a product with the secret stays between -q/2 and q/2: its coefficients are below 4 n together
+  // (docs/kernels-lattice.md).
+  const int digit_bits = Fraction(q).bits - 3 - log2_exact(n);
   Factor one[3];
   multiples(1, q, one);
   in_parallel(count, 8 * n, [&](std::size_t begin, std::size_t end) {

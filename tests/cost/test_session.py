@@ -23,16 +23,16 @@ def sum_of(costs: list[Cost], name: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rung", "prompts", "reveal", "outputs_per_key"),
+    ("rung", "prompts", "reveal", "whole_key"),
     [
-        ("softmax-only", 1, LOGITS, 32),
-        ("layer norm, relu, scaled", 3, LOGITS, 32),
-        ("softmax-only", 2, TOKEN, 32),
-        ("softmax-only", 2, LOGITS, 4),
+        ("softmax-only", 1, LOGITS, 1.0),
+        ("layer norm, relu, scaled", 3, LOGITS, 1.0),
+        ("softmax-only", 2, TOKEN, 1.0),
+        ("softmax-only", 2, LOGITS, 4e-7),  # which two runs wear out
     ],
 )
-def test_a_session_sends_what_was_predicted(rung, prompts, reveal, outputs_per_key, monkeypatch):
-    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", outputs_per_key)
+def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, monkeypatch):
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", whole_key)
     full = random_program(length=CONTEXT, layers=1, every_position=True, **RUNGS[rung])
     plan = quantize(full, [random_ids(full, seed) for seed in range(8)]).plan
     programs = Compiled(full)

@@ -1,4 +1,4 @@
-"""The server's keys for products of shares serve so many outputs, and are then made anew; nothing else changes."""
+"""The server's keys for products of shares bear so many hints, and are then made anew; nothing else changes."""
 
 import dataclasses
 import gc
@@ -6,17 +6,19 @@ import itertools
 import weakref
 
 import numpy as np
+import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
 from aero.engines import session_keys
 from aero.engines.engine import Cost, Party, PromptRun
 from aero.engines.plain import InsecurePlainEngine
-from aero.engines.session_keys import OUTPUTS_PER_KEY
-from aero.engines.step_plans import bare_pairs
+from aero.engines.step_plans import bare_pairs, checked_schedule, group_plans, wear_of
+from aero.engines.steps import PAIRS
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Program, interpret_step
 from aero.graph.ring_plan import RingPlan
+from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.mpc.protocols.keys import keys_cost
 from aero.wire import Traffic
@@ -75,28 +77,61 @@ def plain_tolerance(program: Program, plan: RingPlan, ids: np.ndarray, state=Non
     return exact + stated.tolerance(program, ids, stated.rounded(program, plan, 0.5), state)
 
 
-def test_the_33rd_output_is_computed_under_another_key():
+def wear(plan: RingPlan, prompts: list[Prompt]) -> float:
+    return wear_of(checked_schedule([one.graph for _, one, _ in prompts], plan).stages)
+
+
+def test_a_worn_key_is_replaced_and_forgotten(monkeypatch):
     program, plan = numbers("softmax-only")
     parties, plain, secrets = Parties(plan), InsecurePlainEngine(plan), []
     prompts = first_tokens(program, 8)
     expected = [plain.run(one.graph, weights=one.weights, ids=ids) for _, one, ids in prompts]
     limits = [plain_tolerance(one, plan, ids) for _, one, ids in prompts]
-    for count in (8, 8, 8, 7, 1, 1):
+    batches = (8, 8, 7, 1, 1)
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", 1.0001 * sum(wear(plan, prompts[:n]) for n in batches[:-1]))
+    for count in batches:
         for output, exact, limit in zip(parties.run(*prompts[:count]), expected, limits, strict=False):
             assert np.abs(output - exact).max() <= limit < np.abs(exact).max()
         secrets.append(weakref.ref(parties.server._party.secret_keys[SHARES]))
-    assert OUTPUTS_PER_KEY == 32 and parties.renewed == [False, False, False, False, True]
+    assert parties.renewed == [False, False, False, True]
     gc.collect()
-    assert [secret() is None for secret in secrets] == [True] * 5 + [False]  # the old one is in nobody's memory
+    assert [secret() is None for secret in secrets] == [True] * 4 + [False]  # the old one is in nobody's memory
+
+
+def test_a_run_that_no_key_bears_is_refused_by_both(monkeypatch):
+    program, plan = numbers("softmax-only")
+    parties, prompts = Parties(plan), first_tokens(program, 1)
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", 0.4 * wear(plan, prompts))
+    with pytest.raises(ValueError, match=r"wear out 2\.5 keys, .* run fewer or shorter prompts"):
+        parties.run(*prompts)
+    assert parties.client.traffic.bytes_sent == 0
+
+
+def test_hints_are_what_the_plans_count(monkeypatch):
+    """Every number that the server decrypts of a product of shares is a hint on its key, and no other is."""
+    program, plan = numbers("layer norm, gelu")
+    parties, prompts, seen = Parties(plan), first_tokens(program, 2), []
+    decrypt = MatmulPlan.decrypt
+
+    def counted(self, secret, response):
+        if secret in parties.server._party.secret_keys.values():
+            seen.append(response.b.size)
+        return decrypt(self, secret, response)
+
+    monkeypatch.setattr(MatmulPlan, "decrypt", counted)
+    parties.run(*prompts)
+    stages = checked_schedule([one.graph for _, one, _ in prompts], plan).stages
+    assert sum(seen) == sum(p.hints for s in stages if s.op in PAIRS for p in group_plans(*s.groups)) > 0
 
 
 def test_tokens_go_on_over_a_renewal_from_states_that_are_older(monkeypatch):
-    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 2)
     program, plan = numbers("layer norm, gelu")
+    steps = [decode(program, past) if past else prefill(program, 1, leave_state=True) for past in range(5)]
+    most = max(wear(plan, [(0, one, None)]) for one in steps)
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", 2.5 * most)
     parties, plain, all_ids = Parties(plan), InsecurePlainEngine(plan), random_ids(program)
     state, pairs, kept = {}, {}, {}
-    for past in range(5):
-        one = decode(program, past) if past else prefill(program, 1, leave_state=True)
+    for past, one in enumerate(steps):
         ids = all_ids[past : past + 1]
         [output] = parties.run((0, one, ids))
         expected = plain.run(one.graph, weights=one.weights, ids=ids)
@@ -111,20 +146,23 @@ def test_tokens_go_on_over_a_renewal_from_states_that_are_older(monkeypatch):
     assert len(kept) > 2 and parties.renewed == [False, True, False, True]
 
 
-def test_all_outputs_of_a_batch_count(monkeypatch):
-    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 4)
+def test_all_products_of_a_batch_count(monkeypatch):
     program, plan = numbers("softmax-only")
-    parties, prompts = Parties(plan), first_tokens(program, 6)
-    for count in (3, 1, 1, 2, 2, 6, 1, 3):
+    parties, prompts, worn, expected = Parties(plan), first_tokens(program, 6), 0.0, []
+    batches = (3, 1, 1, 2, 6, 1, 3)
+    takes = [wear(plan, prompts[:count]) for count in batches]
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", 2.5 * max(takes))
+    for count, take in zip(batches, takes, strict=True):
         parties.run(*prompts[:count])
-    # 3 and 1 fill a key; 1 and 2 leave too little for 2 more; 2, and 6 that are more than a key should have, are alone.
-    assert parties.renewed == [False, True, False, True, True, True, False]
+        expected.append(worn + take > 2.5 * max(takes))
+        worn = take if expected[-1] else worn + take
+    assert parties.renewed == expected[1:] and True in expected and False in expected[1:]
 
 
 def test_a_renewal_sends_one_key_and_counts_as_set_up(monkeypatch):
-    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 3)
     program, plan = numbers("softmax-only")
     parties, [prompt] = Parties(plan), first_tokens(program, 1)
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", 3.5 * wear(plan, [prompt]))
     traffic: list[Traffic] = []
     reports = []
     for _ in range(5):
@@ -151,9 +189,9 @@ def test_a_renewal_sends_one_key_and_counts_as_set_up(monkeypatch):
 
 
 def test_preparing_a_run_renews_once(monkeypatch):
-    monkeypatch.setattr(session_keys, "OUTPUTS_PER_KEY", 1)
     program, plan = numbers("softmax-only")
     parties, [prompt] = Parties(plan), first_tokens(program, 1)
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", 1.5 * wear(plan, [prompt]))
     parties.run(prompt)
     graph, weights = prompt[1].graph, prompt[1].weights
     run_engines(lambda: parties.client.prepare(graph), lambda: parties.server.prepare(graph, weights))

@@ -15,7 +15,7 @@ def test_counts() -> None:
     cost = cost_of(plan)
     assert (cost.transforms, cost.key_switches) == (24 * 384, 24 * 31)
     assert cost.multiplications == 2 * 128 * 768 * 768
-    assert (cost.upload_bytes, cost.response_bytes) == (16 + 48 * 25600, (128 * 768 * 39 + 24 * 4096 * 44) // 8)
+    assert (cost.upload_bytes, cost.response_bytes) == (16 + 48 * 25600, (128 * 768 * 39 + 24 * 4096 * 46) // 8)
     assert cost_of(plan, prepared=True).transforms == 0
 
 

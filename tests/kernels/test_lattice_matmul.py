@@ -11,7 +11,7 @@ from aero.kernels.lattice_noise import ColumnSizes, share_noise, weight_noise
 from aero.kernels.ntt import Ntt
 from aero.kernels.prg import Prg
 from aero.kernels.reference import rlwe as reference
-from aero.kernels.rlwe import SHARES, WEIGHTS, WIDE, Ciphertexts, Params, PublicKeys, SecretKey
+from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, WIDE, Ciphertexts, Params, PublicKeys, SecretKey
 
 LEVELS = native.available_levels()
 SEED = bytes(range(16))
@@ -51,10 +51,10 @@ def run(plan: MatmulPlan, x: np.ndarray, w: np.ndarray, addend: np.ndarray | Non
     loaded = plan.load(Ciphertexts.from_bytes(plan.params, upload, plan.uploads), addend)
     weights = plan.encode_weights(w)
     packed = plan.evaluate(public, loaded, plan.prepare_weights(weights) if prepared else weights)
-    response, own = plan.respond(public, packed, stream("errors of the evaluator"), stream("masks"))
+    response, fine = plan.respond(public, packed, stream("errors of the evaluator"), stream("masks"))
     data = response.to_bytes(plan)
     assert len(data) == plan.response_bytes
-    return plan.decrypt(secret, Response.from_bytes(plan, data)), own
+    return plan.rounded(plan.decrypt(secret, Response.from_bytes(plan, data))), plan.rounded(fine)
 
 
 def errors_of(plan: MatmulPlan, shares: tuple[np.ndarray, np.ndarray], x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -202,9 +202,9 @@ def test_products_and_packing_equal_the_reference(params: Params, merge: int, pr
     for r in range(primes + 1):
         assert np.array_equal(coefficients(packed[0, primes + r], r), expected_b[r])
 
-    response, own = plan.respond(public, packed.reshape(-1), stream("errors"), stream("masks"))
+    response, fine = plan.respond(public, packed.reshape(-1), stream("errors"), stream("masks"))
     errors = stream("errors")
-    u, e_b, e_a = errors.ternary(n), errors.noise(n), errors.noise(n)
+    u, e_b, e_a = (errors.gaussian(n, DEVIATION) for _ in range(3))
     special = params.special
     for r, q in enumerate(params.primes):
         public_a, public_b = coefficients(public.encryption_a[r], r), coefficients(public.encryption_b[r], r)
@@ -218,9 +218,10 @@ def test_products_and_packing_equal_the_reference(params: Params, merge: int, pr
     masked = b[plan._where] - mask
     half = 1 << (a_bits - b_bits - 1)
     assert np.array_equal(response.b, ((masked + half) % (1 << a_bits) >> (a_bits - b_bits)).astype(np.uint64))
+    assert np.array_equal(fine, mask)
     shift = a_bits - plan.output_bits
     rounded = ((mask.astype(object) + (1 << (shift - 1))) % (1 << a_bits)) >> shift
-    assert np.array_equal(own.astype(object), rounded)
+    assert np.array_equal(plan.rounded(fine).astype(object), rounded)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aero.kernels.gaussian import largest
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.lattice_noise import ColumnSizes, NoRoomError, require_noise, share_noise, weight_noise
 from aero.kernels.prg import Prg
@@ -16,10 +17,10 @@ def stream(label: str) -> Prg:
 
 
 class WorstErrors(Prg):
-    """Every error term as large as the centred binomial allows."""
+    """Every error term as large as the sampler gives it."""
 
-    def noise(self, shape: int | tuple[int, ...], eta: int = 21) -> np.ndarray:
-        return np.full(shape, eta, dtype=np.int8)
+    def gaussian(self, shape: int | tuple[int, ...], deviation: float) -> np.ndarray:
+        return np.full(shape, largest(deviation), dtype=np.int8)
 
 
 def measured(plan: MatmulPlan, w: np.ndarray, upload_errors: Prg, x: np.ndarray) -> np.ndarray:
@@ -29,7 +30,9 @@ def measured(plan: MatmulPlan, w: np.ndarray, upload_errors: Prg, x: np.ndarray)
     loaded = plan.load(plan.encrypt(secret, x, SEED, upload_errors))
     packed = plan.evaluate(public, loaded, plan.encode_weights(w))
     response, own = plan.respond(public, packed, stream("errors"), stream("masks"))
-    total = plan.decrypt(secret, response) + own << np.uint64(plan.ring_bits - plan.output_bits)
+    total = plan.rounded(plan.decrypt(secret, response)) + plan.rounded(own) << np.uint64(
+        plan.ring_bits - plan.output_bits
+    )
     difference = (total - x @ w.astype(np.uint64)).astype(np.int64)
     rest = np.int64(64 - plan.ring_bits)
     return (difference << rest >> rest) / 2.0 ** (plan.ring_bits - plan.output_bits)

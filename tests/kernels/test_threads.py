@@ -38,7 +38,8 @@ def product(plan: MatmulPlan, prepared: bool) -> list[bytes]:
     packed = plan.evaluate(keys, plan.load(upload, x), plan.prepare_weights(weights) if prepared else weights)
     results = [upload.to_bytes(), packed.tobytes()]
     response, share = plan.respond(keys, packed, stream("response errors"), stream("masks"))
-    return [*results, response.to_bytes(plan), share.tobytes(), plan.decrypt(secret, response).tobytes()]
+    own = plan.rounded(plan.decrypt(secret, response))
+    return [*results, response.to_bytes(plan), plan.rounded(share).tobytes(), own.tobytes()]
 
 
 def slots() -> list[bytes]:

@@ -6,7 +6,8 @@ then fail.
 """
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from aero.kernels.lattice_matmul import MatmulPlan, Response
 from aero.kernels.ntt import Ntt
 from aero.kernels.prg import Prg
-from aero.kernels.rlwe import SHARES, WEIGHTS, Ciphertexts, Params, SecretKey
+from aero.kernels.rlwe import LARGEST, NOISE_VARIANCE, SHARES, WEIGHTS, Ciphertexts, Params, SecretKey
 from aero.mpc import share as share_module
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
@@ -38,7 +39,7 @@ def chi_squared(values: np.ndarray, bits: int) -> float:
     """How far six bits at the top, in the middle and at the bottom (but the last) are from uniform, in standard
     deviations. The bottom ones of a phase lie below a whole step: there, only a mask of the whole range hides noise."""
     worst = 0.0
-    for shift in (bits - 6, bits // 2 - 3, 1):
+    for shift in (bits - 6, bits // 2 - 3, 3, 1):
         counts = np.bincount(
             ((values >> np.uint64(shift)) % np.uint64(CLASSES)).astype(int).reshape(-1), minlength=CLASSES
         )
@@ -67,11 +68,18 @@ class View:
         self.upload = upload
 
 
-def run_linear(run: int, w: np.ndarray | None = None, x: np.ndarray | None = None, *, calls: int = 1) -> View:
+def run_linear(
+    run: int,
+    w: np.ndarray | None = None,
+    x: np.ndarray | None = None,
+    *,
+    calls: int = 1,
+    plan: linear.LinearPlan = PLAN,
+) -> View:
     """`calls` products of the same secrets in one session; the shares are those of the last."""
     w = np.full((INNER, COLUMNS), 777) if w is None else w
     x = np.full((ROWS, INNER), 5) if x is None else x
-    loaded = linear.load_weights(PLAN, w)
+    loaded = linear.load_weights(plan, w)
     responses: list[Response] = []
     uploads: list[bytes] = []
 
@@ -79,7 +87,7 @@ def run_linear(run: int, w: np.ndarray | None = None, x: np.ndarray | None = Non
         exchange_keys(party, (WEIGHTS,))
         mine = to_ring(x, BITS) if party.is_client else np.zeros((ROWS, INNER), np.uint64)
         weights = None if party.is_client else loaded
-        return [linear.multiply_weights(party, PLAN, Share(mine, BITS, 14), 16, weights) for _ in range(calls)][-1]
+        return [linear.multiply_weights(party, plan, Share(mine, BITS, 14), 16, weights) for _ in range(calls)][-1]
 
     with kept(responses, uploads):
         outcome = run_both(program, seeds(run))
@@ -107,6 +115,20 @@ def run_pair(run: int, plan: pair.PairPlan, *, jobs: int = 1) -> tuple[dict[Role
         patch.setattr(MatmulPlan, "decrypt", keep)
         outcome = run_both(program, seeds(run))
     return dict(zip(Role, outcome.results, strict=True)), list(decrypted.values())
+
+
+def pair_responses(run: int) -> list[np.ndarray]:
+    """a of what either party sends in a product of shares that are zero."""
+    responses: list[Response] = []
+
+    def program(party: Party) -> Share:
+        exchange_keys(party, (SHARES,), (SHARES,))
+        x, y = np.zeros((2, ROWS, INNER), np.uint64), np.zeros((2, INNER, COLUMNS), np.uint64)
+        return pair.multiply_shares(party, PAIR, Share(x, BITS, 14), Share(y, BITS, 14))
+
+    with kept(responses, []):
+        run_both(program, seeds(run))
+    return [response.a for response in responses]
 
 
 @contextlib.contextmanager
@@ -196,6 +218,29 @@ def check_random_part_hides_weights() -> None:
     assert_uniform((guess - exact) & np.uint64(2**bits - 1), bits)
 
 
+def check_random_parts_of_one_response() -> None:
+    """The a of several packed ciphertexts, each and their differences, for weights of zero: one u for all would cancel,
+    and leave differences of products of the weights."""
+    plan = linear.LinearPlan(MatmulPlan(WEIGHTS, ROWS, INNER, 3 * COLUMNS, BITS, 64, 32, 2, 32, OUT), prepared=False)
+    a = run_linear(0, w=np.zeros((INNER, 3 * COLUMNS), np.int64), plan=plan).responses[0].a
+    assert len(a) == 3
+    assert_all_apart(a, plan.product.response_bits[1])
+
+
+def check_random_parts_of_pair() -> None:
+    """The same of products of shares, both directions, for factors of zero: two heads, each with a ciphertext."""
+    for responses in pair_responses(0):
+        assert len(responses) == 2
+        assert_all_apart(responses, PAIR_PRODUCT.response_bits[1])
+
+
+def assert_all_apart(a: np.ndarray, bits: int) -> None:
+    for one in a:
+        assert_uniform(one, bits)
+    for first, second in itertools.combinations(a, 2):
+        assert_uniform(second - first & np.uint64(2**bits - 1), bits)
+
+
 def check_upload() -> None:
     """What the server sees of a share that is the same in every run: b's coefficients."""
     (q,) = WEIGHTS.primes
@@ -205,16 +250,16 @@ def check_upload() -> None:
 
 
 def check_upload_noise() -> None:
-    """b + a s of a ciphertext, minus the message: centred binomial of variance 10.5. Without it, a and b tell s."""
+    """b + a s of a ciphertext, minus the message: Gaussian of variance 16. Without it, a and b tell s."""
     view, (q,) = run_linear(0, x=np.zeros((ROWS, INNER), np.int64)), WEIGHTS.primes
     upload = Ciphertexts.from_bytes(WEIGHTS, view.upload, PRODUCT.uploads)
     secret = view.client.secret_key(WEIGHTS).transform[: WEIGHTS.n]
     masked = np.array([[int(a) * int(s) % q for a, s in zip(upload.a[0, 0], secret, strict=True)]], dtype=np.uint64)
     noise = Ntt(WEIGHTS.n, q).inverse((upload.b[0] + masked) % np.uint64(q)).astype(np.int64).reshape(-1)
     noise = np.where(noise > q // 2, noise - q, noise)
-    assert np.abs(noise).max() <= 21
-    assert abs(noise.mean()) < 6 * (10.5 / noise.size) ** 0.5
-    assert abs(noise.var() - 10.5) < 6 * 10.5 * (2 / noise.size) ** 0.5
+    assert np.abs(noise).max() <= LARGEST
+    assert abs(noise.mean()) < 6 * (NOISE_VARIANCE / noise.size) ** 0.5
+    assert abs(noise.var() - NOISE_VARIANCE) < 6 * NOISE_VARIANCE * (2 / noise.size) ** 0.5
 
 
 def check_inputs() -> None:
@@ -239,18 +284,18 @@ def check_fresh_seeds() -> None:
 
 
 def check_zero_encryption_noise() -> None:
-    """The phase of an encryption of zero has the variance of a whole one: 2/3 n (u times the key's noise, e_a times s),
-    and e_b; half of it would be missing without either of the first two."""
-    plan = MatmulPlan(WEIGHTS, ROWS, INNER, COLUMNS, 46, 64, 32, 2, 32, 46, guard_a=3)  # q' close to q: noise shows
+    """The phase of an encryption of zero has the variance of a whole one: n (u times the key's noise, e_a times s), and
+    e_b; half of it would be missing without either of the first two."""
+    plan = MatmulPlan(WEIGHTS, ROWS, INNER, COLUMNS, 46, 64, 32, 2, 32, 46, guard_a=5)  # q' close to q: noise shows
     secret_stream, errors = (Prg(seeds(0)[0], label) for label in ("secret", "key errors"))
     secret = SecretKey.generate(WEIGHTS, secret_stream)
     keys = secret.public_keys(seeds(1)[0][:16], errors)
     upload = plan.encrypt(secret, np.zeros((ROWS, INNER), np.uint64), seeds(2)[0][:16], errors)
     packed = plan.evaluate(keys, plan.load(upload), plan.encode_weights(np.zeros((INNER, COLUMNS), np.int64)))
     response, share = plan.respond(keys, packed, Prg(seeds(3)[0], "test/errors"), Prg(seeds(4)[0], "test/masks"))
-    total = plan.decrypt(secret, response) + share & np.uint64(2**46 - 1)
+    total = plan.rounded(plan.decrypt(secret, response)) + plan.rounded(share) & np.uint64(2**46 - 1)
     error = (total << np.uint64(18)).view(np.int64) >> np.int64(18)
-    expected = (10.5 * (4 / 3 * WEIGHTS.n + 1)) ** 0.5 * 2.0**46 / WEIGHTS.modulus
+    expected = (NOISE_VARIANCE * (2 * NOISE_VARIANCE * WEIGHTS.n + 1)) ** 0.5 * 2.0**46 / WEIGHTS.modulus
     assert 0.9 * expected < error.std() < 1.15 * expected
 
 
@@ -263,6 +308,8 @@ CHECKS = [
     check_parts_of_jobs,
     check_random_part,
     check_random_part_hides_weights,
+    check_random_parts_of_one_response,
+    check_random_parts_of_pair,
     check_upload,
     check_upload_noise,
     check_inputs,
@@ -299,15 +346,34 @@ def no_zero_encryption() -> Iterator[None]:
     original = MatmulPlan.respond
 
     class Zeros:
-        def ternary(self, shape):
-            return np.zeros(shape, np.int8)
-
-        def noise(self, shape, eta):
+        def gaussian(self, shape, deviation):
             return np.zeros(shape, np.int8)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             MatmulPlan, "respond", lambda self, keys, packed, _, masks: original(self, keys, packed, Zeros(), masks)
+        )
+        yield
+
+
+@contextlib.contextmanager
+def changed_u(change: Callable[[np.ndarray], np.ndarray]) -> Iterator[None]:
+    """Another u, the first of three draws of an encryption of zero."""
+    original = MatmulPlan.respond
+
+    class Errors:
+        def __init__(self, errors: Prg) -> None:
+            self.errors, self.drawn = errors, 0
+
+        def gaussian(self, shape, deviation):
+            drawn, self.drawn = self.errors.gaussian(shape, deviation), self.drawn + 1
+            return change(drawn) if self.drawn == 1 else drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            MatmulPlan,
+            "respond",
+            lambda self, keys, packed, errors, masks: original(self, keys, packed, Errors(errors), masks),
         )
         yield
 
@@ -327,12 +393,17 @@ def half_of_the_mask():
     return draws("uniform", "/masks", lambda mask: np.where(np.arange(mask.shape[-1]) % 2 == 0, mask, np.uint64(0)))
 
 
-def no_ternary_u():
-    return draws("ternary", "/errors", np.zeros_like)
+def no_u():
+    return changed_u(np.zeros_like)
+
+
+def one_u():
+    """For all packed ciphertexts of a response the same."""
+    return changed_u(lambda u: np.broadcast_to(u[:1], u.shape).copy())
 
 
 def no_noise():
-    return draws("noise", "/errors", np.zeros_like)
+    return draws("gaussian", "/errors", np.zeros_like)
 
 
 @contextlib.contextmanager
@@ -356,7 +427,7 @@ def repeated_masks():
 
 
 def repeated_u():
-    return rewound("ternary", "/errors")
+    return rewound("gaussian", "/errors")
 
 
 def no_input_mask():
@@ -397,8 +468,12 @@ MUTATIONS = [
     (repeated_masks, check_parts_of_jobs),
     (no_zero_encryption, check_random_part),
     (no_zero_encryption, check_random_part_hides_weights),
-    (no_ternary_u, check_random_part),
-    (no_ternary_u, check_zero_encryption_noise),
+    (no_u, check_random_part),
+    (no_u, check_zero_encryption_noise),
+    (one_u, check_random_parts_of_one_response),
+    (one_u, check_random_parts_of_pair),
+    (no_zero_encryption, check_random_parts_of_one_response),
+    (no_zero_encryption, check_random_parts_of_pair),
     (no_noise, check_zero_encryption_noise),
     (no_random_part_in_uploads, check_upload),
     (no_noise, check_upload_noise),

@@ -29,10 +29,10 @@ from aero.engines.steps import Group
 from aero.engines.weight_store import encoded_matrix
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan
-from aero.kernels.lattice_noise import ColumnSizes, NoRoomError, weight_noise
+from aero.kernels.lattice_noise import ColumnSizes, NoRoomError
 from aero.kernels.rlwe import Params
 from aero.mpc.protocols.embedding import one_for_each_row, side_by_side
-from aero.mpc.protocols.linear import PARAMS, LinearPlan
+from aero.mpc.protocols.linear import PARAMS, LinearPlan, product_noise
 
 HELP = "use fewer fractional bits, or train with smaller weights and activations"
 
@@ -109,7 +109,7 @@ class _Product:
         worst: tuple[int, float, float, Params] | None = None
         for rows in range(1, self.rows + 1):
             plan, sizes, nonzero = self._planned(rows, modulus_bits)
-            noise = weight_noise(plan.product, sizes, nonzero=nonzero).total
+            noise = product_noise(plan, sizes, nonzero=nonzero).total
             if not noise <= plan.max_error and (worst is None or noise > worst[1]):
                 worst = rows, noise, plan.max_error, plan.product.params
         return worst

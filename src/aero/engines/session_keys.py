@@ -7,10 +7,8 @@ from typing import NamedTuple
 from aero.kernels.rlwe import Params
 from aero.kernels.slots import Field
 
-OUTPUTS_PER_KEY = 32
-"""Rows of output that are opened under one key of the server's for products of shares. Their noise, which contains the
-key, goes on into what is opened, a little of it each time (docs/security/index.md, "Errors are part of the
-functionality"); a new key ends what adds up. A run is not divided: one that opens more has keys of its own."""
+WHOLE_KEY = 1.0
+"""What a key bears: all of it."""
 
 
 class Keys(NamedTuple):
@@ -21,19 +19,25 @@ class Keys(NamedTuple):
 
 
 class SessionKeys:
-    """opened: rows of output, under the server's present keys; whoever runs something adds to it."""
+    """worn: which part of what the server's present keys for products of shares bear is used up by the hints of results
+    (`aero.mpc.hints`): a run counts by its numbers, not by its outputs. Whoever runs something adds to it."""
 
     def __init__(self) -> None:
         self._held = Keys((), ())
-        self.opened = 0
+        self.worn = 0.0
 
-    def drop_worn(self, rows: int) -> bool:
-        """Whether the server's keys for products of shares are gone, as `rows` more outputs were too many for them:
-        public shapes decide. States stay: shares depend on no key."""
-        if not self.opened or self.opened + rows <= OUTPUTS_PER_KEY:
+    def drop_worn(self, wear: float) -> bool:
+        """Whether the server's keys for products of shares are gone, as a run that takes so much of a key was too much
+        for them: public shapes decide. States stay: shares depend on no key. ValueError for a run that no key bears."""
+        if wear > WHOLE_KEY:
+            raise ValueError(
+                f"products of shares of this size wear out {wear / WHOLE_KEY:.1f} keys, and a run has one: "
+                "run fewer or shorter prompts together"
+            )
+        if self.worn + wear <= WHOLE_KEY:
             return False
         self._held = Keys(self._held.client, tuple(one for one in self._held.server if isinstance(one, Field)))
-        self.opened = 0
+        self.worn = 0.0
         return True
 
     def add_missing(self, needed: Keys) -> Keys:

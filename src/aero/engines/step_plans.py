@@ -50,7 +50,11 @@ def linear_plan(*groups: Group) -> LinearPlan:
     first = groups[0][0]
     rows, columns = rows_of(group[0] for group in groups), sum(columns_of(step) for step in groups[0])
     modulus_bits = max(step.modulus_bits for step in groups[0])
-    return _linear_plan(rows, first.input_shapes[0][1], columns, first.ring_bits, first.output.bits, modulus_bits)
+    shown = max(step.factor.bits for step in groups[0] if step.factor is not None)
+    if not any(step.shown for step in groups[0]):
+        shown = 0
+    rings = first.ring_bits, first.output.bits
+    return _linear_plan(rows, first.input_shapes[0][1], columns, *rings, modulus_bits, shown)
 
 
 def has_row_gains(step: Step) -> bool:
@@ -107,7 +111,9 @@ def _stacked(step: Step, prompts: int, queries: int, keys: int) -> PairPlan:
 
 def embedding_plan(*steps: Step) -> EmbeddingPlan:
     rows, columns = steps[0].weight_shapes[0]
-    return _embedding_plan(rows_of(steps), rows, columns, steps[0].output.bits, steps[0].modulus_bits)
+    first = steps[0]
+    shown = first.output.bits if first.shown else 0  # a table's numbers have as many bits as its rows, at most
+    return _embedding_plan(rows_of(steps), rows, columns, first.output.bits, first.modulus_bits, shown)
 
 
 def function_plan(*steps: Step) -> Any:
@@ -137,9 +143,11 @@ def _attrs(node: Node) -> tuple[tuple[str, Any], ...]:
 
 @lru_cache(maxsize=1024)
 def _linear_plan(
-    rows: int, inner: int, columns: int, ring_bits: int, output_bits: int, modulus_bits: int
+    rows: int, inner: int, columns: int, ring_bits: int, output_bits: int, modulus_bits: int, shown: int
 ) -> LinearPlan:
-    return plan_linear(rows, inner, columns, ring_bits, output_bits, modulus_bits=modulus_bits)
+    """shown: the bits of the weights where the client learns the product, 0 elsewhere."""
+    shape, rings = (rows, inner, columns), (ring_bits, output_bits)
+    return plan_linear(*shape, *rings, modulus_bits=modulus_bits, opened=shown > 0, weight_bits=shown)
 
 
 @lru_cache(maxsize=1024)
@@ -149,8 +157,12 @@ def _pair_plan(op: str, heads: int, queries: int, keys: int, width: int, ring_bi
 
 
 @lru_cache(maxsize=1024)
-def _embedding_plan(tokens: int, rows: int, columns: int, output_bits: int, modulus_bits: int) -> EmbeddingPlan:
-    return plan_embedding(tokens, rows, columns, output_bits, modulus_bits=modulus_bits)
+def _embedding_plan(
+    tokens: int, rows: int, columns: int, output_bits: int, modulus_bits: int, shown: int
+) -> EmbeddingPlan:
+    """shown: as in `_linear_plan`."""
+    table = tokens, rows, columns, output_bits
+    return plan_embedding(*table, modulus_bits=modulus_bits, opened=shown > 0, weight_bits=shown)
 
 
 @lru_cache(maxsize=256)
@@ -284,6 +296,11 @@ def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
     return products_cost([shape for e in wider for shape in extension_shapes(e.size, e.held, e.bits)])
 
 
+def wear_of(stages: Sequence[Stage]) -> float:
+    """The part of a key of the server's that a run takes, for all products of shares together."""
+    return sum(plan.wear for stage in stages if stage.op in PAIRS for plan in group_plans(*stage.groups))
+
+
 def keys_needed(stages: Sequence[Stage]) -> Keys:
     """Under which parameters each party encrypts."""
     client: dict[Params | Field, None] = {}
@@ -367,7 +384,7 @@ class DeclaredSession:
         """The next run, of programs that were not run together before; states as in `bare_pairs`, for each graph."""
         planned = checked_schedule(graphs, self._plan, states, self._reveal)
         rows = sum(graph.shapes[graph.output][0] for graph in graphs)
-        set_up, lines = self._set_up(planned.stages, rows), list[Declared]()
+        set_up, lines = self._set_up(planned.stages), list[Declared]()
         set_up_rounds = self._tick(set_up)
 
         def add(label: str, op: str, cost: ProtocolCost) -> None:
@@ -395,10 +412,11 @@ class DeclaredSession:
         before, self._clock = self._clock.rounds, self._clock + cost
         return self._clock.rounds - before
 
-    def _set_up(self, stages: Sequence[Stage], rows: int) -> ProtocolCost:
-        """That both have the same, the keys that are missing for so many rows of output, base OTs."""
-        self._keys.drop_worn(rows)
-        self._keys.opened += rows
+    def _set_up(self, stages: Sequence[Stage]) -> ProtocolCost:
+        """That both have the same, the keys that are missing or worn, base OTs."""
+        wear = wear_of(stages)
+        self._keys.drop_worn(wear)
+        self._keys.worn += wear
         missing = self._keys.add_missing(keys_needed(stages))
         cost = agree_cost(AGREED) + keys_cost(missing.client, missing.server)
         if self._has_ots or not needs_ots(stages, self._reveal):

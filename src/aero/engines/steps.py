@@ -6,7 +6,7 @@ anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,7 +38,8 @@ class Step:
     inputs: formats of the values that it reads, as they are held: the ring may be smaller than what is needed.
     output: format of its value, as it will be held. factor: format of what inputs[0] is multiplied by, for a product.
     promised, wanted: of a nonlinear operation, what the plan says of its value, and the ring in which it reads it.
-    windows: of a softmax, what the plan knows of its scores. modulus_bits: of a product, as the plan has it.
+    windows: of a softmax, what the plan knows of its scores. modulus_bits: of a product, as the plan has it. shown: of
+    a product with weights, whether the client gets it, or what is made of it without another product between.
     """
 
     node: Node
@@ -51,6 +52,7 @@ class Step:
     wanted: int | None = None
     windows: tuple[ScoreWindow, ...] = ()
     modulus_bits: int = 0
+    shown: bool = False
 
     @property
     def shift(self) -> int:
@@ -102,11 +104,31 @@ def plan_steps(
     for graph in graphs:
         for name, held in _held_bits(graph, graphs, plan, wants, output_is_compared).items():
             bits[name] = max(held, bits.get(name, 0))
-    return [_steps(graph, graphs, plan, bits, wants) for graph in graphs]
+    shown = set().union(*map(_shown_products, graphs))
+    return [_steps(graph, graphs, plan, bits, wants, shown) for graph in graphs]
+
+
+def _shown_products(graph: Graph) -> set[str]:
+    """The products with weights of which the output is made without a linear layer, or a product of shares, between:
+    the client knows a part of their error, and sees them as they are, or in a sum, or behind a nonlinear operation."""
+    read, shown = {graph.output}, set()
+    for node in reversed(graph.nodes):
+        if node.name not in read:
+            continue
+        if node.op in ("linear", "gain", "embedding"):
+            shown.add(node.name)
+        if node.op not in ("linear", *PAIRS):
+            read.update(node.inputs)
+    return shown
 
 
 def _steps(
-    graph: Graph, graphs: Sequence[Graph], plan: RingPlan, bits: Mapping[str, int], wants: Wants | None
+    graph: Graph,
+    graphs: Sequence[Graph],
+    plan: RingPlan,
+    bits: Mapping[str, int],
+    wants: Wants | None,
+    shown: Collection[str],
 ) -> list[Step]:
     held: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
     moves = {node.name for node in graph.nodes if node.op in MOVES}
@@ -133,7 +155,7 @@ def _steps(
         held[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
-        known = known_windows(node, plan), plan.moduli.get(node.name, 0)
+        known = known_windows(node, plan), plan.moduli.get(node.name, 0), node.name in shown
         steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted, *known))
     return steps
 

@@ -36,6 +36,7 @@ from aero.engines.step_plans import (
     pair_plans,
     row_gain_plan,
     stage_cost,
+    wear_of,
 )
 from aero.engines.steps import Group, Step, state_format
 from aero.engines.weight_store import MAX_BYTES, WeightStore
@@ -76,7 +77,7 @@ class TwoPartyEngine(Engine):
     plan: the ring plan, equal at both parties. weights_bytes: memory for the server's encoded weights, see
     `WeightStore`. A failure ends the channel; an engine is not used again after one.
 
-    The server's keys for products of shares serve `OUTPUTS_PER_KEY` rows of output, and are then made anew.
+    The server's keys for products of shares bear a number of hints (`aero.mpc.hints`), and are then made anew.
 
     Error: a product is off by at most its declared number of steps, except with probability 2^-60 for each number, so
     2^-36 for the 2^24 products of GPT-2 small at 128 tokens; a truncation by one step; others as their plans state.
@@ -128,7 +129,7 @@ class TwoPartyEngine(Engine):
             if weights is None:
                 raise ValueError("the server gives the weights")
             self._load(schedule, weights)
-        if self._keys.drop_worn(sum(one.graph.shapes[one.graph.output][0] for one in batch)):
+        if self._keys.drop_worn(wear_of(stages)):
             drop_keys(self._party, Role.SERVER)
         missing = self._keys.add_missing(keys_needed(stages))
         with self._party.channel.op("keys"):
@@ -225,7 +226,7 @@ class TwoPartyEngine(Engine):
             if state:
                 self._states[one.prompt], self._bare[one.prompt] = state, bare
         outputs = [output for output, _ in found]
-        self._keys.opened += sum(len(output.values) for output in outputs)
+        self._keys.worn += wear_of(schedule.stages)
 
         with ExitStack() as scope:
 

@@ -92,6 +92,7 @@ def plan_matmul(
     output_bits: int | None = None,
     batch: int = 1,
     digits: int = 1,
+    guard_a: int = 9,
     prepared: bool = False,
     max_spacing: int = 512,
     bytes_per_second: float = DEFAULT_RATE,
@@ -108,7 +109,7 @@ def plan_matmul(
     def tiled(d0: int, d1: int, merge: int) -> MatmulPlan:
         d2 = params.n // (d0 * d1)
         return MatmulPlan(
-            params, rows, inner, columns, ring_bits, d0, d1, d2, merge, output_bits, batch=batch, digits=digits
+            params, rows, inner, columns, ring_bits, d0, d1, d2, merge, output_bits, batch, digits, guard_a
         )
 
     tiles = _tiles(params.n, rows, inner, digits, prepared, max_spacing)

@@ -4,12 +4,15 @@
     upload = plan.encrypt(secret, X, ...)           -->
                                                          x = plan.load(upload, addend)      X + addend from here on
                                                          packed = plan.evaluate(keys, x, plan.encode_weights(W))
-                                                    <--  response, its_share = plan.respond(keys, packed, ...)
-    owner_share = plan.decrypt(secret, response)
+                                                    <--  response, fine = plan.respond(keys, packed, ...)
+    fine = plan.decrypt(secret, response)
+    share = plan.rounded(fine)                           share = plan.rounded(fine)
 
-The two shares add up to X W 2^(output_bits - ring_bits), rounded, modulo 2^output_bits, up to a small error that
-`lattice_noise` bounds; with output_bits = ring_bits that is X W modulo 2^ring_bits. Dropping low bits this way costs
-nothing and makes the response smaller.
+where `respond` and `decrypt` give each party its share at a finer scale, with guard_a bits more. Noise of a party's own
+is added there, before it is rounded (docs/security/errors.md). The two shares add up to
+X W 2^(output_bits - ring_bits), rounded, modulo 2^output_bits, up to a small error that `lattice_noise` bounds; with
+output_bits = ring_bits that is X W modulo 2^ring_bits. Dropping low bits this way costs nothing and makes the response
+smaller.
 
 Encoding (Cheetah, Huang et al. 2022; packing as in BumbleBee, Lu et al. 2023). X is cut into tiles d0 x d1 and
 W into tiles d1 x d2 with d0 d1 d2 = n:
@@ -33,9 +36,10 @@ from numpy.typing import NDArray
 from aero.kernels import bitpack
 from aero.kernels.native import _native
 from aero.kernels.prg import Prg
-from aero.kernels.rlwe import NOISE_ETA, Ciphertexts, Params, PublicKeys, SecretKey, Words
+from aero.kernels.rlwe import DEVIATION, Ciphertexts, Params, PublicKeys, SecretKey, Words
 
 MAX_INNER_TILES: int = _native.MAX_INNER  # sums of more products would not fit the accumulators
+MAX_GUARD = 20
 MIN_FRONT = 64  # coefficients of a plaintext polynomial that the transform takes at least
 
 
@@ -62,8 +66,8 @@ class MatmulPlan:
     batch: int = 1
     digits: int = 1
     """W is split into that many digits, and X uploaded as often, so that large W add less noise."""
-    guard_a: int = 7
-    """The response's a counts modulo 2^(output_bits + guard_a): rounding it adds about n^(1/2) / 5 / 2^guard_a."""
+    guard_a: int = 9
+    """The response's a counts modulo 2^(output_bits + guard_a): rounding it adds about n^(1/2) / 2^guard_a."""
     guard_b: int = 2
     """The response's b is sent with output_bits + guard_b bits."""
 
@@ -79,8 +83,13 @@ class MatmulPlan:
             raise ValueError(f"merge is a power of two up to d1 = {self.d1}, not {self.merge}")
         if not 1 <= self.output_bits <= self.ring_bits <= 64 or not self.output_bits <= 54:
             raise ValueError(f"{self.ring_bits} ring bits to {self.output_bits}: at most 64, and the output at most 54")
-        if not 1 <= self.guard_b <= self.guard_a <= 9 or not 1 <= self.digits <= self.ring_bits:
-            raise ValueError("guard bits are 1 to 9, guard_b at most guard_a; digits are at most ring_bits")
+        if not 1 <= self.guard_b <= self.guard_a <= min(MAX_GUARD, 63 - self.output_bits):
+            raise ValueError(
+                f"guard bits {self.guard_a}, {self.guard_b}: 1 to {MAX_GUARD}, guard_b at most guard_a, and the output "
+                "with guard_a at most 63 bits"
+            )
+        if not 1 <= self.digits <= self.ring_bits:
+            raise ValueError("digits are at most ring_bits")
         if self.inner_tiles > MAX_INNER_TILES:
             raise ValueError(f"{self.inner_tiles} inner tiles, and at most {MAX_INNER_TILES} are possible: raise d1")
 
@@ -151,11 +160,12 @@ class MatmulPlan:
         return secret.encrypt(self._messages(x), self.ring_bits, seed, errors)
 
     def decrypt(self, secret: SecretKey, response: "Response") -> Words:
-        """The owner's share of the result: uint64 [batch, T, M] below 2^output_bits."""
+        """The owner's share of the result in units of 2^-guard_a steps: uint64 [batch, T, M], whose lowest
+        output_bits + guard_a bits count."""
         b_bits, a_bits = self.response_bits
         phase = response.b << np.uint64(a_bits - b_bits)
         phase += secret.times(response.a, a_bits).reshape(-1)[self._where]
-        return _round_shift(phase, a_bits, self.output_bits)
+        return phase
 
     # The evaluator
 
@@ -238,7 +248,7 @@ class MatmulPlan:
         return out
 
     def respond(self, keys: PublicKeys, packed: Words, errors: Prg, masks: Prg) -> tuple["Response", Words]:
-        """The response to send, and the evaluator's share of the result, uint64 [batch, T, M] below 2^output_bits.
+        """The response to send, and the evaluator's share of the result, as `decrypt` gives the owner's.
 
         Adds a fresh public-key encryption of zero to every packed ciphertext, without which a would be a known
         multiple of the weights; switches it to the modulus 2^(output_bits + guard_a); and subtracts a mask uniform
@@ -247,13 +257,28 @@ class MatmulPlan:
         n = self.params.n
         b_bits, a_bits = self.response_bits
         b, a = np.empty((self.packed, n), dtype=np.uint64), np.empty((self.packed, n), dtype=np.uint64)
-        u = errors.ternary((self.packed, n)).reshape(-1)
-        e_b, e_a = (errors.noise((self.packed, n), NOISE_ETA).reshape(-1) for _ in range(2))
+        u, e_b, e_a = (errors.gaussian((self.packed, n), DEVIATION).reshape(-1) for _ in range(3))
         public = keys.encryption_b.reshape(-1), keys.encryption_a.reshape(-1)
         self.params.lattice.respond(packed, *public, u, e_b, e_a, a_bits, b.reshape(-1), a.reshape(-1))
         mask = masks.uniform((self.batch, self.rows, self.columns), a_bits)
         masked = b.reshape(-1)[self._where] - mask
-        return Response(_round_shift(masked, a_bits, b_bits), a), _round_shift(mask, a_bits, self.output_bits)
+        return Response(_round_shift(masked, a_bits, b_bits), a), mask
+
+    # Both
+
+    def rounded(self, fine: Words, errors: Prg | None = None, deviation: float = 0.0) -> Words:
+        """The share of the result, uint64 [batch, T, M] below 2^output_bits, from what `decrypt` or `respond` gave, or
+        from a sum of such.
+
+        `deviation`: of normal noise that is added before, in steps of the result's last place, drawn from `errors`, a
+        private stream of this party. After rounding it would be too late: what is added then hides a step, and not on
+        which side of a boundary the number was.
+        """
+        if deviation:
+            if errors is None:
+                raise ValueError("noise is drawn from a private stream: give one")
+            fine = fine + errors.normal(fine.shape, deviation * 2**self.guard_a).view(np.uint64)
+        return _round_shift(fine, self.response_bits[1], self.output_bits)
 
     # Encoding
 

@@ -2,7 +2,7 @@
 
 Every term is in units of the output's last place, that is of Q / 2^output_bits in the phase b + a s. Errors are sums
 of independent terms, so a bound of `TAIL` standard deviations of a sub-Gaussian majorant holds except with probability
-2 exp(-TAIL^2 / 2) < 2^-64 for one result. Fresh noise has a bound that always holds as well, 21 |w|_1; the smaller
+2 exp(-TAIL^2 / 2) < 2^-64 for one result. Fresh noise has a bound that always holds as well, 37 |w|_1; the smaller
 counts. Rounding errors are taken as uniform, as usual. docs/kernels-lattice.md derives each line.
 """
 
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aero.kernels.lattice_matmul import MatmulPlan
-from aero.kernels.rlwe import NOISE_ETA, NOISE_VARIANCE
+from aero.kernels.rlwe import LARGEST, NOISE_VARIANCE
 
 TAIL = 9.5
+SECRET_NORM = 1.21
+"""|s|^2 of a Gaussian secret is at most so many times its mean, n NOISE_VARIANCE, but for probability 2^-60."""
 _ROWS_AT_ONCE = 256  # of a matrix, so that no second copy of a large one is made
 
 
@@ -30,7 +32,7 @@ class Noise:
     fresh: float
     """Encryption noise times the weights."""
     fresh_always: float
-    """The same by 21 |w|_1, which no draw exceeds."""
+    """The same by 37 |w|_1, which no draw exceeds."""
     message_rounding: float
     """Rounding of Q/2^l m times the weights."""
     packing: float
@@ -40,7 +42,10 @@ class Noise:
     response: float
     """The switch to the modulus 2^(output_bits + guard_a) and the shortened b."""
     shares: float
-    """Rounding of both shares to output_bits."""
+    """Rounding of both shares to output_bits, and the noise that a party adds to its own before."""
+    known: float
+    """The standard deviation of those terms that are a product of something secret of the evaluator's and of noise that
+    the owner of the key knows: of its upload, of its keys, of rounding its messages."""
     deviation: float
     """The standard deviation that is to be expected, all of the above together."""
 
@@ -74,27 +79,27 @@ class ColumnSizes:
         return cls(l1, l2_squared, largest)
 
 
-def weight_noise(plan: MatmulPlan, sizes: ColumnSizes, *, nonzero: int | None = None) -> Noise:
+def weight_noise(plan: MatmulPlan, sizes: ColumnSizes, *, nonzero: int | None = None, own: float = 0.0) -> Noise:
     """Bounds for weights of these sizes: all polynomials of a column tile, of `plan.d2` columns, count in full.
 
-    nonzero: of one row tile, how many of the owner's messages are not zero, where the evaluator's all are: zero needs
-    no rounding. None for any messages.
+    own: deviation of the noise that a party adds to its share, in steps. nonzero: of one row tile, how many of the
+    owner's messages are not zero, where the evaluator's all are: zero needs no rounding. None for any messages.
     """
     firsts = np.arange(0, plan.columns, plan.d2)
     l1, l2 = (float(np.add.reduceat(part, firsts, axis=1).max()) for part in (sizes.l1, sizes.l2_squared))
-    return _noise(plan, l1, l2, 2 * l1 if nonzero is None else min(l1, nonzero * sizes.largest))
+    return _noise(plan, l1, l2, 2 * l1 if nonzero is None else min(l1, nonzero * sizes.largest), own)
 
 
-def share_noise(plan: MatmulPlan, *, nonzero: int | None = None) -> Noise:
-    """Bounds for any weights modulo 2^ring_bits, such as shares; the deviation is that for uniform ones.
+def share_noise(plan: MatmulPlan, *, nonzero: int | None = None, own: float = 0.0) -> Noise:
+    """Bounds for any weights modulo 2^ring_bits, such as shares; the deviations are those for uniform ones.
 
-    nonzero: of each column of W, how many weights may be other than zero; None for all.
+    own: as in `weight_noise`. nonzero: of each column of W, how many weights may be other than zero; None for all.
     """
     count = min(plan.inner_tiles * plan.d1, plan.digits * (plan.inner if nonzero is None else nonzero)) * plan.d2
     largest = 2.0 ** (plan.digit_bits - 1)
-    worst = _noise(plan, count * largest, count * largest**2, 2 * count * largest)
-    uniform = _noise(plan, count * largest / 2, count * largest**2 / 3, count * largest)
-    return Noise(**{**worst.__dict__, "deviation": uniform.deviation})
+    worst = _noise(plan, count * largest, count * largest**2, 2 * count * largest, own)
+    uniform = _noise(plan, count * largest / 2, count * largest**2 / 3, count * largest, own)
+    return Noise(**{**worst.__dict__, "known": uniform.known, "deviation": uniform.deviation})
 
 
 def require_noise(noise: Noise, limit: float) -> None:
@@ -106,28 +111,27 @@ def require_noise(noise: Noise, limit: float) -> None:
         )
 
 
-def _noise(plan: MatmulPlan, l1: float, l2_squared: float, rounded: float) -> Noise:
+def _noise(plan: MatmulPlan, l1: float, l2_squared: float, rounded: float, own: float) -> Noise:
     """Given the largest |w|_1 and |w|_2^2 of the polynomials of one column tile together; rounded: the largest sum of
     |w| over what is multiplied by a rounded message, the owner's or the evaluator's."""
     p, n = plan.params, plan.params.n
     unit = 2.0**plan.output_bits / p.modulus  # of the last place, of one in the phase
-    switch_bound = NOISE_VARIANCE * n * sum((q / 2) ** 2 for q in p.primes) / p.special**2 + n / 12
-    switch_variance = NOISE_VARIANCE * n * sum(q**2 / 12 for q in p.primes) / p.special**2 + n / 18
+    secret = NOISE_VARIANCE * n  # |s|^2
+    switch_bound = NOISE_VARIANCE * n * sum((q / 2) ** 2 for q in p.primes) / p.special**2 + SECRET_NORM * secret / 12
+    switch_variance = NOISE_VARIANCE * n * sum(q**2 / 12 for q in p.primes) / p.special**2 + secret / 12
     after = 2.0**-plan.guard_a
     shortened = 0.5 * 2.0**-plan.guard_b
-    variance = (
-        (NOISE_VARIANCE + 2 / 12) * l2_squared
-        + (plan.merge**2 - 1) / 3 * switch_variance
-        + NOISE_VARIANCE * (4 / 3 * n + 1)
-    ) * unit**2
-    variance += (2 / 3 * n + 1) / 12 * after**2 + (2 * shortened) ** 2 / 12 + 2 / 12
+    known = (NOISE_VARIANCE + 1 / 12) * l2_squared + (plan.merge**2 - 1) / 3 * switch_variance
+    variance = (known + l2_squared / 12 + NOISE_VARIANCE * (2 * secret + 1)) * unit**2
+    variance += (secret + 1) / 12 * after**2 + (2 * shortened) ** 2 / 12 + 2 / 12 + own**2
     return Noise(
         fresh=TAIL * math.sqrt(NOISE_VARIANCE * l2_squared) * unit,
-        fresh_always=NOISE_ETA * l1 * unit,
+        fresh_always=LARGEST * l1 * unit,
         message_rounding=0.5 * rounded * unit,
         packing=(plan.merge - 1) * TAIL * math.sqrt(switch_bound) * unit,
-        zero=TAIL * math.sqrt(NOISE_VARIANCE * (2 * n + 1)) * unit,
-        response=(TAIL * math.sqrt(n / 12) + 0.5) * after + shortened,
-        shares=1.0,
+        zero=TAIL * math.sqrt(NOISE_VARIANCE * (2 * SECRET_NORM * secret + 1)) * unit,
+        response=(TAIL * math.sqrt(SECRET_NORM * secret / 12) + 0.5) * after + shortened,
+        shares=1.0 + TAIL * own,
+        known=math.sqrt(known) * unit,
         deviation=math.sqrt(variance),
     )

@@ -22,14 +22,19 @@ from aero.kernels import bitpack
 from aero.kernels.native import _native
 from aero.kernels.ntt import find_primes
 from aero.kernels.prg import Prg
-from aero.kernels.rlwe import MAX_LOG_MODULUS, NOISE_ETA, NOISE_VARIANCE, SEED_BYTES
+from aero.kernels.rlwe import SEED_BYTES
 
 Words = NDArray[np.uint64]
 
+NOISE_ETA = 21
+"""Of the noise, centred binomial: variance 10.5, standard deviation 3.24, never beyond 21."""
+NOISE_VARIANCE = NOISE_ETA / 2
 SLOTS = 8192
 """Numbers in a ciphertext, and the degree n of its ring."""
 MAX_FAILURE = 2.0**-70
 """Of one coefficient: 2^-40 in 2^30 of them, 2^17 ciphertexts."""
+MAX_LOG_MODULUS = 214
+"""With a uniform ternary secret, as in rlwe.py."""
 KEPT_PRIMES = 3
 """Ciphertext primes of a response."""
 
@@ -50,7 +55,7 @@ class Field:
         if not 1 << 19 < self.p < 1 << 51 or self.p % (2 * SLOTS) != 1 or not _native.is_prime(self.p):
             raise ValueError(f"{self.p} is not a prime of 20 to 51 bits that is 1 modulo {2 * SLOTS}")
         object.__setattr__(self, "primes", _choose_primes(self.p))
-        if math.prod(self.primes) > 1 << MAX_LOG_MODULUS[SLOTS]:
+        if math.prod(self.primes) > 1 << MAX_LOG_MODULUS:
             raise ValueError(f"products modulo {self.p} need primes beyond 128-bit security: use a smaller field")
 
     def failure(self, groups: int = 1) -> float:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.lattice_cost import cost_of, plan_matmul
+from aero.kernels.lattice_cost import cost_of
 from aero.kernels.rlwe import WEIGHTS
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
@@ -36,6 +36,7 @@ from aero.mpc.protocols.linear import (
     LoadedWeights,
     ask,
     load_weights,
+    plan_product,
     prepare_answer,
     read_answer,
     smallest_params,
@@ -76,24 +77,32 @@ class EmbeddingPlan:
         return product | one_of_cost(Role.SERVER, self.tokens, self.blocks, self.columns, self.output_bits)
 
 
-def plan_embedding(tokens: int, rows: int, columns: int, output_bits: int, *, modulus_bits: int = 0) -> EmbeddingPlan:
+def plan_embedding(
+    tokens: int,
+    rows: int,
+    columns: int,
+    output_bits: int,
+    *,
+    modulus_bits: int = 0,
+    opened: bool = False,
+    weight_bits: int = 64,
+) -> EmbeddingPlan:
     """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: the cheapest number of blocks.
-    modulus_bits: of the modulus, at least."""
-    params = smallest_params(WEIGHTS, modulus_bits)
+    modulus_bits, opened, weight_bits: as in `plan_linear`."""
     best: tuple[float, EmbeddingPlan] | None = None
     prepared = tokens == 1  # tokens that follow others, one at a time, read the table again and again
     for blocks in _count_blocks(rows):
-        product = plan_matmul(
-            params,
-            tokens,
-            -(-rows // blocks),
-            blocks * columns,
+        positions = -(-rows // blocks)
+        product = plan_product(
+            (tokens, positions, blocks * columns),
             output_bits,
-            output_bits=output_bits,
-            prepared=prepared,
+            output_bits,
+            smallest_params(WEIGHTS, modulus_bits),
+            weight_bits if opened else None,
             bytes_per_second=NETWORK_RATE,
         )
-        plan = EmbeddingPlan(tokens, rows, columns, blocks, LinearPlan(product, prepared, max_error=MAX_ERROR))
+        linear = LinearPlan(product, prepared, MAX_ERROR, opened)
+        plan = EmbeddingPlan(tokens, rows, columns, blocks, linear)
         chosen = (plan.cost().total_bytes - plan.product.cost().total_bytes) / NETWORK_RATE
         seconds = cost_of(product, prepared=prepared, bytes_per_second=NETWORK_RATE).seconds + chosen
         if best is None or seconds < best[0]:

@@ -6,7 +6,10 @@ The client has X_0 and a secret key, the server X_1 and W. X counts modulo 2^l, 
 2. Server: c' = c + X_1 in the clear, which encrypts X; Enc(X W) by products with W's polynomials, packed.
 3. Server: adds a fresh public-key encryption of zero, switches to a modulus q' = 2^(m + guard), draws R uniform modulo
    q' on every coefficient that it sends, and responds with Enc(X W - R).                           server -> client
-4. [Y]: the client decrypts and rounds to m bits; the server has R, rounded to m bits.
+4. [Y]: the client decrypts and rounds to m bits; the server adds normal noise to R and rounds to m bits.
+
+The noise hides, from whoever learns Y later, the term e W of the error: e is the noise of the client's own upload.
+Where Y is opened, or compared with a view to opening, a larger modulus makes that term vanish besides (`opened`).
 
 2 rounds. Y is off by at most `LinearPlan.max_error` steps of its last place, except with probability 2^-60 for each
 element: `load_weights` refuses weights for which the noise could be larger. docs/security/linear.md has the argument.
@@ -17,23 +20,27 @@ Encoding and packing: Cheetah (Huang et al. 2022), section 4, and BumbleBee (Lu 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.lattice_cost import plan_matmul
+from aero.kernels.lattice_cost import DEFAULT_RATE, plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan, Response
 from aero.kernels.lattice_noise import ColumnSizes, Noise, require_noise, weight_noise
-from aero.kernels.rlwe import SHARES, WEIGHTS, WIDE, Ciphertexts, Params
+from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
-from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Share, Words
 
-MAX_ERROR = 32.0
-"""Steps of the result's last place that noise may cost, unless a caller asks for less."""
+MAX_ERROR = 42.0
+"""Steps of the result's last place that noise may cost, unless a caller asks for less; the server's own takes 9.5."""
+SERVER_NOISE = 1.0
+"""Standard deviation, in steps of the result's last place, of what the server adds to its share before rounding."""
+OPENED_KNOWN = 2.0**-20
+"""Standard deviation, in steps, of the client's own noise times the weights where a product is opened, at most."""
 NARROW_RING_BITS = 43
 """Up to here the modulus of `rlwe.WEIGHTS` leaves room for weights of about 16 bits."""
 PARAMS = (WEIGHTS, SHARES, WIDE)
@@ -45,12 +52,13 @@ class LinearPlan:
     """What both parties must agree on: shapes, rings and tiles; nothing of it depends on the weights.
 
     product: the product's plan. prepared: the server keeps the weights' transforms (for one row at a time).
-    max_error: steps of the result's last place that noise may cost.
+    max_error: steps of the result's last place that noise may cost. opened: whether the client learns the result.
     """
 
     product: MatmulPlan
     prepared: bool
     max_error: float = MAX_ERROR
+    opened: bool = False
 
     def __post_init__(self) -> None:
         if not self.max_error > 0:
@@ -69,12 +77,48 @@ def plan_linear(
     *,
     max_error: float = MAX_ERROR,
     modulus_bits: int = 0,
+    opened: bool = False,
+    weight_bits: int = 16,
 ) -> LinearPlan:
     """[rows, inner] times [inner, columns], from the ring of 2^ring_bits to that of 2^output_bits. modulus_bits: of
-    the modulus, at least."""
-    params = linear_params(ring_bits, modulus_bits)
-    product = plan_matmul(params, rows, inner, columns, ring_bits, output_bits=output_bits, prepared=rows == 1)
-    return LinearPlan(product, prepared=rows == 1, max_error=max_error)
+    the modulus, at least. opened: whether the client learns the result, or the largest of it; then the modulus is so
+    large that it learns nothing of any weights of so many bits by its own noise."""
+    usual = linear_params(ring_bits, modulus_bits)
+    shown = weight_bits if opened else None
+    product = plan_product((rows, inner, columns), ring_bits, output_bits, usual, shown)
+    return LinearPlan(product, rows == 1, max_error, opened)
+
+
+def plan_product(
+    shape: tuple[int, int, int],
+    ring_bits: int,
+    output_bits: int,
+    usual: Params,
+    shown: int | None,
+    bytes_per_second: float = DEFAULT_RATE,
+) -> MatmulPlan:
+    """Under the usual parameters, or larger ones where the result is shown to the client: `shown`, the bits of the
+    weights then. ValueError where no parameters are large enough."""
+    for params in PARAMS[PARAMS.index(usual) :]:
+        product = plan_matmul(
+            params,
+            *shape,
+            ring_bits,
+            output_bits=output_bits,
+            prepared=shape[0] == 1,
+            bytes_per_second=bytes_per_second,
+        )
+        if shown is None or known_at_most(product, shown) <= OPENED_KNOWN:
+            return product
+    raise ValueError(
+        f"no modulus hides weights of {shown} bits in an opened result of {output_bits} bits: use fewer of either"
+    )
+
+
+def known_at_most(product: MatmulPlan, weight_bits: int) -> float:
+    """The deviation, in steps, of the client's own noise times any weights of so many bits."""
+    weights = product.inner_tiles * product.d1 * product.d2
+    return math.sqrt(weights) * DEVIATION * 2.0 ** (weight_bits - 1 + product.output_bits) / product.params.modulus
 
 
 def linear_params(ring_bits: int, modulus_bits: int = 0) -> Params:
@@ -101,13 +145,18 @@ class LoadedWeights:
     noise: Noise
 
 
+def product_noise(plan: LinearPlan, sizes: ColumnSizes, *, nonzero: int | None = None) -> Noise:
+    """Of a product with weights of these sizes, the server's own noise included. nonzero: as in `weight_noise`."""
+    return weight_noise(plan.product, sizes, nonzero=nonzero, own=SERVER_NOISE)
+
+
 def load_weights(
     plan: LinearPlan, w: NDArray[np.int64], *, nonzero: int | None = None, alike: Sequence[LoadedWeights] = ()
 ) -> LoadedWeights:
     """Encode W: int64 [inner, columns], fixed-point numbers. NoRoomError where the noise from these very weights could
     exceed `plan.max_error`. nonzero: as in `weight_noise`. alike: the same W, loaded for other numbers of rows: what
     they encode as this plan does is shared with them."""
-    noise = weight_noise(plan.product, ColumnSizes.of(w), nonzero=nonzero)
+    noise = product_noise(plan, ColumnSizes.of(w), nonzero=nonzero)
     require_noise(noise, plan.max_error)
     layout = plan.product.weight_layout
     same = [held.encoded for held in alike if not held.plan.prepared and held.plan.product.weight_layout == layout]
@@ -143,7 +192,8 @@ def read_answer(party: Party, plan: LinearPlan) -> Words:
     product = plan.product
     data = party.channel.recv(product.response_bytes, np.uint8)
     response = parse(Response.from_bytes, product, data.data)
-    return product.decrypt(party.secret_key(product.params), response).reshape(product.rows, product.columns)
+    share = product.rounded(product.decrypt(party.secret_key(product.params), response))
+    return share.reshape(product.rows, product.columns)
 
 
 def prepare_answer(party: Party, plan: LinearPlan, x: Share, weights: LoadedWeights | None) -> tuple[bytes, Words]:
@@ -155,5 +205,6 @@ def prepare_answer(party: Party, plan: LinearPlan, x: Share, weights: LoadedWeig
     data = party.channel.recv(product.upload_bytes, np.uint8)
     upload = parse(Ciphertexts.from_bytes, product.params, data.data, product.uploads)
     packed = product.evaluate(keys, product.load(upload, x.values), weights.encoded)
-    response, share = product.respond(keys, packed, party.stream("errors"), party.stream("masks"))
-    return response.to_bytes(product), reduce_ring(share, product.output_bits).reshape(product.rows, product.columns)
+    response, fine = product.respond(keys, packed, party.stream("errors"), party.stream("masks"))
+    share = product.rounded(fine, party.stream("share noise"), SERVER_NOISE)
+    return response.to_bytes(product), share.reshape(product.rows, product.columns)

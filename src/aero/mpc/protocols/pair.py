@@ -7,9 +7,9 @@ X Y = X Y_0 + X Y_1, each party answers for its own part of Y, in both direction
 2. Each: from the other's c: c + X_p, which encrypts X under the other's key; times Y_p, packed.
 3. Each: a fresh encryption of zero, the switch of modulus, a uniform R_p on every coefficient that is sent, as in
    linear.py; responds with Enc(X Y_p - R_p).                                                        both directions
-4. [Z]: what it decrypts of X Y_(1-p) - R_(1-p), plus R_p.
+4. [Z]: what it decrypts of X Y_(1-p) - R_(1-p), plus R_p; the server adds normal noise of its own; then both round.
 
-2 rounds. Z is off by at most twice `share_noise` of the plan, in steps of its last place: bounded for whatever shares.
+2 rounds. Z is off by at most `PairPlan.error` steps of its last place: bounded for whatever shares.
 
 Causal attention: rows are cut into blocks, and columns of scores, or terms of P V, that no row of a block sees are left
 out: scores are zero there. Other scores above the diagonal are products that the caller has to drop. The cheapest
@@ -18,8 +18,9 @@ number of blocks by `lattice_cost.cost_of` is taken.
 Few rows would leave ciphertexts almost empty: then the X of several heads stand side by side, times their Y along the
 diagonal of one matrix, which is zero elsewhere.
 
-[Z] must stay shared: opened to who may know it exactly, its error tells the other party's key.
-docs/security/pair.md has the argument.
+[Z] must stay shared: its error tells the other party's key and share, to whoever learns Z. The server's noise, and a
+modulus and digits that keep the error small, make that slow where Z goes on into what is opened; `aero.mpc.hints`
+counts it. docs/security/pair.md has the argument.
 """
 
 from __future__ import annotations
@@ -33,15 +34,19 @@ from numpy.typing import NDArray
 
 from aero.kernels.lattice_cost import NoTiling, cost_of, plan_matmul
 from aero.kernels.lattice_matmul import MatmulPlan, Response
-from aero.kernels.lattice_noise import NoRoomError, share_noise
+from aero.kernels.lattice_noise import TAIL, NoRoomError, share_noise
 from aero.kernels.rlwe import SHARES, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
-from aero.mpc.fixed_point import from_ring, reduce_ring
+from aero.mpc.fixed_point import from_ring
+from aero.mpc.hints import MAX_KNOWN, MAX_UPLOAD_HINT, SERVER_NOISE, hints, upload_hint, wear
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Share, Words
 
-MAX_ERROR = 160.0
-"""Steps of the result's last place that noise may cost, both directions together, unless a caller asks for less."""
+MAX_ERROR = 180.0
+"""Steps of the result's last place that noise may cost, both directions together, unless a caller asks for less; the
+server's own takes 19."""
+GUARD = 16
+"""Bits below the last place that responses keep: their rounding, times the key, is what hints are about."""
 MAX_DIGITS = 3
 NETWORK_RATE = 6.25e6
 """Bytes per second that plans are made for: bytes weigh more than in linear.py, as both parties compute at once."""
@@ -88,6 +93,16 @@ class PairPlan:
     def error(self) -> float:
         """No element is off by more steps of its last place, except with probability 2^-59."""
         return max(_error(product, self.joined) for product in self.products)
+
+    @property
+    def hints(self) -> int:
+        """On the secrets of either party, from all numbers of the result."""
+        return sum(map(hints, self.products))
+
+    @property
+    def wear(self) -> float:
+        """The part of a key that these hints take."""
+        return sum(map(wear, self.products))
 
     def cost(self) -> ProtocolCost:
         return pairs_cost([self])
@@ -164,7 +179,7 @@ class _Multiplication:
         self.secret, self.keys = party.secret_key(plan.params), party.keys_of_peer(plan.params)
         x_values, self.y_values = x.reduced(bits).values, from_ring(y.reduced(bits).values, bits)
         self.own = [_side_by_side(x_values[:, b.start : b.stop, : b.inner], plan.joined) for b in plan.blocks]
-        self.shares: list[Words] = []
+        self.masks: list[Words] = []
 
     def uploads(self) -> list[bytes]:
         errors, parts = self.party.stream("errors"), zip(self.own, self.plan.products, strict=True)
@@ -178,19 +193,20 @@ class _Multiplication:
             y_values = self.y_values[:, : block.inner, : block.columns]
             weights = product.encode_weights(y_values, joined=plan.joined)
             packed = product.evaluate(keys, product.load(upload, part), weights)
-            response, share = product.respond(keys, packed, errors, masks)
+            response, fine = product.respond(keys, packed, errors, masks)
             out.append(response.to_bytes(product))
-            self.shares.append(share)
+            self.masks.append(fine)
         return out
 
     def finish(self, responses: list[NDArray[np.uint8]]) -> Share:
         plan = self.plan
         out = np.zeros((plan.heads, plan.rows, plan.columns), dtype=np.uint64)
-        for block, product, share, data in zip(plan.blocks, plan.products, self.shares, responses, strict=True):
+        noise, deviation = self.party.stream("share noise"), 0.0 if self.party.is_client else SERVER_NOISE
+        for block, product, mask, data in zip(plan.blocks, plan.products, self.masks, responses, strict=True):
             response = parse(Response.from_bytes, product, data.data)
-            joined = share + product.decrypt(self.secret, response)
+            joined = product.rounded(mask + product.decrypt(self.secret, response), noise, deviation)
             out[:, block.start : block.stop, : block.columns] = _apart(joined, plan.joined)
-        return Share(reduce_ring(out, plan.output_bits), plan.output_bits, self.fraction_bits)
+        return Share(out, plan.output_bits, self.fraction_bits)
 
 
 def _side_by_side(x: np.ndarray, joined: int) -> np.ndarray:
@@ -242,8 +258,9 @@ def _cheapest(
                         output_bits=output_bits,
                         batch=heads // joined,
                         digits=digits,
+                        guard_a=min(GUARD, 63 - output_bits),
                         bytes_per_second=NETWORK_RATE,
-                        suits=lambda product, joined=joined: _error(product, joined) <= max_error,  # type: ignore[misc]
+                        suits=lambda product, joined=joined: _suits(product, joined, max_error),  # type: ignore[misc]
                     )
                     for block in blocks
                 )
@@ -268,4 +285,10 @@ def _cuts(heads: int, rows: int, inner: int, most: int) -> Iterator[tuple[int, i
 
 
 def _error(product: MatmulPlan, joined: int) -> float:
-    return 2 * share_noise(product, nonzero=product.inner // joined).total
+    return 2 * share_noise(product, nonzero=product.inner // joined).total + TAIL * SERVER_NOISE
+
+
+def _suits(product: MatmulPlan, joined: int, max_error: float) -> bool:
+    known = share_noise(product, nonzero=product.inner // joined).known
+    is_quiet = known <= MAX_KNOWN and upload_hint(product, known) <= MAX_UPLOAD_HINT
+    return is_quiet and _error(product, joined) <= max_error

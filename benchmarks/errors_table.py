@@ -1,0 +1,105 @@
+"""Write the table of docs/security/errors.md: what the errors of each product of GPT-2 small are, from its plans.
+
+    python benchmarks/errors_table.py --out docs/security/errors.md
+
+Replaces what stands between the two marks in that file, and nothing else. Number formats are the usual ones (`aero
+cost` prices with them); the weights' standard deviation is taken as a quarter of what their format holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from sections import table, write_section
+
+from aero.bench.architecture import compiled_programs
+from aero.cost.two_party import WEIGHTS, typical_plan
+from aero.engines.step_plans import checked_schedule, group_plans, wear_of
+from aero.graph import Graph
+from aero.kernels.lattice_noise import share_noise
+from aero.models.notation import parse
+from aero.models.presets import SIZES
+from aero.mpc import hints
+from aero.mpc.protocols import linear
+from aero.mpc.protocols.embedding import EmbeddingPlan
+from aero.mpc.protocols.linear import LinearPlan
+from aero.mpc.protocols.pair import PairPlan
+
+NAME = "errors"
+LENGTH = 128
+HEADER = (
+    "run", "product", "numbers", "bits", "digits", "log2 Q", "known noise", "own noise", "nats at most", "of a key",
+)  # fmt: skip
+
+
+def rows(run: str, graph: Graph) -> Iterator[tuple[str, ...]]:
+    """A line for each kind of product, those of equal plans together, and one for the whole run."""
+    stages = checked_schedule([graph], typical_plan(graph)).stages
+    found = Counter((stage.op, plan) for stage in stages for plan in group_plans(*stage.groups) if _counts(plan))
+    total = 0.0
+    for (op, plan), times in found.items():
+        numbers, known, own = times * _numbers(plan), _known(plan), _own(plan)
+        product = plan.products[0] if isinstance(plan, PairPlan) else _linear(plan).product
+        nats = numbers * math.log1p((known / own) ** 2) / 2
+        total += nats
+        shown = not isinstance(plan, PairPlan) and _linear(plan).opened
+        yield (
+            run,
+            f"{op}, opened" if shown else op,
+            f"{numbers:,}",
+            f"{product.ring_bits} to {product.output_bits}",
+            str(product.digits),
+            f"{math.log2(product.params.modulus):.0f}",
+            f"{known:.2g}",
+            f"{own:g}",
+            f"{nats:.2g}",
+            f"{times * plan.wear:.1e}" if isinstance(plan, PairPlan) else "",
+        )
+    yield run, "all", "", "", "", "", "", "", f"{total:.2g}", f"{wear_of(stages):.1e}"
+
+
+def section() -> str:
+    programs = compiled_programs(parse("SM+ScFuFFN"), SIZES["gpt2-small"])
+    graphs = {
+        f"prefill, {LENGTH}": programs.prefill(LENGTH, leave_state=True).graph,
+        "next token": programs.decode(LENGTH - 1).graph,
+    }
+    lines = table(HEADER, [row for run, graph in graphs.items() for row in rows(run, graph)], words=2)
+    bears = (
+        f"A key bears {hints.KEY_ROOM * hints.SERVER_NOISE**2:.3f} squares of a step of hints; the effective deviation "
+        f"is then {hints.EFFECTIVE:.2f}, of {hints.DEVIATION:g} at first."
+    )
+    return "\n".join([*lines, "", bears])
+
+
+def _counts(plan: object) -> bool:
+    return isinstance(plan, LinearPlan | EmbeddingPlan | PairPlan)
+
+
+def _linear(plan: LinearPlan | EmbeddingPlan) -> LinearPlan:
+    return plan.product if isinstance(plan, EmbeddingPlan) else plan
+
+
+def _numbers(plan: LinearPlan | EmbeddingPlan | PairPlan) -> int:
+    return plan.hints if isinstance(plan, PairPlan) else hints.hints(_linear(plan).product)
+
+
+def _known(plan: LinearPlan | EmbeddingPlan | PairPlan) -> float:
+    """Deviation, in steps."""
+    if isinstance(plan, PairPlan):
+        return max(share_noise(p, nonzero=p.inner // plan.joined).known for p in plan.products)
+    return linear.known_at_most(_linear(plan).product, WEIGHTS.bits - 2)
+
+
+def _own(plan: LinearPlan | EmbeddingPlan | PairPlan) -> float:
+    return hints.SERVER_NOISE if isinstance(plan, PairPlan) else linear.SERVER_NOISE
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--out", type=Path, required=True)
+    write_section(arguments.parse_args().out, NAME, section())

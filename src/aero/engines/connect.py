@@ -48,6 +48,7 @@ def connect_engine(
         elif plan is None:
             raise ValueError("the server gives the ring plan: compile the model with one")
         else:
+            plan = plan.as_read()
             data = json.dumps(plan.to_json(), separators=(",", ":")).encode()
             channel.send_control({"say": "ring plan", "bytes": len(data)})
             channel.send(data)

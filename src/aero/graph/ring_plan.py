@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -81,6 +81,11 @@ class ScoreWindow:
                 raise ValueError(f"{self.layer}, head {self.head}: {name} begins above its end; calibrate again")
             object.__setattr__(self, name, (_on_grid(low, math.floor), _on_grid(high, math.ceil)))
         object.__setattr__(self, "lowest", _on_grid(self.lowest, math.floor))
+
+    def as_read(self) -> ScoreWindow:
+        """With the two numbers alone that engines read: both ends of all row maxima that were seen."""
+        ends = self.reference - self.spread, self.reference
+        return ScoreWindow(self.layer, self.head, ends, ends, ends[0])
 
     @property
     def reference(self) -> float:
@@ -153,6 +158,10 @@ class RingPlan:
         if name not in self.weights:
             raise ValueError(f"the ring plan has no format for the weight {name!r}; make one with `aero compile`")
         return self.weights[name]
+
+    def as_read(self) -> RingPlan:
+        """What engines read of it, and the server shows: of each head's scores two numbers instead of five."""
+        return replace(self, windows=tuple(window.as_read() for window in self.windows))
 
     def to_json(self) -> dict[str, Any]:
         def formats(of: Mapping[str, Format]) -> dict[str, list[int]]:

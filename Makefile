@@ -1,34 +1,32 @@
-# Each target sets up what it needs in its own virtual environment.
+# Each target sets up what it needs in a virtual environment of its own, from the lock files in requirements/.
 #
 #   make demo      the whole idea on real input: train two small models, generate privately, write runs/demo/
-#   make test      the tests            make test-all   with the slow ones
+#   make test      the tests            make test-all      with the slow ones
 #   make check     ruff, mypy, import contracts
 #   make fuzz      all that reads what others wrote, for FUZZ_SECONDS (60)
-#   make bench     the benchmarks       make docs       the documentation as HTML, in site/
+#   make bench     the benchmarks       make docs          the documentation as HTML, in site/
+#   make wheel     sdist and wheel, in dist/               make test-wheel: installed alone, elsewhere
+#   make lock      the lock files anew, as far as pyproject.toml demands; UPGRADE=--upgrade takes newer versions
+#   make test-newest, make test-oldest    the tests without the lock, at both ends of the ranges of pyproject.toml
 #
-# TORCH chooses the build of PyTorch. On a Linux machine without a GPU, the CPU build saves gigabytes:
-#   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+# PYTHON=... names another Python, VENV=... another place, TORCH=... another PyTorch ("torch==2.13.0 --index-url ...").
+# Plain make: this file runs under GNU make from 3.81 and BSD make.
 
-PYTHON ?= python3.11
-VENV   ?= .venv
-TORCH  ?= torch==2.13.0
+VENV         ?= .venv
 FUZZ_SECONDS ?= 60
-EXTRAS ?= train,plot,eval,spu,dev
 
-BIN       := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-NATIVE    := CMakeLists.txt $(wildcard csrc/*)
+BIN       = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+SETUP     = sh tools/with_python.sh tools/setup.py
+NATIVE    = CMakeLists.txt csrc/*.*
+LOCK      = requirements/*.txt
 
-.PHONY: demo test test-all fuzz check bench docs venv format clean
+.PHONY: demo test test-all fuzz check bench docs venv wheel test-wheel wheels lock test-newest test-oldest format clean
 
 venv: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml $(NATIVE)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
-	@touch $@
+$(INSTALLED): pyproject.toml $(LOCK) $(NATIVE) tools/setup.py
+	@$(SETUP) $(VENV)
 
 demo: $(INSTALLED)
 	$(BIN)/aero demo
@@ -38,6 +36,14 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+test-newest:
+	@$(SETUP) .venv-newest --resolve highest
+	.venv-newest/bin/python -m pytest
+
+test-oldest:
+	@$(SETUP) .venv-oldest --resolve lowest-direct
+	.venv-oldest/bin/python -m pytest
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
@@ -55,12 +61,24 @@ bench: $(INSTALLED)
 	$(BIN)/aero bench ot --json runs/bench/ot.json
 
 docs: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	$(BIN)/mkdocs build --strict --quiet
+
+wheel: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --sdist --wheel --outdir dist
+
+test-wheel: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+
+wheels: $(INSTALLED)
+	$(BIN)/cibuildwheel --output-dir dist
+
+lock: $(INSTALLED)
+	UV=$(BIN)/uv sh tools/lock.sh $(UPGRADE)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build site
+	rm -rf $(VENV) .venv-newest .venv-oldest build dist site

@@ -74,19 +74,27 @@ ENVIRONMENT = {
 _debug = False
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from aero.kernels import native
+
+        print(f"aero {aero.__version__}, kernels: {native.level()} (of {', '.join(native.available_levels())})")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and the log.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and the kernels' level.", is_eager=True, callback=_version),
+    ] = False,
 ) -> None:
     global _debug
     _debug = debug
     streams.prepare()
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     _show_warnings()
-    if version:
-        print(aero.__version__)
-        raise typer.Exit
 
 
 class _Warnings(logging.Handler):
@@ -114,7 +122,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if _debug:
             raise
-        _fail(f"the Python package {error.name!r} is missing; install it: pip install 'aero[{_extra(error.name)}]'")
+        extra = _extra(error.name)
+        _fail(f"the Python package {error.name!r} is missing: pip install 'aero-private-inference[{extra}]'")
     except Exception as error:
         if _debug:
             raise

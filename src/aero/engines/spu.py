@@ -94,7 +94,9 @@ class SpuEngine(Engine):
         if min(timeout, connect_timeout) <= 0 or threads < 1:
             raise ValueError("timeouts must be positive, and threads at least 1")
         if importlib.util.find_spec("spu") is None:
-            raise ImportError('SPU is not installed: pip install "aero[spu]" (Linux, Python 3.10 or 3.11)')
+            raise ImportError(
+                "SPU is not installed: pip install 'aero-private-inference[spu]' (Linux on x86-64, Python 3.11)"
+            )
         options = {
             "party": party.value,
             "own": _address(own_address),

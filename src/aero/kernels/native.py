@@ -16,7 +16,7 @@ try:
     from aero.kernels import _native
 except ImportError as error:
     raise ImportError(
-        "the native kernels (aero.kernels._native) are not built: run `pip install .` in the repository"
+        "the native kernels (aero.kernels._native) are not built: run `make venv` or `pip install .` in the repository"
     ) from error
 
 ENVIRONMENT_VARIABLE = "AERO_KERNELS"

@@ -20,5 +20,7 @@ else:
 
     def __getattr__(name: str) -> object:
         if name in ("AeroConfig", "AeroForCausalLM", "AeroModel"):
-            raise ImportError(f"{name} needs torch and transformers; install them with: pip install 'aero[train]'")
+            raise ImportError(
+                f"{name} needs torch and transformers; install them with: pip install 'aero-private-inference[train]'"
+            )
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -85,6 +85,7 @@ def _supervise(options: argparse.Namespace) -> int:
 def _work(options: argparse.Namespace) -> int:
     logging.disable()  # rows that are left out are warned of
     sys.path[:0] = [str(HERE), str(HERE.parent)]
+    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     from mutate import mutate
     from targets import targets, temporary
 

@@ -18,6 +18,7 @@ import numpy as np
 from aero.bench.record import Record, read_records, write_records
 from aero.compiler import folder as compiled_folder
 from aero.compiler.compile import Compiled
+from aero.compiler.run import load_model
 from aero.cost.profile import load_profile, profile_names
 from aero.data import tokenizer, tokenizer_file
 from aero.data.build import build
@@ -30,6 +31,7 @@ from aero.files import manifest
 from aero.files.reading import parse_json
 from aero.graph.ring_plan import RingPlan, load_plan
 from aero.graph.serialize import GRAPH_FILE, WEIGHTS_FILE, graph_from_json, load, save
+from aero.models import AeroConfig, AeroForCausalLM
 from aero.serve.session import PROTOCOL, Asked, Offer, Step, read_asked
 from aero.train.jsonl import read_rows
 from aero.train.run_folder import DataUsed, RunInfo
@@ -108,10 +110,12 @@ def _tokenizer(data: bytes) -> None:
     found = Tokenizer.from_bytes(data)
     for text in TEXTS:
         found.decode(found.encode(text))
+        found.decode(found.encode_prompt(text, special=True))
+        found.decode(found.encode_template("<|endoftext|>{}\n", "{}", text))
     for ids in ([0, 1], [found.vocab_size - 1], [-1], [found.vocab_size], [1 << 40], [1 << 80]):
         with contextlib.suppress(ValueError):
             found.decode(ids)
-    assert found.largest_id >= 0 and len(found.token_bytes()) == found.vocab_size
+    assert len(found.token_bytes()) == found.vocab_size
 
 
 def _header(data: bytes) -> None:
@@ -244,9 +248,26 @@ def _folders(home: Path) -> dict[str, Target]:
 
         return Target(written, [json.dumps(content).encode()])
 
+    model = home / "model"
+    sizes = {"vocab_size": 32, "context": 8, "num_layers": 2, "num_heads": 2, "hidden_size": 8}
+    AeroForCausalLM(AeroConfig(**sizes, norm="frozen")).save_pretrained(model)  # type: ignore[arg-type]
+    parts = {name: (model / name).read_bytes() for name in ("config.json", "model.safetensors")}
+
+    def model_with(name: str) -> Target:
+        def written(data: bytes) -> None:
+            try:
+                (model / name).write_bytes(data)
+                load_model(model)
+            finally:
+                (model / name).write_bytes(parts[name])
+
+        return Target(written, [parts[name]])
+
     manifest.write(home / "run" / "run.json", {**asdict(run), "settings": run.settings.to_json()}, ())  # type: ignore[union-attr]
     return {
         "weights": Target(program_with, [weights]),
+        "model-config": model_with("config.json"),
+        "model-weights": model_with("model.safetensors"),
         "run.json": info(home / "run", "run.json", RunInfo.read),
         "data.json": info(home / "data", "data.json", lambda path: DataFolder(path).valid.blocks(4)),
         "compiled.json": info(whole, "compiled.json", compiled_folder.read),

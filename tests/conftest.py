@@ -24,6 +24,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
     What one core has not begun when another is idle goes there: neighbours, which share fixtures, stay together.
     """
-    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
     if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.dist = "auto", "worksteal"

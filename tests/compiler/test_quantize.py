@@ -168,3 +168,15 @@ def test_ranges_leave_room_for_the_noise_of_products():
     plan = quantize(program, [np.zeros(3, dtype=np.int64)], precision=Precision(margin=0)).plan
     held = plan.values["x"]
     assert held.limit > 0.995 + embedding.MAX_ERROR * held.step
+
+
+def test_what_is_proven_has_room_for_the_noise_of_what_it_is_made_of():
+    """A table met exactly: the look-up may be off by 512 steps, and so is the sum that follows it."""
+    program = random_program(every_position=True)
+    weights = dict(program.weights)
+    weights["embedding.table"] = np.full_like(weights["embedding.table"], (1 - 2.0**-15) / (1 + 2.0**-8))
+    weights["positions.w"] = np.zeros_like(weights["positions.w"])
+    quantized = quantize(Program(program.graph, weights), [random_ids(program)])
+    assert "positions" in quantized.proven
+    off = PRODUCT_STEPS["embedding"] * quantized.plan.values["positions"].step
+    assert quantized.plan.values["positions"].limit > weights["embedding.table"].max() + off

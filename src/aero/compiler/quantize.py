@@ -78,17 +78,21 @@ def quantize(
     if not calibration:
         raise ValueError("no calibration text; give at least one block of token ids")
     precision = precision or Precision()
-    graph, found = program.graph, ranges(program, calibration)
+
+    def off(node: Node) -> float:
+        """Roundings, or the noise of a product."""
+        return PRODUCT_STEPS.get(node.op, 1) * 2.0 ** -precision.of(node)
+
+    graph, found = program.graph, ranges(program, calibration, off)
     values: dict[str, Format] = {}
     weights: dict[str, Format] = {}
     products: dict[str, int] = {}
     proven = set()
     for node in graph.nodes:
         fraction_bits, largest = precision.of(node), found[node.name]
-        # Headroom: a bound may be met exactly, and roundings, or the noise of a product, go beyond it.
-        step = PRODUCT_STEPS.get(node.op, 1) * 2.0**-fraction_bits
-        calibrated = _whole_bits(largest.seen * (1 + 2.0**-8) + step) + precision.margin
-        certain = _whole_bits(largest.worst * (1 + 2.0**-8) + step)
+        # Headroom: a bound may be met exactly, and roundings go beyond it, of weights and of functions.
+        calibrated = _whole_bits(largest.seen * (1 + 2.0**-8) + off(node)) + precision.margin
+        certain = _whole_bits(largest.worst * (1 + 2.0**-8))
         if certain <= calibrated:
             proven.add(node.name)
         whole = min(certain, calibrated)

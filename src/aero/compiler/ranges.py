@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,16 @@ class Range:
     worst: float
 
 
-def ranges(program: Program, blocks: Iterable[np.ndarray]) -> dict[str, Range]:
-    """The range of every node's value. blocks: token ids [n], each read as one prompt.
+Off = Callable[[Node], float]
+"""By how much an engine's value of a node may be off what it computes it from."""
+
+
+def exact(node: Node) -> float:
+    return 0.0
+
+
+def ranges(program: Program, blocks: Iterable[np.ndarray], off: Off = exact) -> dict[str, Range]:
+    """The range of every node's value, the worst with errors. blocks: token ids [n], each read as one prompt.
 
     Raises ValueError, naming the layer, where a value is not finite.
     """
@@ -38,12 +46,13 @@ def ranges(program: Program, blocks: Iterable[np.ndarray]) -> dict[str, Range]:
 
     for ids in blocks:
         interpret(prefix(program, len(ids)), ids, keep=look)
-    worst = worst_case(program)
+    worst = worst_case(program, off)
     return {name: Range(largest, float(worst[name].max())) for name, largest in seen.items()}
 
 
-def worst_case(program: Program) -> dict[str, np.ndarray]:
-    """A bound on |value| for any text, for each feature (each head, of scores): intervals carried through the graph.
+def worst_case(program: Program, off: Off = exact) -> dict[str, np.ndarray]:
+    """A bound on |value| for any text, for each feature (each head, of scores): intervals carried through the graph,
+    with the errors of each value in what follows from it.
 
     Sound, and loose: it doubles and redoubles along the residual stream, so it helps for the first layers, what follows
     a norm, and probabilities.
@@ -52,7 +61,7 @@ def worst_case(program: Program) -> dict[str, np.ndarray]:
     for node in program.graph.nodes:
         x = [bounds[name] for name in node.inputs if name != INPUT]
         w = [np.abs(program.weights[name]) for name in node.weights]
-        bounds[node.name] = _bound(node, x, w)
+        bounds[node.name] = _bound(node, x, w) + off(node)
     return bounds
 
 

@@ -115,6 +115,12 @@ def test_no_compiler(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
+def test_a_disk_without_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**10, 10**10 - 10**9, 10**9))
+    with pytest.raises(setup.SetupError, match=r"1\.0 GB are free in .* takes 3: .*VENV="):
+        setup.check_space(tmp_path / "new" / "venv")
+
+
 def test_what_something_else_made_is_left_alone(tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("ten years")
     with pytest.raises(setup.SetupError, match=r"not made by this: remove it, or .*VENV="):

@@ -26,6 +26,8 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = ("train", "plot", "eval", "dev", "docs")
 # Made by an earlier run, but not finished; and finished, which is what the Makefile waits for.
 BEGUN, DONE = ".begun", ".installed"
+# What a new environment takes, without CUDA.
+BYTES = 3e9
 
 # What an output of pip, uv or CMake means, and what to do about it. The first that is found counts.
 REMEDIES = (
@@ -64,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         check_compiler()
+        check_space(options.venv.absolute())
         install(options.venv.absolute(), options.resolve)
     except SetupError as error:
         if error.output:
@@ -92,6 +95,17 @@ def check_compiler() -> None:
         raise SetupError(
             f"Python.h of {sys.executable} is missing: install it (Debian, Ubuntu: apt install python{version}-dev), "
             "or name another Python with PYTHON=..."
+        )
+
+
+def check_space(venv: Path) -> None:
+    """A new environment needs room: said before, since not every program that runs out of it says so."""
+    place = next(folder for folder in (venv, *venv.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < BYTES and not (venv / DONE).exists():
+        raise SetupError(
+            f"{free / 1e9:.1f} GB are free in {place}, and the environment takes {BYTES / 1e9:.0f}: free some space, "
+            "or name another place with VENV=..."
         )
 
 

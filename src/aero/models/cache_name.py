@@ -24,6 +24,8 @@ def takes_cache(forward: Callable[..., Any]) -> Callable[..., Any]:
             raise ValueError(f"{' and '.join(given)} are one argument; give `cache` alone")
         for name in given:
             kwargs["cache"] = kwargs.pop(name)
+        # Generation of the releases that say `past_key_values` gives the new positions, too, which the cache knows.
+        kwargs.pop("cache_position", None)
         return forward(*args, **kwargs)
 
     return renamed

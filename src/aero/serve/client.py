@@ -6,7 +6,7 @@ Needs no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -68,12 +68,18 @@ class PrivateToken:
 
 
 @dataclass
-class _Growing:
-    """A prompt and what follows it so far. ended: nothing more does."""
+class Continuation:
+    """A prompt and what follows it so far; `Client.advance` adds a token.
+
+    left: how many tokens may still follow. given: tokens that follow first, whatever the model would choose; the
+    logits from which each would have been chosen are learnt all the same. ended: nothing more follows.
+    """
 
     ids: list[int]
     sampler: Sampler
     text: TextStream
+    left: int
+    given: list[int] = field(default_factory=list)
     ended: bool = False
 
 
@@ -153,11 +159,43 @@ class Client:
         gets the tokens that it would get alone, drawn ones too; and it continues what was kept of its place before.
         """
         check_prompts(len(prompts), self.offer)
-        for ids in prompts:
-            check_length(len(ids), max_new_tokens, self.offer.context)
+        growing = {
+            place: self.continuation(ids, max_new_tokens, sampling=sampling, stop=stop)
+            for place, ids in enumerate(prompts)
+        }
+        return self._generate(growing, keep)
+
+    def continuation(
+        self,
+        ids: Sequence[int],
+        max_new_tokens: int,
+        *,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
+        given: Sequence[int] = (),
+    ) -> Continuation:
+        """A prompt to be continued by `advance`: by `given`, then by up to `max_new_tokens` tokens that are chosen.
+
+        ValueError when that would leave the context, or when the server reveals too little.
+        """
+        check_length(len(ids), len(given) + max_new_tokens, self.offer.context)
         check_sampling(sampling, self.offer)
-        growing = [_Growing(list(ids), Sampler(sampling), TextStream(self.tokenizer.decode, stop)) for ids in prompts]
-        return self._generate(growing, max_new_tokens, keep)
+        text = TextStream(self.tokenizer.decode, stop)
+        return Continuation(list(ids), Sampler(sampling), text, max_new_tokens, list(given))
+
+    def advance(self, prompts: Mapping[int, Continuation]) -> Iterator[tuple[int, PrivateToken]]:
+        """One token for each of the prompts, which stand at these places of the session, in as few runs as possible.
+
+        A prompt continues what was read at its place, where it begins with it; what was read stays there, see `forget`.
+        DeclinedError when the server cannot compute so many tokens at once; what was chosen before it stays chosen.
+        """
+        for several in self._fitting({place: one.ids for place, one in prompts.items()}):
+            found, run = self._run(several)
+            tokens = []
+            for place, (logits, step) in found.items():
+                token, piece = self._chosen(prompts[place], logits)
+                tokens.append((place, PrivateToken(token, piece, logits, step, run)))
+            yield from tokens
 
     def forget(self, prompts: Iterable[int]) -> None:
         """Have both parties drop what they hold of the prompts at these places, where they hold something."""
@@ -168,36 +206,32 @@ class Client:
             del self._read[prompt]
             self._engine.forget(prompt)
 
-    def _generate(
-        self, prompts: Sequence[_Growing], max_new_tokens: int, keep: bool
-    ) -> Iterator[tuple[int, PrivateToken]]:
-        for count in range(1, max_new_tokens + 1):
-            growing = [i for i, prompt in enumerate(prompts) if not prompt.ended]
-            for several in self._fitting({i: prompts[i].ids for i in growing}):
-                try:
-                    found, run = self._run(several)
-                except DeclinedError:
+    def _generate(self, prompts: Mapping[int, Continuation], keep: bool) -> Iterator[tuple[int, PrivateToken]]:
+        while growing := {place: one for place, one in prompts.items() if not one.ended}:
+            try:
+                for place, token in self.advance(growing):
                     if not keep:
-                        self.forget(range(len(prompts)))
-                    raise
-                tokens = []
-                for i, (logits, step) in found.items():
-                    token, piece = self._chosen(prompts[i], logits, last=count == max_new_tokens)
-                    tokens.append((i, PrivateToken(token, piece, logits, step, run)))
+                        self.forget(at for at, one in growing.items() if one.ended)
+                    yield place, token
+            except DeclinedError:
                 if not keep:
-                    self.forget(i for i in found if prompts[i].ended)
-                yield from tokens
+                    self.forget(prompts)
+                raise
 
-    def _chosen(self, prompt: _Growing, logits: np.ndarray, *, last: bool) -> tuple[int, str]:
-        """The next token and the text that it adds; `last`: whether no other will follow."""
+    def _chosen(self, prompt: Continuation, logits: np.ndarray) -> tuple[int, str]:
+        """The next token and the text that it adds."""
         usable = logits[: self.tokenizer.vocab_size]
         if not np.isfinite(usable).any() or np.isnan(usable).any():
             raise ProtocolError("the server's output reveals no token")
-        token = prompt.sampler.choose(usable)
-        prompt.ended = token in self.offer.end_tokens
-        piece = "" if prompt.ended else prompt.text.push(token)
-        prompt.ended = prompt.ended or prompt.text.stopped or last
+        if prompt.given:
+            token, chosen = prompt.given.pop(0), False
+        else:
+            token, chosen = prompt.sampler.choose(usable), True
+            prompt.left -= 1
         prompt.ids = [*prompt.ids, token]
+        prompt.ended = chosen and token in self.offer.end_tokens
+        piece = "" if prompt.ended else prompt.text.push(token)
+        prompt.ended = prompt.ended or prompt.text.stopped or (prompt.left == 0 and not prompt.given)
         return token, piece + (prompt.text.finish() if prompt.ended else "")
 
     def _fitting(self, prompts: Mapping[int, list[int]]) -> Iterator[dict[int, list[int]]]:

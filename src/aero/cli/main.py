@@ -30,6 +30,7 @@ from aero.cli.eval import eval_
 from aero.cli.generate import generate
 from aero.cli.keys import keys
 from aero.cli.ladder import ladder
+from aero.cli.proxy import proxy
 from aero.cli.recipe import recipe
 from aero.cli.report import report
 from aero.cli.serve import serve
@@ -56,7 +57,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "entropy": entropy,
         "window": window,
     },
-    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate, "chat": chat},
+    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate, "chat": chat, "proxy": proxy},
     "Measure": {"cost": cost, "report": report},
 }
 for _group, _verbs in _VERBS.items():
@@ -133,9 +134,14 @@ def main() -> None:
         streams.finish()
 
 
+_PROXY = ("uvicorn", "starlette", "jinja2", "prometheus_client")
+
+
 def _extra(package: str | None) -> str:
     root = (package or "").split(".")[0]
-    return {"spu": "spu", "jax": "spu", "matplotlib": "plot", "lm_eval": "eval"}.get(root, "train")
+    return {"spu": "spu", "jax": "spu", "matplotlib": "plot", "lm_eval": "eval", **dict.fromkeys(_PROXY, "proxy")}.get(
+        root, "train"
+    )
 
 
 def _fail(message: str, code: int = 1) -> None:

@@ -157,6 +157,20 @@ class Tokenizer:
         # A byte-level token is spelt with one character for each byte, an added one as it stands in the text.
         return [0 if i in none else len(word.encode("utf-8") if i in added else word) for i, word in spelt]
 
+    @property
+    def special(self) -> dict[str, int]:
+        """The special tokens, as they are spelt, and their ids."""
+        added = self._inner.get_added_tokens_decoder()
+        return {token.content: i for i, token in added.items() if token.special}
+
+    def bytes_of(self, id: int) -> bytes:
+        """What a token stands for: its bytes, or the spelling of a special token. ValueError for an unknown id."""
+        spelt = self._inner.id_to_token(id)
+        if spelt is None:
+            raise ValueError(f"token id {id} is not in the vocabulary of {self.vocab_size}")
+        added = id in self._inner.get_added_tokens_decoder()  # spelt as it is
+        return spelt.encode() if added else bytes(_BYTES[character] for character in spelt)
+
     def save(self, path: Path) -> None:
         """Write the file (format of `tokenizers`), atomically: the bytes that it was read from, if it was. Where
         documents end otherwise than with END_OF_TEXT, a tokenizer_config.json beside it says so."""
@@ -301,3 +315,14 @@ def _kind(character: str) -> str:
         return "Z"
     category = unicodedata.category(character)[0]
     return category if category in "LN" else "O"
+
+
+def _spelling() -> dict[str, int]:
+    """The byte that each character of a byte-level token stands for: printable ones for themselves, the others, in
+    order, from U+0100 on (Radford et al. 2019, as published with GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTES = _spelling()

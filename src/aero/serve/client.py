@@ -5,6 +5,7 @@ Needs no torch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,8 +72,8 @@ class PrivateToken:
 class Continuation:
     """A prompt and what follows it so far; `Client.advance` adds a token.
 
-    left: how many tokens may still follow. given: tokens that follow first, whatever the model would choose; the
-    logits from which each would have been chosen are learnt all the same. ended: nothing more follows.
+    left: how many tokens may still be chosen. given: tokens that follow first, whatever the model would choose, and are
+    no part of the new text; the logits from which each would have been chosen are learnt. ended: nothing follows.
     """
 
     ids: list[int]
@@ -101,6 +102,7 @@ class Client:
             raise ProtocolError(f"the server's tokenizer is not usable: {one_line(str(error))}") from None
         if self.tokenizer.vocab_size > self.offer.vocab_size:
             raise ProtocolError("the server's tokenizer has more tokens than its model")
+        self.tokenizer_digest = hashlib.sha256(data.tobytes()).hexdigest()
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
         self._accepted: set[tuple[Step, ...]] = set()
@@ -224,14 +226,16 @@ class Client:
         if not np.isfinite(usable).any() or np.isnan(usable).any():
             raise ProtocolError("the server's output reveals no token")
         if prompt.given:
-            token, chosen = prompt.given.pop(0), False
-        else:
-            token, chosen = prompt.sampler.choose(usable), True
-            prompt.left -= 1
+            token = prompt.given.pop(0)
+            prompt.ids = [*prompt.ids, token]
+            prompt.ended = not prompt.given and prompt.left == 0
+            return token, ""
+        token = prompt.sampler.choose(usable)
         prompt.ids = [*prompt.ids, token]
-        prompt.ended = chosen and token in self.offer.end_tokens
+        prompt.left -= 1
+        prompt.ended = token in self.offer.end_tokens
         piece = "" if prompt.ended else prompt.text.push(token)
-        prompt.ended = prompt.ended or prompt.text.stopped or (prompt.left == 0 and not prompt.given)
+        prompt.ended = prompt.ended or prompt.text.stopped or prompt.left == 0
         return token, piece + (prompt.text.finish() if prompt.ended else "")
 
     def _fitting(self, prompts: Mapping[int, list[int]]) -> Iterator[dict[int, list[int]]]:

@@ -1,0 +1,100 @@
+"""`aero proxy`: an OpenAI-compatible endpoint on this machine, which speaks privately with a server."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from aero.cli.options import Keys, NoTls, Threads
+from aero.cli.private import parse_address, private_session
+from aero.cli.security import security_of
+from aero.engines.engine import Party
+from aero.kernels import native
+from aero.wire import safe_text
+
+
+def proxy(
+    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Private server to ask.")],
+    keys: Keys = None,
+    port: Annotated[int, typer.Option(help="Port for programs on this machine.", min=1, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at. Whoever reaches another than this machine's own reads your text.")
+    ] = "127.0.0.1",
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model for programs; its notation if not given.")
+    ] = None,
+    queue: Annotated[
+        int, typer.Option(help="Requests that may wait for a place; more are told to come again.", min=1)
+    ] = 64,
+    template: Annotated[
+        Path | None,
+        typer.Option(help="Jinja template for chats, in place of the model's own.", exists=True, dir_okay=False),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="AERO_API_KEY", help="What programs have to present; better given in the environment."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Web pages of this origin may ask, https://example.org. Repeatable.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name by which programs reach this endpoint. Repeatable.")
+    ] = None,
+    insecure_plaintext: NoTls = False,
+    threads: Threads = None,
+) -> None:
+    """Answer programs that speak the OpenAI API, with a model that never sees their text.
+
+    It listens on this machine alone. The page at http://127.0.0.1:8000/ is a chat in the browser. Requests that come at
+    the same time share one private session and its rounds.
+    """
+    import uvicorn
+
+    from aero.proxy.app import Endpoint
+    from aero.proxy.batcher import Batcher
+    from aero.proxy.chat import Template
+    from aero.proxy.guard import LOOPBACK, Guard
+
+    parse_address(server)
+    security = security_of(keys, Party.CLIENT, insecure_plaintext)
+    if threads is not None:
+        native.set_threads(threads)
+    logging.getLogger("aero.proxy").setLevel(logging.WARNING)
+    console = Console(highlight=False)
+    named = [*(allow_host or []), *([] if host in ("0.0.0.0", "::") else [host])]
+    guard = Guard(named, allow_origin or [], api_key)
+    batcher = Batcher(lambda: private_session(server, security, lambda *_: None), queue)
+    client = batcher.start()
+    try:
+        source = None if template is None else template.read_text(encoding="utf-8")
+        chats = Template(client.tokenizer, source)
+        offer = client.offer
+        endpoint = Endpoint(batcher, client.tokenizer, name or offer.notation, chats, guard)
+        if host not in LOOPBACK:
+            console.print(
+                f"[yellow]warning:[/yellow] {host} is reached from other machines: the text of those who ask crosses "
+                "that network in the clear, and whoever reaches it may ask"
+                + ("" if api_key else "; give --api-key at least"),
+                soft_wrap=True,
+            )
+        where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        console.print(
+            f"{safe_text(offer.notation)} at {safe_text(server)}, {offer.context} tokens of context; "
+            f"you will learn {offer.revealed.described} of each output",
+            style="dim", soft_wrap=True,
+        )  # fmt: skip
+        console.print(f"programs: {where}/v1    page: {where}/    (Ctrl-C ends)", soft_wrap=True)
+        config = uvicorn.Config(
+            endpoint.app(), host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5,
+            server_header=False,
+        )  # fmt: skip
+        served = uvicorn.Server(config)
+        served.run()
+        if not served.started:
+            raise ValueError(f"{host}:{port} cannot be listened at; choose another --port")
+    finally:
+        batcher.close()

@@ -1,0 +1,322 @@
+"""One private session shared by all requests of a moment: a new one joins at the next step, a finished one leaves.
+
+A thread of its own owns the session (a `Client` is for one thread). Requests come in as `Job`s, and each token goes out
+through its job's `deliver`. When the connection breaks, the session is opened again and what was read is read again:
+the text so far stands here, so a job goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+
+from aero.engines.engine import Cost
+from aero.serve.client import GREEDY, Client, Continuation, PrivateRun, PrivateToken
+from aero.serve.sampling import Sampling
+from aero.serve.session import DeclinedError, Offer
+from aero.wire import WireError, one_line
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 4
+"""Connections that are tried in a row before running jobs are given up."""
+PAUSE = 0.5
+"""Seconds before the second of them; each later one waits twice as long."""
+RETRY_AFTER = 5
+"""Seconds after which a program may ask again when the server is away."""
+
+
+class BusyError(Exception):
+    """As many requests wait as may; nothing was begun."""
+
+
+class AwayError(Exception):
+    """The private server cannot be reached; what was begun is given up."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One prompt to be continued.
+
+    ids: the prompt, as freshly encoded; given: tokens that follow it whatever the model would choose.
+    max_new_tokens, sampling, stop: as `Client.continuation` takes them.
+    deliver: called in the batcher's thread with each token and why it is the last one ("stop", "length"), or None;
+    failed: called once instead of further tokens, with DeclinedError, AwayError, or ValueError.
+    """
+
+    ids: Sequence[int]
+    max_new_tokens: int
+    deliver: Callable[[PrivateToken, str | None], None]
+    failed: Callable[[Exception], None]
+    sampling: Sampling = GREEDY
+    stop: Sequence[str] = ()
+    given: Sequence[int] = ()
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """Nobody waits for the rest: its place is free after the step that runs now."""
+        self.cancelled.set()
+
+
+@dataclass
+class _Place:
+    """A place of the session. job: whose it is now, None when it is free.
+
+    What was read last stays until another prompt takes the place: `asked` is that prompt as it was freshly encoded,
+    `used` as it was read, `answer` what followed it.
+    """
+
+    job: Job | None = None
+    growing: Continuation | None = None
+    asked: list[int] = field(default_factory=list)
+    used: list[int] = field(default_factory=list)
+    answer: list[int] = field(default_factory=list)
+    last_used: int = 0
+
+
+class Batcher:
+    """The thread that owns the session.
+
+    open_session: a context manager that gives a connected `Client`. queue: how many jobs may wait for a place.
+    """
+
+    def __init__(self, open_session: Callable[[], AbstractContextManager[Client]], queue: int = 64) -> None:
+        if queue < 1:
+            raise ValueError(f"a queue of {queue} takes no request; give at least 1")
+        self._open_session, self._most_waiting = open_session, queue
+        self._waiting: deque[Job] = deque()
+        self._places: list[_Place] = []
+        self._changed = threading.Condition()
+        self._closing = False
+        self._turn = 0
+        self._scope = ExitStack()
+        self._client: Client | None = None
+        self._offer: Offer | None = None
+        self._tokenizer_digest = ""
+        self._away: str | None = None
+        self.on_run: Callable[[PrivateRun], None] = lambda _: None
+        self.on_set_up: Callable[[Cost], None] = lambda _: None
+        self._thread = threading.Thread(target=self._work, name="private session", daemon=True)
+
+    def start(self) -> Client:
+        """Connect, and begin to work. Raises what connecting raises; gives the client for its offer and tokenizer."""
+        client = self._connect()
+        self._thread.start()
+        return client
+
+    @property
+    def offer(self) -> Offer:
+        """What the server said of itself."""
+        assert self._offer is not None, "the batcher has not started"
+        return self._offer
+
+    @property
+    def away(self) -> bool:
+        """Whether the session is broken, and no new one could be opened yet."""
+        return self._away is not None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return sum(place.job is not None for place in self._places)
+
+    def submit(self, *jobs: Job) -> None:
+        """Have all of them done, or none: BusyError where too many wait already, AwayError while the server is away."""
+        with self._changed:
+            if self._away is not None:
+                raise AwayError(self._away)
+            free = sum(place.job is None for place in self._places)
+            if len(self._waiting) + len(jobs) > self._most_waiting + free:
+                raise BusyError(f"{len(self._waiting)} requests wait already; try again")
+            self._waiting.extend(jobs)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Give up what runs, and end the session."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._leave()
+
+    # In the thread
+
+    def _work(self) -> None:
+        while self._wait_for_work():
+            self._drop_cancelled()
+            try:
+                client = self._client or self._connect_again()
+                self._admit(client)
+                self._step(client)
+            except AwayError as error:
+                self._away = str(error)
+                self._fail_all(error)
+            except WireError as error:
+                log.warning("the session broke off: %s", error)
+                self._leave()
+            except Exception as error:  # a fault with one job must not end the thread that serves all
+                log.exception("the private session failed")
+                self._leave()
+                self._fail_all(AwayError(f"the private session failed: {one_line(str(error))}"))
+        self._fail_all(AwayError("this endpoint is closing"))
+
+    def _wait_for_work(self) -> bool:
+        """Until there is some; meanwhile a server that was away is looked for. False when the batcher closes."""
+
+        def due() -> bool:
+            return self._closing or bool(self._waiting) or self.running > 0
+
+        while True:
+            with self._changed:
+                self._changed.wait_for(due, RETRY_AFTER if self._away is not None else None)
+                if due():
+                    return not self._closing
+            try:
+                self._connect()
+            except (OSError, ValueError) as error:
+                self._leave()
+                self._away = f"the private server is away: {one_line(str(error))}"
+
+    def _connect(self) -> Client:
+        """A new session with the same model."""
+        client = self._scope.enter_context(self._open_session())
+        said = client.offer, client.tokenizer_digest
+        if self._offer is not None and said != (self._offer, self._tokenizer_key):
+            self._leave()
+            raise ValueError("the server has another model than before; start the endpoint again")
+        self._offer, self._tokenizer_key = said
+        self._client = client
+        running = [place for place in self._places if place.job is not None]
+        with self._changed:
+            self._places = [*running, *(_Place() for _ in range(client.offer.max_prompts - len(running)))]
+        self.on_set_up(client.engine.set_up_cost)
+        return client
+
+    def _connect_again(self) -> Client:
+        pause = PAUSE
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._connect()
+            except (OSError, ValueError) as error:
+                self._leave()
+                reason = one_line(str(error))
+                log.warning("connection %d of %d: %s", attempt, ATTEMPTS, reason)
+            with self._changed:
+                if attempt < ATTEMPTS and not self._closing:
+                    self._changed.wait_for(lambda: self._closing, pause)
+                if self._closing:
+                    break
+            pause *= 2
+        raise AwayError(f"the private server is away: {reason}")
+
+    def _leave(self) -> None:
+        """End the session, which may be broken."""
+        scope, self._scope, self._client = self._scope, ExitStack(), None
+        try:
+            scope.close()
+        except Exception as error:
+            log.debug("while leaving: %s", error)
+
+    def _drop_cancelled(self) -> None:
+        with self._changed:
+            self._waiting = deque(job for job in self._waiting if not job.cancelled.is_set())
+        for place in self._places:
+            if place.job is not None and place.job.cancelled.is_set():
+                self._free(place)
+
+    def _admit(self, client: Client) -> None:
+        """Waiting jobs take free places, each the one at which most of its prompt was read already."""
+        while True:
+            free = [place for place in self._places if place.job is None]
+            with self._changed:
+                if not free or not self._waiting:
+                    return
+                job = self._waiting.popleft()
+            place, ids = min(
+                ((place, self._continued(client, place, job)) for place in free),
+                key=lambda found: (found[1] is None, -len(found[0].used), found[0].last_used),
+            )
+            ids = list(job.ids) if ids is None else ids
+            try:
+                place.growing = client.continuation(
+                    ids, job.max_new_tokens, sampling=job.sampling, stop=job.stop, given=job.given
+                )
+            except ValueError as error:
+                job.failed(error)
+                continue
+            place.job, place.asked, place.used, place.answer = job, list(job.ids), ids, []
+
+    def _continued(self, client: Client, place: _Place, job: Job) -> list[int] | None:
+        """The job's prompt as a continuation of what was read at this place, or None where it is none.
+
+        What the model wrote, encoded anew as part of the next prompt, may have other tokens than those that it chose;
+        those that were read are taken where the text is the same.
+        """
+        asked = place.asked
+        if not asked or list(job.ids[: len(asked)]) != asked:
+            return None
+        rest = list(job.ids[len(asked) :])
+        for answer in (place.answer, place.answer[:-1]):  # the last token was chosen, and not read
+            text = client.tokenizer.decode(answer)
+            length = bisect_left(range(len(rest)), len(text), key=lambda n: len(client.tokenizer.decode(rest[:n])))
+            if rest[length:] and client.tokenizer.decode(rest[:length]) == text:
+                ids = [*place.used, *answer, *rest[length:]]
+                fits = len(ids) + len(job.given) + job.max_new_tokens - 1 <= client.offer.context
+                return ids if fits else None
+        return None
+
+    def _step(self, client: Client) -> None:
+        """One token for each job that runs."""
+        growing = {i: place.growing for i, place in enumerate(self._places) if place.growing is not None}
+        if not growing:
+            return
+        self._turn += 1
+        runs: set[int] = set()
+        try:
+            for i, token in client.advance(growing):
+                if token.run.index not in runs:
+                    runs.add(token.run.index)
+                    self.on_run(token.run)
+                place = self._places[i]
+                assert place.job is not None
+                if token.id != client.tokenizer.end_of_text:
+                    place.answer.append(token.id)
+                place.last_used = self._turn
+                reason = _why_last(growing[i], client, token)
+                place.job.deliver(token, reason)
+                if reason is not None:
+                    self._free(place)
+        except DeclinedError as error:
+            for place in self._places:
+                if place.job is not None:
+                    place.job.failed(error)
+                    self._free(place)
+
+    def _free(self, place: _Place) -> None:
+        place.job = place.growing = None
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._changed:
+            waiting, self._waiting = list(self._waiting), deque()
+        running = [place for place in self._places if place.job is not None]
+        for job in (*(place.job for place in running), *waiting):
+            assert job is not None
+            job.failed(error)
+        for place in running:
+            self._free(place)
+
+
+def _why_last(growing: Continuation, client: Client, token: PrivateToken) -> str | None:
+    if not growing.ended:
+        return None
+    ended = token.id == client.tokenizer.end_of_text or growing.text.stopped
+    return "stop" if ended else "length"

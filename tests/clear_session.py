@@ -1,0 +1,164 @@
+"""A session in memory, in which the computation itself is in the clear: for tests of the talk around it."""
+
+import threading
+from pathlib import Path
+from queue import Queue
+
+import numpy as np
+
+from aero.compiler.positions import decode, prefill
+from aero.data.tokenizer import train
+from aero.engines.engine import Cost, Engine, Party, PromptRun
+from aero.engines.reveal import LOGITS, Reveal
+from aero.graph import Program, interpret
+from aero.graph.interpret import interpret_step
+from aero.serve.client import Client
+from aero.serve.server import Computed, Server
+from aero.serve.session import Step
+from aero.wire.memory import channel_pair
+from programs import random_program
+
+VOCABULARY, CONTEXT = 260, 6
+
+
+PROGRAM = random_program(length=CONTEXT, vocabulary=VOCABULARY, every_position=True, seed=3)
+
+
+class Programs:
+    """Of a program with every position; keeps what was asked for."""
+
+    def __init__(self, program: Program = PROGRAM) -> None:
+        self.program = program
+        self.made: list[Step] = []
+
+    def prefill(self, length, *, leave_state):
+        self.made.append(Step(0, length))
+        return prefill(self.program, length, leave_state=leave_state)
+
+    def decode(self, past, length=1):
+        self.made.append(Step(past, length))
+        return decode(self.program, past, length)
+
+
+class InsecureTestEngine(Engine):
+    """The client hands its ids to the server's thread, which computes in the clear, and gets the output back."""
+
+    name, insecure = "insecure-test", True
+
+    def __init__(self, party: Party, ids: Queue, outputs: Queue) -> None:
+        self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False
+        self.states: dict[int, dict] = {}
+        self.loaded: list[list[int]] = []  # the lengths of each batch that was to be made ready
+        self.refused: list[int] = []
+        self.forgotten: list[int] = []
+        self.held: list[set[int]] = []  # after each run
+
+    def reveal_only(self, what, vocabulary):
+        self.what, self.vocabulary = what, vocabulary
+
+    def run(self, graph, *, weights=None, ids=None):
+        return self.run_batch([PromptRun(graph, ids)], weights=weights)[0]
+
+    def run_batch(self, batch, *, weights=None):
+        said = [(one.graph.digest, one.prompt) for one in batch]
+        if self.party is Party.CLIENT:
+            self.ids.put((said, self.what, [one.ids for one in batch]))
+            return self.outputs.get(timeout=10)
+        theirs, what, ids = self.ids.get(timeout=10)
+        assert (theirs, what) == (said, self.what)
+        outputs = []
+        for one, mine in zip(batch, ids, strict=True):
+            own = {name: weights[name] for name in one.graph.weight_shapes}
+            state = self.states.pop(one.prompt, {})
+            logits, self.states[one.prompt] = interpret_step(Program(one.graph, own), mine, state)
+            outputs.append(self.what.of(logits, self.vocabulary))
+        self.held.append(set(self.states))
+        self.outputs.put(outputs)
+        return [None] * len(batch)
+
+    def load(self, batch, weights):
+        assert self.party is Party.SERVER
+        assert all(weights[name].shape == s for one in batch for name, s in one.graph.weight_shapes.items())
+        lengths = [one.graph.length for one in batch]
+        self.loaded.append(lengths)
+        if lengths == self.refused:
+            raise ValueError("blocks.0.q: the noise may reach 77 steps")
+
+    def forget(self, prompt):
+        self.forgotten.append(prompt)
+        self.states.pop(prompt, None)
+
+    @property
+    def cost(self):
+        return Cost(0.5, 10, 20, messages=2)
+
+    def close(self):
+        self.closed = True
+
+
+def greedy(ids: list[int], count: int, program: Program = PROGRAM) -> list[int]:
+    """The tokens of the whole program in the clear, the prompt read anew for each."""
+    ids = list(ids)
+    for _ in range(count):
+        ids.append(int(logits_after(ids, program).argmax()))
+    return ids[-count:]
+
+
+def logits_after(ids: list[int], program: Program = PROGRAM) -> np.ndarray:
+    return interpret(prefill(program, len(ids)), np.array(ids))[0]
+
+
+def tokenizer_file(folder: Path) -> bytes:
+    path = folder / "tokenizer.json"
+    train(["to be or not to be"] * 3, VOCABULARY).save(path)
+    return path.read_bytes()
+
+
+class Session:
+    """A server in a thread; `failure` is what its side ended with. refused: lengths that the engine does not load."""
+
+    refused: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        tokenizer: bytes,
+        reveal: Reveal = LOGITS,
+        max_prompts: int = 4,
+        program: Program = PROGRAM,
+        ends: tuple[int, ...] = (),
+    ) -> None:
+        self.client_channel, self.server_channel = channel_pair(timeout=10)
+        self.done: list[Computed] = []
+        self.declined: list[str] = []
+        self.programs = Programs(program)
+        self.failure: BaseException | None = None
+        ids, logits = Queue(), Queue()
+        self.client_engine = InsecureTestEngine(Party.CLIENT, ids, logits)
+        self.server_engine = InsecureTestEngine(Party.SERVER, ids, logits)
+        self.server_engine.refused = list(self.refused)
+        self.server = Server(
+            notation="SM", context=program.graph.length, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=self.programs,
+            engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
+            end_tokens=ends,
+        )  # fmt: skip
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        try:
+            with self.server_channel as channel:
+                self.server.handle(channel, self.done.append, self.declined.append)
+        except BaseException as error:
+            self.failure = error
+
+    def client(self) -> Client:
+        return Client(self.client_channel, lambda name, _: self.client_engine)
+
+    @property
+    def steps(self) -> list[Step]:
+        """Of one prompt at a time."""
+        return [step for computed in self.done for step in computed.steps]
+
+    def join(self) -> None:
+        self.thread.join(10)
+        assert not self.thread.is_alive()

@@ -1,6 +1,7 @@
 """A session in memory, in which the computation itself is in the clear: for tests of the talk around it."""
 
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 
@@ -22,6 +23,8 @@ VOCABULARY, CONTEXT = 260, 6
 
 
 PROGRAM = random_program(length=CONTEXT, vocabulary=VOCABULARY, every_position=True, seed=3)
+
+LONGER = random_program(length=40, vocabulary=VOCABULARY, every_position=True, seed=5)
 
 
 class Programs:
@@ -137,7 +140,8 @@ class Session:
         self.server_engine = InsecureTestEngine(Party.SERVER, ids, logits)
         self.server_engine.refused = list(self.refused)
         self.server = Server(
-            notation="SM", context=program.graph.length, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=self.programs,
+            notation="SM", context=program.graph.length, vocab_size=VOCABULARY, tokenizer=tokenizer,
+            programs=self.programs,
             engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
             end_tokens=ends,
         )  # fmt: skip
@@ -162,3 +166,29 @@ class Session:
     def join(self) -> None:
         self.thread.join(10)
         assert not self.thread.is_alive()
+
+
+class Sessions:
+    """Sessions one after another, of the longer program: a server in a thread each time, unless it is away."""
+
+    def __init__(self, tokenizer: bytes, max_prompts: int = 4, reveal: Reveal = LOGITS) -> None:
+        self.tokenizer, self.max_prompts, self.reveal = tokenizer, max_prompts, reveal
+        self.opened: list[Session] = []
+        self.away = False
+
+    @contextmanager
+    def open(self):
+        if self.away:
+            raise ConnectionRefusedError("nobody listens there")
+        session = Session(self.tokenizer, self.reveal, self.max_prompts, LONGER)
+        self.opened.append(session)
+        try:
+            with session.client() as client:
+                yield client
+        finally:
+            session.client_channel.close()
+            session.join()
+
+    @property
+    def steps(self) -> list[tuple[Step, ...]]:
+        return [done.steps for session in self.opened for done in session.done]

@@ -190,11 +190,10 @@ class Batcher:
         """A new session with the same model."""
         client = self._scope.enter_context(self._open_session())
         said = client.offer, client.tokenizer_digest
-        if self._offer is not None and said != (self._offer, self._tokenizer_key):
-            self._leave()
-            raise ValueError("the server has another model than before; start the endpoint again")
-        self._offer, self._tokenizer_key = said
-        self._client = client
+        if self._offer is not None and said != (self._offer, self._tokenizer_digest):
+            raise ValueError("the server has another model than before; start this endpoint again")
+        self._offer, self._tokenizer_digest = said
+        self._client, self._away = client, None
         running = [place for place in self._places if place.job is not None]
         with self._changed:
             self._places = [*running, *(_Place() for _ in range(client.offer.max_prompts - len(running)))]

@@ -24,11 +24,13 @@ PLAIN = """\
 {%- for message in messages -%}
 {%- if message.role == 'system' -%}{{ message.content }}
 
-{% else -%}{{ message.role | capitalize }}: {{ message.content }}
+{% else -%}
+{{ message.role | capitalize }}:{{ '' if message.content[:1].isspace() else ' ' }}{{ message.content }}
 {% endif -%}
 {%- endfor -%}
 Assistant:"""
-"""Where a model has no template: a system message, then `User: ...` and `Assistant: ...`, a line each."""
+"""Where a model has no template: a system message, then `User: ...` and `Assistant: ...`, a line each. A space stands
+before what does not begin with one, as an answer does."""
 PLAIN_STOP = ("\nUser:",)
 
 MAX_TEMPLATE_BYTES = 256 << 10

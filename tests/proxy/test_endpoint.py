@@ -366,3 +366,23 @@ def test_metrics_count_and_tell_nothing_of_the_text(served):
     assert value(after, 'aero_tokens_total{kind="chosen"}') - value(before, 'aero_tokens_total{kind="chosen"}') == 2
     assert value(after, "aero_private_sessions_total") == 1
     assert "to be" not in after
+
+
+def test_the_page_is_served_with_all_that_it_loads(served):
+    status, page = served.ask("/")
+    assert status == 200
+    for name in ("page/style.css", "page/chat.js"):
+        assert name in page and served.ask("/" + name)[0] == 200
+    assert "http" not in page.replace("http-equiv", "")  # nothing from elsewhere
+
+
+def test_runs_are_shown_as_the_server_saw_them(served):
+    pieces = list(
+        served.client().completions.create(model="toy", prompt="to be", max_tokens=2, temperature=0, stream=True)
+    )
+    costs = [piece.model_extra["x_aero"] for piece in pieces]
+    runs = {run["run"]: run for run in json.loads(served.ask("/v1/x_aero/runs")[1])["runs"]}
+    length = len(served.tokenizer.encode("to be"))
+    assert [runs[cost["run"]]["tokens_read"] for cost in costs] == [[length], [1]]
+    assert [runs[cost["run"]]["past"] for cost in costs] == [[0], [length]]
+    assert [runs[cost["run"]]["seconds"] for cost in costs] == [cost["seconds"] for cost in costs]

@@ -136,12 +136,12 @@ class Answer:
 class Spent:
     """What an answer cost: of each run that it took part in, its share of the bytes, and the rounds and seconds."""
 
-    runs: dict[int, PrivateRun] = field(default_factory=dict)
+    runs: dict[int, PrivateRun] = field(default_factory=dict)  # by identity: each session counts its own anew
     tokens: int = 0
     set_up: Cost | None = None
 
     def add(self, token: PrivateToken) -> None:
-        self.runs[token.run.index] = token.run
+        self.runs[id(token.run)] = token.run
         self.tokens += 1
 
     def to_json(self) -> dict[str, Any]:

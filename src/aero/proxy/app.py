@@ -26,18 +26,23 @@ from starlette.staticfiles import StaticFiles
 
 from aero.data.tokenizer import Tokenizer
 from aero.proxy.answers import Answer, Choice, Shown, Spent, cost_json
-from aero.proxy.batcher import RETRY_AFTER, AwayError, Batcher, BusyError, Job
+from aero.proxy.batcher import RETRY_AFTER, AwayError, Batcher, BusyError, Job, SeenRun
 from aero.proxy.chat import Template
 from aero.proxy.guard import Guard
 from aero.proxy.metrics import Metrics
 from aero.proxy.requests import ApiError, Chat, Completion, Wanted
-from aero.serve.client import PrivateToken
+from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import DeclinedError
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 4 << 20
 PAGE = Path(__file__).with_name("page")
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class _Event:
     """What the session says of one choice: a token, or why there are no more."""
 
     choice: int
+    session: int
     token: PrivateToken | None = None
     finish: str | None = None
     error: Exception | None = None
@@ -81,6 +87,7 @@ class Endpoint:
             Route("/v1/models/{name:path}", self._answering(self._one_model)),
             Route("/v1/completions", self._answering(self._completions), methods=["POST"]),
             Route("/v1/chat/completions", self._answering(self._chats), methods=["POST"]),
+            Route("/v1/x_aero/runs", self._answering(self._runs)),
             Route("/health", self._answering(self._health)),
             Route("/metrics", self._answering(self._metrics_page)),
             Route("/", self._answering(self._page)),
@@ -124,6 +131,10 @@ class Endpoint:
         about = {"notation": offer.notation, "context": offer.context, "engine": offer.engine, "reveal": offer.reveal}
         return {"id": self._model, "object": "model", "created": 0, "owned_by": "aero", "x_aero": about}
 
+    async def _runs(self, _: Request) -> Response:
+        """The last runs as the server saw them, for whoever wants to show it."""
+        return JSONResponse({"runs": [_seen(one) for one in list(self._batcher.seen)]})
+
     async def _health(self, _: Request) -> Response:
         away = self._batcher.away
         return JSONResponse({"status": "the private server is away" if away else "ok"}, 503 if away else 200)
@@ -132,7 +143,7 @@ class Endpoint:
         return Response(self._metrics.page(), media_type=self._metrics.content_type)
 
     async def _page(self, _: Request) -> Response:
-        return FileResponse(PAGE / "index.html")
+        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def _completions(self, request: Request) -> Response:
         asked = Completion.read(await _json(request))
@@ -263,8 +274,8 @@ class Endpoint:
         return Job(
             ids=ids,
             max_new_tokens=count,
-            deliver=lambda token, finish: say(_Event(choice.index, token, finish)),
-            failed=lambda error: say(_Event(choice.index, error=error)),
+            deliver=lambda token, finish: say(_Event(choice.index, self._batcher.sessions, token, finish)),
+            failed=lambda error: say(_Event(choice.index, self._batcher.sessions, error=error)),
             sampling=wanted.sampling(number, self._batcher.offer.revealed),
             stop=(*wanted.stop, *stop),
             given=given,
@@ -288,7 +299,8 @@ class Endpoint:
                 assert event.token is not None
                 text, shown = growing.take(event)
                 run = event.token.run
-                cost = {**cost_json(run.cost, len(run.steps)), "work": run.work, "prompts": len(run.steps)}
+                cost = {"run": _number(event.session, run), "work": run.work, "prompts": len(run.steps)}
+                cost |= cost_json(run.cost, len(run.steps))
                 yield _sse(answer.chunk(event.choice, text, [shown], event.finish, x_aero=cost))
                 event = await growing.next()
             if wanted.include_usage:
@@ -369,6 +381,23 @@ class _Growing:
 def _places(choices: Sequence[Choice]) -> list[int]:
     """Of the choices that are computed."""
     return [choice.index for choice in choices if choice.finish is None]
+
+
+def _number(session: int, run: PrivateRun) -> str:
+    """By which a run is known over all sessions."""
+    return f"{session}.{run.index}"
+
+
+def _seen(one: SeenRun) -> dict[str, Any]:
+    run = one.run
+    return {
+        "run": _number(one.session, run),
+        "work": run.work,
+        "tokens_read": [step.length for step in run.steps],
+        "past": [step.past for step in run.steps],
+        **cost_json(run.cost, 1),
+        "sent": [{"of": part.of, "bytes": part.bytes, "hex": part.first.hex(" ")} for part in one.sent],
+    }
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -29,6 +29,11 @@ PAUSE = 0.5
 """Seconds before the second of them; each later one waits twice as long."""
 RETRY_AFTER = 5
 """Seconds after which a program may ask again when the server is away."""
+RUNS_KEPT = 512
+EXCERPT = 32
+"""Bytes of a message that are kept to be shown."""
+LARGEST = 8
+"""Parts of a run of which they are."""
 
 
 class BusyError(Exception):
@@ -61,6 +66,24 @@ class Job:
     def cancel(self) -> None:
         """Nobody waits for the rest: its place is free after the step that runs now."""
         self.cancelled.set()
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Of what the server received for one part of a run: its size in bytes, and the first of its largest message."""
+
+    of: str
+    bytes: int
+    first: bytes
+
+
+@dataclass(frozen=True)
+class SeenRun:
+    """A run as the server saw it: lengths, sizes, and bytes that are masked at random. session: the how manieth."""
+
+    session: int
+    run: PrivateRun
+    sent: tuple[Excerpt, ...]
 
 
 @dataclass
@@ -99,6 +122,11 @@ class Batcher:
         self._offer: Offer | None = None
         self._tokenizer_digest = ""
         self._away: str | None = None
+        self.sessions = 0
+        """How many were opened so far."""
+        self._sent: dict[str, Excerpt] = {}
+        self.seen: deque[SeenRun] = deque(maxlen=RUNS_KEPT)
+        """The last runs, as the server saw them."""
         self.on_run: Callable[[PrivateRun], None] = lambda _: None
         self.on_set_up: Callable[[Cost], None] = lambda _: None
         self._thread = threading.Thread(target=self._work, name="private session", daemon=True)
@@ -194,6 +222,8 @@ class Batcher:
             raise ValueError("the server has another model than before; start this endpoint again")
         self._offer, self._tokenizer_digest = said
         self._client, self._away = client, None
+        self.sessions += 1
+        client.channel.on_send = self._note_sent
         running = [place for place in self._places if place.job is not None]
         with self._changed:
             self._places = [*running, *(_Place() for _ in range(client.offer.max_prompts - len(running)))]
@@ -284,7 +314,7 @@ class Batcher:
             for i, token in client.advance(growing):
                 if token.run.index not in runs:
                     runs.add(token.run.index)
-                    self.on_run(token.run)
+                    self._note_run(token.run)
                 place = self._places[i]
                 assert place.job is not None
                 if token.id != client.tokenizer.end_of_text:
@@ -299,6 +329,16 @@ class Batcher:
                 if place.job is not None:
                     place.job.failed(error)
                     self._free(place)
+
+    def _note_sent(self, label: str, size: int, data: memoryview) -> None:
+        before = self._sent.get(label, Excerpt(label, 0, b""))
+        self._sent[label] = Excerpt(label, before.bytes + size, before.first or bytes(data[:EXCERPT]))
+
+    def _note_run(self, run: PrivateRun) -> None:
+        largest = sorted(self._sent.values(), key=lambda one: -one.bytes)[:LARGEST]
+        self._sent = {}
+        self.seen.append(SeenRun(self.sessions, run, tuple(largest)))
+        self.on_run(run)
 
     def _free(self, place: _Place) -> None:
         place.job = place.growing = None

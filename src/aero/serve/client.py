@@ -119,6 +119,10 @@ class Client:
     def engine(self) -> Engine:
         return self._engine
 
+    @property
+    def channel(self) -> Channel:
+        return self._channel
+
     def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Step]:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
         they are not revealed. Where `ids` continue what was read before, only what is new is computed; keys and values

@@ -14,7 +14,7 @@ is told why in one of four words (`frame.Reason`), and every later use raises th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -52,6 +52,9 @@ class Channel:
         self._received = _Direction()
         self._ended: WireError | None = None
         self._waited = 0.0
+        self.on_send: Callable[[str, int, memoryview], None] | None = None
+        """Called with the label, the size in bytes, and the largest array's bytes, of each message of arrays that is
+        sent; they are valid only during the call. For showing what the other party gets."""
 
     # Messages
 
@@ -60,7 +63,10 @@ class Channel:
         the arrays may be changed again afterwards. Raises ValueError, before sending, for what a frame cannot carry."""
         blocks = [_as_block(array) for array in arrays]
         description = frame.encode_specs([ArraySpec.of(block.shape, block.dtype) for block in blocks])
-        self._send(Kind.ARRAYS, description, [_as_bytes(block) for block in blocks])
+        data = [_as_bytes(block) for block in blocks]
+        self._send(Kind.ARRAYS, description, data)
+        if self.on_send is not None:
+            self.on_send(self._labels[-1], sum(map(len, data)), max(data, key=len, default=memoryview(b"")))
 
     def recv(self, shape: int | Sequence[int], dtype: DTypeLike = np.uint64) -> Array:
         """Receive a message of one array of exactly this shape and dtype."""

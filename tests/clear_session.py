@@ -128,9 +128,9 @@ class Session:
         reveal: Reveal = LOGITS,
         max_prompts: int = 4,
         program: Program = PROGRAM,
-        ends: tuple[int, ...] = (),
+        timeout: float = 10.0,
     ) -> None:
-        self.client_channel, self.server_channel = channel_pair(timeout=10)
+        self.client_channel, self.server_channel = channel_pair(timeout=timeout)
         self.done: list[Computed] = []
         self.declined: list[str] = []
         self.programs = Programs(program)
@@ -180,7 +180,7 @@ class Sessions:
     def open(self):
         if self.away:
             raise ConnectionRefusedError("nobody listens there")
-        session = Session(self.tokenizer, self.reveal, self.max_prompts, LONGER)
+        session = Session(self.tokenizer, self.reveal, self.max_prompts, LONGER, timeout=120.0)
         self.opened.append(session)
         try:
             with session.client() as client:

@@ -129,6 +129,7 @@ class Session:
         max_prompts: int = 4,
         program: Program = PROGRAM,
         timeout: float = 10.0,
+        ends: tuple[int, ...] = (),
     ) -> None:
         self.client_channel, self.server_channel = channel_pair(timeout=timeout)
         self.done: list[Computed] = []

@@ -157,12 +157,6 @@ class Tokenizer:
         # A byte-level token is spelt with one character for each byte, an added one as it stands in the text.
         return [0 if i in none else len(word.encode("utf-8") if i in added else word) for i, word in spelt]
 
-    @property
-    def special(self) -> dict[str, int]:
-        """The special tokens, as they are spelt, and their ids."""
-        added = self._inner.get_added_tokens_decoder()
-        return {token.content: i for i, token in added.items() if token.special}
-
     def bytes_of(self, id: int) -> bytes:
         """What a token stands for: its bytes, or the spelling of a special token. ValueError for an unknown id."""
         spelt = self._inner.id_to_token(id)

@@ -183,7 +183,7 @@ class Endpoint:
     def _prompt(self, given: str | tuple[int, ...]) -> Prompt:
         if isinstance(given, str):
             try:
-                return Prompt(tuple(self._tokenizer.encode(given)), given)
+                return Prompt(tuple(self._tokenizer.encode_prompt(given)), given)
             except ValueError as error:
                 raise ApiError(str(error), param="prompt") from None
         try:

@@ -317,7 +317,7 @@ class Batcher:
                     self._note_run(token.run)
                 place = self._places[i]
                 assert place.job is not None
-                if token.id != client.tokenizer.end_of_text:
+                if token.id not in client.offer.end_tokens:
                     place.answer.append(token.id)
                 place.last_used = self._turn
                 reason = _why_last(growing[i], client, token)
@@ -357,5 +357,5 @@ class Batcher:
 def _why_last(growing: Continuation, client: Client, token: PrivateToken) -> str | None:
     if not growing.ended:
         return None
-    ended = token.id == client.tokenizer.end_of_text or growing.text.stopped
+    ended = token.id in client.offer.end_tokens or growing.text.stopped
     return "stop" if ended else "length"

@@ -50,9 +50,9 @@ class Template:
     def __init__(self, tokenizer: Tokenizer, source: str | None = None, names: Mapping[str, str] | None = None) -> None:
         self._tokenizer = tokenizer
         self.stop: tuple[str, ...] = PLAIN_STOP if source is None else ()
-        self._special = dict(tokenizer.special)
-        longest_first = sorted(self._special, key=len, reverse=True)
-        self._splitting = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._before = tokenizer.before if source is None else ()
+        longest_first = sorted(tokenizer.special, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._renderer = _Renderer(PLAIN if source is None else source, dict(names or {}))
         self._renderer.render([{"role": "user", "content": "?"}])
 
@@ -60,20 +60,11 @@ class Template:
         """The ids of a conversation, up to where the assistant's answer begins. ValueError where the template refuses
         it, with the template's own words."""
         rendered = self._renderer.render([{"role": role, "content": self._as_text(text)} for role, text in messages])
-        ids: list[int] = []
-        end = 0
-        for match in self._splitting.finditer(rendered):
-            ids += self._encoded(rendered[end : match.start()])
-            ids.append(self._special[match[0]])
-            end = match.end()
-        return ids + self._encoded(rendered[end:])
+        return [*self._before, *self._tokenizer.encode_template(rendered, _BREAK, "")]
 
     def _as_text(self, text: str) -> str:
         """A message in which no special token is found: a code point that no text has breaks each."""
-        return self._splitting.sub(lambda match: match[0][0] + _BREAK + match[0][1:], text.replace(_BREAK, ""))
-
-    def _encoded(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text.replace(_BREAK, "")) if text else []
+        return self._special.sub(lambda match: match[0][0] + _BREAK + match[0][1:], text.replace(_BREAK, ""))
 
 
 class _Renderer:

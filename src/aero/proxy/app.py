@@ -396,7 +396,7 @@ def _seen(one: SeenRun) -> dict[str, Any]:
         "tokens_read": [step.length for step in run.steps],
         "past": [step.past for step in run.steps],
         **cost_json(run.cost, 1),
-        "sent": [{"of": part.of, "bytes": part.bytes, "hex": part.first.hex(" ")} for part in one.sent],
+        "sent": [{"of": part.of, "bytes": part.size, "hex": part.first.hex(" ")} for part in one.sent],
     }
 
 

@@ -73,7 +73,7 @@ class Excerpt:
     """Of what the server received for one part of a run: its size in bytes, and the first of its largest message."""
 
     of: str
-    bytes: int
+    size: int
     first: bytes
 
 
@@ -332,10 +332,10 @@ class Batcher:
 
     def _note_sent(self, label: str, size: int, data: memoryview) -> None:
         before = self._sent.get(label, Excerpt(label, 0, b""))
-        self._sent[label] = Excerpt(label, before.bytes + size, before.first or bytes(data[:EXCERPT]))
+        self._sent[label] = Excerpt(label, before.size + size, before.first or bytes(data[:EXCERPT]))
 
     def _note_run(self, run: PrivateRun) -> None:
-        largest = sorted(self._sent.values(), key=lambda one: -one.bytes)[:LARGEST]
+        largest = sorted(self._sent.values(), key=lambda one: -one.size)[:LARGEST]
         self._sent = {}
         self.seen.append(SeenRun(self.sessions, run, tuple(largest)))
         self.on_run(run)

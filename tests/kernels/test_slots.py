@@ -258,6 +258,17 @@ def test_elementwise_products(field: Field, shape: tuple[int, ...], level: str) 
     assert np.array_equal(product.astype(object), x.astype(object) * y.astype(object) % field.p)
 
 
+@pytest.mark.parametrize("p", [P50.p, P37.p, 2**19 + 2**15 + 1])
+def test_reductions_are_those_of_integers(p: int) -> None:
+    field = Field(p)
+    near = [k * p + d for k in (0, 1, 2, 3, (2**64 - 1) // p) for d in (-1, 0, 1)]
+    edges = [x for x in (*near, 2**32 - 1, 2**32, 2**63, 2**64 - 1) if 0 <= x < 2**64]
+    x = np.concatenate([np.array(edges, np.uint64), np.random.default_rng(1).integers(0, 2**64, 1000, np.uint64)])
+    assert field.reduce(x).tolist() == [int(v) % p for v in x]
+    below = np.array([0, 1, p - 1, p, p + 1, 2 * p - 1], np.uint64)
+    assert field.reduce_once(below).tolist() == [int(v) % p for v in below]
+
+
 def test_bad_values_are_refused() -> None:
     with pytest.raises(ValueError, match="below p"):
         P37.multiply(np.array([P37.p], np.uint64), np.zeros(1, np.uint64))

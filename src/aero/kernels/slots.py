@@ -80,11 +80,21 @@ class Field:
         _native.field_multiply(self.p, x.reshape(-1), y.reshape(-1), out.reshape(-1))
         return out
 
+    def reduce(self, x: Words) -> Words:
+        """x modulo p, for any uint64 x: products, shifts and masks (Barrett 1986). NumPy's % is the processor's
+        division, which takes longer for some x than for others."""
+        quotient = _high_word(x, (1 << 64) // self.p)  # right or one too small
+        return self.reduce_once(x - quotient * np.uint64(self.p))
+
+    def reduce_once(self, x: Words) -> Words:
+        """x modulo p, for uint64 x below 2p."""
+        return x - np.uint64(self.p) * (x >= np.uint64(self.p))
+
     def checked(self, values: Words) -> Words:
         """The same array, contiguous. ValueError unless it is uint64 and below p."""
         if not isinstance(values, np.ndarray) or values.dtype != np.uint64:
             raise ValueError("values of a field are a uint64 array")
-        if values.size and int(values.max()) >= self.p:
+        if (values >= np.uint64(self.p)).any():
             raise ValueError("a value is not below p: reduce it first")
         return np.ascontiguousarray(values)
 
@@ -132,6 +142,15 @@ class Field:
         for i, q in enumerate(self.primes):
             out[i] = Prg(seed, f"slots/{label}/{i}").uniform_below((count, SLOTS), q)
         return out
+
+
+def _high_word(x: Words, c: int) -> Words:
+    """floor(x c / 2^64) of uint64 x and 0 <= c < 2^64."""
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    x_low, x_high, c_low, c_high = x & low, x >> half, np.uint64(c & 0xFFFFFFFF), np.uint64(c >> 32)
+    first = x_low * c_high + (x_low * c_low >> half)
+    second = x_high * c_low + (first & low)
+    return x_high * c_high + (first >> half) + (second >> half)
 
 
 def _failure(p: int, primes: tuple[int, ...], groups: int) -> float:

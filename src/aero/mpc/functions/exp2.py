@@ -106,11 +106,11 @@ class Exponential:
         first, second = self.fields
         a, b = shares
         inverse = np.full(a.shape, pow(first.p, -1, second.p), np.uint64)
-        difference = (b + np.uint64(second.p) - a % np.uint64(second.p)) % np.uint64(second.p)
+        difference = second.reduce_once(b + np.uint64(second.p) - second.reduce(a))
         h = second.multiply(difference, inverse)  # y = a + p_1 h
         half = np.uint64(_CUT - 1)
         low = h * np.uint64(first.p % (1 << (_CUT - 1))) + a
         upper = (h * np.uint64(first.p >> (_CUT - 1)) + (low >> half)) >> np.uint64(1)
         modulus = (self.modulus >> _CUT) | 1
-        cut = np.minimum(upper, np.uint64(modulus - 1))
+        cut = upper - (upper - np.uint64(modulus - 1)) * (upper >= np.uint64(modulus))  # the lesser of both
         return from_field(party, cut, modulus, bits=bits, dropped=dropped - _CUT, fraction_bits=fraction_bits)

@@ -242,7 +242,7 @@ def gelu(party: Party, plan: GeluPlan, x: Share) -> Share:
     t_field = to_field(party, t, field)
     u_field = _squared(party, plan, t_field)
     shift = np.full(t_field.shape, np.uint64(BETA * 2**ARGUMENT_FRACTION))
-    w_field = _squared(party, plan, (u_field + field.multiply(t_field, shift)) % np.uint64(field.p))
+    w_field = _squared(party, plan, field.reduce_once(u_field + field.multiply(t_field, shift)))
     bits = plan.work_bits
     to_ring = [
         field_conversion(party, z, field.p, bits=bits, dropped=n * ARGUMENT_FRACTION - kept, fraction_bits=kept)
@@ -281,8 +281,8 @@ def _squared(party: Party, plan: GeluPlan, z: Words) -> Words:
     slots[: z.size] = z
     slots = slots.reshape(plan.ciphertexts, plan.slots)
     upload = encrypt_slots(party, Role.CLIENT, field, slots if party.is_client else None, *slots.shape)
-    crossed = multiply_slots(party, upload, None if party.is_client else (slots + slots) % np.uint64(field.p))
-    return ((field.multiply(slots, slots) + crossed) % np.uint64(field.p)).reshape(-1)[: z.size]
+    crossed = multiply_slots(party, upload, None if party.is_client else field.reduce_once(slots + slots))
+    return field.reduce_once(field.multiply(slots, slots) + crossed).reshape(-1)[: z.size]
 
 
 def _polynomial(party: Party, plan: GeluPlan, c: Reals, t: Share, u: Share, w: Share) -> Share:

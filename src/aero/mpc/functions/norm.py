@@ -236,7 +236,7 @@ def norm(party: Party, plan: NormPlan, x: Share) -> Share:
     y = _scaled_rows(party, plan, in_field[plan.fine_fraction], r)
     offset = 1 << (plan._sqrt_bits + plan.fine_fraction + plan.r_fraction)
     if party.is_client:
-        y = (y + np.uint64(offset)) % np.uint64(plan.field.p)
+        y = plan.field.reduce(y + np.uint64(offset))
     [result] = together(
         party,
         field_conversion(
@@ -257,11 +257,11 @@ def _sum_of_squares(party: Party, plan: NormPlan, z: Words) -> Words:
     field, slots = plan.field, _spread(plan, z)
     groups, width = slots.shape
     upload = encrypt_slots(party, Role.CLIENT, field, slots if party.is_client else None, groups, width)
-    twice = None if party.is_client else (slots + slots) % np.uint64(field.p)
+    twice = None if party.is_client else field.reduce_once(slots + slots)
     crossed = multiply_slots(party, upload, twice, total=True)
-    own = field.multiply(slots, slots).sum(axis=0, dtype=np.uint64) % np.uint64(field.p)
+    own = field.reduce(field.multiply(slots, slots).sum(axis=0, dtype=np.uint64))
     by_row = (own + crossed).reshape(plan.rows, -1).sum(axis=1, dtype=np.uint64)
-    return (by_row + np.uint64(plan.added if party.is_client else 0)) % np.uint64(field.p)
+    return field.reduce(by_row + np.uint64(plan.added if party.is_client else 0))
 
 
 def _scaled_rows(party: Party, plan: NormPlan, z: Words, r: Words) -> Words:
@@ -277,7 +277,7 @@ def _scaled_rows(party: Party, plan: NormPlan, z: Words, r: Words) -> Words:
         [Product(upload, None if upload.owner is party.role else slots, groups=groups) for upload in uploads],
     )
     own = field.multiply(slots, np.broadcast_to(everywhere, slots.shape))
-    return _gathered(plan, (own + crossed[0] + crossed[1]) % np.uint64(field.p))
+    return _gathered(plan, field.reduce(own + crossed[0] + crossed[1]))
 
 
 def _spread(plan: NormPlan, rows: Words) -> Words:

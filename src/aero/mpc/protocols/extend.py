@@ -101,10 +101,10 @@ def field_conversion(
         raise ValueError(f"the modulus is odd and below 2^62, not {p}")
     if not 0 <= dropped < 61 or offset % 2**dropped:
         raise ValueError(f"drop 0 to 60 bits, and give an offset that is a multiple of 2^{dropped}, not {offset}")
-    assert z.size == 0 or int(z.max()) < p, "a share lies outside its field"
+    assert not (z >= np.uint64(p)).any(), "a share lies outside its field"
     upper = z > np.uint64(p // 2)
     down = not party.is_client
-    near = _rounded(np.where(upper, z - np.uint64(p), z), dropped, down)
+    near = _rounded(z - np.uint64(p) * upper, dropped, down)
     mine: NDArray[Any] = upper.astype(np.uint8)
     if not party.is_client:
         mine = reduce_ring((_rounded(z, dropped, down) - near) * upper, bits)
@@ -143,9 +143,9 @@ def ring_conversion(party: Party, x: Share, field: Field) -> OneRound[Words]:
     public = (-(1 << bits) * (1 << 64) - (1 << (bits - 2))) % p if party.is_client else 0
 
     def finish(shares: list[NDArray[Any]]) -> Words:
-        both = shares[0].reshape(x.shape) % np.uint64(p)
+        both = field.reduce(shares[0].reshape(x.shape))
         missing = field.multiply(both, np.full(x.shape, step))
-        return (y % np.uint64(p) + (np.uint64(p) - step * top) + missing + np.uint64(public)) % np.uint64(p)
+        return field.reduce(field.reduce(y) + (np.uint64(p) - step * top) + missing + np.uint64(public))
 
     return OneRound((BitProduct(Role.CLIENT, 64, mine),), finish)
 

@@ -8,6 +8,9 @@
 #   make wheel     sdist and wheel, in dist/               make test-wheel: installed alone, elsewhere
 #   make lock      the lock files anew, as far as pyproject.toml demands; UPGRADE=--upgrade takes newer versions
 #   make test-newest, make test-oldest    the tests without the lock, at both ends of the ranges of pyproject.toml
+#   make test-native    the kernels by themselves, without Python
+#   make test-arm       the same for arm64, and test-emulated for a processor without AVX: under emulators
+#   make sanitize       the same under sanitizers, and constant-time: no branch or address depends on a secret
 #
 # PYTHON=... names another Python, VENV=... another place, TORCH=... another PyTorch ("torch==2.13.0 --index-url ...").
 # Plain make: this file runs under GNU make from 3.81 and BSD make.
@@ -22,6 +25,7 @@ NATIVE    = CMakeLists.txt csrc/*.*
 LOCK      = requirements/*.txt
 
 .PHONY: demo test test-all fuzz check bench docs venv wheel test-wheel wheels lock test-newest test-oldest format clean
+.PHONY: test-native test-arm test-emulated sanitize constant-time
 
 venv: $(INSTALLED)
 
@@ -47,6 +51,21 @@ test-oldest:
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+test-native:
+	csrc/tests/run native
+
+test-arm:
+	csrc/tests/run arm
+
+test-emulated: $(INSTALLED)
+	PYTHON=$(BIN)/python csrc/tests/run emulated
+
+sanitize:
+	csrc/tests/run sanitize
+
+constant-time:
+	csrc/tests/run constant-time
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -21,7 +21,9 @@ void tables(In<std::uint8_t, 2> blocks, Bytes digits, Bytes corrections, Bytes m
           "blocks must be two of 16 bytes for each bit of each digit");
   require(corrections.size() == n && masks.size() == n && out.size() == n, "arrays must be of one length");
   // Otherwise a shift could leave its word.
-  for (std::size_t k = 0; k < n; ++k) require(digits.data()[k] >> width == 0, "a digit does not fit its width");
+  std::uint8_t any = 0;
+  for (std::size_t k = 0; k < n; ++k) any |= digits.data()[k];
+  require(any >> width == 0, "a digit does not fit its width");
   nb::gil_scoped_release unlocked;
   leaf_tables(blocks.data(), digits.data(), corrections.data(), masks.data(), n, width, size, out.data());
 }

@@ -3,7 +3,9 @@
 #include <cstring>
 #include <vector>
 
+#include "aes_planes.h"
 #include "dispatch.h"
+#include "masks.h"
 #include "ot_pads.h"
 #include "parallel.h"
 
@@ -19,7 +21,9 @@ struct Block {
 };
 
 constexpr Block kZero = {{0, 0}};
+constexpr Block kAll = {{~std::uint64_t{0}, ~std::uint64_t{0}}};
 constexpr std::uint64_t kLowestBit = 1;
+constexpr Block kLeaf = {{~kLowestBit, ~std::uint64_t{0}}};  // a leaf's lowest bit is cleared
 
 inline Block operator&(Block a, Block b) { return {{a.word[0] & b.word[0], a.word[1] & b.word[1]}}; }
 inline Block operator^(Block a, Block b) { return {{a.word[0] ^ b.word[0], a.word[1] ^ b.word[1]}}; }
@@ -32,14 +36,23 @@ inline Block load(const std::uint8_t* bytes) {
 
 inline void store(std::uint8_t* bytes, Block block) { std::memcpy(bytes, &block, sizeof block); }
 
+inline Block all_if(bool condition) { return {{ones_if(condition), ones_if(condition)}}; }
+
 // s(low, high) = (high, low ^ high)
 inline Block mix(Block x) { return {{x.word[1], x.word[0] ^ x.word[1]}}; }
+
+// H(0) = pi(0), as s(0) = 0.
+Block hash_of_zero(const RoundKeys& key) {
+  Block zero = kZero;
+  aes_encrypt(key, reinterpret_cast<const std::uint8_t*>(&zero), 1, reinterpret_cast<std::uint8_t*>(&zero));
+  return zero;
+}
 
 // See ggm.h; any count.
 void grow_level_portable(const RoundKeys& key, std::uint8_t* nodes, std::size_t count, Children children,
                          std::uint8_t* left_sum) {
   constexpr std::size_t kBatch = 1024;  // the portable cipher takes a while to prepare a key
-  const Block kept = {{children == Children::leaves ? ~kLowestBit : ~std::uint64_t{0}, ~std::uint64_t{0}}};
+  const Block kept = children == Children::leaves ? kLeaf : kAll;
   Block h[kBatch], sum = kZero;
   for (std::size_t left = count; left > 0;) {
     const std::size_t now = left < kBatch ? left : kBatch;
@@ -94,6 +107,20 @@ class Tree {
     Block sum;
     grow_level(key, (*this)[0], count, children, reinterpret_cast<std::uint8_t*>(&sum));
     return sum;
+  }
+
+  // Adds to the children of a node, one of `count` nodes that had children: which of them, no address tells.
+  void add_to_children(std::size_t node, std::size_t count, const Block (&children)[2]) {
+    const Lanes left = {children[0].word[0], children[0].word[1]}, right = {children[1].word[0], children[1].word[1]};
+    std::uint8_t* pair = (*this)[0];
+    for (std::size_t j = 0; j < count; ++j, pair += 2 * kBlockBytes) {
+      const std::uint64_t here = ones_if(j == node);
+      Lanes nodes[2];
+      std::memcpy(nodes, pair, sizeof nodes);
+      nodes[0] ^= left & both(here);
+      nodes[1] ^= right & both(here);
+      std::memcpy(pair, nodes, sizeof nodes);
+    }
   }
 
   // The leaves, plus the code if there is one.
@@ -151,28 +178,34 @@ void grow_punctured_trees(const RoundKeys& session, std::uint64_t domain, std::u
     RoundKeys key;
     for (std::size_t i = begin; i < end; ++i) {
       derived_key(session, domain, first_tree + i, key);
+      const Block hashed = hash_of_zero(key);
       const std::uint8_t* side = bits + static_cast<std::size_t>(depth) * i;
       const std::uint8_t* sum = sums + kBlockBytes * static_cast<std::size_t>(depth) * i;
-      std::size_t unknown = 1 - side[0];
+      std::size_t unknown = 1 - std::size_t{side[0]};
       Block all = load(sum);  // the sum of the level, in which the unknown node is zero
-      store(tree[1 - unknown], all);
-      store(tree[unknown], kZero);
+      store(tree[0], all & all_if(side[0] == 0));
+      store(tree[1], all & all_if(side[0] == 1));
       for (int level = 2; level <= depth; ++level) {
-        const Children children = level < depth ? Children::nodes : Children::leaves;
-        const Block left = tree.grow(key, std::size_t{1} << (level - 1), children);
+        const bool last = level == depth;
+        const std::size_t parents = std::size_t{1} << (level - 1);
+        const Block left = tree.grow(key, parents, last ? Children::leaves : Children::nodes);
+        const Block known_left = all_if(side[level - 1] == 0), known_right = all_if(side[level - 1] == 1);
         // As the right child is the left one plus the parent, so are their sums. The unknown node's two, which do not
         // count, are both H(0).
-        const std::size_t known_side = side[level - 1];
-        const Block others = (known_side == 0 ? left : left ^ all) ^ load(tree[2 * unknown]);
+        const Block others = left ^ (all & known_right) ^ hashed;
         Block known = load(sum + kBlockBytes * static_cast<std::size_t>(level - 1)) ^ others;
         all = all ^ known;
-        if (children == Children::leaves) known.word[0] &= ~kLowestBit;
-        store(tree[2 * unknown + known_side], known);
-        store(tree[2 * unknown + 1 - known_side], kZero);
-        unknown = 2 * unknown + 1 - known_side;
+        Block in_place = hashed, missing = kZero;
+        if (last) {
+          in_place = in_place & kLeaf;
+          known = known & kLeaf;
+          missing = all;  // all the others together: the unknown leaf plus delta
+          missing.word[0] |= kLowestBit;
+        }
+        tree.add_to_children(unknown, parents, {in_place ^ (known & known_left) ^ (missing & known_right),
+                                                in_place ^ (known & known_right) ^ (missing & known_left)});
+        unknown = 2 * unknown + 1 - side[level - 1];
       }
-      all.word[0] |= kLowestBit;  // all the others together: the unknown leaf plus delta
-      store(tree[unknown], all);
       tree.write(first_tree + i, code, leaves + (kBlockBytes * i << depth));
     }
   });

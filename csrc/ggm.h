@@ -26,7 +26,7 @@ void grow_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t fi
 // The trees without one leaf each, as their receiver has them: bits[tree][level - 1] says on which side of its parent
 // the known sibling of the unknown path is, and sums[tree][level - 1] is the sum of all nodes of the level on that side.
 // Leaves as above; the unknown leaf is replaced by its XOR with delta, whose lowest bit is taken to be one.
-// Which addresses are touched depends on the bits, which are this party's own.
+// No address and no branch depends on the bits.
 void grow_punctured_trees(const RoundKeys& session, std::uint64_t domain, std::uint64_t first_tree, std::size_t trees,
                           int depth, const std::uint8_t* bits, const std::uint8_t* sums, std::uint8_t* leaves,
                           const LocalCode* code);

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "masks.h"
+
 namespace aero {
 
 constexpr int kWordBits = 52;
@@ -37,11 +39,13 @@ static inline Factor factor(std::uint64_t w, std::uint64_t q) {
   return {w, static_cast<std::uint64_t>((static_cast<unsigned __int128>(w) << kWordBits) / q)};
 }
 
+// r mod q for r < 2q.
+static inline std::uint64_t once_mod(std::uint64_t r, std::uint64_t q) { return r - (q & ones_if(r >= q)); }
+
 // x w mod q for any x < 2^52.
 static inline std::uint64_t mul_mod(std::uint64_t x, Factor w, std::uint64_t q) {
   const auto estimate = static_cast<std::uint64_t>((static_cast<unsigned __int128>(x) * w.quotient) >> kWordBits);
-  const std::uint64_t r = x * w.value - estimate * q;
-  return r >= q ? r - q : r;
+  return once_mod(x * w.value - estimate * q, q);
 }
 
 }  // namespace aero

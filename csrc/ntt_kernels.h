@@ -93,7 +93,8 @@ struct Transform {
     }
     L::transpose(x);
     const U* tail = t.tail + std::size_t{112} * (node - t.n / kRun);
-    for (int k = 0, first = 0; k < 3; first += 1 << k, ++k) {
+    for (int k = 0; k < 3; ++k) {
+      const int first = (1 << k) - 1;
       const int half = 4 >> k;
       for (int r = 0; r < 4; ++r) {
         const int group = r / half, lo = 2 * half * group + r % half;
@@ -154,7 +155,8 @@ struct Transform {
     V x[8];
     for (int r = 0; r < 8; ++r) x[r] = L::load(a + 8 * r);
     const U* tail = t.itail + std::size_t{112} * (node - t.n / kRun);
-    for (int k = 2, first = 3; k >= 0; --k, first -= 1 << k) {
+    for (int k = 2; k >= 0; --k) {
+      const int first = (1 << k) - 1;
       const int half = 4 >> k;
       for (int r = 0; r < 4; ++r) {
         const int group = r / half, lo = 2 * half * group + r % half;

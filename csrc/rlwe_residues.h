@@ -21,8 +21,7 @@ inline int log2_exact(std::size_t x) {
 }
 
 inline std::uint64_t add_mod(std::uint64_t a, std::uint64_t b, std::uint64_t q) {
-  const std::uint64_t s = a + b;
-  return s - (q & -static_cast<std::uint64_t>(s >= q));
+  return once_mod(a + b, q);
 }
 
 // x mod q for any 64-bit x, without a division or a branch that depends on x.
@@ -32,13 +31,12 @@ struct Reducer {
       : q(modulus), inverse(static_cast<std::uint64_t>((static_cast<unsigned __int128>(1) << 64) / modulus)) {}
   std::uint64_t operator()(std::uint64_t x) const {
     const auto estimate = static_cast<std::uint64_t>((static_cast<unsigned __int128>(x) * inverse) >> 64);
-    const std::uint64_t r = x - estimate * q;
-    return r - (q & -static_cast<std::uint64_t>(r >= q));
+    return once_mod(x - estimate * q, q);
   }
   std::uint64_t of_signed(std::int64_t x) const {
     const auto negative = static_cast<std::uint64_t>(x >> 63);
     const std::uint64_t r = (*this)((static_cast<std::uint64_t>(x) ^ negative) - negative);
-    return r ^ ((r ^ (q - r)) & negative & -static_cast<std::uint64_t>(r != 0));
+    return r ^ ((r ^ (q - r)) & negative & ones_if(r != 0));
   }
 };
 

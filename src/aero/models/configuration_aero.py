@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any, Literal, cast, get_args
 
 from transformers import PreTrainedConfig
@@ -83,8 +84,19 @@ class AeroConfig(PreTrainedConfig):
     pad_token_id: int | None = None
     format_version: int = FORMAT_VERSION
 
+    if not is_dataclass(PreTrainedConfig):  # as in transformers 5.0, which makes no dataclass of its subclasses either
+
+        def __init__(self, **values: Any) -> None:
+            names = {ours: theirs for theirs, ours in AeroConfig.attribute_map.items()}
+            given = {name: values.pop(name, values.get(names.get(name, name))) for name in AeroConfig.__annotations__}
+            super().__init__(**values)
+            for name, value in given.items():
+                setattr(self, name, getattr(AeroConfig, name) if value is None else value)
+            self.__post_init__()
+
     def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
+        if is_dataclass(PreTrainedConfig):
+            super().__post_init__(**kwargs)
         if self.format_version != FORMAT_VERSION:
             raise ValueError(
                 f"this model has format version {self.format_version}, and this aero reads version {FORMAT_VERSION}; "

@@ -4,7 +4,7 @@
     python tests/fuzz/fuzz.py --inputs 50           the corpus, and so many inputs for each target, the same each time
 
 Inputs are read in a process of its own, because some have made libraries abort it. A finding is an error of a kind that
-a loader does not raise, a message of several lines, an abort, an input that takes `PATIENCE` seconds, or one for which
+a loader does not raise, a message of several lines, an abort, an input that takes `PATIENCE` seconds of the processor, or one for which
 `MEMORY` bytes do not suffice (where the system has such a limit). Findings are written to --findings, and printed; one
 that is mended belongs into `corpus/TARGET/`.
 """
@@ -12,11 +12,11 @@ that is mended belongs into `corpus/TARGET/`.
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import hashlib
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -121,7 +121,7 @@ class _Reader:
         content = name.encode() + b"\n" + data
         os.ftruncate(self._current, 0)
         os.pwrite(self._current, content, 0)
-        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.__stderr__)
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # of the processor, however busy it is; then SIGPROF ends us
         self.count += 1
         try:
             self._targets[name].read(data)
@@ -132,7 +132,7 @@ class _Reader:
             if not _allowed(error):
                 self._finding(name, data, error)
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _finding(self, name: str, data: bytes, error: BaseException) -> None:
         frames = traceback.extract_tb(error.__traceback__)

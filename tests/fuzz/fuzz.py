@@ -4,9 +4,9 @@
     python tests/fuzz/fuzz.py --inputs 50           the corpus, and so many inputs for each target, the same each time
 
 Inputs are read in a process of its own, because some have made libraries abort it. A finding is an error of a kind that
-a loader does not raise, a message of several lines, an abort, an input that takes `PATIENCE` seconds of the processor, or one for which
-`MEMORY` bytes do not suffice (where the system has such a limit). Findings are written to --findings, and printed; one
-that is mended belongs into `corpus/TARGET/`.
+a loader does not raise, a message of several lines, an abort, an input that takes `PATIENCE` seconds of the processor,
+or one for which `MEMORY` bytes do not suffice (where the system has such a limit). Findings are written to --findings,
+and printed; one that is mended belongs into `corpus/TARGET/`.
 """
 
 from __future__ import annotations

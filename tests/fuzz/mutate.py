@@ -100,7 +100,7 @@ def _json(random: random.Random, data: bytes) -> bytes | None:
 
 
 def _places(value: Any) -> Any:
-    layer = [value]
+    layer = [value] if isinstance(value, (dict, list)) else []
     while layer:
         below = []
         for parent in layer:
@@ -109,4 +109,4 @@ def _places(value: Any) -> Any:
                 yield parent, key
                 if isinstance(parent[key], (dict, list)):
                     below.append(parent[key])
-        layer = below if isinstance(value, (dict, list)) else []
+        layer = below

@@ -42,7 +42,7 @@ def rows(run: str, graph: Graph) -> Iterator[tuple[str, ...]]:
     found = Counter((stage.op, plan) for stage in stages for plan in group_plans(*stage.groups) if _counts(plan))
     total = 0.0
     for (op, plan), times in found.items():
-        numbers, known, own = times * _numbers(plan), _known(plan), _own(plan)
+        numbers, known, own = times * _numbers(plan), _known(plan), hints.SERVER_NOISE
         product = plan.products[0] if isinstance(plan, PairPlan) else _linear(plan).product
         nats = numbers * math.log1p((known / own) ** 2) / 2
         total += nats
@@ -93,10 +93,6 @@ def _known(plan: LinearPlan | EmbeddingPlan | PairPlan) -> float:
     if isinstance(plan, PairPlan):
         return max(share_noise(p, nonzero=p.inner // plan.joined).known for p in plan.products)
     return linear.known_at_most(_linear(plan).product, WEIGHTS.bits - 2)
-
-
-def _own(plan: LinearPlan | EmbeddingPlan | PairPlan) -> float:
-    return hints.SERVER_NOISE if isinstance(plan, PairPlan) else linear.SERVER_NOISE
 
 
 if __name__ == "__main__":

@@ -32,13 +32,12 @@ from aero.kernels.lattice_matmul import MatmulPlan, Response
 from aero.kernels.lattice_noise import ColumnSizes, Noise, require_noise, weight_noise
 from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
+from aero.mpc.hints import SERVER_NOISE
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Share, Words
 
-MAX_ERROR = 42.0
-"""Steps of the result's last place that noise may cost, unless a caller asks for less; the server's own takes 9.5."""
-SERVER_NOISE = 1.0
-"""Standard deviation, in steps of the result's last place, of what the server adds to its share before rounding."""
+MAX_ERROR = 52.0
+"""Steps of the result's last place that noise may cost, unless a caller asks for less; the server's own takes 19."""
 OPENED_KNOWN = 2.0**-20
 """Standard deviation, in steps, of the client's own noise times the weights where a product is opened, at most."""
 NARROW_RING_BITS = 43

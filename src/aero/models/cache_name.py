@@ -24,8 +24,11 @@ def takes_cache(forward: Callable[..., Any]) -> Callable[..., Any]:
             raise ValueError(f"{' and '.join(given)} are one argument; give `cache` alone")
         for name in given:
             kwargs["cache"] = kwargs.pop(name)
-        # Generation of the releases that say `past_key_values` gives the new positions, too, which the cache knows.
+        # Generation of the first releases with `past_key_values` also gives the new positions, which the cache knows,
+        # and says that there are no embeddings in place of ids.
         kwargs.pop("cache_position", None)
+        if kwargs.get("inputs_embeds", ...) is None:
+            del kwargs["inputs_embeds"]
         return forward(*args, **kwargs)
 
     return renamed

@@ -27,7 +27,7 @@ void field_power(const std::uint64_t* exponents, std::size_t n, int fraction_bit
     const std::uint64_t mantissa = (power + (std::uint64_t{1} << (dropped - 1))) >> dropped;
     std::uint64_t result = mantissa << (e & ((1 << kShifted) - 1));  // below 2^48
     for (int j = 0; j < kExponentBits - kShifted; ++j) {
-      const std::uint64_t taken = ones_if((e >> (kShifted + j)) & 1);
+      const std::uint64_t taken = std::uint64_t{0} - ((e >> (kShifted + j)) & 1);
       const Factor by{(step[j].value & taken) | (one.value & ~taken), (step[j].quotient & taken) | (one.quotient & ~taken)};
       const auto estimate = static_cast<std::uint64_t>((static_cast<unsigned __int128>(result) * by.quotient) >> kWordBits);
       result = result * by.value - estimate * p;  // below 2p, and 2p below 2^52

@@ -20,6 +20,8 @@ struct Block {
   std::uint64_t word[2];
 };
 
+typedef std::uint32_t Quads __attribute__((vector_size(16)));
+
 constexpr Block kZero = {{0, 0}};
 constexpr Block kAll = {{~std::uint64_t{0}, ~std::uint64_t{0}}};
 constexpr std::uint64_t kLowestBit = 1;
@@ -36,7 +38,8 @@ inline Block load(const std::uint8_t* bytes) {
 
 inline void store(std::uint8_t* bytes, Block block) { std::memcpy(bytes, &block, sizeof block); }
 
-inline Block all_if(bool condition) { return {{ones_if(condition), ones_if(condition)}}; }
+// All ones where the number, 0 or 1, is zero.
+inline Block all_if_zero(std::uint8_t bit) { return {{ones_if_zero(bit), ones_if_zero(bit)}}; }
 
 // s(low, high) = (high, low ^ high)
 inline Block mix(Block x) { return {{x.word[1], x.word[0] ^ x.word[1]}}; }
@@ -112,13 +115,16 @@ class Tree {
   // Adds to the children of a node, one of `count` nodes that had children: which of them, no address tells.
   void add_to_children(std::size_t node, std::size_t count, const Block (&children)[2]) {
     const Lanes left = {children[0].word[0], children[0].word[1]}, right = {children[1].word[0], children[1].word[1]};
+    const auto wanted = static_cast<std::uint32_t>(node);
+    const Quads here = {wanted, wanted, wanted, wanted}, one = {1, 1, 1, 1};
+    Quads at = {};
     std::uint8_t* pair = (*this)[0];
-    for (std::size_t j = 0; j < count; ++j, pair += 2 * kBlockBytes) {
-      const std::uint64_t here = ones_if(j == node);
+    for (std::size_t j = 0; j < count; ++j, at += one, pair += 2 * kBlockBytes) {
+      const Lanes mask = reinterpret_cast<Lanes>(at == here);
       Lanes nodes[2];
       std::memcpy(nodes, pair, sizeof nodes);
-      nodes[0] ^= left & both(here);
-      nodes[1] ^= right & both(here);
+      nodes[0] ^= left & mask;
+      nodes[1] ^= right & mask;
       std::memcpy(pair, nodes, sizeof nodes);
     }
   }
@@ -183,13 +189,13 @@ void grow_punctured_trees(const RoundKeys& session, std::uint64_t domain, std::u
       const std::uint8_t* sum = sums + kBlockBytes * static_cast<std::size_t>(depth) * i;
       std::size_t unknown = 1 - std::size_t{side[0]};
       Block all = load(sum);  // the sum of the level, in which the unknown node is zero
-      store(tree[0], all & all_if(side[0] == 0));
-      store(tree[1], all & all_if(side[0] == 1));
+      store(tree[0], all & all_if_zero(side[0]));
+      store(tree[1], all ^ (all & all_if_zero(side[0])));
       for (int level = 2; level <= depth; ++level) {
         const bool last = level == depth;
         const std::size_t parents = std::size_t{1} << (level - 1);
         const Block left = tree.grow(key, parents, last ? Children::leaves : Children::nodes);
-        const Block known_left = all_if(side[level - 1] == 0), known_right = all_if(side[level - 1] == 1);
+        const Block known_left = all_if_zero(side[level - 1]), known_right = known_left ^ kAll;
         // As the right child is the left one plus the parent, so are their sums. The unknown node's two, which do not
         // count, are both H(0).
         const Block others = left ^ (all & known_right) ^ hashed;

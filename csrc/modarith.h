@@ -39,8 +39,11 @@ static inline Factor factor(std::uint64_t w, std::uint64_t q) {
   return {w, static_cast<std::uint64_t>((static_cast<unsigned __int128>(w) << kWordBits) / q)};
 }
 
-// r mod q for r < 2q.
-static inline std::uint64_t once_mod(std::uint64_t r, std::uint64_t q) { return r - (q & ones_if(r >= q)); }
+// r mod q for r < 2q < 2^63.
+static inline std::uint64_t once_mod(std::uint64_t r, std::uint64_t q) {
+  const std::uint64_t less = r - q;
+  return less + (q & ones_if_negative(less));
+}
 
 // x w mod q for any x < 2^52.
 static inline std::uint64_t mul_mod(std::uint64_t x, Factor w, std::uint64_t q) {

@@ -75,11 +75,10 @@ struct PortableLanes {
     return each([&](int i) { return a.lane[i] - b.lane[i]; });
   }
   // x - q where that is not negative, else x
-  AERO_INLINE V drop(const V& x, const V& q) { return min(x, sub(x, q)); }
+  AERO_INLINE V drop(const V& x, const V& q) { return wrap(sub(x, q), q); }
   // d + q where d is negative, else d
-  AERO_INLINE V wrap(const V& d, const V& q) { return min(d, add(d, q)); }
-  AERO_INLINE V min(const V& a, const V& b) {
-    return each([&](int i) { return b.lane[i] ^ ((a.lane[i] ^ b.lane[i]) & ones_if(a.lane[i] < b.lane[i])); });
+  AERO_INLINE V wrap(const V& d, const V& q) {
+    return each([&](int i) { return d.lane[i] + (q.lane[i] & ones_if_negative(d.lane[i])); });
   }
   AERO_INLINE V word(const V& a) {
     return each([&](int i) { return a.lane[i] & kWordMask; });
@@ -112,7 +111,7 @@ struct PortableLanes {
   }
   // where a > limit: b, elsewhere zero
   AERO_INLINE V above(const V& a, const V& limit, const V& b) {
-    return each([&](int i) { return b.lane[i] & ones_if(a.lane[i] > limit.lane[i]); });
+    return each([&](int i) { return b.lane[i] & ones_if_negative(limit.lane[i] - a.lane[i]); });
   }
   // Rows to columns of the 8 x 8 matrix.
   AERO_INLINE void transpose(V (&a)[8]) {

@@ -28,9 +28,9 @@ struct Fraction {
     U estimate = static_cast<U>((Wide{y} * inverse) >> (bits - 1));  // at most 3 too small
     U rest = 0 - estimate * q;
     for (int i = 0; i < 3; ++i) {
-      const U more = ones_if(rest >= q);
-      estimate -= more;
-      rest -= q & more;
+      const U less = rest - q, enough = ~ones_if_negative(less);
+      estimate -= enough;
+      rest = less + (q & ~enough);
     }
     return estimate;
   }
@@ -207,7 +207,7 @@ void times_secret(const Lattice& lattice, std::size_t count, const U* secret, co
         rlwe_steps_in_use().add_product(q, n, digit.data(), secret, one, product.data());
         lattice.ntt(0).inverse(product.data(), 1);
         for (std::uint32_t p = 0; p < n; ++p) {
-          const U negative = ones_if(product[p] > q / 2);
+          const U negative = ones_if_negative(q / 2 - product[p]);
           sum[p] += (product[p] - (q & negative)) << shift;
         }
       }

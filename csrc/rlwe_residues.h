@@ -36,7 +36,7 @@ struct Reducer {
   std::uint64_t of_signed(std::int64_t x) const {
     const auto negative = static_cast<std::uint64_t>(x >> 63);
     const std::uint64_t r = (*this)((static_cast<std::uint64_t>(x) ^ negative) - negative);
-    return r ^ ((r ^ (q - r)) & negative & ones_if(r != 0));
+    return once_mod(r ^ ((r ^ (q - r)) & negative), q);  // q - r is q where r is zero
   }
 };
 

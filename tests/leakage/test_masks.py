@@ -39,7 +39,7 @@ def chi_squared(values: np.ndarray, bits: int) -> float:
     """How far six bits at the top, in the middle and at the bottom (but the last) are from uniform, in standard
     deviations. The bottom ones of a phase lie below a whole step: there, only a mask of the whole range hides noise."""
     worst = 0.0
-    for shift in (bits - 6, bits // 2 - 3, 3, 1):
+    for shift in (bits - 6, bits // 2 - 3, min(3, bits - 6), 1):
         counts = np.bincount(
             ((values >> np.uint64(shift)) % np.uint64(CLASSES)).astype(int).reshape(-1), minlength=CLASSES
         )

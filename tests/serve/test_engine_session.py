@@ -10,6 +10,7 @@ from aero.engines import weight_store
 from aero.engines.engine import Party
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.two_party import TwoPartyEngine
+from aero.kernels.lattice_noise import NoRoomError
 from aero.serve.client import Client
 from aero.serve.server import Computed, Server
 from aero.serve.session import DeclinedError
@@ -108,7 +109,7 @@ def test_weights_that_do_not_fit_for_some_rows_are_declined_and_the_session_goes
 
     def load(plan, *args, **more):
         if plan.product.rows == 3:
-            raise ValueError("the noise may reach 77 steps, and 32 are allowed")
+            raise NoRoomError("the noise may reach 77 steps, and 52 are allowed")
         return original(plan, *args, **more)
 
     monkeypatch.setattr(weight_store, "load_weights", load)

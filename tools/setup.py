@@ -129,7 +129,9 @@ def install(venv: Path, resolve: str | None) -> None:
         _run([*uv, "--resolution", resolve, "--excludes", str(REQUIREMENTS / "excludes.txt"), *sources], environment)
     install_torch(python)
     _say("compiling the native kernels")
-    _run([*uv, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], environment)
+    # Where Python is told to keep no bytecode, every process would compile all that it imports, anew each time.
+    compiled = ["--compile-bytecode"] if sys.dont_write_bytecode else []
+    _run([*uv, *compiled, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], environment)
     (venv / BEGUN).unlink()
     (venv / DONE).touch()
 

@@ -335,5 +335,5 @@ def test_bad_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"TLS certificate: no file"):
         TlsFiles(tmp_path / "a", tmp_path / "b", tmp_path / "c")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'pip install "aero\[spu\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'aero-private-inference\[spu\]'"):
         make(insecure_plaintext=True)

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aero.cli.options import Keys, NoTls, Threads
+from aero.bench.record import Record, write_records
+from aero.bench.session import record_of_run
+from aero.cli.options import Keys, NoTls, Records, Threads
 from aero.cli.private import parse_address, private_session
 from aero.cli.security import security_of
 from aero.engines.engine import Party
@@ -46,11 +48,13 @@ def proxy(
     ] = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
+    json: Records = None,
 ) -> None:
     """Answer programs that speak the OpenAI API, with a model that never sees their text.
 
     It listens on this machine alone. The page at http://127.0.0.1:8000/ is a chat in the browser. Requests that come at
-    the same time share one private session and its rounds.
+    the same time share one private session and its rounds. --json writes, at the end, records of each session's set-up
+    and of each run.
     """
     import uvicorn
 
@@ -73,6 +77,10 @@ def proxy(
         source = None if template is None else template.read_text(encoding="utf-8")
         chats = Template(client.tokenizer, source)
         offer = client.offer
+        engine, notation = offer.engine, offer.notation
+        records = [Record.of_cost(client.engine.set_up_cost, "set-up", engine, notation, None)]
+        batcher.on_set_up.append(lambda cost: records.append(Record.of_cost(cost, "set-up", engine, notation, None)))
+        batcher.on_run.append(lambda run: records.append(record_of_run(run, engine, notation)))
         endpoint = Endpoint(batcher, client.tokenizer, name or offer.notation, chats, guard)
         if host not in LOOPBACK:
             console.print(
@@ -96,5 +104,7 @@ def proxy(
         served.run()
         if not served.started:
             raise ValueError(f"{host}:{port} cannot be listened at; choose another --port")
+        if json is not None:
+            write_records(json, records)
     finally:
         batcher.close()

@@ -29,7 +29,7 @@ from aero.graph.ring_plan import MAX_BITS, Format, RingPlan, ScoreWindow
 Run = Callable[[Graph, Mapping[str, np.ndarray], np.ndarray], np.ndarray]
 
 _PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
-PRODUCT_STEPS = {"linear": 42, "gain": 42, "scores": 180, "attend": 180, "embedding": 512}
+PRODUCT_STEPS = {"linear": 52, "gain": 52, "scores": 180, "attend": 180, "embedding": 512}
 """Steps of its last place by which an engine's product may be off: `MAX_ERROR` of the two-party protocols."""
 
 

@@ -70,8 +70,8 @@ class Endpoint:
     def __init__(self, batcher: Batcher, tokenizer: Tokenizer, model: str, template: Template, guard: Guard) -> None:
         self._batcher, self._tokenizer, self._model, self._template = batcher, tokenizer, model, template
         self._guard, self._metrics = guard, Metrics(batcher)
-        batcher.on_run = self._metrics.ran
-        batcher.on_set_up = lambda _: self._metrics.opened()
+        batcher.on_run.append(self._metrics.ran)
+        batcher.on_set_up.append(lambda _: self._metrics.opened())
         self._metrics.opened()  # the first session, which the batcher has started with
 
     def app(self) -> Starlette:

@@ -127,8 +127,8 @@ class Batcher:
         self._sent: dict[str, Excerpt] = {}
         self.seen: deque[SeenRun] = deque(maxlen=RUNS_KEPT)
         """The last runs, as the server saw them."""
-        self.on_run: Callable[[PrivateRun], None] = lambda _: None
-        self.on_set_up: Callable[[Cost], None] = lambda _: None
+        self.on_run: list[Callable[[PrivateRun], None]] = []
+        self.on_set_up: list[Callable[[Cost], None]] = []
         self._thread = threading.Thread(target=self._work, name="private session", daemon=True)
 
     def start(self) -> Client:
@@ -227,7 +227,8 @@ class Batcher:
         running = [place for place in self._places if place.job is not None]
         with self._changed:
             self._places = [*running, *(_Place() for _ in range(client.offer.max_prompts - len(running)))]
-        self.on_set_up(client.engine.set_up_cost)
+        for told in self.on_set_up:
+            told(client.engine.set_up_cost)
         return client
 
     def _connect_again(self) -> Client:
@@ -338,7 +339,8 @@ class Batcher:
         largest = sorted(self._sent.values(), key=lambda one: -one.size)[:LARGEST]
         self._sent = {}
         self.seen.append(SeenRun(self.sessions, run, tuple(largest)))
-        self.on_run(run)
+        for told in self.on_run:
+            told(run)
 
     def _free(self, place: _Place) -> None:
         place.job = place.growing = None

@@ -25,6 +25,8 @@ def test_steps_are_targets_and_pinned_actions(path):
             if "uses" in step:
                 assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"]), step
                 continue
+            if step["run"].startswith("sudo apt-get update && sudo apt-get install -y "):
+                continue  # what the machine lacks, of the distribution's own packages
             command, targets = step["run"].split(maxsplit=1)
             named = (
                 [case["target"] for case in matrix["include"]]

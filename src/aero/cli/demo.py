@@ -196,8 +196,9 @@ def _private(console: Console, run: Path, keys: Path, tokens: int, engine: str) 
 
     options = f"--engine {engine} --tokens {PREDICTED}"
     _announce(console, "Its perplexity, privately and in plaintext", f"aero eval {run} {options}")
-    _aero("eval", str(run), *options.split(), "--json", str(run / "private-eval.json"))
-    evaluation, *steps = read_records(run / "private-eval.json")
+    measured = page.with_name(page.name.replace("session-", "private-eval-")).with_suffix(".json")
+    _aero("eval", str(run), *options.split(), "--json", str(measured))
+    evaluation, *steps = read_records(measured)
 
     perplexity = float((RunInfo.read(run).result or {})["perplexity"])
     outcome = Outcome(notation, perplexity, session, expected, evaluation, steps)

@@ -53,8 +53,7 @@ def proxy(
     """Answer programs that speak the OpenAI API, with a model that never sees their text.
 
     It listens on this machine alone. The page at http://127.0.0.1:8000/ is a chat in the browser. Requests that come at
-    the same time share one private session and its rounds. --json writes, at the end, records of each session's set-up
-    and of each run.
+    the same time share one private session and its rounds. --json writes, at the end, a record of each run.
     """
     import uvicorn
 
@@ -77,10 +76,9 @@ def proxy(
         source = None if template is None else template.read_text(encoding="utf-8")
         chats = Template(client.tokenizer, source)
         offer = client.offer
-        engine, notation = offer.engine, offer.notation
-        records = [Record.of_cost(client.engine.set_up_cost, "set-up", engine, notation, None)]
-        batcher.on_set_up.append(lambda cost: records.append(Record.of_cost(cost, "set-up", engine, notation, None)))
-        batcher.on_run.append(lambda run: records.append(record_of_run(run, engine, notation)))
+        records: list[Record] = []
+        if json is not None:  # an endpoint may run for months: nothing is gathered that nobody asked for
+            batcher.on_run.append(lambda run: records.append(record_of_run(run, offer.engine, offer.notation)))
         endpoint = Endpoint(batcher, client.tokenizer, name or offer.notation, chats, guard)
         if host not in LOOPBACK:
             console.print(

@@ -1,6 +1,6 @@
-"""Write the cost tables of docs/results.md: every rung of GPT-2 small, as the papers count it and compiled.
+"""Write the cost tables of docs/results-estimates.md: every rung of GPT-2 small, as the papers count it and compiled.
 
-    python benchmarks/cost_table.py --out docs/results.md
+    python benchmarks/cost_table.py --out docs/results-estimates.md
 
 Replaces what stands between the two marks in that file, and nothing else; makes the file where there is none.
 """
@@ -99,11 +99,11 @@ def section() -> str:
     profiles: list[Profile] = [load_profile(name) for name in PROFILES]
     lines = ["## What a private forward pass costs", ""]
     lines += [
-        "Made by `python benchmarks/cost_table.py --out docs/results.md`; nothing here was trained or run. GFLOPs and",
-        "the nonlinear list count as the papers' tables do; products and nonlinear elements count what the compiled",
-        "graph does, causal entries alone; GB are 10^9 bytes, both directions together, set-up apart, estimated under",
-        "each profile (`docs/cost.md`); - where a profile says nothing of such a network. One prompt of T tokens, the",
-        "last position's logits. SPU's figures are for one thread each; its seconds and hours rest on computing times",
+        "Made by `python benchmarks/cost_table.py --out docs/results-estimates.md`; nothing here was trained or run.",
+        "GFLOPs and the nonlinear list count as the papers' tables do; products and nonlinear elements count what the",
+        "compiled graph does, causal entries alone; GB are 10^9 bytes, both directions together, set-up apart, estimated",
+        "under each [profile](understand/cost.md); - where a profile says nothing of such a network. One prompt of T",
+        "tokens, the last position's logits. SPU's figures are for one thread each; its seconds and hours rest on computing times",
         "measured on a busy machine, and its rounds are a lower estimate. Which form FFN elimination takes is chosen",
         "for well-conditioned weights.",
         "",

@@ -24,7 +24,7 @@ from aero.models.notation import parse
 FOLDER = Path(__file__).parent.parent / "src/aero/cost/profiles"
 
 # Only the sum of one ReLU and half a LayerNorm element is identified: every row with one has both, in one proportion.
-# SPU's ReLU in the same ring, measured here, splits it; see docs/cost.md.
+# SPU's ReLU in the same ring, measured here, splits it; see docs/understand/cost.md.
 RELU_BYTES = 98.5
 PARAMETERS = ("gelu", "layer_norm", "causal_softmax", "products", "lookups")
 

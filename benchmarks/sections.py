@@ -1,4 +1,4 @@
-"""Parts of docs/results.md that a command writes: what stands between two marks, and nothing else."""
+"""Parts of a page that a command writes: what stands between two marks, and nothing else."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ void times_secret(const Lattice& lattice, std::size_t count, const U* secret, co
   const std::uint32_t n = lattice.n();
   const U q = lattice.q(0), mask = (U{1} << bits) - 1;
   // Digits so small that a product with the secret stays between -q/2 and q/2: its coefficients are below 4 n together
-  // (docs/kernels-lattice.md).
+  // (docs/understand/kernels-lattice.md).
   const int digit_bits = Fraction(q).bits - 3 - log2_exact(n);
   Factor one[3];
   multiples(1, q, one);

@@ -1,5 +1,6 @@
 // RLWE ciphertexts for matrix products: encryption under a ternary secret, products with plaintext matrices, packing of
-// the results by automorphisms, and the switch to a power-of-two modulus. docs/kernels-lattice.md has the mathematics.
+// the results by automorphisms, and the switch to a power-of-two modulus. The mathematics:
+// docs/understand/kernels-lattice.md.
 //
 // A ciphertext modulo Q = q_0 ... q_{L-1} is a pair (b, a) with b + a s = message + noise. Polynomials are residues
 // [prime][n], as transforms (ntt.h) unless a comment says "coefficients". The special prime P is index L: keys live

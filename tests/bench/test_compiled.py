@@ -17,7 +17,7 @@ def test_every_form_gives_the_models_logits(tmp_path):
     records = bench_compiled(tmp_path, np.arange(6))
     assert [record.work for record in records] == ["forward/lowered", "forward/compiled", "next-token/cached"]
     for record in records:
-        # docs/spu.md: SPU's approximations at 18 fractional bits, on logits below 1
+        # docs/understand/spu.md: SPU's approximations at 18 fractional bits, on logits below 1
         assert record.max_abs_error is not None and record.max_abs_error < 1e-2
         assert record.bytes_client_to_server and record.bytes_server_to_client
 

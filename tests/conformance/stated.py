@@ -20,7 +20,7 @@ Errors = Callable[[Node, np.ndarray, list[np.ndarray]], np.ndarray | float]
 """Of a node with its exact value and inputs: the largest error that it adds."""
 
 SPU_STEP = 2.0**-18
-# docs/spu.md says where each comes from.
+# docs/understand/spu.md says where each comes from.
 SPU_STATED = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 TRIALS = 20
 

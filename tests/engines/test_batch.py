@@ -29,7 +29,7 @@ from conformance import stated
 from programs import RUNGS, random_ids, random_program
 
 LENGTH = 8
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "serving.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operate" / "serving.md"
 PATIENCE = 240.0
 Batch = list[tuple[int, Program, np.ndarray]]
 """Of each prompt: its number, the program, the ids."""

@@ -22,7 +22,7 @@ from aero.wire.memory import channel_pair
 
 WIDTH, COLUMNS, VOCABULARY = 64, 150, 141
 INPUT = "x.past"
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "serving.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operate" / "serving.md"
 
 
 def logits_program(rows: int = 1) -> tuple[Program, RingPlan]:

@@ -26,7 +26,7 @@ pytest.importorskip("spu", reason="SPU runs on Linux with Python 3.10 or 3.11")
 
 LENGTH, WIDTH, HEADS, VOCABULARY = 5, 16, 2, 20
 ULP = 2.0**-18
-# Largest error that one operation adds, beyond the rounding of products; docs/spu.md says where each comes from.
+# Largest error that one operation adds, beyond the rounding of products: docs/understand/spu.md.
 STATED_ERROR = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 
 

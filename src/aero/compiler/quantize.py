@@ -7,7 +7,7 @@ margin; where a worst case over all texts needs fewer, that decides, and the val
     product    fractional bits of both factors: the ring in which it is held before truncation
     weight     16 fractional bits; what is added has the format of the sum
 
-`docs/compiler.md` says how the defaults came about.
+`docs/understand/compiler.md` says how the defaults came about.
 """
 
 from __future__ import annotations

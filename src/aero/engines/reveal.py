@@ -1,7 +1,7 @@
 """What the client learns of the last position's logits: the server's choice, made before a session.
 
 What is not revealed is minus infinity in the client's output, so that whoever reads it need not know the choice.
-docs/serving.md says what each costs, and what it tells of the model.
+docs/operate/serving.md says what each costs, and what it tells of the model.
 """
 
 from __future__ import annotations

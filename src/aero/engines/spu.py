@@ -8,7 +8,8 @@ A graph becomes JAX functions (`spu_program`), which SPU compiles and runs, in a
 shares in the ring of 64 bits with 18 fractional bits. An input is *private* to its owner: the owner holds the value,
 the other party a public zero. So no input leaves its party; at the end the server sends its share of the output.
 
-`docs/spu.md` states the approximations, their errors, and what was measured. This module needs neither SPU nor JAX.
+`docs/understand/spu.md` states the approximations, their errors, and what was measured. This module needs neither SPU
+nor JAX.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The JAX functions of a graph, written for what is cheap on SPU under Cheetah.
 
-Bytes for each element, both directions, 64-bit ring (`docs/spu.md`): product of two secrets 310, comparison 90, choice
-by a secret bit 10, product with a public number 3, anything linear with public numbers 0. So powers are few, and pieces
-chosen by comparison are many.
+Bytes for each element, both directions, 64-bit ring (`docs/understand/spu.md`): product of two secrets 310, comparison
+90, choice by a secret bit 10, product with a public number 3, anything linear with public numbers 0. So powers are few,
+and pieces chosen by comparison are many.
 """
 
 from __future__ import annotations

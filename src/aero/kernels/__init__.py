@@ -12,5 +12,5 @@
     native      which instruction set is in use, and how to force one
 
 `reference/` defines each kernel in plain NumPy; the tests hold every instruction set to it, byte for byte.
-`docs/kernels.md` says what each kernel computes and which of them run in constant time.
+`docs/understand/kernels.md` says what each kernel computes and which of them run in constant time.
 """

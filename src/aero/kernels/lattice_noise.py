@@ -3,7 +3,7 @@
 Every term is in units of the output's last place, that is of Q / 2^output_bits in the phase b + a s. Errors are sums
 of independent terms, so a bound of `TAIL` standard deviations of a sub-Gaussian majorant holds except with probability
 2 exp(-TAIL^2 / 2) < 2^-64 for one result. Fresh noise has a bound that always holds as well, 37 |w|_1; the smaller
-counts. Rounding errors are taken as uniform, as usual. docs/kernels-lattice.md derives each line.
+counts. Rounding errors are taken as uniform, as usual. docs/understand/kernels-lattice.md derives each line.
 """
 
 import math

@@ -6,7 +6,8 @@ instead of slots). Secret and noise are discrete Gaussians of deviation 4 (gauss
 from a public seed, so that only b is sent. Keys that turn results into compact ones (lattice_matmul.py) live modulo QP
 with a special prime P.
 
-Semi-honest security under RLWE, and circular security for the packing keys. Not audited. docs/kernels-lattice.md.
+Semi-honest security under RLWE, and circular security for the packing keys. Not audited.
+docs/understand/kernels-lattice.md.
 """
 
 import math

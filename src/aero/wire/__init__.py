@@ -11,7 +11,7 @@
     peer_text.py what a peer says, made safe to show
     network.py   LAN and WAN profiles, and a link that emulates them
 
-This package knows nothing of models, graphs or protocols. docs/wire.md specifies the bytes.
+This package knows nothing of models, graphs or protocols. docs/reference/wire.md specifies the bytes.
 """
 
 from aero.wire.channel import Channel

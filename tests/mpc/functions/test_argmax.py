@@ -65,7 +65,7 @@ def test_fewer_comparisons_than_a_tournament_for_each():
 
 
 def test_a_vocabulary():
-    """GPT-2's, and what docs/serving.md states of it."""
+    """GPT-2's, and what docs/operate/serving.md states of it."""
     plan, x = plan_top_k(50257, 1, 25), numbers(50257, 25)
     outcome, values, places = run(plan, x)
     assert (places.item(), values.item()) == (x.argmax(), x.max())

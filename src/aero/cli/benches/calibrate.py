@@ -26,7 +26,7 @@ def calibrate(
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         profile = measure(lambda label, share: bar.update(task, description=label, completed=share))
-    table = Table(title="What one call costs; quantities as in docs/cost.md", title_justify="left")
+    table = Table(title="What one call costs; quantities as in docs/understand/cost.md", title_justify="left")
     for heading in ("operation", "bytes client to server", "bytes server to client", "rounds", "compute seconds"):
         table.add_column(heading)
     for op, declaration in profile.ops.items():

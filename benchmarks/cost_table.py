@@ -101,11 +101,11 @@ def section() -> str:
     lines += [
         "Made by `python benchmarks/cost_table.py --out docs/results-estimates.md`; nothing here was trained or run.",
         "GFLOPs and the nonlinear list count as the papers' tables do; products and nonlinear elements count what the",
-        "compiled graph does, causal entries alone; GB are 10^9 bytes, both directions, set-up apart, estimated under each",
-        "[profile](understand/cost.md); - where a profile says nothing of such a network. One prompt of T tokens, the last",
-        "position's logits. SPU's figures are for one thread each; its seconds and hours rest on computing times measured",
-        "on a busy machine, and its rounds are a lower estimate. Which form FFN elimination takes is chosen for",
-        "well-conditioned weights.",
+        "compiled graph does, causal entries alone; GB are 10^9 bytes, both directions, set-up apart, estimated under",
+        "each [profile](understand/cost.md); - where a profile says nothing of such a network. One prompt of T tokens,",
+        "the last position's logits. SPU's figures are for one thread each; its seconds and hours rest on computing",
+        "times measured on a busy machine, and its rounds are a lower estimate. Which form FFN elimination takes is",
+        "chosen for well-conditioned weights.",
         "",
     ]
     for name in TABLES:

@@ -48,6 +48,14 @@ std::uint64_t binomial(nb::bytes key, std::uint64_t first_block, int eta, Out<st
   return sample(key, first_block, out, sample_binomial, eta);
 }
 
+std::uint64_t table(nb::bytes key, std::uint64_t first_block, In<std::uint64_t, 1> thresholds,
+                    Out<std::int8_t, 1> out) {
+  require(thresholds.size() <= 127, "thresholds must be 127 at most");
+  for (std::size_t i = 0; i < thresholds.size(); ++i)
+    require(thresholds.data()[i] < std::uint64_t{1} << 63, "thresholds must be below 2^63");
+  return sample(key, first_block, out, sample_table, thresholds.data(), thresholds.size());
+}
+
 std::uint64_t bits(nb::bytes key, std::uint64_t first_block, Out<std::uint8_t, 1> out) {
   return sample(key, first_block, out, sample_bits);
 }
@@ -78,6 +86,7 @@ void bind_symmetric(nb::module_& m) {
   m.def("sample_below", below, key, first_block, nb::arg("q"), array("out"));
   m.def("sample_ternary", ternary, key, first_block, array("out"));
   m.def("sample_binomial", binomial, key, first_block, nb::arg("eta"), array("out"));
+  m.def("sample_table", table, key, first_block, array("thresholds"), array("out"));
   m.def("sample_bits", bits, key, first_block, array("out"));
   m.def("aes_hash", hash, key, array("blocks"), array("tweaks"), array("out"));
   m.def("transpose_128", transpose, array("rows"), array("out"));

@@ -20,7 +20,7 @@ struct Stretch {
 constexpr std::size_t blocks_of(std::size_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes; }
 
 const SampleSteps& steps() {
-  static constexpr SampleSteps portable = {accept_below, accept_ternary, binomial, spread_bits};
+  static constexpr SampleSteps portable = {accept_below, accept_ternary, binomial, count_reached, spread_bits};
 #if AERO_X86
   if (level() >= Level::avx512) return kSampleStepsAvx512;
   if (level() >= Level::avx2) return kSampleStepsAvx2;
@@ -97,6 +97,13 @@ std::uint64_t sample_binomial(const RoundKeys& keys, std::uint64_t first_block, 
                               std::int8_t* out) {
   return each_stretch(keys, first_block, 8 * n, [&](Stretch& stretch, std::size_t now, std::size_t done) {
     steps().binomial(stretch.words, now / 8, eta, out + done / 8);
+  });
+}
+
+std::uint64_t sample_table(const RoundKeys& keys, std::uint64_t first_block, std::size_t n,
+                           const std::uint64_t* thresholds, std::size_t size, std::int8_t* out) {
+  return each_stretch(keys, first_block, 8 * n, [&](Stretch& stretch, std::size_t now, std::size_t done) {
+    steps().table(stretch.words, now / 8, thresholds, size, out + done / 8);
   });
 }
 

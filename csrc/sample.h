@@ -28,6 +28,11 @@ std::uint64_t sample_ternary(const RoundKeys& keys, std::uint64_t first_block, s
 std::uint64_t sample_binomial(const RoundKeys& keys, std::uint64_t first_block, std::size_t n, int eta,
                               std::int8_t* out);
 
+// A distribution of integers that is symmetric around zero, at most 127, by inversion: one word each, its lowest bit the
+// sign, and the magnitude how many of the `size` thresholds, all below 2^63, the other 63 bits reach. All are compared.
+std::uint64_t sample_table(const RoundKeys& keys, std::uint64_t first_block, std::size_t n,
+                           const std::uint64_t* thresholds, std::size_t size, std::int8_t* out);
+
 // Uniform in {0, 1}: the bits of the stream, lowest of each byte first.
 std::uint64_t sample_bits(const RoundKeys& keys, std::uint64_t first_block, std::size_t n, std::uint8_t* out);
 
@@ -41,6 +46,8 @@ struct SampleSteps {
                     std::uint64_t* out, std::size_t wanted);
   Accepted (*ternary)(const std::uint8_t* bytes, std::size_t count, std::int8_t* out, std::size_t wanted);
   void (*binomial)(const std::uint64_t* words, std::size_t count, int eta, std::int8_t* out);
+  void (*table)(const std::uint64_t* words, std::size_t count, const std::uint64_t* thresholds, std::size_t size,
+                std::int8_t* out);
   void (*bits)(const std::uint8_t* bytes, std::size_t count, std::uint8_t* out);  // whole bytes
 };
 extern const SampleSteps kSampleStepsAvx2;

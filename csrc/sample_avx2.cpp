@@ -2,6 +2,6 @@
 
 namespace aero {
 
-const SampleSteps kSampleStepsAvx2 = {accept_below, accept_ternary, binomial, spread_bits};
+const SampleSteps kSampleStepsAvx2 = {accept_below, accept_ternary, binomial, count_reached, spread_bits};
 
 }  // namespace aero

@@ -64,6 +64,31 @@ void binomial_avx512(const std::uint64_t* words, std::size_t count, int eta, std
   binomial(words + i, count - i, eta, out + i);
 }
 
+void count_reached_avx512(const std::uint64_t* words, std::size_t count, const std::uint64_t* thresholds,
+                          std::size_t size, std::int8_t* out) {
+  const __m512i one = _mm512_set1_epi64(1), zero = _mm512_setzero_si512();
+  std::size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    __m512i uniform[4], reached[4];
+    for (int k = 0; k < 4; ++k) {
+      uniform[k] = _mm512_srli_epi64(_mm512_loadu_si512(words + i + 8 * k), 1);
+      reached[k] = zero;
+    }
+    for (std::size_t j = 0; j < size; ++j) {
+      const __m512i threshold = _mm512_set1_epi64(static_cast<long long>(thresholds[j]));
+      for (int k = 0; k < 4; ++k)
+        reached[k] =
+            _mm512_mask_add_epi64(reached[k], _mm512_cmpge_epu64_mask(uniform[k], threshold), reached[k], one);
+    }
+    for (int k = 0; k < 4; ++k) {
+      const __mmask8 negative = _mm512_test_epi64_mask(_mm512_loadu_si512(words + i + 8 * k), one);
+      const __m512i result = _mm512_mask_sub_epi64(reached[k], negative, zero, reached[k]);
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out + i + 8 * k), _mm512_cvtepi64_epi8(result));
+    }
+  }
+  count_reached(words + i, count - i, thresholds, size, out + i);
+}
+
 void spread_bits_avx512(const std::uint8_t* bytes, std::size_t count, std::uint8_t* out) {
   std::size_t i = 0;
   for (; i + 8 <= count; i += 8) {
@@ -76,6 +101,7 @@ void spread_bits_avx512(const std::uint8_t* bytes, std::size_t count, std::uint8
 
 }  // namespace
 
-const SampleSteps kSampleStepsAvx512 = {accept_below_avx512, accept_ternary_avx512, binomial_avx512, spread_bits_avx512};
+const SampleSteps kSampleStepsAvx512 = {accept_below_avx512, accept_ternary_avx512, binomial_avx512, count_reached_avx512,
+                                         spread_bits_avx512};
 
 }  // namespace aero

@@ -51,6 +51,27 @@ static inline void binomial(const std::uint64_t* words, std::size_t count, int e
   for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::int8_t>(ones((words[i] ^ high) & used) - eta);
 }
 
+// `lanes` words: several at once, so that compilers use vectors.
+template <std::size_t lanes>
+static inline void count_reached_by(const std::uint64_t* words, const std::uint64_t* thresholds, std::size_t size,
+                                    std::int8_t* out) {
+  std::uint64_t uniform[lanes], missed[lanes] = {};
+  for (std::size_t i = 0; i < lanes; ++i) uniform[i] = words[i] >> 1;
+  for (std::size_t j = 0; j < size; ++j)
+    for (std::size_t i = 0; i < lanes; ++i) missed[i] += (uniform[i] - thresholds[j]) >> 63;
+  for (std::size_t i = 0; i < lanes; ++i) {
+    const std::uint64_t sign = 0 - (words[i] & 1);
+    out[i] = static_cast<std::int8_t>(((size - missed[i]) ^ sign) - sign);
+  }
+}
+
+static inline void count_reached(const std::uint64_t* words, std::size_t count, const std::uint64_t* thresholds,
+                                 std::size_t size, std::int8_t* out) {
+  std::size_t i = 0;
+  for (; i + 16 <= count; i += 16) count_reached_by<16>(words + i, thresholds, size, out + i);
+  for (; i < count; ++i) count_reached_by<1>(words + i, thresholds, size, out + i);
+}
+
 static inline void spread_bits(const std::uint8_t* bytes, std::size_t count, std::uint8_t* out) {
   for (std::size_t i = 0; i < count; ++i)
     for (int j = 0; j < 8; ++j) out[8 * i + j] = (bytes[i] >> j) & 1;

@@ -120,6 +120,17 @@ void samplers(Results& r) {
                                                  static_cast<int>(word(i) >> (b + eta) & 1));
       r.equal(out, expected, "sample_binomial");
     }
+    // A table with both ends: 0 is always reached, 2^63 - 1 almost never; and none at all.
+    for (const Words& table : {Words{}, Words{0, 1, U{1} << 61, 5 * (U{1} << 60), (U{1} << 63) - 1}}) {
+      Small out(n), expected(n);
+      next.push_back(sample_table(keys, 3, n, table.data(), table.size(), out.data()));
+      for (std::size_t i = 0; i < n; ++i) {
+        int reached = 0;
+        for (const U threshold : table) reached += word(i) >> 1 >= threshold;
+        expected[i] = static_cast<std::int8_t>(word(i) & 1 ? -reached : reached);
+      }
+      r.equal(out, expected, "sample_table");
+    }
     for (const U q : {U{1}, U{3}, (U{1} << 50) - 27, U{1} << 62}) {
       U mask = 0;
       while (mask < q - 1) mask = 2 * mask + 1;

@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from aero.kernels import gaussian
+from aero.kernels import gaussian, native
+from aero.kernels.native import _native
 from aero.kernels.prg import Prg, derive_key
 from aero.kernels.reference import prg as reference
 from aero.kernels.rlwe import DEVIATION
@@ -45,18 +46,21 @@ def test_thresholds_are_exact_probabilities(deviation: float) -> None:
     assert len(table) == gaussian.largest(deviation) <= math.ceil(9.4 * deviation)
 
 
-def test_a_sample_is_its_word_by_definition() -> None:
-    words = np.concatenate([reference.stream(derive_key(SEED, "g"), 0, 8 * 5000).view("<u8"), _edges()])
+@pytest.mark.parametrize("level", native.available_levels())
+def test_a_sample_is_its_word_by_definition(level: str) -> None:
+    """Against integers; and at every threshold, one below and one above it, as the key's words are moved there."""
+    key = derive_key(SEED, "g")
+    words = list(map(int, reference.stream(key, 0, 8 * 5000).view("<u8")))
     table = gaussian.thresholds(DEVIATION)
-    expected = [(-1 if word & 1 else 1) * sum(word >> 1 >= t for t in table) for word in map(int, words)]
-    assert gaussian.from_words(words, DEVIATION).tolist() == expected
-    assert Prg(SEED, "g").gaussian((50, 100), DEVIATION).reshape(-1).tolist() == expected[:5000]
-
-
-def _edges() -> np.ndarray:
-    """Words at every threshold, one below, and at both ends, with either sign."""
-    ends = {0, 2**63 - 1}.union(*({t, t - 1} for t in gaussian.thresholds(DEVIATION)))
-    return np.array([2 * word + sign for word in sorted(ends) for sign in (0, 1)], dtype=np.uint64)
+    moved = tuple(sorted({min(max((word >> 1) + by, 0), 2**63 - 1) for word in words[:40] for by in (-1, 0, 1)}))
+    for thresholds in (table, moved):
+        out = np.empty(5000, np.int8)
+        with native.use_level(level):
+            _native.sample_table(key, 0, np.array(thresholds, np.uint64), out)
+        assert out.tolist() == [(-1 if w & 1 else 1) * sum(w >> 1 >= t for t in thresholds) for w in words]
+    assert Prg(SEED, "g").gaussian((50, 100), DEVIATION).reshape(-1).tolist() == [
+        (-1 if w & 1 else 1) * sum(w >> 1 >= t for t in table) for w in words
+    ]
 
 
 def test_samples_fit_the_exact_distribution() -> None:

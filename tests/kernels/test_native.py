@@ -82,6 +82,8 @@ def test_an_unknown_level_is_refused():
         lambda: _native.sample_below(bytes(16), 0, 0, np.empty(4, np.uint64)),
         lambda: _native.sample_below(bytes(16), 0, 2**62 + 1, np.empty(4, np.uint64)),
         lambda: _native.sample_binomial(bytes(16), 0, 33, np.empty(4, np.int8)),
+        lambda: _native.sample_table(bytes(16), 0, np.zeros(128, np.uint64), np.empty(4, np.int8)),
+        lambda: _native.sample_table(bytes(16), 0, np.array([2**63], np.uint64), np.empty(4, np.int8)),
         lambda: _native.bit_pack(np.zeros(4, np.uint64), 65, np.empty(33, np.uint8)),
         lambda: _native.bit_pack(np.zeros(4, np.uint64), 8, np.empty(3, np.uint8)),
         lambda: _native.bit_unpack(np.zeros(4, np.uint8), 8, np.empty(5, np.uint64)),

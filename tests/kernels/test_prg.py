@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.kernels import native
+from aero.kernels import gaussian, native
 from aero.kernels.native import _native
 from aero.kernels.prg import MAX_BLOCKS, Prg, derive_key
 from aero.kernels.reference import prg as reference
@@ -27,6 +27,7 @@ SAMPLERS = [
     *(("sample_below", (q,), np.uint64) for q in (1, 2, 3, 2**33 + 1, 2**50 - 27, 2**61 + 1, 2**62)),
     ("sample_ternary", (), np.int8),
     *(("sample_binomial", (eta,), np.int8) for eta in (1, 21, 32)),
+    *(("sample_table", (gaussian.table(deviation),), np.int8) for deviation in (1.0, 4.0, 12.0)),
     ("sample_bits", (), np.uint8),
 ]
 # Around the kernels' batches (8 and 32 blocks) and stretches (4096 bytes).

@@ -20,7 +20,7 @@ from aero.kernels.lattice_cost import cost_of
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.ntt import Ntt, find_primes
 from aero.kernels.prg import Prg
-from aero.kernels.rlwe import SHARES, WEIGHTS, Params, SecretKey
+from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, Params, SecretKey
 from aero.kernels.slots import P37, P50, SLOTS, SlotSecret
 
 SECONDS_EACH = 0.1  # of repetitions, for each kernel
@@ -122,6 +122,7 @@ def _cases() -> Iterator[Case]:
     yield Case("AES-CTR stream", "byte", size, lambda: prg.random_bytes(size))
     yield Case("uniform below a 50-bit prime", "value", size, lambda: prg.uniform_below(size, WEIGHTS.primes[0]))
     yield Case("centred binomial noise", "value", size, lambda: prg.noise(size))
+    yield Case("discrete Gaussian noise", "value", size, lambda: prg.gaussian(size, DEVIATION))
     values = rng.integers(0, 1 << 37, size, dtype=np.uint64)
     packed = bitpack.pack(values, 37)
     yield Case("bit packing, 37 bits", "value", size, lambda: bitpack.pack(values, 37))

@@ -6,7 +6,8 @@ digits where s is above 1. Keys and encryption noise are drawn from it because w
 
 A sample takes one word of 64 bits: the lowest bit is the sign, the other 63 are compared with *every* threshold of the
 table, and the number of thresholds that they reach is the magnitude (inversion of the cumulative distribution, as in
-Peikert 2010; the scan over the whole table, as in Bos et al. 2016, takes the same time for every result). Probabilities
+Peikert 2010; the scan over the whole table, as in Bos et al. 2016, takes the same time for every result; the kernel is
+`sample_table`). Probabilities
 are rounded to 2^-63, so that a sample is within 2^-58 of the distribution in total variation, and no sample is larger
 than the last magnitude with a probability of 2^-64.
 """
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 MAX_DEVIATION = 12.0
 """Magnitudes then fit eight bits."""
 _PRECISION = 50  # decimal digits
-_STRETCH = 1 << 15  # words compared at a time, so that they stay in the cache
+_STRETCH = 1 << 15  # words at a time, so that they stay in the cache
 
 
 @lru_cache(maxsize=8)
@@ -44,26 +45,15 @@ def thresholds(deviation: float) -> tuple[int, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=8)
+def table(deviation: float) -> NDArray[np.uint64]:
+    """The thresholds, as the kernel takes them."""
+    return np.array(thresholds(deviation), dtype=np.uint64)
+
+
 def largest(deviation: float) -> int:
     """No sample is larger."""
     return len(thresholds(deviation))
-
-
-def from_words(words: NDArray[np.uint64], deviation: float) -> NDArray[np.int8]:
-    """A sample from each uniform word: int8 of the same shape."""
-    flat, table = words.reshape(-1), np.array(thresholds(deviation), dtype=np.int64)
-    out = np.zeros(flat.size, dtype=np.int8)
-    for start in range(0, flat.size, _STRETCH):
-        part = flat[start : start + _STRETCH]
-        uniform, magnitude = (part >> np.uint64(1)).view(np.int64), out[start : start + _STRETCH]
-        reached = np.empty(part.size, dtype=np.bool_)
-        for threshold in table:
-            np.greater_equal(uniform, threshold, out=reached)
-            magnitude += reached.view(np.int8)
-        sign = -(part & np.uint64(1)).astype(np.int8)
-        magnitude ^= sign
-        magnitude -= sign
-    return out.reshape(words.shape)
 
 
 def normal_from_words(words: NDArray[np.uint64], deviation: float) -> NDArray[np.int64]:

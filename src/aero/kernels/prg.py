@@ -73,13 +73,13 @@ class Prg:
         """Uniform in [0, 2^bits), 1 <= bits <= 64: uint64 of `shape`."""
         if not 1 <= bits <= 64:
             raise ValueError(f"a ring has 1 to 64 bits, not {bits}")
-        return self._draw(shape, np.uint64, _native.sample_ring, bits)
+        return self._draw(shape, np.uint64, _native.sample_ring, int(bits))
 
     def uniform_below(self, shape: int | tuple[int, ...], q: int) -> np.ndarray:
         """Uniform in [0, q), 1 <= q <= 2^62, by rejection: uint64 of `shape`."""
         if not 1 <= q <= 2**62:
             raise ValueError(f"the bound must be 1 to 2^62, not {q}")
-        return self._draw(shape, np.uint64, _native.sample_below, q)
+        return self._draw(shape, np.uint64, _native.sample_below, int(q))
 
     def ternary(self, shape: int | tuple[int, ...]) -> np.ndarray:
         """Uniform in {-1, 0, 1}, by rejection: int8 of `shape`."""
@@ -92,11 +92,11 @@ class Prg:
         """
         if not 1 <= eta <= 32:
             raise ValueError(f"eta must be 1 to 32, not {eta}")
-        return self._draw(shape, np.int8, _native.sample_binomial, eta)
+        return self._draw(shape, np.int8, _native.sample_binomial, int(eta))
 
     def gaussian(self, shape: int | tuple[int, ...], deviation: float) -> np.ndarray:
         """The discrete Gaussian over the integers, by `kernels.gaussian`, deviation 1 to 12: int8 of `shape`."""
-        return gaussian.from_words(self.uniform(shape, 64), deviation)
+        return self._draw(shape, np.int8, _native.sample_table, gaussian.table(deviation))
 
     def normal(self, shape: int | tuple[int, ...], deviation: float) -> np.ndarray:
         """Normal numbers of a standard deviation of 2^6 or more, rounded to integers: int64 of `shape`.
@@ -117,7 +117,7 @@ class Prg:
         return self._draw(shape, np.uint8, _native.sample_bits)
 
     def _draw(
-        self, shape: int | tuple[int, ...], dtype: type[np.generic], sample: Callable[..., int], *parameters: int
+        self, shape: int | tuple[int, ...], dtype: type[np.generic], sample: Callable[..., int], *parameters: object
     ) -> np.ndarray:
         dimensions = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
         if any(size < 0 for size in dimensions):
@@ -129,5 +129,5 @@ class Prg:
             if self._next_block + 2 * math.prod(dimensions) > MAX_BLOCKS:
                 raise RuntimeError("this Prg has used up its stream: make a new one with Prg.from_os")
             out = np.empty(math.prod(dimensions), dtype)
-            self._next_block = sample(self._key, self._next_block, *map(int, parameters), out)
+            self._next_block = sample(self._key, self._next_block, *parameters, out)
         return out.reshape(dimensions)

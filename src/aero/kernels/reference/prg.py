@@ -67,6 +67,13 @@ def sample_binomial(key: bytes, block: int, n: int, eta: int) -> tuple[np.ndarra
     return plus - minus, block + _blocks(8 * n)
 
 
+def sample_table(key: bytes, block: int, n: int, thresholds: np.ndarray) -> tuple[np.ndarray, int]:
+    """Of each word, how many of the thresholds its upper 63 bits reach; negative where its lowest bit is set. int8."""
+    words, following = sample_ring(key, block, n, 64)
+    reached = (words[:, None] >> np.uint64(1) >= thresholds).sum(1).astype(np.int8)
+    return np.where(words & np.uint64(1), -reached, reached), following
+
+
 def sample_bits(key: bytes, block: int, n: int) -> tuple[np.ndarray, int]:
     """The stream's bits, lowest of each byte first: uint8 of 0 and 1."""
     length = -(-n // 8)

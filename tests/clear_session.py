@@ -8,6 +8,7 @@ from queue import Queue
 import numpy as np
 
 from aero.compiler.positions import decode, prefill
+from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import train
 from aero.engines.engine import Cost, Engine, Party, PromptRun
 from aero.engines.reveal import LOGITS, Reveal
@@ -121,6 +122,7 @@ class Session:
     """A server in a thread; `failure` is what its side ended with. refused: lengths that the engine does not load."""
 
     refused: tuple[int, ...] = ()
+    chat_template: ChatTemplate | None = None
 
     def __init__(
         self,
@@ -144,7 +146,7 @@ class Session:
             notation="SM", context=program.graph.length, vocab_size=VOCABULARY, tokenizer=tokenizer,
             programs=self.programs,
             engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
-            end_tokens=ends,
+            end_tokens=ends, chat_template=self.chat_template,
         )  # fmt: skip
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
@@ -172,8 +174,10 @@ class Session:
 class Sessions:
     """Sessions one after another, of the longer program: a server in a thread each time, unless it is away."""
 
-    def __init__(self, tokenizer: bytes, max_prompts: int = 4, reveal: Reveal = LOGITS) -> None:
-        self.tokenizer, self.max_prompts, self.reveal = tokenizer, max_prompts, reveal
+    def __init__(
+        self, tokenizer: bytes, max_prompts: int = 4, reveal: Reveal = LOGITS, program: Program = LONGER
+    ) -> None:
+        self.tokenizer, self.max_prompts, self.reveal, self.program = tokenizer, max_prompts, reveal, program
         self.opened: list[Session] = []
         self.away = False
 
@@ -181,7 +185,7 @@ class Sessions:
     def open(self):
         if self.away:
             raise ConnectionRefusedError("nobody listens there")
-        session = Session(self.tokenizer, self.reveal, self.max_prompts, LONGER, timeout=120.0)
+        session = Session(self.tokenizer, self.reveal, self.max_prompts, self.program, timeout=120.0)
         self.opened.append(session)
         try:
             with session.client() as client:

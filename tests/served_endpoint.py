@@ -9,10 +9,11 @@ import urllib.request
 import openai
 import uvicorn
 
+from aero.data.chat_template import ChatTemplate
 from aero.proxy.app import Endpoint
 from aero.proxy.batcher import Batcher
-from aero.proxy.chat import Template
 from aero.proxy.guard import Guard
+from aero.serve.chat import Template
 from clear_session import Sessions
 
 PATIENCE = 60
@@ -21,7 +22,7 @@ PATIENCE = 60
 class Served:
     """An endpoint at a free port of this machine."""
 
-    def __init__(self, sessions: Sessions, guard: Guard, queue: int = 16, template: str | None = None) -> None:
+    def __init__(self, sessions: Sessions, guard: Guard, queue: int = 16, template: ChatTemplate | None = None) -> None:
         self.sessions = sessions
         self.batcher = Batcher(sessions.open, queue)
         self.tokenizer = self.batcher.start().tokenizer

@@ -10,6 +10,8 @@ import aero.cli.chat as chat_module
 from aero.bench.record import read_records
 from aero.cli.chat import fitting
 from aero.cli.main import app
+from aero.data.chat_template import ChatTemplate
+from aero.data.tokenizer import Tokenizer
 from aero.engines.reveal import TOKEN
 from aero.serve.session import Step
 from serve.test_session import Session, greedy, tokenizer_bytes
@@ -133,3 +135,25 @@ def test_what_stands_in_brackets_is_shown_as_it_is(talk):
     """An error is no markup."""
     _, result = talk(["[/red]" * 9], "-n", "1")
     assert result.exit_code == 0 and "error: a prompt of" in result.output
+
+
+def test_the_models_own_template_writes_the_conversation(talk, tokenizer_bytes, monkeypatch, tmp_path):
+    tokenizer = Tokenizer.from_bytes(tokenizer_bytes)
+    monkeypatch.setattr(
+        Session, "chat_template", ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
+    )  # fmt: skip
+    # What the toy says is text only now and then.
+    line = next(
+        text for text in map(chr, range(33, 127)) if tokenizer.decode(greedy(tokenizer.encode(text), 2)).isascii()
+    )
+    session, result = talk([line, "o", "/new", line], "-n", "2", "--report", str(tmp_path / "chat.html"))
+    assert result.exit_code == 0, result.output
+    answers = json.loads((tmp_path / "chat.json").read_text())["answers"]
+    first = [*tokenizer.encode(line), *greedy(tokenizer.encode(line), 2)]
+    assert answers[1]["prompt_ids"] == [*first, *tokenizer.encode("o")]
+    # The answer's first token was read, so that its second and the line are new.
+    assert session.steps == [Step(0, 1), Step(1, 1), Step(2, 2), Step(4, 1), Step(0, 1), Step(1, 1)]
+    session, _ = talk([line, "o", "t"], "-n", "2")
+    assert session.steps[-2:] == [Step(0, 4), Step(4, 1)]  # the oldest line went, with its answer
+    session, _ = talk(["t"], "-n", "1", "--template", "o{}b")  # one of the user's own goes before it
+    assert session.steps == [Step(0, 3)]

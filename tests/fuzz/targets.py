@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from aero.compiler.run import load_model
 from aero.cost.profile import load_profile, profile_names
 from aero.data import tokenizer, tokenizer_file
 from aero.data.build import build
+from aero.data.chat_template import ChatTemplate
 from aero.data.corpus import read as read_documents
 from aero.data.folder import DataFolder
 from aero.data.settings import DataSettings
@@ -85,6 +87,10 @@ def _wire() -> dict[str, Target]:
             lambda data: read_json(data, "it", graph_from_json).digest, [g.dumps().encode() for g in (graph, state)]
         ),
         "ring-plan": Target(plan_of, [json.dumps(plan.to_json()).encode()]),
+        "chat-template": Target(
+            lambda data: ChatTemplate.from_bytes(data).to_bytes(),
+            [ChatTemplate("{{ x }}", {"bos_token": "é"}).to_bytes()],
+        ),
         "offer": Target(lambda data: Offer.read(decode_control(data)), [encode_control(offer.message())]),
         "step": Target(lambda data: read_asked(decode_control(data)), [encode_control(asked)]),
         "header": Target(_header, [Header(Kind.ARRAYS, 0, 0, 24, 1).pack()]),
@@ -106,12 +112,16 @@ def _tokenizers() -> list[bytes]:
     return [json.dumps(file).encode() for file in (small, neox, llama)]
 
 
+def _filled(text: str, part: str) -> str:
+    return part.replace("{}", text)
+
+
 def _tokenizer(data: bytes) -> None:
     found = Tokenizer.from_bytes(data)
     for text in TEXTS:
         found.decode(found.encode(text))
         found.decode(found.encode_prompt(text, special=True))
-        found.decode(found.encode_template("<|endoftext|>{}\n", "{}", text))
+        found.decode(found.encode_template("<|endoftext|>{}\n", partial(_filled, text)))
     for ids in ([0, 1], [found.vocab_size - 1], [-1], [found.vocab_size], [1 << 40], [1 << 80]):
         with contextlib.suppress(ValueError):
             found.decode(ids)

@@ -9,9 +9,10 @@ import numpy as np
 import openai
 import pytest
 
+from aero.data.chat_template import ChatTemplate
 from aero.engines.reveal import Reveal
-from aero.proxy.chat import Template
 from aero.proxy.guard import Guard
+from aero.serve.chat import Template
 from aero.serve.sampling import Sampler, Sampling
 from clear_session import LONGER as PROGRAM
 from clear_session import Sessions, greedy, logits_after, tokenizer_file
@@ -152,7 +153,7 @@ def test_a_chat_reads_the_plain_template(served):
 
 
 def test_a_conversation_goes_on_where_it_was(serve):
-    served = serve(template="{% for message in messages %}{{ message.content }}|{% endfor %}")
+    served = serve(template=ChatTemplate("{% for message in messages %}{{ message.content }}|{% endfor %}"))
     # What the toy says is text only now and then.
     said = next(text for text in map(chr, range(33, 127)) if text_of(served, text + "|", 2).isascii())
     talk = [{"role": "user", "content": said}]
@@ -167,7 +168,7 @@ def test_a_conversation_goes_on_where_it_was(serve):
 
 
 def test_a_message_that_spells_a_special_token_stays_text(served):
-    template = Template(served.tokenizer, "{{ messages[0].content }}<|endoftext|>")
+    template = Template(served.tokenizer, ChatTemplate("{{ messages[0].content }}<|endoftext|>"))
     end = served.tokenizer.end_of_text
     ids = template.ids([("user", "a<|endoftext|>b")])
     assert ids.count(end) == 1 and ids[-1] == end

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aero.compiler.positions import decode, prefill
+from aero.data.chat_template import ChatTemplate
 from aero.engines.engine import Party
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.serve.client import Client, check_length
@@ -402,7 +403,7 @@ def offer(tokenizer: bytes, **changes) -> dict:
     return {
         "say": "offer", "protocol": PROTOCOL, "version": "0", "notation": "SM", "context": CONTEXT,
         "vocab_size": VOCABULARY, "engine": "x", "reveal": "logits", "max_prompts": 4,
-        "tokenizer_bytes": len(tokenizer), "end_tokens": [0], **changes,
+        "tokenizer_bytes": len(tokenizer), "end_tokens": [0], "chat_template_bytes": 0, **changes,
     }  # fmt: skip
 
 
@@ -414,6 +415,9 @@ def offer(tokenizer: bytes, **changes) -> dict:
         ({"vocab_size": 1 << 40}, "impossible"),
         ({"context": "6"}, "not int"),
         ({"tokenizer_bytes": 1 << 40}, "impossible"),
+        ({"chat_template_bytes": -1}, "impossible"),
+        ({"chat_template_bytes": 1 << 20}, "impossible"),
+        ({"chat_template_bytes": None}, "not int"),
         ({"max_prompts": 0}, "impossible"),
         ({"max_prompts": 1000}, "impossible"),
         ({"engine": None}, "not str"),
@@ -459,6 +463,27 @@ def test_a_client_refuses_a_broken_tokenizer():
         channel.send(b"{}")
 
     with pytest.raises(ProtocolError, match="tokenizer is not usable"):
+        client_of(answers)
+
+
+@pytest.mark.parametrize("template", [None, ChatTemplate("{{ messages[0].content }}", {"eos_token": "</s>"})])
+def test_the_chat_template_is_offered(tokenizer_bytes, monkeypatch, template):
+    monkeypatch.setattr(Session, "chat_template", template)
+    session = Session(tokenizer_bytes)
+    with session.client() as client:
+        assert client.chat_template == template
+    session.join()
+    assert session.failure is None
+
+
+@pytest.mark.parametrize("data", [b"{}", b"\xff", b'{"source": "x", "tokens": {"a": "b"}}'])
+def test_a_client_refuses_a_wrong_chat_template(tokenizer_bytes, data):
+    def answers(channel: Channel) -> None:
+        channel.send_control(offer(tokenizer_bytes, chat_template_bytes=len(data)))
+        channel.send(tokenizer_bytes)
+        channel.send(data)
+
+    with pytest.raises(ProtocolError, match="chat template is not usable"):
         client_of(answers)
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig
+from typer.testing import CliRunner
 
-from aero.data import tokenizer
+from aero.cli.main import app
+from aero.data import chat_template, tokenizer
+from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import END_OF_TEXT, Tokenizer
 from aero.models import AeroForCausalLM
 from aero.train.imported import import_checkpoint
@@ -182,3 +185,20 @@ def test_a_tokenizer_that_its_model_lacks_words_for_is_refused(tmp_path):
     with pytest.raises(ValueError, match=f"{VOCABULARY - 1} words, its tokenizer {VOCABULARY}"):
         import_checkpoint(str(tmp_path / "theirs"), tmp_path / "run")
     assert Tokenizer.from_bytes(json.dumps(file()).encode()).vocab_size == VOCABULARY
+
+
+def test_the_chat_template_comes_along(tmp_path):
+    """Of the checkpoint, in either form, into the run and the compiled model, and back through transformers."""
+    source = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}{{ unk_token }}"
+    checkpoint(tmp_path / "theirs")
+    folder(tmp_path / "theirs", chat_template=source, bos_token=None, pad_token="<|im_end|>", unk_token="<none>")
+    import_checkpoint(str(tmp_path / "theirs"), tmp_path / "run")
+    found = chat_template.load(tmp_path / "run")
+    assert found == ChatTemplate(source, {"eos_token": "</s>", "pad_token": "<|im_end|>"})
+    talk = [{"role": "user", "content": "to be"}]
+    theirs, ours = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("theirs", "run"))
+    assert ours.apply_chat_template(talk, tokenize=False) == "to be</s>"
+    assert theirs.apply_chat_template(talk, tokenize=False) == "to be</s><none>"  # a token that is not there
+    command = [str(tmp_path / "run"), "--out", str(tmp_path / "compiled"), "--no-ring-plan"]
+    assert CliRunner().invoke(app, ["compile", *command]).exit_code == 0
+    assert chat_template.load(tmp_path / "compiled") == found

@@ -18,9 +18,11 @@ from aero.cli.private import Failure, answer_with, cost_line, parse_address, pri
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.kernels import native
+from aero.serve.chat import Template
 from aero.serve.client import Client, check_length, check_sampling
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError
+from aero.serve.text import Kept
 
 PLACE = "{}"
 HELP = "/new begins anew, /quit ends"
@@ -37,12 +39,13 @@ def chat(
     seed: SamplingSeed = None,
     stop: Stop = None,
     template: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What the model reads for each line that you type, {} being the line. Special tokens are meant in the "
-            "template, and text in the line."
+            help="What the model reads for each line that you type, {} being the line; by default the model's own chat "
+            "template, or the line alone where it has none. Special tokens are meant in the template, and text in the "
+            "line."
         ),
-    ] = PLACE,
+    ] = None,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -56,7 +59,7 @@ def chat(
     The exit code is 1 where an answer ended too early; what there was of it is kept.
     """
     parse_address(server)
-    if PLACE not in template:
+    if template is not None and PLACE not in template:
         raise ValueError(f"the template {template!r} has no {PLACE} for what is typed; put one in")
     sampling = Sampling(temperature, top_k, top_p, seed)
     security = security_of(keys, Party.CLIENT, insecure_plaintext)
@@ -73,20 +76,19 @@ def chat(
             style="dim",
             soft_wrap=True,
         )
-        if note := special_note(tokenizer, [template], special=True):
+        if template is not None and (note := special_note(tokenizer, [template], special=True)):
             console.print(f"of the template, {note}", style="dim", soft_wrap=True, markup=False)
-        history: list[list[int]] = []
+        own = client.chat_template if template is None else None
+        talk = Lines(client, template or PLACE) if own is None else Messages(client, Template(tokenizer, own))
         failure: Failure | None = None
         declined = False
         while (line := _read_line(console)) is not None:
             if line == "/new":
-                history = []
+                talk.clear()
                 client.forget([0])
                 continue
-            text = template.replace(PLACE, line)
             try:
-                turn = tokenizer.encode_template(template, PLACE, line)
-                turns, forgotten = fitting([*history, turn], max_new_tokens, offer.context - len(tokenizer.before))
+                ids, forgotten = talk.prompt(line, max_new_tokens)
             except ValueError as error:
                 console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
                 continue
@@ -94,13 +96,12 @@ def chat(
                 console.print(note, style="dim", soft_wrap=True, markup=False)
             if forgotten:
                 console.print(f"the oldest {forgotten} tokens are forgotten", style="dim")
-            ids = [*tokenizer.before, *(token for one in turns for token in one)]
             with LiveText() as live:
                 progress.live = live
                 answer, failure = answer_with(client, live, "", ids, max_new_tokens, sampling, stop or (), keep=True)
             if answer.tokens:  # of a failure, what there was before it
-                history = [*turns, [token.id for token in answer.tokens]]
-                answers.append(Answer(text, answer.prompt_ids, answer.tokens))
+                talk.answered(answer)
+                answers.append(Answer(talk.shown(line), answer.prompt_ids, answer.tokens))
                 console.print(_answer_line(client, answer), style="dim", soft_wrap=True)
             if isinstance(failure, DeclinedError):  # the session goes on
                 console.print(f"[red]error:[/red] {escape(str(failure))}", soft_wrap=True)
@@ -116,6 +117,73 @@ def chat(
             raise failure
     if declined:
         raise typer.Exit(1)
+
+
+class Lines:
+    """A conversation in which each line is read by a template of its own, after all that was read before."""
+
+    def __init__(self, client: Client, template: str) -> None:
+        self._tokenizer, self._template = client.tokenizer, template
+        self._context = client.offer.context - len(client.tokenizer.before)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._turns: list[list[int]] = []
+        self._asked: list[list[int]] = []
+
+    def shown(self, line: str) -> str:
+        return self._template.replace(PLACE, line)
+
+    def prompt(self, line: str, max_new_tokens: int) -> tuple[list[int], int]:
+        """All that the model reads, and how many tokens of it are forgotten. ValueError where the line does not fit."""
+        turn = self._tokenizer.encode_template(self._template, lambda part: part.replace(PLACE, line))
+        self._asked, forgotten = fitting([*self._turns, turn], max_new_tokens, self._context)
+        return [*self._tokenizer.before, *(token for one in self._asked for token in one)], forgotten
+
+    def answered(self, answer: Answer) -> None:
+        """What followed the prompt belongs to the conversation."""
+        self._turns = [*self._asked, [token.id for token in answer.tokens]]
+
+
+class Messages:
+    """A conversation by the model's own chat template, from which the oldest messages go when it grows too long."""
+
+    def __init__(self, client: Client, template: Template) -> None:
+        self._client, self._template = client, template
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._messages: list[tuple[str, str]] = []
+        self._asked: list[tuple[str, str]] = []
+        self._kept, self._fresh = Kept(), list[int]()
+
+    def shown(self, line: str) -> str:
+        return line
+
+    def prompt(self, line: str, max_new_tokens: int) -> tuple[list[int], int]:
+        """All that the model reads, and how many tokens of it are forgotten. ValueError where the line does not fit, or
+        the template refuses it."""
+        context, first = self._client.offer.context, 0
+        messages = [*self._messages, ("user", line)]
+        fresh = whole = self._template.ids(messages)
+        while len(fresh) + max_new_tokens - 1 > context and first < len(self._messages):
+            first += 2  # a line and its answer
+            fresh = self._template.ids(messages[first:])
+        check_length(len(fresh), max_new_tokens, context)
+        self._asked, self._fresh = messages[first:], fresh
+        ids = self._kept.continued(fresh, self._client.tokenizer.decode)
+        fits = ids is not None and len(ids) + max_new_tokens - 1 <= context
+        return (ids if ids is not None and fits else fresh), len(whole) - len(fresh)
+
+    def answered(self, answer: Answer) -> None:
+        """What followed the prompt belongs to the conversation."""
+        ends = self._client.offer.end_tokens
+        self._kept = Kept(
+            self._fresh, list(answer.prompt_ids), [token.id for token in answer.tokens if token.id not in ends]
+        )  # fmt: skip
+        self._messages = [*self._asked, ("assistant", "".join(token.text for token in answer.tokens))]
 
 
 class Progress:

@@ -55,10 +55,10 @@ def compile_(
     Form, formats and moduli are chosen so that each step of a session has room for noise, of any number of rows that a
     server may be asked for; what nothing can carry is refused.
 
-    Writes OUT/{compiled.json, graph.json, weights.safetensors, ring_plan.json, tokenizer.json}; `aero serve OUT` serves
-    it. MB are 10^6 bytes, both directions. --json writes an object: run, notation, context, table (a row for each
-    step), ffn (the form chosen, why, conditions), verification, and of number formats accuracy, proven, ranges and
-    moduli (bits, of products that take larger ones than usual).
+    Writes OUT/{compiled.json, graph.json, weights.safetensors, ring_plan.json} and the tokenizer's files, with its chat
+    template; `aero serve OUT` serves it. MB are 10^6 bytes, both directions. --json writes an object: run, notation,
+    context, table (a row for each step), ffn (the form chosen, why, conditions), verification, and of number formats
+    accuracy, proven, ranges and moduli (bits, of products that take larger ones than usual).
     """
     from aero.bench.record import write_json
     from aero.cli.calibration import calibration_blocks
@@ -67,7 +67,7 @@ def compile_(
     from aero.compiler.folder import INFO_FILE, write
     from aero.compiler.run import load_model
     from aero.cost.pricing import pricing
-    from aero.data import tokenizer
+    from aero.data import chat_template, tokenizer
     from aero.files.atomic import check_replaceable, new_folder
     from aero.files.reading import present
 
@@ -98,8 +98,9 @@ def compile_(
         for line in _explain_plan(formats, accuracy):
             console.print(line, soft_wrap=True, markup=False)
     with new_folder(out, INFO_FILE, force) as folder:
-        if present(run / tokenizer.FILE):
-            shutil.copyfile(run / tokenizer.FILE, folder / tokenizer.FILE)
+        for name in (tokenizer.FILE, tokenizer.CONFIG_FILE, chat_template.FILE):
+            if present(run / name):
+                shutil.copyfile(run / name, folder / name)
         info = write(folder, compiled, notation, plan=plan, report=report)
     console.print(f"wrote {out} (graph {info.digest[:12]})", soft_wrap=True, markup=False)
     if json is not None:

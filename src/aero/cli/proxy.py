@@ -14,8 +14,11 @@ from aero.bench.session import record_of_run
 from aero.cli.options import Keys, NoTls, Records, Threads
 from aero.cli.private import parse_address, private_session
 from aero.cli.security import security_of
+from aero.data.chat_template import MAX_BYTES, ChatTemplate
 from aero.engines.engine import Party
+from aero.files.reading import read_text
 from aero.kernels import native
+from aero.serve.client import Client
 from aero.wire import safe_text
 
 
@@ -59,8 +62,8 @@ def proxy(
 
     from aero.proxy.app import Endpoint
     from aero.proxy.batcher import Batcher
-    from aero.proxy.chat import Template
     from aero.proxy.guard import LOOPBACK, Guard
+    from aero.serve.chat import Template
 
     parse_address(server)
     security = security_of(keys, Party.CLIENT, insecure_plaintext)
@@ -73,8 +76,7 @@ def proxy(
     batcher = Batcher(lambda: private_session(server, security, lambda *_: None), queue)
     client = batcher.start()
     try:
-        source = None if template is None else template.read_text(encoding="utf-8")
-        chats = Template(client.tokenizer, source)
+        chats = Template(client.tokenizer, client.chat_template if template is None else _read(template, client))
         offer = client.offer
         records: list[Record] = []
         if json is not None:  # an endpoint may run for months: nothing is gathered that nobody asked for
@@ -106,3 +108,9 @@ def proxy(
             write_records(json, records)
     finally:
         batcher.close()
+
+
+def _read(path: Path, client: Client) -> ChatTemplate:
+    """A template of the user's, which may name the tokens that the model's own may name."""
+    tokens = {} if client.chat_template is None else client.chat_template.tokens
+    return ChatTemplate(read_text(path, limit=MAX_BYTES), tokens)

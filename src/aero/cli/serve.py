@@ -63,7 +63,7 @@ def serve(
     json: Annotated[Path | None, json_option("Write a record of each prompt and token, after each client.")] = None,
 ) -> None:
     """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them."""
-    from aero.data import tokenizer
+    from aero.data import chat_template, tokenizer
     from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
     from aero.engines.room import check_room
 
@@ -105,6 +105,7 @@ def serve(
         reveal=revealed,
         max_prompts=at_once,
         end_tokens=model.compiled.end_tokens,
+        chat_template=chat_template.load(run),
     )
     records: list[Record] = []
 

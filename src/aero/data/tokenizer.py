@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -102,9 +102,10 @@ class Tokenizer:
         reads special tokens wherever they are spelt."""
         return [*self.before, *self.encode(text, special=special)]
 
-    def encode_template(self, template: str, place: str, text: str) -> list[int]:
-        """The ids of a template, whose special tokens are meant, with a text at each `place`, which stays text."""
-        return self._ids(p.replace(place, text) if isinstance(p, str) else p for p in self._parts(template))
+    def encode_template(self, template: str, fill: Callable[[str], str]) -> list[int]:
+        """The ids of a template, whose special tokens are meant. fill: puts texts into what stands between them; they
+        stay text."""
+        return self._ids(fill(p) if isinstance(p, str) else p for p in self._parts(template))
 
     def spelt(self, text: str) -> list[str]:
         """The special tokens that a text spells, each once."""

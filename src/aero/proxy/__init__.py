@@ -3,7 +3,7 @@
 The text exists here alone; the server behind sees lengths. Needs the extra `proxy`, and no torch.
 
     requests.py  what a program asks for, checked      batcher.py  one private session for all of them
-    chat.py      a conversation becomes one text       answers.py  what a program gets back
-    app.py       the routes                            guard.py    who may ask
-    metrics.py   counters for Prometheus               page/       a chat in the browser
+    guard.py     who may ask                           answers.py  what a program gets back
+    app.py       the routes                            page/       a chat in the browser
+    metrics.py   counters for Prometheus
 """

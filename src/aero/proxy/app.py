@@ -27,10 +27,10 @@ from starlette.staticfiles import StaticFiles
 from aero.data.tokenizer import Tokenizer
 from aero.proxy.answers import Answer, Choice, Shown, Spent, cost_json
 from aero.proxy.batcher import RETRY_AFTER, AwayError, Batcher, BusyError, Job, SeenRun
-from aero.proxy.chat import Template
 from aero.proxy.guard import Guard
 from aero.proxy.metrics import Metrics
 from aero.proxy.requests import ApiError, Chat, Completion, Wanted
+from aero.serve.chat import Template
 from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import DeclinedError
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
+from aero.data.chat_template import ChatTemplate
 from aero.engines.engine import Cost
 from aero.serve.client import GREEDY, Client, Continuation, PrivateRun, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError, Offer
+from aero.serve.text import Kept
 from aero.wire import WireError, one_line
 
 log = logging.getLogger(__name__)
@@ -88,17 +89,12 @@ class SeenRun:
 
 @dataclass
 class _Place:
-    """A place of the session. job: whose it is now, None when it is free.
-
-    What was read last stays until another prompt takes the place: `asked` is that prompt as it was freshly encoded,
-    `used` as it was read, `answer` what followed it.
-    """
+    """A place of the session. job: whose it is now, None when it is free. kept: what was read last, which stays until
+    another prompt takes the place."""
 
     job: Job | None = None
     growing: Continuation | None = None
-    asked: list[int] = field(default_factory=list)
-    used: list[int] = field(default_factory=list)
-    answer: list[int] = field(default_factory=list)
+    kept: Kept = field(default_factory=Kept)
     last_used: int = 0
 
 
@@ -120,7 +116,7 @@ class Batcher:
         self._scope = ExitStack()
         self._client: Client | None = None
         self._offer: Offer | None = None
-        self._tokenizer_digest = ""
+        self._said: tuple[Offer, str, ChatTemplate | None] | None = None
         self._away: str | None = None
         self.sessions = 0
         """How many were opened so far."""
@@ -217,10 +213,10 @@ class Batcher:
     def _connect(self) -> Client:
         """A new session with the same model."""
         client = self._scope.enter_context(self._open_session())
-        said = client.offer, client.tokenizer_digest
-        if self._offer is not None and said != (self._offer, self._tokenizer_digest):
+        said = client.offer, client.tokenizer_digest, client.chat_template
+        if self._said not in (None, said):
             raise ValueError("the server has another model than before; start this endpoint again")
-        self._offer, self._tokenizer_digest = said
+        self._said, self._offer = said, client.offer
         self._client, self._away = client, None
         self.sessions += 1
         client.channel.on_send = self._note_sent
@@ -273,7 +269,7 @@ class Batcher:
                 job = self._waiting.popleft()
             place, ids = min(
                 ((place, self._continued(client, place, job)) for place in free),
-                key=lambda found: (found[1] is None, -len(found[0].used), found[0].last_used),
+                key=lambda found: (found[1] is None, -len(found[0].kept.used), found[0].last_used),
             )
             ids = list(job.ids) if ids is None else ids
             try:
@@ -283,26 +279,13 @@ class Batcher:
             except ValueError as error:
                 job.failed(error)
                 continue
-            place.job, place.asked, place.used, place.answer = job, list(job.ids), ids, []
+            place.job, place.kept = job, Kept(list(job.ids), ids)
 
     def _continued(self, client: Client, place: _Place, job: Job) -> list[int] | None:
-        """The job's prompt as a continuation of what was read at this place, or None where it is none.
-
-        What the model wrote, encoded anew as part of the next prompt, may have other tokens than those that it chose;
-        those that were read are taken where the text is the same.
-        """
-        asked = place.asked
-        if not asked or list(job.ids[: len(asked)]) != asked:
-            return None
-        rest = list(job.ids[len(asked) :])
-        for answer in (place.answer, place.answer[:-1]):  # the last token was chosen, and not read
-            text = client.tokenizer.decode(answer)
-            length = bisect_left(range(len(rest)), len(text), key=lambda n: len(client.tokenizer.decode(rest[:n])))
-            if rest[length:] and client.tokenizer.decode(rest[:length]) == text:
-                ids = [*place.used, *answer, *rest[length:]]
-                fits = len(ids) + len(job.given) + job.max_new_tokens - 1 <= client.offer.context
-                return ids if fits else None
-        return None
+        """The job's prompt as a continuation of what was read at this place, or None where it is none."""
+        ids = place.kept.continued(job.ids, client.tokenizer.decode)
+        fits = ids is None or len(ids) + len(job.given) + job.max_new_tokens - 1 <= client.offer.context
+        return ids if fits else None
 
     def _step(self, client: Client) -> None:
         """One token for each job that runs."""
@@ -319,7 +302,7 @@ class Batcher:
                 place = self._places[i]
                 assert place.job is not None
                 if token.id not in client.offer.end_tokens:
-                    place.answer.append(token.id)
+                    place.kept.answer.append(token.id)
                 place.last_used = self._turn
                 reason = _why_last(growing[i], client, token)
                 place.job.deliver(token, reason)

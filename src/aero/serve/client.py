@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import aero
+from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Cost, Engine, PromptRun, StepReport
 from aero.graph import Graph
@@ -103,6 +104,14 @@ class Client:
         if self.tokenizer.vocab_size > self.offer.vocab_size:
             raise ProtocolError("the server's tokenizer has more tokens than its model")
         self.tokenizer_digest = hashlib.sha256(data.tobytes()).hexdigest()
+        self.chat_template: ChatTemplate | None = None
+        """The model's own, as the server offers it."""
+        if self.offer.chat_template_bytes:
+            data = channel.recv(self.offer.chat_template_bytes, np.uint8)
+            try:
+                self.chat_template = ChatTemplate.from_bytes(data.tobytes())
+            except ValueError as error:
+                raise ProtocolError(f"the server's chat template is not usable: {one_line(str(error))}") from None
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
         self._accepted: set[tuple[Step, ...]] = set()

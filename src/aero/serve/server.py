@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import aero
+from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Cost, Engine, PromptRun
 from aero.engines.reveal import LOGITS, Reveal
@@ -54,6 +55,7 @@ class Server:
     engine_for: connects an engine over a session's channel.
     reveal: what a client learns of each output. max_prompts: how many prompts a session may have at the same time.
     end_tokens: ids after which the model's text has ended, and clients ask for no more.
+    chat_template: how conversations are written for the model, for clients that have some.
     Raises ValueError for a tokenizer that is not usable, or end tokens that it has not.
     """
 
@@ -70,11 +72,15 @@ class Server:
         reveal: Reveal = LOGITS,
         max_prompts: int = DEFAULT_MAX_PROMPTS,
         end_tokens: Sequence[int] = (),
+        chat_template: ChatTemplate | None = None,
     ) -> None:
         if not 1 <= max_prompts <= MAX_PROMPTS:
             raise ValueError(f"a session has 1 to {MAX_PROMPTS} prompts at the same time, not {max_prompts}")
+        self._chat_template = b"" if chat_template is None else chat_template.to_bytes()
         sizes = context, vocab_size, engine, str(reveal), max_prompts, len(tokenizer)
-        self._offer = Offer(PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens))
+        self._offer = Offer(
+            PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens), len(self._chat_template)
+        )  # fmt: skip
         self._tokenizer = tokenizer
         self._tokens = Tokenizer.from_bytes(tokenizer).vocab_size
         if self._tokens > vocab_size:
@@ -103,6 +109,8 @@ class Server:
             raise ProtocolError(f"the client speaks session protocol {hello['protocol']}, this server {PROTOCOL}")
         channel.send_control(self._offer.message())
         channel.send(self._tokenizer)
+        if self._chat_template:
+            channel.send(self._chat_template)
         with self._engine_for(channel) as engine:
             engine.reveal_only(self._offer.revealed, self._tokens)
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds

@@ -3,7 +3,7 @@
     client                                   server
       hello {protocol, version}       ->
                                       <-     offer {protocol, notation, context, vocab_size, reveal, ...}
-                                      <-     tokenizer.json
+                                      <-     tokenizer.json, and the chat template where there is one
       ... the engine connects ...            (see aero.engines.connect)
       step {prompts: [{prompt, past, length, digest}, ...]}
                                       ->
@@ -24,7 +24,8 @@ How many rows the weights are multiplied by decides how large the noise may be, 
 asked whether it can compute a step, and says so before any work: after `declined`, nothing is computed and the session
 goes on. The reason names no weight: the client would learn how large it is.
 
-Everything here is public: sizes, the structure of the model, the tokenizer, the number of tokens. No weight, no token
+Everything here is public: sizes, the structure of the model, the tokenizer, the
+chat template, the number of tokens. No weight, no token
 and no logit passes through these messages.
 """
 
@@ -34,10 +35,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from aero.data import chat_template
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError, one_line
 
-PROTOCOL = 7
+PROTOCOL = 8
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -59,7 +61,8 @@ class Offer:
     notation: its architecture in the papers' names; context: most tokens that it reads; vocab_size: V;
     engine: name of the engine that both must run; reveal: what the client will learn of each output, as
     `aero.engines.reveal` writes it; max_prompts: prompts of a session, and of a step, at the same time;
-    tokenizer_bytes: size of the tokenizer file that follows; end_tokens: ids after which the model's text has ended.
+    tokenizer_bytes: size of the tokenizer file that follows; end_tokens: ids after which the model's text has ended;
+    chat_template_bytes: size of the template that follows it (`aero.data.chat_template`), 0 where there is none.
     """
 
     protocol: int
@@ -72,11 +75,14 @@ class Offer:
     max_prompts: int
     tokenizer_bytes: int
     end_tokens: tuple[int, ...] = ()
+    chat_template_bytes: int = 0
 
     def __post_init__(self) -> None:
         _check_protocol(self.protocol, self.version)
         fits = 1 <= self.context <= MAX_CONTEXT and 2 <= self.vocab_size <= MAX_VOCABULARY
-        fits = fits and 1 <= self.max_prompts <= MAX_PROMPTS
+        fits = (
+            fits and 1 <= self.max_prompts <= MAX_PROMPTS and 0 <= self.chat_template_bytes <= chat_template.MAX_BYTES
+        )
         if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
         ends = self.end_tokens

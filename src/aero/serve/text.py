@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 _INCOMPLETE = "�"  # what a decoder gives for bytes that are no character yet
 
@@ -57,3 +59,29 @@ class TextStream:
         new = text[len(self._text) :]
         self._text += new
         return new
+
+
+@dataclass
+class Kept:
+    """What was read last at a place of a session. asked: the prompt as it was freshly encoded; used: as it was read;
+    answer: what followed, without an end token."""
+
+    asked: list[int] = field(default_factory=list)
+    used: list[int] = field(default_factory=list)
+    answer: list[int] = field(default_factory=list)
+
+    def continued(self, ids: Sequence[int], decode: Callable[[Iterable[int]], str]) -> list[int] | None:
+        """A prompt as a continuation of what was read, or None where it is none.
+
+        What the model wrote, encoded anew as part of the next prompt, may have other tokens than those that it chose;
+        those that were read are taken where the text is the same.
+        """
+        if not self.asked or list(ids[: len(self.asked)]) != self.asked:
+            return None
+        rest = list(ids[len(self.asked) :])
+        for answer in (self.answer, self.answer[:-1]):  # the last token was chosen, and not read
+            text = decode(answer)
+            length = bisect_left(range(len(rest)), len(text), key=lambda n: len(decode(rest[:n])))
+            if rest[length:] and decode(rest[:length]) == text:
+                return [*self.used, *answer, *rest[length:]]
+        return None

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 import aero
-from aero.data import tokenizer
+from aero.data import chat_template, tokenizer
 from aero.data.hub import snapshot
 from aero.files.atomic import check_replaceable, new_folder, write_text
 from aero.files.reading import present
@@ -23,7 +23,7 @@ from aero.train.imported_tokenizer import end_tokens, read_tokenizer
 from aero.train.run_folder import FILE, RunInfo
 
 _TOKENS = 64  # of the random text on which the two models are compared
-_FILES = ("*.json", "merges.txt", "*.safetensors")  # what is read of a model's place on the Hub
+_FILES = ("*.json", "merges.txt", chat_template.FILE, "*.safetensors")  # what is read of a model's place on the Hub
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
     ends = end_tokens(folder, reference.model.config, read.tokens)
     tokens = read.with_ends(ends.ids)
     _set_special(ours, reference.model.config, ends.ids, tokens.vocab_size)
+    chats = chat_template.load(folder, read.declared)
     about = tokenizer.hugging_face_config(tokens, ours.config.context, read.declared.get("bos_token"))
+    if chats is not None:  # it names tokens as its files declare them, and has no text for one that they do not
+        about |= {"bos_token": None} | {n: w for n, w in read.declared.items() if n != "eos_token" and tokens.id_of(w)}
     info = RunInfo(
         notation=str(ours.config.notation),
         context=ours.config.context,
@@ -77,8 +80,11 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
         ours.save_pretrained(run)
         tokens.save(run / tokenizer.FILE)
         write_text(run / tokenizer.CONFIG_FILE, json.dumps(about, indent=2) + "\n")
+        if chats is not None:
+            write_text(run / chat_template.FILE, chats.source)
         info.write(run)
-    return Imported(info, error, (*reference.notes, *read.notes, ends.note))
+    chat = () if chats is None else ("conversations follow its own chat template",)
+    return Imported(info, error, (*reference.notes, *read.notes, ends.note, *chat))
 
 
 def _downloaded(name: str) -> Path:

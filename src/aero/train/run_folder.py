@@ -2,6 +2,7 @@
 
 config.json model.safetensors generation_config.json    the model, for `AeroForCausalLM.from_pretrained`
 tokenizer.json tokenizer_config.json                    copied from the data folder, for `AutoTokenizer`
+chat_template.jinja                                     of an imported model that has one
 run.json                                                settings, data, versions, results, the hashes of the other files
 metrics.jsonl measures.jsonl tensorboard/               the course of training
 divergence.json                                         where it broke down: why

@@ -6,9 +6,10 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines import weight_store
+from aero.engines import session_keys, weight_store
 from aero.engines.engine import Party
 from aero.engines.plain import InsecurePlainEngine
+from aero.engines.step_plans import checked_schedule, wear_of
 from aero.engines.two_party import TwoPartyEngine
 from aero.kernels.lattice_noise import NoRoomError
 from aero.serve.client import Client
@@ -126,3 +127,26 @@ def test_weights_that_do_not_fit_for_some_rows_are_declined_and_the_session_goes
     assert session.failure is None
     assert len(session.declined) == 2 and all("77" in reason and "blocks.0" in reason for reason in session.declined)
     assert [step.length for computed in session.done for step in computed.steps] == [2, 1, 4, 1]
+
+
+def test_a_step_that_no_key_bears_is_declined_what_was_generated_stays_and_smaller_ones_renew_the_key(
+    session, monkeypatch
+):
+    """Two prompts wear a key twice as much as one: from their third token on more than a whole one."""
+
+    def wear(past: int, prompts: int) -> float:
+        return wear_of(checked_schedule([decode(PROGRAM, past).graph] * prompts, PLAN).stages)
+
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", (wear(2, 2) + wear(3, 2)) / 2)
+    ids = [[1], [3]]
+    with session.client() as client:
+        usable, found = client.tokenizer.vocab_size, [[], []]
+        with pytest.raises(DeclinedError, match="cannot compute 2 tokens of 2 prompts at once"):
+            for place, token in client.generate_batch(ids, 5):
+                found[place].append(token.id)
+        assert found == [plain_tokens(one, 3, usable) for one in ids]
+        assert [token.id for token in client.generate(ids[0], 5)] == plain_tokens(ids[0], 5, usable)
+    session.join()
+    assert session.failure is None
+    assert len(session.declined) == 1 and "run fewer or shorter prompts" in session.declined[0]
+    assert session.engines[1]._keys.worn < sum(wear(past, 1) for past in range(1, 5))  # a new one since

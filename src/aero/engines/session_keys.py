@@ -18,6 +18,15 @@ class Keys(NamedTuple):
     server: tuple[Params | Field, ...]
 
 
+def check_wear(wear: float) -> None:
+    """ValueError for a run that no key bears."""
+    if wear > WHOLE_KEY:
+        raise ValueError(
+            f"products of shares of this size wear out {wear / WHOLE_KEY:.1f} keys, and a run has one: "
+            "run fewer or shorter prompts together"
+        )
+
+
 class SessionKeys:
     """worn: which part of what the server's present keys for products of shares bear is used up by the hints of results
     (`aero.mpc.hints`): a run counts by its numbers, not by its outputs. Whoever runs something adds to it."""
@@ -29,11 +38,7 @@ class SessionKeys:
     def drop_worn(self, wear: float) -> bool:
         """Whether the server's keys for products of shares are gone, as a run that takes so much of a key was too much
         for them: public shapes decide. States stay: shares depend on no key. ValueError for a run that no key bears."""
-        if wear > WHOLE_KEY:
-            raise ValueError(
-                f"products of shares of this size wear out {wear / WHOLE_KEY:.1f} keys, and a run has one: "
-                "run fewer or shorter prompts together"
-            )
+        check_wear(wear)
         if self.worn + wear <= WHOLE_KEY:
             return False
         self._held = Keys(self._held.client, tuple(one for one in self._held.server if isinstance(one, Field)))

@@ -18,7 +18,7 @@ from aero.engines.on_shares import Protocols, angles_digest, check_states, walk
 from aero.engines.open_output import open_output
 from aero.engines.plain import encode
 from aero.engines.reveal import LOGITS, Reveal
-from aero.engines.session_keys import SessionKeys
+from aero.engines.session_keys import SessionKeys, check_wear
 from aero.engines.stages import Schedule, Stage
 from aero.engines.step_plans import (
     NO_STATES,
@@ -155,7 +155,9 @@ class TwoPartyEngine(Engine):
         if self._party.is_client:
             raise ValueError("the client has no weights to load")
         check_batch(batch)
-        self._load(self._schedule(batch), weights)
+        schedule = self._schedule(batch)
+        check_wear(wear_of(schedule.stages))
+        self._load(schedule, weights)
 
     def _load(self, schedule: Schedule, weights: Mapping[str, np.ndarray]) -> None:
         weighted = [stage.groups for stage in schedule.stages if stage.op in ("linear", "gain", "embedding")]

@@ -211,7 +211,7 @@ def _decline(channel: Channel, asked: Sequence[Asked]) -> None:
     rows = sum(one.step.length for one in asked)
     prompts = "one prompt" if len(asked) == 1 else f"{len(asked)} prompts"
     reason = (
-        f"it cannot compute {rows} tokens of {prompts} at once with its weights; ask for more or fewer at once, or "
-        "have the model compiled again"
+        f"it cannot compute {rows} tokens of {prompts} at once; ask for more or fewer at once, or have the model "
+        "compiled again"
     )
     channel.send_control({"say": "declined", "reason": reason})

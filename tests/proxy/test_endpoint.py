@@ -68,6 +68,18 @@ def test_a_completion_is_the_models_text(served):
     assert spent["bytes_client_to_server"] == 5 * 10 and spent["seconds"] == 5 * 0.5  # what the engine says of each
 
 
+def test_set_up_is_apart_and_belongs_to_the_first_answer(serve):
+    served = serve()
+    first, second = (
+        served.client().completions.create(model="toy", prompt="to be", max_tokens=2, temperature=0).model_extra
+        for _ in range(2)
+    )
+    greeting = len(served.sessions.tokenizer)
+    assert first["x_aero"]["set_up"]["bytes_server_to_client"] > greeting and first["x_aero"]["set_up"]["seconds"] > 0
+    assert second["x_aero"]["set_up"]["bytes_server_to_client"] < greeting  # the steps are known by then
+    assert [one["x_aero"]["bytes_server_to_client"] for one in (first, second)] == [40, 40]
+
+
 def test_a_stream_has_the_same_text_and_usage(served):
     whole = served.client().completions.create(model="toy", prompt="to be", max_tokens=5, temperature=0)
     pieces = list(

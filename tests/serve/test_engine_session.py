@@ -105,6 +105,21 @@ def test_what_is_held_does_not_grow_over_prompts(session):
     assert session.held == [[0]] * 6 + [[0, 1]] * 2  # after each run, of the prompts of that run alone
 
 
+def test_every_byte_belongs_to_a_run_or_to_its_set_up(session):
+    with session.client() as client:
+        runs = {token.run.index: token.run for ids in ([1, 2, 3], [4]) for token in client.generate(ids, 2, keep=True)}
+        counted, theirs = (channel.traffic for channel in session.channels)
+        for name, count in (
+            ("bytes_client_to_server", counted.bytes_sent),
+            ("bytes_server_to_client", theirs.bytes_sent),
+            ("messages", counted.messages),
+            ("rounds", counted.rounds),
+        ):
+            assert sum(getattr(run.cost, name) + getattr(run.set_up, name) for run in runs.values()) == count
+    first, *others = (run.set_up.bytes_client_to_server for run in runs.values())
+    assert min(others) > 0 and first > 9 * max(others)  # keys
+
+
 def test_weights_that_do_not_fit_for_some_rows_are_declined_and_the_session_goes_on(session, monkeypatch):
     original = weight_store.load_weights
 

@@ -138,17 +138,17 @@ class Spent:
 
     runs: dict[int, PrivateRun] = field(default_factory=dict)  # by identity: each session counts its own anew
     tokens: int = 0
-    set_up: Cost | None = None
 
     def add(self, token: PrivateToken) -> None:
         self.runs[id(token.run)] = token.run
         self.tokens += 1
 
     def to_json(self) -> dict[str, Any]:
-        """seconds and rounds are those of the runs, which other requests may share; bytes are this answer's part."""
-        set_up = None if self.set_up is None else cost_json(self.set_up, 1)
-        parts = [cost_json(run.cost, len(run.steps)) for run in self.runs.values()]
-        return {**_added(parts), "tokens": self.tokens, "runs": len(self.runs), "set_up": set_up}
+        """seconds and rounds are those of the runs, which other requests may share; bytes are this answer's part.
+        set_up: what came before these runs, apart; most of it before the first of a session."""
+        spent = [cost_json(run.cost, len(run.steps)) for run in self.runs.values()]
+        set_up = [cost_json(run.set_up, len(run.steps)) for run in self.runs.values()]
+        return {**_added(spent), "tokens": self.tokens, "runs": len(self.runs), "set_up": _added(set_up)}
 
 
 def cost_json(cost: Cost, prompts: int) -> dict[str, Any]:

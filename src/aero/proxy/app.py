@@ -71,7 +71,7 @@ class Endpoint:
         self._batcher, self._tokenizer, self._model, self._template = batcher, tokenizer, model, template
         self._guard, self._metrics = guard, Metrics(batcher)
         batcher.on_run.append(self._metrics.ran)
-        batcher.on_set_up.append(lambda _: self._metrics.opened())
+        batcher.on_open.append(self._metrics.opened)
         self._metrics.opened()  # the first session, which the batcher has started with
 
     def app(self) -> Starlette:
@@ -300,7 +300,7 @@ class Endpoint:
                 text, shown = growing.take(event)
                 run = event.token.run
                 cost = {"run": _number(event.session, run), "work": run.work, "prompts": len(run.steps)}
-                cost |= cost_json(run.cost, len(run.steps))
+                cost |= cost_json(run.cost, len(run.steps)) | {"set_up": cost_json(run.set_up, len(run.steps))}
                 yield _sse(answer.chunk(event.choice, text, [shown], event.finish, x_aero=cost))
                 event = await growing.next()
             if wanted.include_usage:
@@ -396,6 +396,7 @@ def _seen(one: SeenRun) -> dict[str, Any]:
         "tokens_read": [step.length for step in run.steps],
         "past": [step.past for step in run.steps],
         **cost_json(run.cost, 1),
+        "set_up": cost_json(run.set_up, 1),
         "sent": [{"of": part.of, "bytes": part.size, "hex": part.first.hex(" ")} for part in one.sent],
     }
 

@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 from aero.data.chat_template import ChatTemplate
-from aero.engines.engine import Cost
 from aero.serve.client import GREEDY, Client, Continuation, PrivateRun, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError, Offer
@@ -124,7 +123,7 @@ class Batcher:
         self.seen: deque[SeenRun] = deque(maxlen=RUNS_KEPT)
         """The last runs, as the server saw them."""
         self.on_run: list[Callable[[PrivateRun], None]] = []
-        self.on_set_up: list[Callable[[Cost], None]] = []
+        self.on_open: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="private session", daemon=True)
 
     def start(self) -> Client:
@@ -223,8 +222,8 @@ class Batcher:
         running = [place for place in self._places if place.job is not None]
         with self._changed:
             self._places = [*running, *(_Place() for _ in range(client.offer.max_prompts - len(running)))]
-        for told in self.on_set_up:
-            told(client.engine.set_up_cost)
+        for told in self.on_open:
+            told()
         return client
 
     def _connect_again(self) -> Client:

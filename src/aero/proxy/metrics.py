@@ -20,7 +20,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._requests = self._counter("requests", "Requests answered.", "route", "status")
         self._tokens = self._counter("tokens", "Tokens: read of prompts, or chosen.", "kind")
-        self._bytes = self._counter("private_bytes", "Bytes to and from the private server.", "direction")
+        self._bytes = self._counter(
+            "private_bytes", "Bytes to and from the private server: of computations, or of set-up.", "work", "direction"
+        )
+        self._set_up_seconds = self._counter("set_up_seconds", "Seconds of set-up.")
         self._rounds = self._counter("private_rounds", "Rounds with the private server.")
         self._sessions = self._counter("private_sessions", "Sessions opened with the private server.")
         self._seconds = Histogram(
@@ -43,11 +46,10 @@ class Metrics:
     def ran(self, run: PrivateRun) -> None:
         self._seconds.labels(run.work).observe(run.cost.seconds)
         self._tokens.labels("read").inc(sum(step.length for step in run.steps))
-        for direction, count in (
-            ("to_server", run.cost.bytes_client_to_server),
-            ("from_server", run.cost.bytes_server_to_client),
-        ):
-            self._bytes.labels(direction).inc(count or 0)
+        for work, cost in (("computation", run.cost), ("set-up", run.set_up)):
+            self._bytes.labels(work, "to_server").inc(cost.bytes_client_to_server or 0)
+            self._bytes.labels(work, "from_server").inc(cost.bytes_server_to_client or 0)
+        self._set_up_seconds.inc(run.set_up.seconds)
         self._rounds.inc(run.cost.rounds or 0)
 
     def opened(self) -> None:

@@ -6,6 +6,7 @@ Needs no torch.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,9 +21,10 @@ from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Asked, DeclinedError, Offer, Step, expect, field_of, work_of
 from aero.serve.text import TextStream
-from aero.wire import Channel, ProtocolError, one_line, read_json
+from aero.wire import Channel, ProtocolError, Traffic, one_line, read_json
 
 GREEDY = Sampling()
+NO_COST = Cost(0.0)
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,15 @@ class PrivateRun:
     """One computation with the server, for one prompt or several at once.
 
     index: its number in the session, from 0; steps: of each prompt; cost: of all together; report: the same by
-    operation, where the engine can tell.
+    operation, where the engine can tell. set_up: what came before it and is no part of it: of the first run the
+    greeting with the tokenizer, keys and base transfers; of any, the structures of steps that are new, renewed keys.
     """
 
     index: int
     steps: tuple[Step, ...]
     cost: Cost
     report: tuple[StepReport, ...] = ()
+    set_up: Cost = NO_COST
 
     @property
     def work(self) -> str:
@@ -92,6 +96,7 @@ class Client:
     """
 
     def __init__(self, channel: Channel, engine_for: Callable[[str, Channel], Engine]) -> None:
+        begun = time.perf_counter()
         channel.send_control({"say": "hello", "protocol": PROTOCOL, "version": aero.__version__})
         message = channel.recv_control()
         expect(message, "offer")
@@ -123,6 +128,8 @@ class Client:
         except BaseException:
             self._engine.close()
             raise
+        self._counted = Traffic()  # at the end of the last run
+        self._opening = time.perf_counter() - begun
 
     @property
     def engine(self) -> Engine:
@@ -273,6 +280,8 @@ class Client:
 
     def _run(self, prompts: Mapping[int, list[int]]) -> tuple[dict[int, tuple[np.ndarray, Step]], PrivateRun]:
         """The logits after each prompt's ids, all computed at once."""
+        begun, engine_before = time.perf_counter() - self._opening, self._engine.set_up_cost
+        self._opening = 0.0
         for ids in prompts.values():
             check_length(len(ids), 1, self.offer.context)
         steps = {prompt: self._step(prompt, ids) for prompt, ids in prompts.items()}
@@ -287,12 +296,16 @@ class Client:
             PromptRun(self._graphs[step], np.array(prompts[prompt][step.past :], dtype=np.int64), prompt)
             for prompt, step in steps.items()
         ]
+        greeted, ready = self._channel.traffic - self._counted, time.perf_counter() - begun
         found: dict[int, tuple[np.ndarray, Step]] = {}
         for (prompt, step), logits in zip(steps.items(), self._engine.run_batch(batch), strict=True):
             assert logits is not None
             found[prompt] = logits[0], step
         self._read |= prompts
-        run = PrivateRun(self._runs, tuple(steps.values()), self._engine.cost, self._engine.report)
+        self._counted = self._channel.traffic
+        said = Cost(ready, greeted.bytes_sent, greeted.bytes_received, greeted.rounds, greeted.messages)
+        set_up = _sum(said, _difference(self._engine.set_up_cost, engine_before))
+        run = PrivateRun(self._runs, tuple(steps.values()), self._engine.cost, self._engine.report, set_up)
         self._runs += 1
         return found, run
 
@@ -336,6 +349,15 @@ class Client:
         ):
             raise ProtocolError("the server's graph does not compute what was asked for")
         return graph
+
+
+def _sum(first: Cost, second: Cost) -> Cost:
+    """What an engine does not count is left out."""
+    return Cost(*((a or 0) + (b or 0) for a, b in zip(vars(first).values(), vars(second).values(), strict=True)))
+
+
+def _difference(late: Cost, early: Cost) -> Cost:
+    return Cost(*((a or 0) - (b or 0) for a, b in zip(vars(late).values(), vars(early).values(), strict=True)))
 
 
 def check_length(prompt: int, new_tokens: int, context: int) -> None:

@@ -143,7 +143,8 @@ class Session:
         self.server_engine = InsecureTestEngine(Party.SERVER, ids, logits)
         self.server_engine.refused = list(self.refused)
         self.server = Server(
-            notation="SM", context=program.graph.length, vocab_size=VOCABULARY, tokenizer=tokenizer,
+            notation="SM", context=program.graph.length, vocab_size=program.graph.shapes[program.graph.output][1],
+            tokenizer=tokenizer,
             programs=self.programs,
             engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
             end_tokens=ends, chat_template=self.chat_template,

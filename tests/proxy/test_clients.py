@@ -114,7 +114,8 @@ def test_the_evaluation_harness_finds_what_it_finds_in_plaintext(data, config, s
     assert found["results"]["endings"]["acc,none"] == expected["acc"]
     # Each log-likelihood, beside the one that the plaintext model's loader finds.
     reference = simple_evaluate(
-        model="hf", device="cpu", model_args={"pretrained": str(folder), "dtype": "float32", "max_length": config.context},
+        model="hf", device="cpu",
+        model_args={"pretrained": str(folder), "dtype": "float32", "max_length": config.context},
         tasks=["endings"], task_manager=TaskManager(include_path=str(task)), bootstrap_iters=0, log_samples=True,
     )  # fmt: skip
 

@@ -134,7 +134,7 @@ def main() -> None:
         streams.finish()
 
 
-_PROXY = ("uvicorn", "starlette", "jinja2", "prometheus_client")
+_PROXY = ("uvicorn", "starlette", "prometheus_client")
 
 
 def _extra(package: str | None) -> str:

@@ -128,7 +128,8 @@ class Engine(ABC):
         """Make ready what a batch takes of the server's weights, before anything is sent.
 
         ValueError or OverflowError for weights that this engine cannot compute with for so many rows, or in these
-        number formats, and for more than a key bears; the engine can be used on. Nothing to do for an engine that only learns it while it runs.
+        number formats, and for more than a key bears; the engine can be used on. Nothing to do for an engine that only
+        learns it while it runs.
         """
 
     @abstractmethod

@@ -100,12 +100,26 @@ def plan_steps(
     has one bit more than the plan asks, so that its sign is that of its two highest bits; so has an output whose
     numbers are compared, so that it holds their differences.
     """
+    if wants is not None:  # it plans for all graphs together, and is asked the same for each
+        wants = _remembered(wants)
     bits: dict[str, int] = {}
     for graph in graphs:
         for name, held in _held_bits(graph, graphs, plan, wants, output_is_compared).items():
             bits[name] = max(held, bits.get(name, 0))
     shown = set().union(*map(_shown_products, graphs))
     return [_steps(graph, graphs, plan, bits, wants, shown) for graph in graphs]
+
+
+def _remembered(wants: Wants) -> Wants:
+    """For one batch and plan."""
+    found: dict[tuple[str, int], int] = {}
+
+    def asked(name: str, graphs: Sequence[Graph], plan: RingPlan, bits: int) -> int:
+        if (name, bits) not in found:
+            found[name, bits] = wants(name, graphs, plan, bits)
+        return found[name, bits]
+
+    return asked
 
 
 def _shown_products(graph: Graph) -> set[str]:

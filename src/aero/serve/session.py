@@ -21,12 +21,12 @@ graph that it has by its digest, and the server then sends it no second time; ""
 others, in order, once for prompts of one past and length.
 
 How many rows the weights are multiplied by decides how large the noise may be, and how much there is to compute what a
-key bears, so the server knows only when it is asked whether it can compute a step, and says so before any work: after `declined`, nothing is computed and the session
-goes on. The reason names no weight: the client would learn how large it is.
+key bears, so the server knows only when it is asked whether it can compute a step, and says so before any work: after
+`declined`, nothing is computed and the session goes on. The reason names no weight: the client would learn how large it
+is.
 
-Everything here is public: sizes, the structure of the model, the tokenizer, the
-chat template, the number of tokens. No weight, no token
-and no logit passes through these messages.
+Everything here is public: sizes, the structure of the model, the tokenizer, the chat template, the number of tokens. No
+weight, no token and no logit passes through these messages.
 """
 
 from __future__ import annotations

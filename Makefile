@@ -80,7 +80,7 @@ bench: $(INSTALLED)
 	$(BIN)/aero bench ot --json runs/bench/ot.json
 
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(INSTALLED)
 	rm -rf dist

@@ -14,7 +14,7 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.norm import frozen_norms
 from aero.models.notation import parse
-from aero.models.start import start_from
+from aero.models.start import config_for, start_from
 from aero.train.callbacks import TrainingInterrupted
 from aero.train.freezing import FreezeSchedule
 from aero.train.measures import measure
@@ -132,6 +132,17 @@ def test_starting_from_another_model(config: AeroConfig, tmp_path: Path) -> None
             start_from(AeroForCausalLM(variant(config, notation, **fields)), tmp_path)
     with pytest.raises(FileNotFoundError, match="no model at"):
         start_from(model, tmp_path / "none")
+
+
+def test_another_notation_keeps_sizes_and_multipliers(tmp_path: Path) -> None:
+    config = AeroConfig.from_notation("SM+LN+G", "pythia-70m", logit_multiplier=3.0, eos_token_id=7)
+    config.save_pretrained(tmp_path)
+    frozen = config_for(tmp_path, "SM+FLN+G")
+    assert str(frozen.notation) == "SM+FLN+G"
+    before, after = config.to_dict(), frozen.to_dict()
+    assert {key for key in before if before[key] != after[key]} == {"norm"}
+    with pytest.raises(FileNotFoundError, match="no model at"):
+        config_for(tmp_path / "none", "SM+R")
 
 
 @pytest.mark.parametrize("notation", ["SM+LR", "SM+LN+LR(g)"])

@@ -44,7 +44,9 @@ def train(
     placement: Annotated[
         str, typer.Option(help="Layers that --stabilizer normalises: QK, FFN, QK+FFN, QKV+FFN, QKVO+FFN.")
     ] = "FFN",
-    start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of the model in this folder.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Begin with the weights of the model in this folder, at its size.")
+    ] = None,
     freeze_order: Annotated[
         str, typer.Option(help="How the norms of an FLN model become constant: together, or one_by_one.")
     ] = "together",
@@ -73,6 +75,7 @@ def train(
     from aero.bench.record import Record, write_records
     from aero.data.folder import DataFolder
     from aero.models import AeroConfig
+    from aero.models.start import config_for
     from aero.train import trainer
     from aero.train.callbacks import TrainingInterrupted
     from aero.train.processes import is_main
@@ -106,7 +109,10 @@ def train(
                 freeze_order=cast("FreezeOrder", freeze_order),
             )
             folder = DataFolder(data)
-            config = AeroConfig.from_notation(notation, size, vocab_size=folder.info.vocab_size)
+            if start_from is None:
+                config = AeroConfig.from_notation(notation, size, vocab_size=folder.info.vocab_size)
+            else:
+                config = config_for(start_from, notation)
             with _bar(console, notation) as show:
                 info = trainer.train(out, folder, config, settings, force=force, on_progress=show)
     except TrainingInterrupted as stopped:

@@ -157,6 +157,15 @@ class AeroConfig(PreTrainedConfig):
         sizes = {key: overrides.pop(key) for key in ("vocab_size", "context", "num_layers") if key in overrides}
         return cls(**{**presets.config_fields(parsed, shape, scale=scale, **sizes), **overrides})
 
+    def with_notation(self, name: str | Notation) -> AeroConfig:
+        """Another architecture of the same sizes, positions and multipliers: what `start_from` may take weights to."""
+        parsed = notation.parse(name) if isinstance(name, str) else name
+        fields = {key: getattr(self, key) for key in AeroConfig.__annotations__ if not key.startswith("_")}
+        fields |= parsed.config_fields(self.num_layers)
+        if fields["activation"] == "gelu" and self.activation == "gelu_erf":
+            fields["activation"] = self.activation
+        return AeroConfig(**fields)
+
     def _check_rotary(self) -> None:
         if self.rotary_fraction > 1 or self.rotary_base <= 1:
             raise ValueError(

@@ -15,6 +15,17 @@ from aero.models.modeling_aero import AeroForCausalLM
 _NEW = ("log_sigma", "blend", "tracked", "log_temperature", "reg_threshold_weights", "ffn_alpha", "ffn_beta")
 
 
+def config_for(folder: Path, notation: str) -> AeroConfig:
+    """An architecture at the size of the model in a folder. Raises FileNotFoundError where there is none."""
+    _require_model(folder)
+    return AeroConfig.from_pretrained(folder).with_notation(notation)
+
+
+def _require_model(folder: Path) -> None:
+    if not present(folder / "config.json"):
+        raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
+
+
 @torch.no_grad()
 def start_from(model: AeroForCausalLM, folder: Path) -> None:
     """Copy the weights of the model in a folder, in place; what is new keeps its initial value.
@@ -22,8 +33,7 @@ def start_from(model: AeroForCausalLM, folder: Path) -> None:
     New may be: norms that will be frozen in place of LayerNorms, temperatures, thresholds, scales of FFNs.
     Raises ValueError where the two differ in anything else, or the folder is damaged.
     """
-    if not present(folder / "config.json"):
-        raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
+    _require_model(folder)
     manifest.verify(folder)
     source = AeroForCausalLM.from_pretrained(folder)
     assert isinstance(source.config, AeroConfig)

@@ -92,7 +92,8 @@ def run(pages: list[Path], folder: Path) -> None:
         background = command.endswith("&")
         script.append(f"{command.rstrip('& ')} > {out} 2>&1 {'&' if background else '|| { cat ' + out + '; exit 1; }'}")
         if background:
-            script.append(f"for i in $(seq 600); do [ $(wc -l < {out}) -ge {len(lines)} ] && break; sleep 0.5; done")
+            said = sum(line != "..." for line in lines)
+            script.append(f"for i in $(seq 600); do [ $(wc -l < {out}) -ge {said} ] && break; sleep 0.5; done")
         stated.append((command, lines))
 
     for page in pages:

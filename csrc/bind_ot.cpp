@@ -1,8 +1,9 @@
-// Oblivious transfer: sums over leaves, trees and the code, the pads.
+// Oblivious transfer: sums over leaves, trees and the code, the pads, the checks' hash.
 #include <nanobind/stl/optional.h>
 
 #include "bind.h"
 #include "ggm.h"
+#include "gf128.h"
 #include "leaf_sums.h"
 #include "local_code.h"
 #include "ot_pads.h"
@@ -114,6 +115,14 @@ void punctured_trees(nb::bytes session, std::uint64_t domain, std::uint64_t firs
                        leaves.data(), code ? &*code : nullptr);
 }
 
+void dot(In<std::uint8_t, 2> x, In<std::uint8_t, 3> y, Out<std::uint8_t, 2> out, Out<std::uint8_t, 2> picked) {
+  const std::size_t rows = y.shape(0), n = x.shape(0);
+  require_blocks(x.shape(1) == kBlockBytes && y.shape(1) == n && y.shape(2) == kBlockBytes);
+  for (const auto& result : {out, picked}) require_blocks(result.shape(0) == rows && result.shape(1) == kBlockBytes);
+  nb::gil_scoped_release unlocked;
+  gf128_dot(x.data(), y.data(), rows, n, out.data(), picked.data());
+}
+
 }  // namespace
 
 void bind_ot(nb::module_& m) {
@@ -129,6 +138,7 @@ void bind_ot(nb::module_& m) {
         nb::arg("sums").noconvert().none(), nb::arg("leaves").noconvert().none(), code_key, table);
   m.def("grow_punctured_trees", punctured_trees, session, domain, nb::arg("first_tree"), array("bits"), array("sums"),
         array("leaves"), code_key, table);
+  m.def("gf128_dot", dot, array("x"), array("y"), array("out"), array("picked"));
 }
 
 }  // namespace aero

@@ -12,6 +12,8 @@
 namespace aero {
 namespace {
 
+[[maybe_unused]] bool all(unsigned long long word, unsigned long long bits) { return (word & bits) == bits; }
+
 #if AERO_X86
 struct Registers {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -31,8 +33,6 @@ unsigned long long saved_states() {
   __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
   return (static_cast<unsigned long long>(hi) << 32) | lo;
 }
-
-bool all(unsigned long long word, unsigned long long bits) { return (word & bits) == bits; }
 
 bool has_avx2() {
   constexpr unsigned pclmul = 1u << 1, fma = 1u << 12, aes = 1u << 25, avx = 1u << 28;  // leaf 1, ecx
@@ -74,7 +74,7 @@ bool available(Level level) {
       return has_avx512();
 #elif AERO_ARM64 && defined(__linux__)
     case Level::armv8:
-      return (getauxval(AT_HWCAP) & (1ul << 3)) != 0;  // HWCAP_AES
+      return all(getauxval(AT_HWCAP), 1ul << 3 | 1ul << 4);  // HWCAP_AES, HWCAP_PMULL
 #elif AERO_ARM64 && defined(__APPLE__)
     case Level::armv8:
       return true;

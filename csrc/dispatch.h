@@ -36,7 +36,7 @@ namespace aero {
 // Ordered within one architecture: x86-64 has portable < avx2 < avx512, arm64 has portable < armv8.
 enum class Level : int {
   portable = 0,
-  armv8 = 1,   // AES instructions
+  armv8 = 1,   // AES instructions, PMULL
   avx2 = 2,    // AVX2, FMA, BMI2, AES-NI, PCLMULQDQ
   avx512 = 3,  // AVX-512 F, DQ, BW, VL, IFMA, VBMI, VBMI2, and VAES, VPCLMULQDQ, GFNI
 };

@@ -1,7 +1,8 @@
-// Oblivious transfer: trees, the code, pads, sums over leaves, tables of small transfers.
+// Oblivious transfer: trees, the code, pads, sums over leaves, tables of small transfers, the checks' hash.
 #include "aes.h"
 #include "check.h"
 #include "ggm.h"
+#include "gf128.h"
 #include "leaf_ot.h"
 #include "leaf_sums.h"
 #include "local_code.h"
@@ -237,6 +238,38 @@ void small_transfers(Results& r) {
     }
 }
 
+// Inner products, each product bit by bit: times X and reduced, for each bit of the other factor.
+void inner_products(Results& r) {
+  Random random(6);
+  for (const std::size_t n : {1, 2, 3, 4, 5, 64, 67}) {
+    const std::size_t rows = 3;
+    Bytes x = random.bytes(16 * n), y = random.bytes(16 * n * rows), out(16 * rows), picked(16 * rows);
+    for (std::size_t i = 0; i < 16; ++i) x[i] = y[i] = 255;
+    Bytes expected, expected_picked;
+    for (std::size_t row = 0; row < rows; ++row) {
+      Bytes sum(16), chosen(16);
+      for (std::size_t j = 0; j < n; ++j) {
+        const std::uint8_t* factor = &y[16 * (row * n + j)];
+        if (factor[0] & 1) add_to(chosen, &x[16 * j]);
+        Bytes power = block(&x[16 * j]);
+        for (std::size_t bit = 0; bit < 128; ++bit) {
+          if (factor[bit / 8] >> bit % 8 & 1) add_to(sum, power.data());
+          const int over = power[15] >> 7;
+          for (std::size_t i = 15; i > 0; --i) power[i] = static_cast<std::uint8_t>(power[i] << 1 | power[i - 1] >> 7);
+          power[0] = static_cast<std::uint8_t>(power[0] << 1 ^ (over ? 0x87 : 0));
+        }
+      }
+      append(expected, sum);
+      append(expected_picked, chosen);
+    }
+    secret(x);
+    secret(y);
+    gf128_dot(x.data(), y.data(), rows, n, out.data(), picked.data());
+    r.equal(out, expected, "gf128_dot");
+    r.equal(picked, expected_picked, "gf128_dot, picked");
+  }
+}
+
 // Enough work for several threads; only compared.
 void many(Results& r) {
   Random random(5);
@@ -258,6 +291,10 @@ void many(Results& r) {
   r.same(out);
   grow_punctured_trees(keys, 1, 2, trees, depth, sides.data(), sums.data(), leaves.data(), &code);
   r.same(leaves);
+  Bytes products(16 * trees), picked(16 * trees);
+  gf128_dot(leaves.data(), leaves.data(), trees, std::size_t{1} << depth, products.data(), picked.data());
+  r.same(products);
+  r.same(picked);
 }
 
 }  // namespace
@@ -267,6 +304,7 @@ void test_transfers(Results& r) {
   pads(r);
   sums_over_leaves(r);
   small_transfers(r);
+  inner_products(r);
   many(r);
 }
 

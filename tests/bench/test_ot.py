@@ -23,7 +23,7 @@ def test_every_level_has_both_extensions(monkeypatch):
     silent, soft = records[0], records[2]
     assert (silent.extra["unit"], silent.bytes_client_to_server) == (ferret.UNIT, ferret.UNIT_BYTES)
     assert silent.extra["bits"] < 0.75
-    assert (soft.extra["unit"], soft.extra["bits"]) == (softspoken.UNIT, 31)
+    assert soft.extra["unit"] == softspoken.UNIT and 31 < soft.extra["bits"] < 31.1
     for record, extension in zip(records[4:], ot.EXTENSIONS, strict=True):
         assert record.bytes_client_to_server == set_up_cost(extension).bytes_client_to_server
         assert record.rounds == 2

@@ -17,6 +17,7 @@ from aero.mpc.ot.softspoken import SoftSpokenReceiver, SoftSpokenSender
 
 SEED = b"seed of leakage of oblivious tr."
 SESSION = bytes(range(16))
+CHECK_BYTES = 48  # of a message of SoftSpokenOT
 
 
 def assert_uniform(data: np.ndarray) -> None:
@@ -83,7 +84,7 @@ def check_opening() -> None:
     for run in range(20):
         both = bytes_of(f"base keys {run}", 128, 2, 16)
         receiver = SoftSpokenReceiver(both, Zeros())  # the trees are the same in every run
-        masked.append(receiver.opening.copy())
+        masked.append(receiver.opening[:4096].copy())
     assert_uniform(np.array(masked))
 
 
@@ -93,13 +94,39 @@ def check_corrections() -> None:
     sender, receiver = soft_spoken()
     message, _ = receiver.extend(1 << 14)
     known = known_sums(sender, 1 << 14)
-    assert_uniform(message.reshape(softspoken.GROUPS - 1, -1) ^ known[1:] ^ known[0])
+    assert_uniform(message[:-CHECK_BYTES].reshape(softspoken.GROUPS - 1, -1) ^ known[1:] ^ known[0])
+
+
+def check_hash_of_bits() -> None:
+    """What the check of SoftSpokenOT tells of the bits, less what the bits that are used make of it."""
+    _, receiver = soft_spoken()
+    masks = []
+    for block in range(0, 2 * 1200, 2):
+        message, m = receiver.extend(128)
+        hashing = softspoken._hashing(receiver._opening, block, message[:-CHECK_BYTES])
+        bits = np.packbits(m[:, 0] & 1, bitorder="little")
+        masks.append(message[-CHECK_BYTES:-32] ^ softspoken._hash(hashing[:1], bits))
+    assert_uniform(np.array(masks))
+
+
+def check_challenge() -> None:
+    """What the receiver of Ferret tells of the leaves that it lacks, less just that: bits of OTs used for it alone."""
+    _, receiver = silent()
+    lacking = bytes_of("lacking", 16)
+    with patched(FerretReceiver, "_hash", lambda self: (lacking, lacking)):
+        masks = []
+        for ots in bytes_of("check", 1200, 128, 16):
+            receiver._made_by(0, np.zeros(0, np.uint8), ots)
+            masks.append(receiver.challenge() ^ lacking)
+    assert_uniform(np.array(masks))
 
 
 def known_sums(sender: SoftSpokenSender, count: int) -> np.ndarray:
-    """Per tree, the sum of the first pieces of the leaves that the sender of the OTs has (its place 0: a zero key)."""
-    _, zero_leaf = kernels.leaf_sums(np.zeros((1, 2, 16), np.uint8), 0, count // 8)
-    return kernels.leaf_sums(sender._leaves, 0, count // 8)[0] ^ zero_leaf
+    """Per tree, the sum of the first pieces of the leaves that the sender of the OTs has (its place 0: a zero key), for
+    `count` OTs and the columns of the check."""
+    row_bytes = (count + 128) // 8
+    _, zero_leaf = kernels.leaf_sums(np.zeros((1, 2, 16), np.uint8), 0, row_bytes)
+    return kernels.leaf_sums(sender._leaves, 0, row_bytes)[0] ^ zero_leaf
 
 
 def check_bits_of_the_receiver() -> None:
@@ -140,8 +167,10 @@ CHECKS = [
     check_points_do_not_tell_the_bit,
     check_opening,
     check_corrections,
+    check_hash_of_bits,
     check_bits_of_the_receiver,
     check_message_of_ferret,
+    check_challenge,
     check_pads,
     check_pads_of_equal_blocks,
 ]
@@ -187,9 +216,26 @@ def no_missing_leaf():
 
     def changed(self, count):
         known = known_sums(soft_spoken()[0], count)
-        return (known[1:] ^ known[0]).reshape(-1), original(self, count)[1]
+        message, m = original(self, count)
+        message[:-CHECK_BYTES] = (known[1:] ^ known[0]).reshape(-1)
+        return message, m
 
     return patched(SoftSpokenReceiver, "extend", changed)
+
+
+def no_columns_that_mask():
+    original = softspoken._hashing
+
+    def changed(*arguments):
+        hashing = original(*arguments)
+        hashing[-1] = 0
+        return hashing
+
+    return patched(softspoken, "_hashing", changed)
+
+
+def no_bits_of_the_check():
+    return patched(np, "packbits", lambda bits, **how: np.zeros(len(bits) // 8, np.uint8))
 
 
 def no_code():
@@ -225,6 +271,8 @@ MUTATIONS = [
     (repeated_scalars, check_points_do_not_tell_the_bit),
     (no_base_keys, check_opening),
     (no_missing_leaf, check_corrections),
+    (no_columns_that_mask, check_hash_of_bits),
+    (no_bits_of_the_check, check_challenge),
     (no_code, check_bits_of_the_receiver),
     (no_roots, check_message_of_ferret),
     (no_hash, check_pads),

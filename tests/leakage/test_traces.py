@@ -190,12 +190,12 @@ HASHES = {
         "321564051acc5eddbad4440b8459146bb210334145015b2ec3985f3a572b31e4",
     ],
     "OTs, ferret": [
-        "b9069bda1a40a8540aaa01edfa684fcd4daee7c9f72a8041911f9e72f7a87f4b",
-        "94db535d47000a3ee467dc5cc7d33d8402d88a3ce16de64c5765fbfaf2dd0eb0",
+        "f97ae45ee10048b82445f377d16d7459d08cb23c7f470171d2ec1df009190f90",
+        "447f1d772af8e15604075ac45ce943e02df024f3b50b984e1c31c8a89327e0a7",
     ],
     "OTs, softspoken": [
-        "e13ecbc1e7b15ea25feac7e9b35b3f7173cedacdf8688c149cbc70ce35bf24bf",
-        "8c1427110acfe3eecc034612a31b651ada03459ff503ae23a54b0819fff875b9",
+        "87bd26e4351a108e58e031f6ec338016a3ef6f7e46ed010391ceeedca8fe6964",
+        "d9aba0f876b60c5fd9cc85b1b628cc8bbf9b37c955ae59f62b2daf73b31d89cb",
     ],
 }
 

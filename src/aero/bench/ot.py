@@ -103,6 +103,10 @@ def _run(sender: CorrelatedOts, receiver: CorrelatedOts, delta: Blocks, units: i
     ends = {"sender": sender, "receiver": receiver}
     message = _timed(times.correlated, speaker, partial(ends[speaker].speak, units))
     _timed(times.correlated, hearer, partial(ends[hearer].hear, units, message))
+    if speaker == "sender":  # Ferret
+        challenge = _timed(times.correlated, hearer, ends[hearer].challenge)
+        answer = _timed(times.correlated, speaker, partial(ends[speaker].answer, challenge))
+        _timed(times.correlated, hearer, partial(ends[hearer].check, answer))
     for done in range(0, count, sender.at_once):
         now = min(sender.at_once, count - done)
         k = _timed(times.correlated, "sender", partial(sender.take, now))

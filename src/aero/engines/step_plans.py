@@ -40,6 +40,8 @@ from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, pairs_cost, plan_attend, plan_scores
 
 OTS, OUTPUT = "ots", "output"
+OTS_AHEAD = 1 << 25
+"""What waits takes 1 MB of memory for a million, at either party."""
 NO_STATES: Mapping[str, str] = MappingProxyType({})
 AGREED = 4
 """Things that both parties compare before a graph is run: the graph, the ring plan, what is revealed, public angles."""
@@ -274,6 +276,25 @@ def stage_cost(stage: Stage) -> ProtocolCost:
     return sum((plan.cost() for plan in plans), cost)
 
 
+def ots_ahead(stages: Sequence[Stage]) -> list[ProtocolCost]:
+    """The OTs to have ready before each stage: its own and those of the stages after it, while they are at most
+    OTS_AHEAD in either direction; nothing before a stage whose OTs are there already."""
+    ahead: list[ProtocolCost] = []
+    first = 0
+    for i, stage in enumerate(stages):
+        cost = stage_cost(stage)
+        own = ProtocolCost(ots_from_client=cost.ots_from_client, ots_from_server=cost.ots_from_server)
+        ahead.append(own)
+        if i == first:
+            continue
+        joined = ahead[first] + own
+        if max(joined.ots_from_client, joined.ots_from_server) > OTS_AHEAD:
+            first = i
+        else:
+            ahead[first], ahead[i] = joined, ProtocolCost()
+    return ahead
+
+
 def group_plans(*groups: Group) -> list[Any]:
     """The plan of the protocol that steps take, which has a `cost`: none for what is local, several for products of
     shares in the same messages."""
@@ -394,16 +415,17 @@ class DeclaredSession:
 
         def reserve(cost: ProtocolCost) -> None:
             add(OTS, OTS, self._supply.reserve(cost.ots_from_client, cost.ots_from_server))
-            self._supply.use(cost.ots_from_client, cost.ots_from_server)
 
-        for stage in planned.stages:
+        for stage, ahead in zip(planned.stages, ots_ahead(planned.stages), strict=True):
             cost = stage_cost(stage)
-            reserve(cost)
+            reserve(ahead)
+            self._supply.use(cost.ots_from_client, cost.ots_from_server)
             add(stage.label, stage.op, cost)
         columns = graphs[0].shapes[graphs[0].output][1]
         vocabulary = self._vocabulary or columns
         for cost in output_costs((rows, columns), planned.outputs[0].output, self._reveal, vocabulary):
             reserve(cost)
+            self._supply.use(cost.ots_from_client, cost.ots_from_server)
             add(OUTPUT, OUTPUT, cost)
         return DeclaredRun(set_up, tuple(lines), set_up_rounds)
 

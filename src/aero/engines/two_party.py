@@ -33,9 +33,9 @@ from aero.engines.step_plans import (
     keys_needed,
     linear_plan,
     needs_ots,
+    ots_ahead,
     pair_plans,
     row_gain_plan,
-    stage_cost,
     wear_of,
 )
 from aero.engines.steps import Group, Step, state_format
@@ -220,7 +220,7 @@ class TwoPartyEngine(Engine):
         start, before = time.perf_counter(), party.channel.traffic
         states = [self._taken(one) for one in batch]
         clock = _Clock(party.channel)
-        protocols = _TwoParty(party, self._loaded, clock)
+        protocols = _TwoParty(party, self._loaded, clock, schedule.stages)
         ids = [one.ids for one in batch]
         found = walk(party, schedule, protocols, weights=weights, ids=ids, states=states, progress=self._progress)
         for one, (_, state) in zip(batch, found, strict=True):
@@ -335,11 +335,12 @@ class _Clock:
 class _TwoParty(Protocols):
     """The protocols of `aero.mpc`."""
 
-    def __init__(self, party: Party, loaded: WeightStore, clock: _Clock) -> None:
+    def __init__(self, party: Party, loaded: WeightStore, clock: _Clock, stages: Sequence[Stage]) -> None:
         self._party, self._loaded, self._clock = party, loaded, clock
+        self._ahead = iter(ots_ahead(stages))
 
     def begin(self, stage: Stage) -> None:
-        self.reserve(stage_cost(stage))
+        self.reserve(next(self._ahead))
         self._clock.begin(stage.label, stage.op)
 
     def reserve(self, cost: ProtocolCost) -> None:

@@ -64,6 +64,7 @@ def sender_pads(
 def receiver_pads(
     session: bytes, domain: int, first: int, m: NDArray[uint8], bits: NDArray[uint8], out: NDArray[uint8]
 ) -> None: ...
+def gf128_dot(x: NDArray[uint8], y: NDArray[uint8], out: NDArray[uint8], picked: NDArray[uint8]) -> None: ...
 def grow_trees(
     session: bytes,
     domain: int,

@@ -81,7 +81,7 @@ def test_random_ots_and_their_cost(extension):
         for role in Role:
             traffics = run.results[role][1]
             assert_cost(traffics[i + 1] - traffics[i], role, cost)
-        assert cost.rounds <= 1  # both directions at once
+        assert cost.rounds <= {"ferret": 3, "softspoken": 1}[extension]  # both directions at once
 
 
 @extensions

@@ -14,12 +14,20 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from aero.kernels.gf128 import BLOCK_BYTES
+from aero.mpc.ot.consistency import DIGEST_BYTES
 from aero.mpc.ot.random_ot import Blocks
+
+CHALLENGE_BYTES, ANSWER_BYTES = BLOCK_BYTES, DIGEST_BYTES
 
 
 class CorrelatedOts(ABC):
-    """One party's end of one direction. Made in units of a fixed number of OTs, each by one message, from the end that
-    `speaks` to the end that hears; given out in order, each once. Not copyable."""
+    """One party's end of one direction. Made in units of a fixed number of OTs, any number of them by one message, from
+    the end that `speaks` to the end that hears; given out in order, each once. Not copyable.
+
+    Where `Stock.challenged`, a challenge of the end that hears and an answer follow, before anything is taken. Messages
+    that fail a check: ProtocolError.
+    """
 
     speaks: bool
     at_once: int
@@ -33,6 +41,18 @@ class CorrelatedOts(ABC):
         """Make units from the other end's message about them."""
         raise NotImplementedError("this end speaks")
 
+    def challenge(self) -> NDArray[np.uint8]:
+        """To the end that speaks, about the units that were just heard: [CHALLENGE_BYTES]."""
+        raise NotImplementedError("this end is not the one to challenge the other")
+
+    def answer(self, challenge: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """To the other end's challenge: [ANSWER_BYTES]."""
+        raise NotImplementedError("this end is not challenged")
+
+    def check(self, answer: NDArray[np.uint8]) -> None:
+        """The other end's answer."""
+        raise NotImplementedError("this end is not the one to challenge the other")
+
     @abstractmethod
     def take(self, count: int) -> Blocks:
         """The next blocks K, or M [count, 16], of those made."""
@@ -45,11 +65,12 @@ class CorrelatedOts(ABC):
 class Stock:
     """How many correlated OTs of one direction there are: public numbers, the same at both parties.
 
-    unit: how many one unit gives. unit_bytes: its message.
+    unit: how many one unit gives. unit_bytes: its message. challenged: whether the end that hears challenges the other.
     """
 
     unit: int
     unit_bytes: int
+    challenged: bool
     ready: int = 0
     used: int = 0
 

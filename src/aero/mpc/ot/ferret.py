@@ -1,6 +1,6 @@
 """Silent OT: millions of correlated OTs from a few, with 0.73 bits of communication each.
 
-Ferret (Yang, Weng, Lan, Zhang and Wang 2020, ePrint 2020/924) with regular noise, semi-honest, its single-point OTs
+Ferret (Yang, Weng, Lan, Zhang and Wang 2020, ePrint 2020/924) with its check and regular noise, its single-point OTs
 from correlated GGM trees (Guo et al. 2022, "Half-Tree", ePrint 2022/1431, section 4). One iteration, from 2^17 + t h
 correlated OTs left from the last one, makes t 2^h, of which it leaves as many for the next one (t = 1170 trees of
 depth h = 11):
@@ -13,7 +13,15 @@ depth h = 11):
 3. Both: a public sparse matrix times the other 2^17 OTs, added: LPN, whose secret are their bits and whose noise are
    the trees' bits, makes the bits pseudorandom.
 
-The receiver sends nothing; a message of t h blocks per iteration is all. Trees are kept as seeds and are grown when
+Then the check, one for all iterations made together, with 128 more of the OTs left before (K*; M* with bits x*). The
+coefficients chi of a universal hash, one for each leaf, come from the sender's message:
+
+4. Receiver: c = sum of the chi of the leaves that it lacks; c ^ x*: sent.                  to the sender
+5. Sender: V = sum of chi times leaf, + sum of X^i (K*_i, + Delta where bit i of c ^ x* is one): its digest, sent.
+                                                                                            to the receiver
+6. Receiver: W, the same sum of its own leaves, + sum of X^i M*_i is V: compares the digest.
+
+A message of t h blocks per iteration, a block and a digest are all. Trees are kept as seeds and are grown when
 their OTs are taken, so iterations made ahead take little memory.
 
 The parameters are those of emp-ot 1.0.0-alpha.1 (`tuning.h`, set b11), which states about 128 bits for them against the
@@ -30,8 +38,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aero.kernels.gf128 import BLOCK_BYTES, POWERS, dot
 from aero.kernels.ot import LocalCode, code_table, derived_key, punctured_leaves, tree_leaves, tree_sums
 from aero.kernels.prg import Prg
+from aero.mpc.ot.consistency import coefficients, digest, require_equal
 from aero.mpc.ot.correlated import CorrelatedOts
 from aero.mpc.ot.random_ot import Blocks
 
@@ -39,7 +49,9 @@ TREES = 1170
 DEPTH = 11
 SECRET = 1 << 17
 LEVELS = TREES * DEPTH
-SEEDS = LEVELS + SECRET
+_CHECK = slice(LEVELS + SECRET, LEVELS + SECRET + 128)
+"""Of the OTs that are left for an iteration, those for the check of it and of those made with it."""
+SEEDS = _CHECK.stop
 """Correlated OTs that an iteration needs."""
 KEPT_TREES = -(-SEEDS >> DEPTH)
 """Trees whose OTs are for the next iteration."""
@@ -108,7 +120,7 @@ class _Ferret(CorrelatedOts):
 
     def _begin(self, *seeds: NDArray[np.uint8]) -> None:
         """An iteration whose message has been made or read; its first OTs are those that the next one needs."""
-        code = LocalCode(self._code_key, code_table(self._seeds[LEVELS:SEEDS]))
+        code = LocalCode(self._code_key, code_table(self._seeds[LEVELS : LEVELS + SECRET]))
         iteration = _Iteration(self._iterations, code, seeds)
         self._iterations += 1
         self._grow(iteration, self._seeds)
@@ -121,9 +133,34 @@ class _Ferret(CorrelatedOts):
         self._leaves(iteration.number * TREES + trees.start, seeds, iteration.code, out)
         iteration.next_tree = trees.stop
 
+    def _made_by(self, units: int, message: NDArray[np.uint8], check: Blocks) -> None:
+        """The message that began the last iterations, so many, and the OTs for the check of them."""
+        first = bytes([self._tree_domain]) + (self._iterations - units).to_bytes(8, "little")
+        self._unchecked = units, digest("trees", self._session, first, message), check
+
+    def _hash(self) -> tuple[Blocks, Blocks]:
+        """Of the iterations that are not checked yet: the sum of chi times leaf, + sum of X^i times the check's OTs;
+        and the sum of the chi of leaves whose lowest bit is one, which are those that the receiver lacks. chi is a
+        coefficient of the leaf's place in its tree times one of the tree."""
+        units, seed, check = self._unchecked
+        every = coefficients(seed, (1 << DEPTH) + units * TREES)
+        of_place, of_tree = every[: 1 << DEPTH], every[1 << DEPTH :]
+        of_trees = np.empty((2, units * TREES, BLOCK_BYTES), np.uint8)
+        grown = np.empty((_TREES_AHEAD << DEPTH, BLOCK_BYTES), np.uint8)
+        done = 0
+        for iteration in list(self._waiting)[-units:]:
+            for first in range(0, TREES, _TREES_AHEAD):
+                count = min(TREES - first, _TREES_AHEAD)
+                leaves, seeds = grown[: count << DEPTH], tuple(part[first : first + count] for part in iteration.seeds)
+                self._leaves(iteration.number * TREES + first, seeds, None, leaves)
+                of_trees[:, done : done + count] = dot(of_place, leaves.reshape(count, 1 << DEPTH, BLOCK_BYTES))
+                done += count
+        (total, lacking), _ = dot(of_tree, of_trees)
+        return total ^ _packed(check), lacking
+
     @abstractmethod
-    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode, out: Blocks) -> None:
-        """To `out` [trees 2^DEPTH, 16] the leaves of trees number first_tree, ... plus the code."""
+    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode | None, out: Blocks) -> None:
+        """To `out` [trees 2^DEPTH, 16] the leaves of trees number first_tree, ... plus the code, if there is one."""
 
 
 class FerretSender(_Ferret):
@@ -139,15 +176,20 @@ class FerretSender(_Ferret):
         self._stream = stream
 
     def speak(self, units: int) -> NDArray[np.uint8]:
-        message = np.empty((units, TREES, DEPTH, 16), np.uint8)
+        message, check = np.empty((units, TREES, DEPTH, 16), np.uint8), self._seeds[_CHECK].copy()
         for part in message:
             roots = np.frombuffer(self._stream.random_bytes(TREES * 16), np.uint8).reshape(TREES, 16)
             sums = tree_sums(self._session, self._tree_domain, self._first_tree(), DEPTH, self._delta, roots)
             part[:] = sums ^ self._seeds[:LEVELS].reshape(sums.shape)
             self._begin(roots)
+        self._made_by(units, message, check)
         return message.reshape(-1)
 
-    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode, out: Blocks) -> None:
+    def answer(self, challenge: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        chosen = self._delta * np.unpackbits(challenge, bitorder="little")[:, None]
+        return digest("sum", self._hash()[0] ^ _packed(chosen))
+
+    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode | None, out: Blocks) -> None:
         (roots,) = seeds
         tree_leaves(self._session, self._tree_domain, first_tree, DEPTH, self._delta, roots, code, out)
 
@@ -158,10 +200,26 @@ class FerretReceiver(_Ferret):
     speaks = False
 
     def hear(self, units: int, message: NDArray[np.uint8]) -> None:
+        check = self._seeds[_CHECK].copy()
         for part in message.reshape(units, TREES, DEPTH, 16):
             own = self._seeds[:LEVELS].reshape(part.shape)
             self._begin(own[:, :, 0] & np.uint8(1), part ^ own)
+        self._made_by(units, message, check)
 
-    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode, out: Blocks) -> None:
+    def challenge(self) -> NDArray[np.uint8]:
+        total, lacking = self._hash()
+        self._expected = digest("sum", total)
+        bits = self._unchecked[2][:, 0] & np.uint8(1)
+        return lacking ^ np.packbits(bits, bitorder="little")
+
+    def check(self, answer: NDArray[np.uint8]) -> None:
+        require_equal(answer, self._expected)
+
+    def _leaves(self, first_tree: int, seeds: Seeds, code: LocalCode | None, out: Blocks) -> None:
         bits, sums = seeds
         punctured_leaves(self._session, self._tree_domain, first_tree, bits, sums, code, out)
+
+
+def _packed(blocks: Blocks) -> Blocks:
+    """The sum of X^i times block i of 128."""
+    return dot(POWERS, blocks[None])[0][0]

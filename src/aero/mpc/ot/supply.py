@@ -7,10 +7,11 @@ Set-up, `set_up_ots`:
 Refill, whenever more is asked for than is ready; in both directions at the same time where both are short:
 1. The ends that speak: how many OTs were used up in each direction so far, and the message of as many units as are
    needed: of Ferret from the sender of the OTs, of SoftSpokenOT from their receiver.
-2. The ends that hear: compare the counts, and make the same units.
+2. The ends that hear: compare the counts, and make the same units. Of Ferret: a challenge.
+3. The ends that spoke, of Ferret: an answer, which the others check.
 
-A refill is one round however many OTs it makes, and Ferret's wait as seeds: reserving a whole computation's OTs ahead,
-or the next one's while there is nothing else to do, costs little memory.
+A refill is one round, or three with Ferret, however many OTs it makes, and Ferret's wait as seeds: reserving a whole
+computation's OTs ahead, or the next one's while there is nothing else to do, costs little memory.
 
 Random OT number i of a direction has the pads H(K, i) and H(K ^ Delta, i) (`aero.kernels.ot`): numbers count up over
 the whole session and never come twice. Delta is fresh for each direction of each supply.
@@ -33,7 +34,7 @@ from aero.kernels.ot import receiver_pads, sender_pads
 from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.ot import ferret, softspoken
 from aero.mpc.ot.base_ot import POINT_BYTES, BaseOtReceiver, BaseOtSender
-from aero.mpc.ot.correlated import CorrelatedOts, Stock
+from aero.mpc.ot.correlated import ANSWER_BYTES, CHALLENGE_BYTES, CorrelatedOts, Stock
 from aero.mpc.ot.ferret import FerretReceiver, FerretSender
 from aero.mpc.ot.random_ot import Blocks, RandomOts
 from aero.mpc.ot.softspoken import BASE_OTS, OPENING_BYTES, SoftSpokenReceiver, SoftSpokenSender
@@ -85,7 +86,10 @@ class SupplyModel:
             stock.add(units)
             if units:
                 speaker = sender if self._extension == "ferret" else sender.other
-                cost |= message(speaker, _COUNTS_BYTES, units * stock.unit_bytes)
+                made = message(speaker, _COUNTS_BYTES, units * stock.unit_bytes)
+                if stock.challenged:
+                    made += message(speaker.other, CHALLENGE_BYTES) + message(speaker, ANSWER_BYTES)
+                cost |= made
         return cost
 
     def use(self, from_client: int, from_server: int) -> None:
@@ -179,8 +183,20 @@ class OtSupply(RandomOts):
                 if not np.array_equal(theirs, used):
                     raise ProtocolError("the two parties have not used the same numbers of oblivious transfers")
                 self._ends[hearing].hear(heard, data)
+            if self._stocks[hearing].challenged:
+                self._check(bool(spoken), bool(heard))
         for sender, stock in self._stocks.items():
             stock.add(units[sender])
+
+    def _check(self, spoken: bool, heard: bool) -> None:
+        """What this end heard, and the other end what this one spoke."""
+        speaking, hearing = self._ends[self._speaking], self._ends[self._speaking.other]
+        if heard:
+            self._channel.send(hearing.challenge())
+        if spoken:
+            self._channel.send(speaking.answer(self._channel.recv(CHALLENGE_BYTES, np.uint8)))
+        if heard:
+            hearing.check(self._channel.recv(ANSWER_BYTES, np.uint8))
 
     def _begin(self, *counts: int) -> None:
         """Before anything is done. Whatever fails until `_end` leaves a supply that nobody can use."""
@@ -237,8 +253,8 @@ def _set_up(party: Party, extension: Extension) -> OtSupply:
 
 def _stock(extension: Extension) -> Stock:
     if extension == "ferret":
-        return Stock(ferret.UNIT, ferret.UNIT_BYTES)
-    return Stock(softspoken.UNIT, softspoken.message_bytes(softspoken.UNIT))
+        return Stock(ferret.UNIT, ferret.UNIT_BYTES, challenged=True)
+    return Stock(softspoken.UNIT, softspoken.message_bytes(softspoken.UNIT), challenged=False)
 
 
 def _both(*sizes: int) -> ProtocolCost:

@@ -73,9 +73,11 @@ def test_another_version_is_refused(folder):
             read(folder)
 
 
-def test_a_file_that_was_added_is_refused(folder):
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "vocab.json", "added_tokens.json"])
+def test_an_added_file_that_a_loader_would_read_is_refused(folder, name):
     (folder / "README.md").write_text("A model card.")
+    (folder / "bench.json").write_text("{}")
     read(folder)
-    (folder / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"notes\.txt does not belong to what was written there; move it elsewhere"):
+    (folder / name).write_text("{}")
+    with pytest.raises(ValueError, match=rf"{name} does not belong to what was written there; move it elsewhere"):
         read(folder)

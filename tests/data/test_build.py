@@ -124,9 +124,11 @@ def test_opening_checks_version_files_and_agreement(texts: Path, tmp_path: Path)
             getattr(folder, name.removesuffix(".bin"))
         (out / name).write_bytes(shard)
     (out / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"notes\.txt does not belong"):
+    DataFolder(out)
+    (out / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json does not belong"):
         DataFolder(out)
-    (out / "notes.txt").unlink()
+    (out / "tokenizer_config.json").unlink()
     shard = (out / "train.bin").read_bytes()
     (out / "train.bin").write_bytes(shard[:-2])
     with pytest.raises(ValueError, match=r"data\.json says"):

@@ -134,6 +134,7 @@ def test_an_edited_or_added_file_is_refused(finished: Path, tmp_path: Path) -> N
         RunInfo.read(run)
     shutil.copyfile(finished / "config.json", run / "config.json")
     (run / "README.md").write_text("A model card.")
+    (run / "eval.json").write_text("{}")
     RunInfo.read(run)
     (run / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"adapter_config\.json does not belong .*move it elsewhere"):

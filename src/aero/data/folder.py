@@ -149,5 +149,5 @@ def write_info(
         python_version=platform.python_version(),
         aero_version=aero.__version__,
     )
-    about = [tokenizer.CONFIG_FILE] if (folder / tokenizer.CONFIG_FILE).is_file() else []
+    about = [tokenizer.CONFIG_FILE] if present(folder / tokenizer.CONFIG_FILE) else []
     manifest.write(folder / FILE, info.to_json(), (tokenizer.FILE, *about, TRAIN_FILE, VALID_FILE))

@@ -205,7 +205,7 @@ def load(path: str | Path) -> Tokenizer:
     path = Path(path)
     file = path / FILE if path.is_dir() else path
     missing = f"no tokenizer: {file} does not exist"
-    if file.with_name("merges.txt").is_file():
+    if present(file.with_name("merges.txt")):
         missing += "; vocab.json and merges.txt are there: `aero convert` makes one of them, with the model"
     data = read_bytes(file, missing, MAX_FILE_BYTES)
     manifest.verify(file.parent, {file.name, CONFIG_FILE})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +19,23 @@ from aero.files.reading import present, read_json, unreadable
 # By which the folders of runs, of compiled models and of data are known.
 INFO_FILES = ("run.json", "compiled.json", "data.json")
 AGAIN = "copy the folder again from where it is whole, or make it again"
-_WELCOME = {"README.md"}  # what a user may add: the card of a model on the Hugging Face Hub
+# What we, transformers or tokenizers read of a folder where it is there. Anything else in it is the user's own.
+_READ = (
+    *(
+        "*config*.json",
+        "*.index.json",
+        "*.safetensors",
+        "*.bin",
+        "*.pt",
+        "*.pth",
+        "*.h5",
+        "*.msgpack",
+        "*.gguf",
+        "*.py",
+    ),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges*", "*.model", "chat_template*"),
+    "additional_chat_templates",
+)
 
 
 def write(path: Path, data: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -63,9 +80,9 @@ def check(folder: Path, files: Mapping[str, str], remedy: str = AGAIN) -> None:
 
 
 def check_nothing_added(folder: Path, known: Collection[str]) -> None:
-    """ValueError where a file or folder is in `folder` that is neither known nor hidden: a loader might read it."""
+    """ValueError where something is in `folder` that a loader would read, and that is not known."""
     for path in sorted(folder.iterdir()):
-        if path.name not in known and path.name not in _WELCOME and not path.name.startswith("."):
+        if path.name not in known and any(fnmatch(path.name, pattern) for pattern in _READ):
             raise ValueError(f"{path} does not belong to what was written there; move it elsewhere")
 
 

@@ -6,7 +6,6 @@ that is easily missed. Here both are errors that name the tensors.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from aero.files.reading import present, read_json
 
 SAFETENSORS, BINARY = "model.safetensors", "pytorch_model.bin"
 _INDEX = ".index.json"  # beside them, where a checkpoint has several files
@@ -32,14 +33,14 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
     FileNotFoundError where there are none; ValueError where a file is damaged, or an index does not name what is there.
     """
-    if (folder / "adapter_config.json").is_file():
+    if present(folder / "adapter_config.json"):
         raise ValueError(f"{folder} holds a PEFT adapter; merge it into its model (merge_and_unload), and save that")
     readers: tuple[tuple[str, Callable[[Path], Mapping[str, Tensor]]], ...]
     readers = ((SAFETENSORS, _read_safetensors), (BINARY, _read_binary))
     for name, read in readers:
-        if (folder / name).is_file():
+        if present(folder / name):
             return dict(read(folder / name))
-        if (folder / (name + _INDEX)).is_file():
+        if present(folder / (name + _INDEX)):
             return _read_shards(folder, folder / (name + _INDEX), read)
     raise FileNotFoundError(f"{folder} holds no weights: neither {SAFETENSORS} nor {BINARY}, nor an index of several")
 
@@ -164,13 +165,13 @@ def _read_binary(path: Path) -> Mapping[str, Tensor]:
 
 def _read_shards(folder: Path, index: Path, read: Callable[[Path], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = read_json(index)["weight_map"]
         files = sorted(set(places.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{index} is not readable ({error!r}); get it again") from None
     tensors: dict[str, Tensor] = {}
     for file in files:
-        if not isinstance(file, str) or Path(file).name != file or not (folder / file).is_file():
+        if not isinstance(file, str) or Path(file).name != file or not present(folder / file):
             raise FileNotFoundError(f"{index} names {file!r}, which is not in its folder; get the missing file")
         found = read(folder / file)
         named = {name for name, place in places.items() if place == file}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, GPT2LMHeadModel, GPTNeoXForCausalLM
 
+from aero.files.reading import present, read_json
 from aero.models.checkpoint import fill, plain_names, read_tensors
 from aero.models.convert_hf import convert_config
 
@@ -61,26 +61,13 @@ class Reference:
     notes: tuple[str, ...]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is no file. ValueError for anything else."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a JSON object; get the file again")
-    return found
-
-
 def read_reference(folder: Path) -> Reference:
     """The model of a folder with config.json and weights, a GPT-2 or a GPT-NeoX.
 
     A checkpoint that says of its output matrix that it is the input embedding and holds another one has its own, as for
     transformers. FileNotFoundError or ValueError say what is missing, superfluous, not usable, or cannot be converted.
     """
-    if not (folder / "config.json").is_file():
+    if not present(folder / "config.json"):
         raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
     config = _read_config(folder)
     convert_config(config)  # what cannot be expressed is refused before anything is built
@@ -105,6 +92,8 @@ def read_reference(folder: Path) -> Reference:
 def _read_config(folder: Path) -> Any:
     """The configuration, refused where it asks for what transformers' own classes would silently leave out."""
     raw = read_json(folder / "config.json")
+    if not isinstance(raw, dict):
+        raise ValueError(f"{folder}/config.json is not a JSON object; get the file again")
     kind = raw.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"cannot convert a model of type {kind!r}; convertible: {', '.join(FAMILIES)}")

@@ -108,7 +108,7 @@ class RunInfo:
             raise FileNotFoundError(f"no run at {folder} ({FILE} is missing); make one with `aero train`") from None
         manifest.check(folder, files, _REMEDY)
         if data.get("status") == "finished":
-            manifest.check_nothing_added(folder, {FILE, CHECKPOINTS, TENSORBOARD, *files})
+            manifest.check_nothing_added(folder, {FILE, *files})
         with interpreting(str(path), _REMEDY):
             found: RunInfo = typed(cls, {f.name: data[f.name] for f in fields(cls)})
         return found

@@ -29,6 +29,7 @@ from aero.entropy.regularizer import EntropyRegularizer
 from aero.entropy.window import Window, WindowPenalty
 from aero.files.atomic import is_occupied, new_folder, sync, sync_tree, write_text
 from aero.files.lock import locked
+from aero.files.reading import present
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.stabilize import remove_stabilizer, stabilize
 from aero.models.start import start_from
@@ -84,7 +85,7 @@ def train(
         check_wandb()
     _check_fits(config, data)
     choose_precision(settings.precision)
-    if (out / FILE).is_file() and not force and is_main():
+    if present(out / FILE) and not force and is_main():
         raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
     processes = join()
     config.bos_token_id = config.eos_token_id = data.info.end_of_text

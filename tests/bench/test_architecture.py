@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from aero.bench.architecture import compiled_stages, random_program, widen
-from aero.compiler import compile
-from aero.compiler.compile import rewrite
+from aero.compiler.compile import compile, rewrite
 from aero.compiler.positions import prefill
 from aero.cost.shapes import lowered
 from aero.models import AeroConfig, AeroForCausalLM

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aero.bench.perplexity import Predictions, Text, by_model, by_plain_engine, by_session, disagreements, texts_of
-from aero.compiler import compile
+from aero.compiler.compile import compile
 from aero.compiler.quantize import quantize
 from aero.data.packing import Shard, ShardWriter, token_dtype
 from aero.engines.plain import InsecurePlainEngine

@@ -7,7 +7,7 @@ import pytest
 
 import aero.cli.served as served_module
 from aero.cli.served import fit, formats
-from aero.compiler import compile
+from aero.compiler.compile import compile
 from aero.cost import estimate
 from aero.cost.two_party import TwoPartyProfile
 from aero.kernels.lattice_noise import NoRoomError

@@ -23,7 +23,7 @@ from aero.cli.private_eval import compile_into
 from aero.cli.security import security_of
 from aero.cli.server_process import server_process
 from aero.cli.train import train
-from aero.compiler import Compiled
+from aero.compiler.compiled import Compiled
 from aero.compiler.run import load_model
 from aero.data.folder import DataFolder
 from aero.engines.engine import Party

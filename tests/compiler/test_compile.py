@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aero.compiler import VerificationError, compile, lower, verify
-from aero.compiler.verify import every_logit, model_logits
+from aero.compiler.compile import compile
+from aero.compiler.lower import lower
+from aero.compiler.verify import VerificationError, every_logit, model_logits, verify
 from aero.graph import Program, interpret, interpret_step
 from small_models import NOTATIONS, make_model
 

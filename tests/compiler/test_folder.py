@@ -1,9 +1,11 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from aero.compiler import compile
+from aero.compiler.compile import compile
 from aero.compiler.folder import read, write
 from aero.compiler.quantize import quantize
 from aero.compiler.run import CompiledRun
@@ -81,3 +83,12 @@ def test_an_added_file_that_a_loader_would_read_is_refused(folder, name):
     (folder / name).write_text("{}")
     with pytest.raises(ValueError, match=rf"{name} does not belong to what was written there; move it elsewhere"):
         read(folder)
+
+
+def test_a_compiled_model_is_served_without_torch(folder):
+    code = (
+        "import sys; from pathlib import Path; from aero.compiler.run import CompiledRun; "
+        "print(CompiledRun.load(Path(sys.argv[1])).notation, {'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    assert done.stdout == "SM+ScFuFFN set()\n"

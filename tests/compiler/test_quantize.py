@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from aero.compiler import compile
+from aero.compiler.compile import compile
 from aero.compiler.quantize import PRODUCT_STEPS, Precision, accuracy, predicted_error, quantize, score_windows
 from aero.compiler.ranges import ranges, row_maxima, worst_case
 from aero.engines.plain import InsecurePlainEngine

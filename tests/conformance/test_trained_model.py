@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aero.compiler import compile
+from aero.compiler.compile import compile
 from aero.compiler.quantize import quantize
 from aero.data.tokenizer import train as train_tokenizer
 from aero.engines.plain import InsecurePlainEngine

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aero.compiler.compile import Compiled
+from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
 from aero.cost.session import estimate_session
 from aero.engines import session_keys

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from aero.compiler import lower
+from aero.compiler.lower import lower
 from aero.cost.shapes import lowered, simplified
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.norm import frozen_norms

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from aero.compiler import Compiled
+from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
 from aero.engines.engine import Party, PromptRun
 from aero.engines.reveal import LOGITS, TOKEN

@@ -18,7 +18,7 @@ import numpy as np
 
 from aero.bench.record import Record, read_records, write_records
 from aero.compiler import folder as compiled_folder
-from aero.compiler.compile import Compiled
+from aero.compiler.compiled import Compiled
 from aero.compiler.run import load_model
 from aero.cost.profile import load_profile, profile_names
 from aero.data import tokenizer, tokenizer_file

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aero.compiler import compile, lower
+from aero.compiler.compile import compile
+from aero.compiler.lower import lower
 from aero.compiler.verify import every_logit
 from aero.graph import interpret, interpret_step
 from aero.models import AeroForCausalLM

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aero.compiler import compile, lower
+from aero.compiler.compile import compile
+from aero.compiler.lower import lower
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.cache_name import CACHE_NAME
 from aero.models.presets import SIZES

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aero.compiler import compile
+from aero.compiler.compile import compile
 from aero.data.folder import DataFolder
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.norm import frozen_norms

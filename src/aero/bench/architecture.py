@@ -22,7 +22,7 @@ from aero.models.notation import Notation
 from aero.models.presets import Size
 
 if TYPE_CHECKING:
-    from aero.compiler.compile import Compiled
+    from aero.compiler.compiled import Compiled
 
 _NARROW_HEAD = 2
 _VOCABULARY = 251  # a prime, so that no multiple of a narrow width is mistaken for it
@@ -57,7 +57,7 @@ def compiled_stages(notation: Notation, size: Size, length: int | None = None) -
 
 def compiled_programs(notation: Notation, size: Size) -> Compiled:
     """What the compiler makes of it, for any step of a session; the weights are zeros that take no memory."""
-    from aero.compiler.compile import Compiled
+    from aero.compiler.compiled import Compiled
 
     narrow, final, _ = _rewritten(notation, size)
     graph, zero = widen(final.graph, narrow, size), np.zeros(())

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from aero.bench.record import Record
-from aero.compiler import compile, lower
+from aero.compiler.compile import compile
+from aero.compiler.lower import lower
 from aero.compiler.run import load_model
 from aero.compiler.verify import model_logits
 from aero.engines.engine import Cost, Party

@@ -27,7 +27,8 @@ import numpy as np
 
 from aero.bench.record import Record
 from aero.bench.trained_scale import trained_scale_program
-from aero.compiler.compile import Compiled, rewrite
+from aero.compiler.compile import rewrite
+from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import Precision, quantize
 from aero.engines.engine import Cost, Party
 from aero.engines.spu import SpuEngine, free_port

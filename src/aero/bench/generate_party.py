@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aero.bench.forward_party import connect
-from aero.compiler.compile import Compiled
+from aero.compiler.compiled import Compiled
 from aero.engines.engine import Party, PromptRun
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Program

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from aero.bench.record import Record
-from aero.compiler import Compiled
+from aero.compiler.compiled import Compiled
 from aero.compiler.verify import every_logit
 from aero.data.packing import Shard
 from aero.engines.plain import InsecurePlainEngine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from aero.compiler import Compiled
+    from aero.compiler.compiled import Compiled
 
 BLOCKS = 8
 

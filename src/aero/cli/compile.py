@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from aero.compiler import Compiled
+    from aero.compiler.compiled import Compiled
     from aero.compiler.quantize import Accuracy, Quantized
     from aero.cost.pricing import Pricing
     from aero.graph import Graph
@@ -63,7 +63,7 @@ def compile_(
     from aero.bench.record import write_json
     from aero.cli.calibration import calibration_blocks
     from aero.cli.served import fit
-    from aero.compiler import compile
+    from aero.compiler.compile import compile
     from aero.compiler.folder import INFO_FILE, write
     from aero.compiler.run import load_model
     from aero.cost.pricing import pricing
@@ -112,7 +112,7 @@ def compile_(
 
 def _rows(model: AeroForCausalLM, compiled: Compiled, prices: Pricing) -> list[dict[str, Any]]:
     """One row for each step; the last position's logits throughout, and in the end those of one more token."""
-    from aero.compiler import lower
+    from aero.compiler.lower import lower
     from aero.compiler.positions import prefill_graph
 
     length, first = compiled.context, compiled.stages[0]

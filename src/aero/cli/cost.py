@@ -197,7 +197,8 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
         if context not in (None, graph.length):
             raise ValueError(f"the graph in {folder} reads {graph.length} tokens; leave --context out")
         return Subject(str(folder), graph)
-    from aero.compiler import compile, lower
+    from aero.compiler.compile import compile
+    from aero.compiler.lower import lower
     from aero.compiler.run import load_model
     from aero.train.run_folder import RunInfo
 

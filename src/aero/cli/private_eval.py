@@ -31,7 +31,7 @@ from aero.wire.keys import make_keys
 
 if TYPE_CHECKING:
     from aero.bench.perplexity import Disagreement, Predictions, Text
-    from aero.compiler import Compiled
+    from aero.compiler.compiled import Compiled
     from aero.data.packing import Shard
     from aero.data.tokenizer import Tokenizer
     from aero.graph.ring_plan import RingPlan

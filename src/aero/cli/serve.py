@@ -136,17 +136,19 @@ def serve(
 def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
     """A run, which is compiled now, or what was compiled before; and False where number formats had to come from random
     tokens."""
-    from aero.cli.served import plan_of, serve_run
     from aero.compiler.folder import is_compiled
     from aero.compiler.run import CompiledRun, load_model
 
-    if with_plan and not is_compiled(run):
+    if is_compiled(run) or not with_plan:
+        found = CompiledRun.load(run)
+        if not with_plan or found.plan is not None:
+            return found, True  # without torch, which takes seconds to load
+    from aero.cli.served import plan_of, serve_run
+
+    if not is_compiled(run):
         model = load_model(run)
         served, by_text = serve_run(run, model)
         return CompiledRun(str(model.config.notation), served.compiled, served.quantized.plan), by_text
-    found = CompiledRun.load(run)
-    if not with_plan or found.plan is not None:
-        return found, True
     plan, by_text = plan_of(run, found.compiled)
     return CompiledRun(found.notation, found.compiled, plan), by_text
 

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from aero.cli.calibration import blocks_of_run
-from aero.compiler.compile import Compiled, compile
+from aero.compiler.compile import compile
+from aero.compiler.compiled import Compiled
 from aero.compiler.passes.eliminate_ffn import MAX_CONDITION
 from aero.compiler.quantize import Quantized, quantize
 from aero.cost.estimate import estimate

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aero
-from aero.compiler.compile import Compiled
+from aero.compiler.compiled import Compiled
 from aero.files import manifest
 from aero.files.atomic import write_text
 from aero.files.reading import interpreting, present, typed

@@ -1,21 +1,26 @@
-"""A model as a server needs it."""
+"""A model as a server needs it. torch is needed for the models of runs alone, not for compiled ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aero.compiler.compile import Compiled, compile
+from aero.compiler.compiled import Compiled
 from aero.compiler.folder import is_compiled, read
 from aero.files import manifest
 from aero.files.reading import present
 from aero.graph.ring_plan import RingPlan
-from aero.models import AeroForCausalLM
+
+if TYPE_CHECKING:
+    from aero.models import AeroForCausalLM
 
 WEIGHTS = "model.safetensors"
 
 
 def load_model(run: Path) -> AeroForCausalLM:
     """The trained model of a run folder, for evaluation. FileNotFoundError or ValueError say what is wrong with it."""
+    from aero.models import AeroForCausalLM
+
     if not present(run / "config.json"):
         raise FileNotFoundError(f"no run at {run}; make one with `aero train`")
     files = manifest.verify(run)
@@ -38,6 +43,8 @@ class CompiledRun:
 
     @classmethod
     def of_model(cls, model: AeroForCausalLM) -> CompiledRun:
+        from aero.compiler.compile import compile
+
         return cls(str(model.config.notation), compile(model, softmax_base="2"))
 
     @classmethod

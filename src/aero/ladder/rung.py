@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aero.compiler import compile
+from aero.compiler.compile import compile
 from aero.compiler.run import load_model
 from aero.cost import estimate
 from aero.cost.pricing import Pricing

@@ -83,14 +83,14 @@ class Endpoint:
             await asyncio.to_thread(self._batcher.close)
 
         routes = [
-            Route("/v1/models", self._answering(self._models)),
-            Route("/v1/models/{name:path}", self._answering(self._one_model)),
-            Route("/v1/completions", self._answering(self._completions), methods=["POST"]),
-            Route("/v1/chat/completions", self._answering(self._chats), methods=["POST"]),
-            Route("/v1/x_aero/runs", self._answering(self._runs)),
-            Route("/health", self._answering(self._health)),
-            Route("/metrics", self._answering(self._metrics_page)),
-            Route("/", self._answering(self._page)),
+            self._route("/v1/models", self._models),
+            self._route("/v1/models/{name:path}", self._one_model),
+            self._route("/v1/completions", self._completions, "POST"),
+            self._route("/v1/chat/completions", self._chats, "POST"),
+            self._route("/v1/x_aero/runs", self._runs),
+            self._route("/health", self._health),
+            self._route("/metrics", self._metrics_page),
+            self._route("/", self._page),
             Mount("/page", StaticFiles(directory=PAGE)),
         ]
         cors = Middleware(
@@ -102,8 +102,8 @@ class Endpoint:
             exception_handlers={404: _not_found, 405: _not_found},
         )  # fmt: skip
 
-    def _answering(self, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """The route, guarded; errors as the API tells them."""
+    def _route(self, path: str, route: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
+        """A route, guarded; errors as the API tells them."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -112,10 +112,10 @@ class Endpoint:
             except ApiError as error:
                 headers = {"Retry-After": str(RETRY_AFTER)} if error.status in (429, 503) else None
                 response = JSONResponse(error.body, error.status, headers)
-            self._metrics.answered(request.scope["route"].path, response.status_code)
+            self._metrics.answered(path, response.status_code)
             return response
 
-        return answer
+        return Route(path, answer, methods=[method])
 
     # Routes
 

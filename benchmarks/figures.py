@@ -3,7 +3,8 @@
     python benchmarks/figures.py --out docs/figures
 
 One SVG each, for light and dark pages: where the reader's page is dark, a style in the file exchanges its colours.
-Records: forward.json and generate.json (`aero bench forward`, `aero bench generate`), published.json (papers).
+Records: forward.json and generate.json (`aero bench forward`, `aero bench generate`), published.json (papers), and
+study.json (perplexities of `aero bench study`, three seeds each; bytes and rounds of `aero cost --preset nano`).
 """
 
 from __future__ import annotations
@@ -232,6 +233,29 @@ def peers(path: Path) -> None:
     save(figure, path, "Gigabytes sent for one token after 128, published and measured")
 
 
+def quality(path: Path) -> None:
+    """Ten architectures trained alike: bytes, and perplexity with its deviation over seeds."""
+    rows = json.loads((RECORDS / "study.json").read_text())
+    figure, axes = canvas(480, 44 + 26 * len(rows))
+    largest = max(row["bytes"] for row in rows)
+    least = min(row["perplexity"] - row["deviation"] for row in rows)
+    most = max(row["perplexity"] + row["deviation"] for row in rows)
+    for x, head, align in ((172, "MB sent", "left"), (468, "perplexity, and its deviation", "right")):
+        axes.text(x, 20, head, color=MUTED, size=10.5, ha=align)
+    for index, row in enumerate(rows):
+        y = 30 + 26 * index
+        axes.text(12, y + 14, row["notation"], size=11)
+        axes.barh(y + 10, 70 * row["bytes"] / largest, height=14, left=172, color=OURS)
+        axes.text(177 + 70 * row["bytes"] / largest, y + 14, f"{row['bytes'] / 1e6:.0f}", size=11)
+        ends = [
+            300 + 120 * (row["perplexity"] + sign * row["deviation"] - least) / (most - least) for sign in (-1, 0, 1)
+        ]
+        axes.plot([ends[0], ends[2]], [y + 10, y + 10], color=PEERS, linewidth=3)
+        axes.plot([ends[1]], [y + 10], marker="o", markersize=6, color=CLIENT)
+        axes.text(468, y + 14, f"{row['perplexity']:.1f}", size=11, ha="right")
+    save(figure, path, "Bytes and perplexity of ten architectures, trained alike")
+
+
 def networks(path: Path) -> None:
     """Seconds by network: a prompt of 128 tokens, and each token after it."""
     names = {"loopback": "same machine", "lan": "1 Gbit/s, 0.2 ms", "wan": "100 Mbit/s, 80 ms"}
@@ -258,7 +282,14 @@ def _second_bar(axes: Axes, y: float, label: str, seconds: float, largest: float
     axes.text(144 + 270 * seconds / largest, y + 12, f"{seconds:.3g} s", size=11)
 
 
-FIGURES = {"parties": parties, "steps": steps, "ladder": ladder, "peers": peers, "networks": networks}
+FIGURES = {
+    "parties": parties,
+    "steps": steps,
+    "ladder": ladder,
+    "peers": peers,
+    "quality": quality,
+    "networks": networks,
+}
 
 
 def main(out: Path) -> None:

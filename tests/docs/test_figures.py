@@ -50,6 +50,14 @@ def test_tables_are_those_of_their_records(name):
     assert len(rows) > 8 and "\n".join(rows) in RESULTS, f"{name}: write the section anew (benchmarks/record_table.py)"
 
 
+def test_the_study_is_its_table():
+    rows = json.loads((FIGURES / "study.json").read_text())
+    assert len(rows) == 10
+    for row in rows:
+        line = next(line for line in RESULTS.splitlines() if line.startswith(f"| {row['notation']} | ") and "±" in line)
+        assert line.split(" | ")[2] == f"{row['perplexity']:.2f} ± {row['deviation']:.2f}"
+
+
 def test_published_numbers_are_the_tables():
     printed = {row.notation: row for row in ROWS if (row.table, row.block) == ("T=128", "gpt2")}
     rows = [row for row in json.loads((FIGURES / "published.json").read_text()) if row["engine"] == "SPU, BumbleBee"]

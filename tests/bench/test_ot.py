@@ -22,7 +22,7 @@ def test_every_level_has_both_extensions(monkeypatch):
         assert record.seconds == max(extra["sender_seconds"], extra["receiver_seconds"]) > 0
     silent, soft = records[0], records[2]
     assert (silent.extra["unit"], silent.bytes_client_to_server) == (ferret.UNIT, ferret.UNIT_BYTES)
-    assert silent.extra["bits"] < 0.75
+    assert silent.extra["bits"] < 0.78
     assert soft.extra["unit"] == softspoken.UNIT and 31 < soft.extra["bits"] < 31.1
     for record, extension in zip(records[4:], ot.EXTENSIONS, strict=True):
         assert record.bytes_client_to_server == set_up_cost(extension).bytes_client_to_server

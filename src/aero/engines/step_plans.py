@@ -41,7 +41,7 @@ from aero.mpc.protocols.pair import PairPlan, pairs_cost, plan_attend, plan_scor
 
 OTS, OUTPUT = "ots", "output"
 OTS_AHEAD = 1 << 25
-"""What waits takes 1 MB of memory for a million, at either party."""
+"""What waits takes 2 MB of memory for a million, at either party."""
 NO_STATES: Mapping[str, str] = MappingProxyType({})
 AGREED = 4
 """Things that both parties compare before a graph is run: the graph, the ring plan, what is revealed, public angles."""

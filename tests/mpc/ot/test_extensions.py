@@ -104,7 +104,7 @@ def test_ferret_gives_the_same_at_every_level():
 def test_ferret_iterations_leave_what_the_next_one_needs():
     assert ferret.KEPT_TREES << ferret.DEPTH >= ferret.SEEDS
     assert ferret.UNIT == (ferret.TREES - ferret.KEPT_TREES) * 2**ferret.DEPTH
-    assert 8 * ferret.UNIT_BYTES / ferret.UNIT < 0.75  # bits an OT
+    assert 8 * ferret.UNIT_BYTES / ferret.UNIT < 0.78  # bits an OT
 
 
 @pytest.mark.parametrize("make", [soft_spoken, silent])

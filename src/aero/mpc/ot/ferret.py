@@ -1,7 +1,7 @@
-"""Silent OT: millions of correlated OTs from a few, with 0.73 bits of communication each.
+"""Silent OT: millions of correlated OTs from a few, with 0.78 bits of communication each.
 
 Ferret (Yang, Weng, Lan, Zhang and Wang 2020, ePrint 2020/924) with its check and regular noise, its single-point OTs
-from correlated GGM trees (Guo et al. 2022, "Half-Tree", ePrint 2022/1431, section 4). One iteration, from 2^17 + t h
+from correlated GGM trees (Guo et al. 2022, "Half-Tree", ePrint 2022/1431, section 4). One iteration, from 2^18 + t h
 correlated OTs left from the last one, makes t 2^h, of which it leaves as many for the next one (t = 1170 trees of
 depth h = 11):
 
@@ -10,7 +10,7 @@ depth h = 11):
 2. Receiver: M plus that is the sum of the left children, or, where its bit is one, of the right ones. So it gets all
    leaves of a tree but one, whose place is told by its bits, and that one plus Delta: correlated OTs whose bits are
    zero but for one in each tree.
-3. Both: a public sparse matrix times the other 2^17 OTs, added: LPN, whose secret are their bits and whose noise are
+3. Both: a public sparse matrix times the other 2^18 OTs, added: LPN, whose secret are their bits and whose noise are
    the trees' bits, makes the bits pseudorandom.
 
 Then the check, one for all iterations made together, with 128 more of the OTs left before (K*; M* with bits x*). The
@@ -25,8 +25,8 @@ A message of t h blocks per iteration, a block and a digest are all. Trees are k
 their OTs are taken, so iterations made ahead take little memory.
 
 The parameters are those of emp-ot 1.0.0-alpha.1 (`tuning.h`, set b11), which states about 128 bits for them against the
-known attacks on LPN with regular noise. We did not estimate them again. docs/security/ot.md has the
-argument and what it rests on.
+known attacks on LPN with regular noise, but for the secret, which has twice the length: the margin.
+docs/security/ot.md has the argument and what it rests on.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from aero.mpc.ot.random_ot import Blocks
 
 TREES = 1170
 DEPTH = 11
-SECRET = 1 << 17
+SECRET = 1 << 18
 LEVELS = TREES * DEPTH
 _CHECK = slice(LEVELS + SECRET, LEVELS + SECRET + 128)
 """Of the OTs that are left for an iteration, those for the check of it and of those made with it."""

@@ -55,7 +55,7 @@ _FIRST = -(-ferret.SEEDS // 128) * 128
 def set_up_ots(party: Party, extension: Extension = "ferret") -> None:
     """Make `party.ots`: both parties call this at the same point, once a session.
 
-    `extension`, the same at both parties: "ferret", 0.73 bits an OT, or "softspoken", 31 bits an OT but no assumption
+    `extension`, the same at both parties: "ferret", 0.78 bits an OT, or "softspoken", 31 bits an OT but no assumption
     on LPN.
     """
     if extension not in ("ferret", "softspoken"):

@@ -532,3 +532,53 @@ def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
     with pytest.raises(ProtocolError, match=r"graph") as caught:
         client.next_logits([1, 2, 3])
     assert str(caught.value).isprintable()
+
+
+def padded_session(session, pad_to: int) -> Client:
+    return Client(session.client_channel, lambda name, _: session.client_engine, pad_to=pad_to)
+
+
+def test_padding_shows_a_server_nothing_but_a_multiple(open_session):
+    """Prompts of any length up to it are the same steps; the answer is the model's own, of the padded text."""
+    seen = []
+    for ids in ([7], [1, 2, 3], [1, 2, 3, 4]):
+        session = open_session()
+        with padded_session(session, 4) as client:
+            end = client.tokenizer.end_of_text
+            tokens = [token.id for token in client.generate(ids, 3)]
+            assert tokens == greedy([end] * (4 - len(ids)) + ids, 3)
+        session.join()
+        assert session.failure is None
+        seen.append(session.steps)
+    assert seen[0] == seen[1] == seen[2] == [Step(0, 4), Step(4, 1), Step(5, 1)]
+
+
+def test_what_continues_is_padded_in_front_of_what_is_new(session):
+    with padded_session(session, 2) as client:
+        end = client.tokenizer.end_of_text
+        first = [token.id for token in client.generate([1], 2, keep=True)]
+        assert first == greedy([end, 1], 2)
+        (token,) = client.generate([1, *first, 7], 1, keep=True)
+        assert token.id == greedy([end, 1, first[0], end, first[1], 7], 1)[0]
+    session.join()
+    assert session.failure is None
+    assert session.steps == [Step(0, 2), Step(2, 1), Step(3, 3)]
+
+
+def test_padding_leaves_room_for_the_answer_and_makes_room_for_text(session):
+    """The last multiple is cut where the answer would not fit; a text that old padding leaves no room is read anew."""
+    with padded_session(session, 4) as client:
+        end = client.tokenizer.end_of_text
+        assert [token.id for token in client.generate([1, 2, 3, 4], 2)] == greedy([1, 2, 3, 4], 2)
+        assert [token.id for token in client.generate([1, 2, 3, 4, 5], 1)] == greedy([end, 1, 2, 3, 4, 5], 1)
+        (token,) = client.generate([1, 2], 1, keep=True)
+        ids = [1, 2, token.id, 7, 8]
+        assert [token.id for token in client.generate(ids, 1)] == greedy([end, *ids], 1)
+    session.join()
+    assert session.failure is None
+    assert session.steps == [Step(0, 4), Step(4, 1), Step(0, CONTEXT), Step(0, 4), Step(0, CONTEXT)]
+
+
+def test_impossible_padding_is_refused(session):
+    with pytest.raises(ValueError, match="multiples of 0"):
+        padded_session(session, 0)

@@ -13,7 +13,19 @@ from aero.bench.record import Record, write_records
 from aero.bench.session import Answer, Session, write_report
 from aero.cli import streams
 from aero.cli.live_text import LiveText
-from aero.cli.options import Keys, NoTls, Records, SamplingSeed, SessionReport, Stop, Temperature, Threads, TopK, TopP
+from aero.cli.options import (
+    Keys,
+    NoTls,
+    PadTo,
+    Records,
+    SamplingSeed,
+    SessionReport,
+    Stop,
+    Temperature,
+    Threads,
+    TopK,
+    TopP,
+)
 from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session, special_note
 from aero.cli.security import security_of
 from aero.engines.engine import Party
@@ -46,6 +58,7 @@ def chat(
             "line."
         ),
     ] = None,
+    pad_to: PadTo = None,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -67,7 +80,7 @@ def chat(
         native.set_threads(threads)
     console, progress = Console(highlight=False), Progress()
     answers: list[Answer] = []
-    with private_session(server, security, progress) as client:
+    with private_session(server, security, progress, pad_to) as client:
         check_sampling(sampling, client.offer)
         offer, tokenizer = client.offer, client.tokenizer
         console.print(

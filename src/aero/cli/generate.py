@@ -16,6 +16,7 @@ from aero.cli.live_text import LiveText
 from aero.cli.options import (
     Keys,
     NoTls,
+    PadTo,
     SamplingSeed,
     SessionReport,
     Special,
@@ -65,6 +66,7 @@ def generate(
     seed: SamplingSeed = None,
     stop: Stop = None,
     special: Special = False,
+    pad_to: PadTo = None,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -87,6 +89,8 @@ def generate(
         raise ValueError("give either a run folder, or --private HOST:PORT")
     if report is not None and private is None:
         raise ValueError("--report is about a private session; give --private HOST:PORT with it")
+    if pad_to is not None and private is None:
+        raise ValueError("--pad-to is about what a server learns; give --private HOST:PORT with it")
     sampling = Sampling(temperature, top_k, top_p, seed)
     texts = _texts(prompt or [DEFAULT_PROMPT])
     if private is not None:
@@ -94,7 +98,7 @@ def generate(
         security = security_of(keys, Party.CLIENT, insecure_plaintext)
         if threads is not None:
             native.set_threads(threads)
-        with LiveText() as live, private_session(private, security, live.progress) as client:
+        with LiveText() as live, private_session(private, security, live.progress, pad_to) as client:
             offer, ids = client.offer, [client.tokenizer.encode_prompt(text, special=special) for text in texts]
             check_prompts(len(ids), offer)
             for one in ids:

@@ -61,6 +61,14 @@ Special = Annotated[
         help="Read special tokens that a prompt spells, such as <|endoftext|>, as such; otherwise they stay text.",
     ),
 ]
+PadTo = Annotated[
+    int | None,
+    typer.Option(
+        help="Pad what is read at once, so that the server learns its length as a multiple of so many tokens. The "
+        "model reads the padding, too, and answers may be others.",
+        min=1,
+    ),
+]
 SessionReport = Annotated[
     Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON beside it.")
 ]

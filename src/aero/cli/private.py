@@ -22,10 +22,12 @@ Failure = DeclinedError | ConnectionError
 
 
 @contextmanager
-def private_session(address: str, security: Security, progress: Progress) -> Iterator[Client]:
+def private_session(
+    address: str, security: Security, progress: Progress, pad_to: int | None = None
+) -> Iterator[Client]:
     """A client of the server at HOST:PORT, connected for the length of the block.
 
-    progress: told what the engine does.
+    progress: told what the engine does. pad_to: as in `Client`.
     """
     from aero.engines.connect import connect_engine
 
@@ -36,7 +38,10 @@ def private_session(address: str, security: Security, progress: Progress) -> Ite
     def engine_for(name: str, channel: Channel) -> Engine:
         return connect_engine(name, Party.CLIENT, channel, insecure_plaintext=plaintext, progress=progress)
 
-    with connect(host, port, security, timeout=IDLE_SECONDS) as channel, Client(channel, engine_for) as client:
+    with (
+        connect(host, port, security, timeout=IDLE_SECONDS) as channel,
+        Client(channel, engine_for, pad_to=pad_to) as client,
+    ):
         yield client
 
 

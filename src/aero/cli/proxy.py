@@ -11,7 +11,7 @@ from rich.console import Console
 
 from aero.bench.record import Record, write_records
 from aero.bench.session import record_of_run
-from aero.cli.options import Keys, NoTls, Records, Threads
+from aero.cli.options import Keys, NoTls, PadTo, Records, Threads
 from aero.cli.private import parse_address, private_session
 from aero.cli.security import security_of
 from aero.data.chat_template import MAX_BYTES, ChatTemplate
@@ -49,6 +49,7 @@ def proxy(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Another name by which programs reach this endpoint. Repeatable.")
     ] = None,
+    pad_to: PadTo = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
     json: Records = None,
@@ -73,7 +74,7 @@ def proxy(
     console = Console(highlight=False)
     named = [*(allow_host or []), *([] if host in ("0.0.0.0", "::") else [host])]
     guard = Guard(named, allow_origin or [], api_key)
-    batcher = Batcher(lambda: private_session(server, security, lambda *_: None), queue)
+    batcher = Batcher(lambda: private_session(server, security, lambda *_: None, pad_to), queue)
     client = batcher.start()
     try:
         chats = Template(client.tokenizer, client.chat_template if template is None else _read(template, client))

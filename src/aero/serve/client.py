@@ -88,14 +88,35 @@ class Continuation:
     given: list[int] = field(default_factory=list)
     ended: bool = False
 
+    @property
+    def ahead(self) -> int:
+        """How many tokens may be read after the next step."""
+        return max(len(self.given) + self.left - 1, 0)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is computed next of a prompt. tokens: that are read for it, padding among them."""
+
+    step: Step
+    tokens: list[int]
+
 
 class Client:
     """A session with a server over an open channel, for any number of prompts.
 
     engine_for: connects the engine that the server names; raises ValueError for one that this client does not run.
+    pad_to: text that is read at once is padded with tokens that end a document, before it, so that all that was read of
+    a prompt is a multiple of so many tokens, or all that leaves room for its answer: the server learns no more of its
+    length. The model reads them, too, so answers may be others. ValueError for less than 1, and where the tokenizer has
+    no such token.
     """
 
-    def __init__(self, channel: Channel, engine_for: Callable[[str, Channel], Engine]) -> None:
+    def __init__(
+        self, channel: Channel, engine_for: Callable[[str, Channel], Engine], *, pad_to: int | None = None
+    ) -> None:
+        if pad_to is not None and pad_to < 1:
+            raise ValueError(f"lengths cannot be padded to multiples of {pad_to}; give 1 or more")
         begun = time.perf_counter()
         channel.send_control({"say": "hello", "protocol": PROTOCOL, "version": aero.__version__})
         message = channel.recv_control()
@@ -120,7 +141,9 @@ class Client:
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
         self._accepted: set[tuple[Step, ...]] = set()
-        self._read: dict[int, list[int]] = {}  # by prompt, the tokens whose keys and values the engines hold
+        # By prompt, the tokens whose keys and values the engines hold, and how many they are with padding.
+        self._read: dict[int, tuple[list[int], int]] = {}
+        self._pad_to, self._padding = pad_to, 0 if pad_to is None else self.tokenizer.end_of_text
         self._runs = 0
         self._engine = engine_for(self.offer.engine, channel)
         try:
@@ -143,7 +166,9 @@ class Client:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
         they are not revealed. Where `ids` continue what was read before, only what is new is computed; keys and values
         stay, see `forget`. DeclinedError where the server cannot compute so many tokens at once."""
-        found, _ = self._run({0: [int(i) for i in ids]})
+        read = [int(i) for i in ids]
+        check_length(len(read), 1, self.offer.context)
+        found, _ = self._run({0: (read, self._reading(0, read, 0))})
         return found[0]
 
     def generate(
@@ -211,7 +236,7 @@ class Client:
         A prompt continues what was read at its place, where it begins with it; what was read stays there, see `forget`.
         DeclinedError when the server cannot compute so many tokens at once; what was chosen before it stays chosen.
         """
-        for several in self._fitting({place: one.ids for place, one in prompts.items()}):
+        for several in self._fitting(prompts):
             found, run = self._run(several)
             tokens = []
             for place, (logits, step) in found.items():
@@ -258,33 +283,45 @@ class Client:
         prompt.ended = prompt.ended or prompt.text.stopped or prompt.left == 0
         return token, piece + (prompt.text.finish() if prompt.ended else "")
 
-    def _fitting(self, prompts: Mapping[int, list[int]]) -> Iterator[dict[int, list[int]]]:
-        """The prompts in as few runs as the server computes, in order."""
-        several: dict[int, list[int]] = {}
+    def _fitting(self, prompts: Mapping[int, Continuation]) -> Iterator[dict[int, tuple[list[int], _Reading]]]:
+        """The prompts' ids in as few runs as the server computes, in order."""
+        several: dict[int, tuple[list[int], _Reading]] = {}
         total = 0
-        for prompt, ids in prompts.items():
-            length = self._step(prompt, ids).length
+        for prompt, one in prompts.items():
+            check_length(len(one.ids), 1, self.offer.context)
+            reading = self._reading(prompt, one.ids, one.ahead)
+            length = reading.step.length
             if several and total + length > self.offer.context:
                 yield several
                 several, total = {}, 0
-            several[prompt] = ids
+            several[prompt] = one.ids, reading
             total += length
         if several:
             yield several
 
-    def _step(self, prompt: int, ids: list[int]) -> Step:
-        """What has to be computed of a prompt."""
-        read = self._read.get(prompt, [])
-        past = len(read) if len(read) < len(ids) and ids[: len(read)] == read else 0
-        return Step(past, len(ids) - past)
+    def _reading(self, prompt: int, ids: list[int], ahead: int) -> _Reading:
+        """What has to be computed of a prompt. ahead: tokens for which there is to be room afterwards."""
+        read, past = self._read.get(prompt, ([], 0))
+        room = self.offer.context - ahead
+        known = len(read)
+        if known >= len(ids) or ids[:known] != read or past + len(ids) - known > room:  # padding may have taken it
+            known = past = 0
+        new = ids[known:]
+        if self._pad_to is not None and not (past and len(new) == 1):  # single ones after others are the answer's
+            total, first = past + len(new), 0
+            if not past and ids[: len(self.tokenizer.before)] == list(self.tokenizer.before):
+                first = len(self.tokenizer.before)
+            padding = max(min(-(-total // self._pad_to) * self._pad_to, room) - total, 0)
+            new = [*new[:first], *[self._padding] * padding, *new[first:]]
+        return _Reading(Step(past, len(new)), new)
 
-    def _run(self, prompts: Mapping[int, list[int]]) -> tuple[dict[int, tuple[np.ndarray, Step]], PrivateRun]:
+    def _run(
+        self, prompts: Mapping[int, tuple[list[int], _Reading]]
+    ) -> tuple[dict[int, tuple[np.ndarray, Step]], PrivateRun]:
         """The logits after each prompt's ids, all computed at once."""
         begun, engine_before = time.perf_counter() - self._opening, self._engine.set_up_cost
         self._opening = 0.0
-        for ids in prompts.values():
-            check_length(len(ids), 1, self.offer.context)
-        steps = {prompt: self._step(prompt, ids) for prompt, ids in prompts.items()}
+        steps = {prompt: reading.step for prompt, (_, reading) in prompts.items()}
         digests = {step: graph.digest for step, graph in self._graphs.items()}
         asked = [Asked(prompt, step, digests.get(step, "")) for prompt, step in steps.items()]
         self._channel.send_control({"say": "step", "prompts": [one.message() for one in asked]})
@@ -293,15 +330,15 @@ class Client:
             self._receive_graphs([step for step in dict.fromkeys(together) if step not in self._graphs])
             self._accepted.add(together)
         batch = [
-            PromptRun(self._graphs[step], np.array(prompts[prompt][step.past :], dtype=np.int64), prompt)
-            for prompt, step in steps.items()
+            PromptRun(self._graphs[reading.step], np.array(reading.tokens, dtype=np.int64), prompt)
+            for prompt, (_, reading) in prompts.items()
         ]
         greeted, ready = self._channel.traffic - self._counted, time.perf_counter() - begun
         found: dict[int, tuple[np.ndarray, Step]] = {}
         for (prompt, step), logits in zip(steps.items(), self._engine.run_batch(batch), strict=True):
             assert logits is not None
             found[prompt] = logits[0], step
-        self._read |= prompts
+        self._read |= {prompt: (ids, reading.step.context) for prompt, (ids, reading) in prompts.items()}
         self._counted = self._channel.traffic
         said = Cost(ready, greeted.bytes_sent, greeted.bytes_received, greeted.rounds, greeted.messages)
         set_up = _sum(said, _difference(self._engine.set_up_cost, engine_before))

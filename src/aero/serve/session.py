@@ -20,8 +20,8 @@ one step, each token after it another; keys and set-up serve any number of promp
 graph that it has by its digest, and the server then sends it no second time; "" asks for it. `go` has those of the
 others, in order, once for prompts of one past and length.
 
-How many rows the weights are multiplied by decides how large the noise may be, and how much there is to compute what a
-key bears, so the server knows only when it is asked whether it can compute a step, and says so before any work: after
+How many rows the weights are multiplied by decides how large the noise may be, and how much is computed what a key
+bears, so the server knows only when it is asked whether it can compute a step, and says so before any work: after
 `declined`, nothing is computed and the session goes on. The reason names no weight: the client would learn how large it
 is.
 

@@ -159,8 +159,8 @@ class Session:
         except BaseException as error:
             self.failure = error
 
-    def client(self) -> Client:
-        return Client(self.client_channel, lambda name, _: self.client_engine)
+    def client(self, pad_to: int | None = None) -> Client:
+        return Client(self.client_channel, lambda name, _: self.client_engine, pad_to=pad_to)
 
     @property
     def steps(self) -> list[Step]:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import aero.cli.generate as generate_module
 from aero.cli.main import app
 from aero.data.tokenizer import END_OF_TEXT, Tokenizer
+from aero.serve.session import Step
 from aero.wire import safe_text
 from serve.test_session import InsecureTestEngine, Session, greedy, tokenizer_bytes
 
@@ -25,8 +26,8 @@ def generate(tokenizer_bytes, monkeypatch):
         session = Session(tokenizer, **offer)
 
         @contextmanager
-        def in_memory(address, security, progress):
-            with session.client() as client:
+        def in_memory(address, security, progress, pad_to):
+            with session.client(pad_to) as client:
                 yield client
 
         monkeypatch.setattr(generate_module, "private_session", in_memory)
@@ -62,6 +63,15 @@ def test_a_single_prompt_is_shown_as_it_is(generate, tmp_path):
     data = json.loads((tmp_path / "g.json").read_text())
     assert result.exit_code == 0 and "answers" not in data and "--- prompt" not in result.output
     assert data["new_ids"] == greedy(data["prompt_ids"], 2) and "for 1 prompts" not in result.output
+
+
+def test_lengths_are_padded(generate, tmp_path):
+    steps = []
+    for prompt in ("t", "to"):
+        session, result = generate("--prompt", prompt, "--pad-to", "4", "-n", "2")
+        assert result.exit_code == 0, result.output
+        steps.append(session.steps)
+    assert steps[0] == steps[1] == [Step(0, 4), Step(4, 1)]
 
 
 def test_a_terminal_obeys_no_generated_text(generate, tokenizer_bytes, tmp_path):

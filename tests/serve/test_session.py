@@ -534,16 +534,12 @@ def test_a_client_refuses_a_wrong_graph(tokenizer_bytes, case):
     assert str(caught.value).isprintable()
 
 
-def padded_session(session, pad_to: int) -> Client:
-    return Client(session.client_channel, lambda name, _: session.client_engine, pad_to=pad_to)
-
-
 def test_padding_shows_a_server_nothing_but_a_multiple(open_session):
     """Prompts of any length up to it are the same steps; the answer is the model's own, of the padded text."""
     seen = []
     for ids in ([7], [1, 2, 3], [1, 2, 3, 4]):
         session = open_session()
-        with padded_session(session, 4) as client:
+        with session.client(4) as client:
             end = client.tokenizer.end_of_text
             tokens = [token.id for token in client.generate(ids, 3)]
             assert tokens == greedy([end] * (4 - len(ids)) + ids, 3)
@@ -554,7 +550,7 @@ def test_padding_shows_a_server_nothing_but_a_multiple(open_session):
 
 
 def test_what_continues_is_padded_in_front_of_what_is_new(session):
-    with padded_session(session, 2) as client:
+    with session.client(2) as client:
         end = client.tokenizer.end_of_text
         first = [token.id for token in client.generate([1], 2, keep=True)]
         assert first == greedy([end, 1], 2)
@@ -567,7 +563,7 @@ def test_what_continues_is_padded_in_front_of_what_is_new(session):
 
 def test_padding_leaves_room_for_the_answer_and_makes_room_for_text(session):
     """The last multiple is cut where the answer would not fit; a text that old padding leaves no room is read anew."""
-    with padded_session(session, 4) as client:
+    with session.client(4) as client:
         end = client.tokenizer.end_of_text
         assert [token.id for token in client.generate([1, 2, 3, 4], 2)] == greedy([1, 2, 3, 4], 2)
         assert [token.id for token in client.generate([1, 2, 3, 4, 5], 1)] == greedy([end, 1, 2, 3, 4, 5], 1)
@@ -581,4 +577,4 @@ def test_padding_leaves_room_for_the_answer_and_makes_room_for_text(session):
 
 def test_impossible_padding_is_refused(session):
     with pytest.raises(ValueError, match="multiples of 0"):
-        padded_session(session, 0)
+        session.client(0)

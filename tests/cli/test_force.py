@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from aero.cli.main import app
 from aero.files.lock import LOCK_FILE
+from full_disk import file_limit
 
 RUNNER = CliRunner()
 
@@ -72,17 +72,6 @@ def test_these_are_all_the_verbs_that_replace() -> None:
 def content(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-@contextmanager
-def file_limit(limit: int) -> Iterator[None]:
-    """Writing a file beyond so many bytes fails, in this process, in every library."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from aero.train.diagnosis import TrainingDivergedError
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
 from aero.train.trainer import resume, train
+from full_disk import file_limit
 
 MODEL_FILES = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 RUN_FILES = sorted([*MODEL_FILES, "measures.jsonl", "metrics.jsonl", "run.json"])
@@ -180,23 +178,12 @@ def test_what_a_resumed_run_reads_is_checked_first(cut: Path) -> None:
 
 
 def test_a_disk_that_fills_up_leaves_the_last_good_state(cut: Path, finished: Path) -> None:
-    with small_files(20_000), pytest.raises(OSError, match=r"the state after step 12 could not be written"):
+    with file_limit(20_000), pytest.raises(OSError, match=r"the state after step 12 could not be written"):
         resume(cut)
     assert latest(cut) == cut / "checkpoints" / "checkpoint-10"
     assert not (cut / "checkpoints" / "checkpoint-12").exists()
     resume(cut)
     assert same(finished, cut)
-
-
-@contextmanager
-def small_files(limit: int) -> Iterator[None]:
-    """No file can be written beyond so many bytes: as on a full disk, writing fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # --- the course of training -------------------------------------------------------------------------------------------

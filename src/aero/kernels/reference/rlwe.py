@@ -42,7 +42,7 @@ def automorphism(a: Poly, log_galois: int) -> Poly:
 def centred(a: Poly, p: int) -> Poly:
     """The representatives between -p/2 and p/2."""
     a = a % p
-    return a - p * (a > p // 2)
+    return np.where(a > p // 2, a - p, a)
 
 
 def scaled_message(message: int, modulus: int, ring_bits: int) -> int:

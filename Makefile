@@ -1,6 +1,7 @@
 # Each target sets up what it needs in a virtual environment of its own, from the lock files in requirements/.
 #
 #   make demo      the whole idea on real input: train two small models, generate privately, write runs/demo/
+#   make demo-web  a private chat in the browser, on the demo's model
 #   make test      the tests            make test-all      with the slow ones
 #   make check     ruff, mypy, import contracts
 #   make fuzz      all that reads what others wrote, for FUZZ_SECONDS (60)
@@ -24,7 +25,7 @@ SETUP     = sh tools/with_python.sh tools/setup.py
 NATIVE    = CMakeLists.txt csrc/*.*
 LOCK      = requirements/*.txt
 
-.PHONY: demo test test-all fuzz check bench docs venv wheel test-wheel wheels lock test-newest test-oldest format clean
+.PHONY: demo demo-web test test-all fuzz check bench docs venv wheel test-wheel wheels lock test-newest test-oldest format clean
 .PHONY: test-native test-arm test-emulated sanitize constant-time
 
 venv: $(INSTALLED)
@@ -34,6 +35,9 @@ $(INSTALLED): pyproject.toml $(LOCK) $(NATIVE) tools/setup.py
 
 demo: $(INSTALLED)
 	$(BIN)/aero demo
+
+demo-web: $(INSTALLED)
+	$(BIN)/aero demo --web
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

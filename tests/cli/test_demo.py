@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -41,3 +48,36 @@ def test_everything_is_there_and_the_readme_can_have_it(tmp_path):
     text = readme.read_text()
     assert text.startswith("above\n") and text.endswith("below\n")
     assert f"| {AERO} |" in text and "2 of 2" in text
+
+
+@pytest.mark.slow
+def test_a_chat_in_the_browser_ends_at_control_c(tmp_path):
+    options = ["--out", str(tmp_path / "demo"), "--steps", "5", "--vocab", "400", "--max-megabytes", "0.3"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "aero.cli.main", "demo", "--web", "--port", str(port), *options]
+    page = f"http://127.0.0.1:{port}"
+    for trains in (True, False):  # the second time on what the first has made
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            said = ""
+            while "page:" not in said:
+                line = process.stdout.readline()
+                assert line, said + process.stderr.read()
+                said += line
+            assert ("Train" in said) is trains and page in said
+            for _ in range(600):
+                with contextlib.suppress(urllib.error.URLError):
+                    assert b"AERO" in urllib.request.urlopen(page).read()
+                    break
+                time.sleep(0.1)
+            asked = {"model": AERO, "prompt": "import", "max_tokens": 2, "temperature": 0}
+            request = urllib.request.Request(page + "/v1/completions", json.dumps(asked).encode())
+            assert json.loads(urllib.request.urlopen(request).read())["usage"]["completion_tokens"] == 2
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the server gets it, too
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 0 and not err, err
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)

@@ -1,13 +1,14 @@
 """The page in a real browser: Chromium, headless, driven by Playwright. Skipped where either is missing."""
 
-import json
 import shutil
-import urllib.request
+import threading
+import time
 
 import pytest
 
+from aero.engines.engine import Party
 from aero.proxy.guard import Guard
-from clear_session import Sessions, tokenizer_file
+from clear_session import InsecureTestEngine, Sessions, tokenizer_file
 from served_endpoint import Served
 
 playwright = pytest.importorskip(
@@ -61,15 +62,25 @@ def finished(page):
 def test_an_answer_comes_with_its_cost_and_what_each_party_saw(page, served):
     say(page, "to")
     finished(page)
-    runs = json.loads(urllib.request.urlopen(served.url + "/v1/x_aero/runs").read())["runs"][-4:]
     answer = page.locator(".answer")
+    # The session's own records, of both sides: what the endpoint counted, and what the server computed.
+    runs = [one.run for one in list(served.batcher.seen)[-4:]]
+    theirs = served.sessions.steps[-4:]
+    assert [run.steps for run in runs] == theirs
     assert answer.locator(".bars rect").count() == 4
-    seconds = sum(run["seconds"] for run in runs)
-    assert f"4 tokens  {seconds:.2f} s" in answer.locator(".sum").text_content()
+    sent, received, rounds = (
+        sum(getattr(run.cost, name) or 0 for run in runs)
+        for name in ("bytes_client_to_server", "bytes_server_to_client", "rounds")
+    )
+    seconds = sum(run.cost.seconds for run in runs)
+    total = f"4 tokens  {seconds:.2f} s  {(sent + received) / 1e6:.2f} MB  {rounds} rounds"
+    assert answer.locator(".sum").text_content() == total
     answer.locator(".drawer summary").click()
-    theirs = answer.locator(".theirs").inner_text()
-    assert f"{runs[0]['tokens_read'][0]} read after 0" in theirs and "to\n" not in theirs
-    assert "to" in answer.locator(".mine").inner_text()
+    shown = answer.locator(".theirs").inner_text()
+    assert f"{theirs[0][0].length} read after {theirs[0][0].past}, then one more 3 times" in shown
+    assert [step.length for (step,) in theirs[1:]] == [1] * 3
+    assert f"{sent / 1e6:.2f} MB in {rounds} rounds" in shown and f"{received / 1e6:.2f} MB" in shown
+    assert "to\n" not in shown and "to" in answer.locator(".mine").inner_text()
 
 
 def test_history_outlives_a_reload_and_new_begins_anew(page):
@@ -83,15 +94,30 @@ def test_history_outlives_a_reload_and_new_begins_anew(page):
     assert page.locator(".message").count() == 0 and page.locator("#welcome").is_visible()
 
 
-def test_an_answer_is_stopped_and_made_again(page, served):
+def test_an_answer_is_stopped_and_made_again(page, served, monkeypatch):
+    """The session computes as many tokens as the test lets it."""
+    let, run_batch = threading.Semaphore(3), InsecureTestEngine.run_batch
+
+    def wait(self, batch, **more):
+        assert self.party is not Party.CLIENT or let.acquire(timeout=LOADING / 1e3)
+        return run_batch(self, batch, **more)
+
+    monkeypatch.setattr(InsecureTestEngine, "run_batch", wait)
     say(page, "a", tokens=20)
-    page.wait_for_selector(".answer .bars rect")
-    if page.locator("#stop").is_visible():
-        page.click("#stop")
+    playwright.expect(page.locator(".answer .bars rect")).to_have_count(3, timeout=LOADING)
+    page.click("#stop")
     finished(page)
+    for _ in range(600):  # its place is free after the step that runs now
+        let.release()
+        if not served.batcher.running:
+            break
+        time.sleep(0.1)
+    assert page.locator(".answer .bars rect").count() == 3 and served.batcher.running == 0
+    let.release(20)
     page.click(".answer .again")
+    playwright.expect(page.locator(".answer .bars rect")).to_have_count(20, timeout=LOADING)
     finished(page)
-    assert page.locator(".answer").count() == 1 and served.batcher.running == 0
+    assert page.locator(".answer").count() == 1
 
 
 def test_text_is_shown_as_text(page):

@@ -26,6 +26,8 @@ from aero.cli.options import json_option
 from aero.cli.server_process import server_process
 from aero.engines.connect import SPU, TWO_PARTY
 from aero.files.atomic import set_aside
+from aero.files.reading import present
+from aero.wire.keys import make_keys
 
 BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
 PROMPTS = ("class Node:\n    def __init__(self", "    def __init__(self, name")
@@ -93,10 +95,16 @@ def demo(
     spu: Annotated[
         bool, typer.Option("--spu", help="Beside it, the same on SecretFlow SPU (the extra `spu`).")
     ] = False,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="Server, endpoint and chat page on the trained model, which is trained if need be."),
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of the page, with --web.", min=1, max=65535)] = 8000,
     json: Annotated[Path | None, json_option("Write the records here as well.")] = None,
 ) -> None:
     """Text, a tokenizer, two small models trained from scratch, and private tokens from two processes.
 
+    With --web, a chat in the browser instead, until Ctrl-C; an earlier demo's model is used where there is one.
     Writes OUT/results.json, OUT/report.html, a page of each session, OUT/entropy.png, and the data and run folders. The
     records are of each set-up, each run of the session (one token of every prompt), and those of `aero eval --engine`.
     Beyond a record's usual keys: messages, perplexity (of all validation text), reveal, same_token (whether a run's
@@ -104,6 +112,9 @@ def demo(
     """
     if out.exists() and any(out.iterdir()) and not (out / _MARKER).exists():
         raise ValueError(f"{out} exists and is not a demo's folder; give another one with --out")
+    if web:
+        _web(out, steps, size, vocab, max_megabytes, port)
+        return
     with set_aside(out):  # an earlier demo, until this one is done
         out.mkdir(parents=True)
         (out / _MARKER).touch()
@@ -123,24 +134,14 @@ def _demo(
     json: Path | None,
 ) -> bool:
     """The demo in its empty folder; whether all private tokens are the plaintext models'."""
-    from aero.cli.data import data
     from aero.cli.entropy import entropy
-    from aero.cli.train import train
 
     console, started = Console(highlight=False), time.perf_counter()
     runs = {notation: out / notation for notation in (BASELINE, AERO)}
 
-    _announce(
-        console,
-        "A corpus from Python's own standard library",
-        f"aero data {out}/data --vocab {vocab} --max-megabytes {max_megabytes:g}",
-    )
-    data(out / "data", vocab=vocab, max_megabytes=max_megabytes)
+    _data(console, out, vocab, max_megabytes)
     for notation, run in runs.items():
-        options = f"--notation {notation} --size {size} --steps {steps} --batch-size {BATCH}"
-        command = f"aero train {run} --data {out}/data {options}"
-        _announce(console, f"Train {notation} from scratch, on the same tokens", command)
-        train(run, out / "data", notation, size, steps=steps, batch_size=BATCH)
+        _train(console, run, notation, size, steps)
     _announce(console, "Attention entropy of every head", f"aero entropy {' '.join(map(str, runs.values()))}")
     entropy(list(runs.values()), out=out / "entropy.png", json=out / "entropy.json")
 
@@ -165,7 +166,49 @@ def _demo(
         write_records(json, records)
     _report(by_engine, out, seconds)
     console.print(f"{seconds:.0f} s in all; wrote {out}/results.json, entropy.png, report.html", soft_wrap=True)
+    console.print(f"to chat with {AERO} in the browser: aero demo --web --out {out} (make demo-web)", soft_wrap=True)
     return all(outcome.same_tokens for outcome in outcomes)
+
+
+def _data(console: Console, out: Path, vocab: int, max_megabytes: float) -> None:
+    from aero.cli.data import data
+
+    _announce(
+        console,
+        "A corpus from Python's own standard library",
+        f"aero data {out}/data --vocab {vocab} --max-megabytes {max_megabytes:g}",
+    )
+    data(out / "data", vocab=vocab, max_megabytes=max_megabytes)
+
+
+def _train(console: Console, run: Path, notation: str, size: str, steps: int) -> None:
+    from aero.cli.train import train
+
+    folder = run.parent / "data"
+    options = f"--notation {notation} --size {size} --steps {steps} --batch-size {BATCH}"
+    command = f"aero train {run} --data {folder} {options}"
+    _announce(console, f"Train {notation} from scratch, on the same tokens", command)
+    train(run, folder, notation, size, steps=steps, batch_size=BATCH, force=True)  # of what was interrupted
+
+
+def _web(out: Path, steps: int, size: str, vocab: int, max_megabytes: float, port: int) -> None:
+    """Server, endpoint and page, until Ctrl-C. What an earlier demo has made is used."""
+    from aero.cli.proxy import proxy
+
+    console, run = Console(highlight=False), out / AERO
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARKER).touch()
+    if not present(out / "data" / "data.json"):
+        _data(console, out, vocab, max_megabytes)
+    if not present(run / "model.safetensors"):
+        _train(console, run, AERO, size, steps)
+    if not present(out / "keys"):
+        make_keys(out / "keys")
+    _announce(console, "A server process, which holds the weights", f"aero serve {run} --keys {out}/keys &")
+    with server_process(run, out / "keys", once=False) as address:
+        command = f"aero proxy {address} --keys {out}/keys --port {port}"
+        _announce(console, "Beside you, what holds your text: open the page below", command)
+        proxy(address, out / "keys", port)
 
 
 def _announce(console: Console, what: str, command: str) -> None:

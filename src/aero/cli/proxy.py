@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -102,7 +103,8 @@ def proxy(
             server_header=False,
         )  # fmt: skip
         served = uvicorn.Server(config)
-        served.run()
+        with suppress(KeyboardInterrupt):  # how it is ended: uvicorn has closed everything by then
+            served.run()
         if not served.started:
             raise ValueError(f"{host}:{port} cannot be listened at; choose another --port")
         if json is not None:

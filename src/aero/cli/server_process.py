@@ -17,13 +17,14 @@ _LAST_WORDS = 5.0
 
 
 @contextmanager
-def server_process(run: Path, keys: Path, *options: str) -> Iterator[str]:
-    """`aero serve RUN` for one client, with further options; gives its address. It never outlives the block.
+def server_process(run: Path, keys: Path, *options: str, once: bool = True) -> Iterator[str]:
+    """`aero serve RUN`, for one client or (once false) any number of them, with further options; gives its address. It
+    never outlives the block.
 
     ConnectionError, with the server's own words, where it does not start or fails before its client is done.
     """
     command = [sys.executable, "-m", "aero.cli.main", "serve", str(run), "--keys", str(keys), "--port", "0"]
-    command += ["--once", "--wait", str(PATIENCE), *options]
+    command += [*(("--once", "--wait", str(PATIENCE)) if once else ()), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     said: list[str] = []
@@ -44,6 +45,8 @@ def server_process(run: Path, keys: Path, *options: str) -> Iterator[str]:
             if process.poll():
                 raise ConnectionError(f"the server failed: {_words(said)}") from error
             raise
+        if not once:
+            return
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

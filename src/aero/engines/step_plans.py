@@ -82,15 +82,11 @@ def columns_of(step: Step) -> int:
 def pair_plans(*steps: Step) -> dict[PairPlan, tuple[int, ...]]:
     """The plans of `scores` or `attend`, and of which steps: all in one, shorter ones padded in front to the longest,
     or those of equal shapes together; whichever takes fewer bytes."""
-    shapes: dict[tuple[int, int], list[int]] = {}
-    for index, step in enumerate(steps):
-        shapes.setdefault(_queries_keys(step), []).append(index)
-    apart = {_stacked(steps[0], len(few), *shape): tuple(few) for shape, few in shapes.items()}
-    if len(shapes) == 1:
-        return apart
-    longest = max(queries for queries, _ in shapes), max(keys for _, keys in shapes)
-    whole = {_stacked(steps[0], len(steps), *longest): tuple(range(len(steps)))}
-    return min(whole, apart, key=lambda plans: pairs_cost(list(plans)).total_bytes)
+    step = steps[0]
+    (first, second), op = step.input_shapes, step.node.op
+    heads = int(step.node.attrs["heads"]) if op == "scores" else first[0]
+    formats = second[1] // heads, step.ring_bits, step.output.bits
+    return dict(_pair_plans(op, heads, tuple(map(_queries_keys, steps)), formats))
 
 
 def pair_plan(step: Step) -> PairPlan:
@@ -104,11 +100,24 @@ def _queries_keys(step: Step) -> tuple[int, int]:
     return (first[0], second[0]) if step.node.op == "scores" else (first[1], first[2])
 
 
-def _stacked(step: Step, prompts: int, queries: int, keys: int) -> PairPlan:
-    """The heads of several prompts, as if they were one's."""
-    (first, second), op = step.input_shapes, step.node.op
-    heads = int(step.node.attrs["heads"]) if op == "scores" else first[0]
-    return _pair_plan(op, prompts * heads, queries, keys, second[1] // heads, step.ring_bits, step.output.bits)
+@lru_cache(maxsize=256)
+def _pair_plans(
+    op: str, heads: int, shapes: tuple[tuple[int, int], ...], formats: tuple[int, int, int]
+) -> dict[PairPlan, tuple[int, ...]]:
+    """The heads of several prompts go together as if they were one's. The same for all layers."""
+
+    def together(prompts: int, queries: int, keys: int) -> PairPlan:
+        return _pair_plan(op, prompts * heads, queries, keys, *formats)
+
+    places: dict[tuple[int, int], list[int]] = {}
+    for index, shape in enumerate(shapes):
+        places.setdefault(shape, []).append(index)
+    apart = {together(len(few), *shape): tuple(few) for shape, few in places.items()}
+    if len(places) == 1:
+        return apart
+    longest = max(queries for queries, _ in shapes), max(keys for _, keys in shapes)
+    whole = {together(len(shapes), *longest): tuple(range(len(shapes)))}
+    return min(whole, apart, key=lambda plans: pairs_cost(list(plans)).total_bytes)
 
 
 def embedding_plan(*steps: Step) -> EmbeddingPlan:

@@ -42,7 +42,8 @@ async function connect() {
     const card = (await get("v1/models")).data[0];
     const about = card.x_aero;
     model = card.id;
-    $("#model").textContent = `${model}: ${about.notation}, ${about.context} tokens of context, private by ${about.engine}`;
+    const name = model === about.notation ? model : `${model}: ${about.notation}`;
+    $("#model").textContent = `${name}, ${about.context} tokens of context, private by ${about.engine}`;
     if (about.reveal === "token") $("#temperature").disabled = true;
   } catch (error) {
     model = null;
@@ -178,11 +179,19 @@ function drawer(shown, message) {
   const runs = message.seen;
   const excerpts = runs.flatMap((run) => run.sent).sort((a, b) => b.bytes - a.bytes).slice(0, 4);
   entries($(".theirs", shown), [
-    ["lengths", runs.map((run) => `${run.tokens_read} read after ${run.past}`).join(", ")],
+    ["lengths", lengths(runs)],
     ["received", `${megabytes(sum(runs, "bytes_client_to_server"))} in ${sum(runs, "rounds")} rounds`],
     ["sent", megabytes(sum(runs, "bytes_server_to_client"))],
     ...excerpts.map((one) => [`of ${one.bytes} bytes for ${one.of}, the first`, one.hex, "code"]),
   ]);
+}
+
+// Tokens that were read, and after how many; an answer's own, one by one, are only counted.
+function lengths(runs) {
+  const more = runs.slice(1);
+  const shown = more.length && more.every((run) => String(run.tokens_read) === "1") ? runs.slice(0, 1) : runs;
+  const listed = shown.map((run) => `${run.tokens_read} read after ${run.past}`).join(", ");
+  return shown === runs ? listed : `${listed}, then one more ${more.length} times`;
 }
 
 function entries(list, rows) {

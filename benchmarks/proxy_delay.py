@@ -8,7 +8,9 @@ Server, endpoint and program are three processes on this machine. On each emulat
   lies between two tokens and is neither computation nor set-up, as the session counts them, is the way from the session
   to the program; added_ms is the difference of the two medians.
 - as many prompts as share a session, of different lengths, one after another and then at once.
-- drawn tokens by a seed, of the endpoint and of `Client.generate`: same_tokens.
+- the most likely tokens, and tokens drawn by a seed, of the endpoint and of `Client.generate`: same_greedy, same_drawn;
+  and the drawn ones of `Client.generate` twice: drawn_again. Roundings on shares are random, so that a logit differs by
+  about 1e-3 from one run to the next, and a draw that lies so near to a border may fall on its other side.
 
 Records: "proxy-delay" (seconds a token through the endpoint; added_ms, of which the bar is 5) and "proxy-throughput"
 (seconds of all prompts at once; gain: how many times as fast as one after another, bars 3 on loopback and 5 on wan).
@@ -167,13 +169,17 @@ def measure(folder: Path, keys: Path, network: Network, tokens: int, repeat: int
     with process(serve, folder, keys, network) as port:
         with session(keys, network, port) as client:
             ids = client.tokenizer.encode_prompt(TEXTS[1])
-            drawn = "".join(token.text for token in client.generate(ids, tokens, sampling=sampling))
+            greedy, drawn, again = (
+                "".join(token.text for token in client.generate(ids, tokens, sampling=how))
+                for how in (Sampling(), sampling, sampling)
+            )
             for _ in range(repeat):
                 for all_of_it, part in zip(direct, generated(client, tokens), strict=True):
                     all_of_it += part
         with process(endpoint, keys, network, port) as own:
             url = f"http://127.0.0.1:{own}/v1/completions"
-            same = ask(url, TEXTS[1], tokens, temperature=1, seed=SEED)["choices"][0]["text"] == drawn
+            asked = ask(url, TEXTS[1], tokens), ask(url, TEXTS[1], tokens, temperature=1, seed=SEED)
+            found_greedy, found_drawn = (one["choices"][0]["text"] for one in asked)
             proxied: tuple[list[float], list[float]] = [], []
             for _ in range(repeat):
                 for all_of_it, part in zip(proxied, streamed(url, tokens), strict=True):
@@ -182,7 +188,8 @@ def measure(folder: Path, keys: Path, network: Network, tokens: int, repeat: int
             extra = {
                 "network": network.name, "tokens": len(proxied[0]), "generate_seconds": median(direct[0]),
                 "beyond_computation_ms": overhead, "added_ms": overhead["endpoint"] - overhead["generate"],
-                "same_tokens": same,
+                "same_greedy": found_greedy == greedy, "same_drawn": found_drawn == drawn,
+                "drawn_again": again == drawn,
             }  # fmt: skip
             yield Record("proxy-delay", TWO_PARTY, notation, seconds=median(proxied[0]), extra=extra)
 

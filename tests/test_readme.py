@@ -34,7 +34,7 @@ def test_a_command_exists_with_its_options(command):
 
 
 def test_make_targets_exist():
-    assert TARGETS == ["demo", "test"]
+    assert TARGETS == ["demo", "demo-web", "test"]
     makefile = (ROOT / "Makefile").read_text()
     for target in (*TARGETS, "test-all", "check", "bench", "docs", "venv"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)

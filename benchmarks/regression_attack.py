@@ -16,9 +16,10 @@ chance, which is the same for the noise of other runs, and four deviations of th
 
 COMPILED: a folder of `aero compile`. --without: no counter-measures, i.e. the usual modulus for opened products and no
 noise of the server's. --smaller: e * W as with moduli that are so many bits smaller, which tells as much as 4^BITS
-times as many outputs. --engine: through the engine, both parties in this process, a third of a second for an output.
-Otherwise the errors of products are drawn, as docs/security/errors.md has them: e * W as it is, the roundings of both
-shares, and the server's noise; and the logits follow by derivatives. Less noise than there is, so no fewer outputs.
+times as many outputs while that is less than other noise. --engine: through the engine, both parties in this process, a
+third of a second for an output. Otherwise the errors of products are drawn, as docs/security/errors.md has them: e * W
+as it is, the roundings of both shares, and the server's noise; and the logits follow by derivatives. That is less noise
+than there is.
 """
 
 from __future__ import annotations

@@ -69,13 +69,18 @@ def _pem(random: random.Random, data: bytes) -> bytes:
 
 
 def _json(random: random.Random, data: bytes) -> bytes | None:
+    """JSON changed in one place; None where there is none, or it is nested too deeply for Python to change or write."""
     try:
         value = json.loads(data)
+        return json.dumps(value).encode() if _change(random, value) else None
     except (ValueError, RecursionError):
         return None
+
+
+def _change(random: random.Random, value: Any) -> bool:
     places = list(_places(value))
     if not places:
-        return None
+        return False
     parent, key = random.choice(places)
     kind = random.randrange(7)
     if kind <= 2:
@@ -93,10 +98,7 @@ def _json(random: random.Random, data: bytes) -> bytes | None:
     else:
         for _ in range(random.choice([1, 3, 200])):
             parent[key] = [parent[key]] if random.random() < 0.5 else {"a": parent[key]}
-    try:
-        return json.dumps(value).encode()
-    except (ValueError, RecursionError):
-        return None
+    return True
 
 
 def _places(value: Any) -> Any:

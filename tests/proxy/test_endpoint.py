@@ -164,17 +164,23 @@ def test_a_chat_reads_the_plain_template(served):
     assert found.choices[0].message.content == text_of(served, "Be.\n\nUser: to\nAssistant:", 2)
 
 
-def test_a_conversation_goes_on_where_it_was(serve):
-    served = serve(template=ChatTemplate("{% for message in messages %}{{ message.content }}|{% endfor %}"))
+@pytest.mark.parametrize("end", ["|", "<|endoftext|>"])
+def test_a_conversation_goes_on_where_it_was(serve, end):
+    served = serve(template=ChatTemplate("{% for message in messages %}{{ message.content }}" + end + "{% endfor %}"))
+
+    def answered(*said, count):
+        ids = served.tokenizer.encode("".join(one + end for one in said), special=True)
+        return served.tokenizer.decode(greedy(ids, count, PROGRAM))
+
     # What the toy says is text only now and then.
-    said = next(text for text in map(chr, range(33, 127)) if text_of(served, text + "|", 2).isascii())
+    said = next(text for text in map(chr, range(33, 127)) if answered(text, count=2).isascii())
     talk = [{"role": "user", "content": said}]
     first = served.client().chat.completions.create(model="toy", messages=talk, max_tokens=2, temperature=0)
     answer = first.choices[0].message.content
-    assert answer == text_of(served, said + "|", 2)
+    assert answer == answered(said, count=2)
     talk += [{"role": "assistant", "content": answer}, {"role": "user", "content": "b"}]
     second = served.client().chat.completions.create(model="toy", messages=talk, max_tokens=1, temperature=0)
-    assert second.choices[0].message.content == text_of(served, f"{said}|{answer}|b|", 1)
+    assert second.choices[0].message.content == answered(said, answer, "b", count=1)
     read = [step for steps in served.sessions.steps for step in steps]
     assert read[0].past == 0 and read[2].past == first.usage.prompt_tokens + 1
 

@@ -28,7 +28,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -74,7 +74,7 @@ def serve(folder: Path, keys: Path, network: Network, ports: Queue[int]) -> None
     with Listener("127.0.0.1", 0, security, timeout=IDLE_SECONDS, network=network) as listener:
         ports.put(listener.port)
         while True:
-            with listener.accept(None) as channel:
+            with suppress(ConnectionError), listener.accept(None) as channel:  # an endpoint is ended without a goodbye
                 server.handle(channel)
 
 

@@ -13,14 +13,18 @@ from aero.compiler.quantize import quantize
 from aero.engines import session_keys
 from aero.engines.engine import Cost, Party, PromptRun
 from aero.engines.plain import InsecurePlainEngine
-from aero.engines.step_plans import bare_pairs, checked_schedule, group_plans, wear_of
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.engines.step_plans import bare_pairs, bare_states, checked_schedule, group_plans, wear_of
 from aero.engines.steps import PAIRS
 from aero.engines.two_party import TwoPartyEngine
 from aero.graph import Program, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_matmul import MatmulPlan
+from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS
+from aero.mpc.hints import hints
 from aero.mpc.protocols.keys import keys_cost
+from aero.mpc.protocols.pair import PairPlan
 from aero.wire import Traffic
 from aero.wire.memory import channel_pair
 from conformance import stated
@@ -122,6 +126,47 @@ def test_hints_are_what_the_plans_count(monkeypatch):
     parties.run(*prompts)
     stages = checked_schedule([one.graph for _, one, _ in prompts], plan).stages
     assert sum(seen) == sum(p.hints for s in stages if s.op in PAIRS for p in group_plans(*s.groups)) > 0
+
+
+@pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(3)], ids=str)
+@pytest.mark.parametrize("rung", ["layer norm, gelu", "softmax-only, scaled"])
+def test_every_number_of_every_product_gets_noise_of_the_servers_own(monkeypatch, rung, reveal):
+    """Of prompts read at once and of tokens after them, over a renewal, whatever is revealed: one normal number each,
+    of a stream that goes on, and none of the client's."""
+    program, plan = numbers(rung)
+    longer = [
+        [(0, prefill(program, 3, leave_state=True)), (1, prefill(program, 2, leave_state=True))],
+        [(0, decode(program, 3)), (1, decode(program, 2))],
+        [(0, decode(program, 4))],
+        [(1, decode(program, 3, 2))],
+    ]
+    batches = [[(number, one, random_ids(program, number)[: one.graph.length]) for number, one in b] for b in longer]
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", 1.0001 * max(wear(plan, batch) for batch in batches))
+    parties, drawn, all_drawn = Parties(plan), [], []
+    for engine in (parties.client, parties.server):
+        engine.reveal_only(reveal, program.graph.shapes[program.graph.output][1])
+    normal = Prg.normal
+
+    def counted(self, shape, deviation):
+        found = normal(self, shape, deviation)
+        assert self is parties.server._party.stream("share noise")
+        drawn.append(found.size)
+        all_drawn.append(found.reshape(-1)[:4].tobytes())
+        return found
+
+    monkeypatch.setattr(Prg, "normal", counted)
+    states = [{}, {}]
+    for batch in batches:
+        drawn.clear()
+        parties.run(*batch)
+        schedule = checked_schedule([one.graph for _, one, _ in batch], plan, [states[n] for n, *_ in batch], reveal)
+        plans = [p for stage in schedule.stages for p in group_plans(*stage.groups)]
+        products = [getattr(p, "product", None) for p in plans]  # of a linear layer, or of an embedding's
+        products = [getattr(p, "product", p) for p in products if p is not None]
+        assert sum(drawn) == sum(map(hints, products)) + sum(p.hints for p in plans if isinstance(p, PairPlan)) > 0
+        for number, one, _ in batch:
+            states[number] = bare_states(one.graph, states[number])
+    assert len(set(all_drawn)) == len(all_drawn) and True in parties.renewed
 
 
 def test_tokens_go_on_over_a_renewal_from_states_that_are_older(monkeypatch):

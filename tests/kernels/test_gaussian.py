@@ -43,6 +43,11 @@ def test_thresholds_are_exact_probabilities(deviation: float) -> None:
         below += chance if x == 0 else 2 * chance
         found.append(round(below * 2**63))
     assert list(table) == [threshold for threshold in found if threshold < 2**63]
+    taken = np.diff([0, *map(Fraction, table), Fraction(2**63)]) / 2**63
+    apart = [
+        abs((chance if x == 0 else 2 * chance) - t) for x, (chance, t) in enumerate(zip(chances, taken, strict=False))
+    ]
+    assert sum(apart) / 2 + sum(chances[len(taken) :]) < Fraction(1, 2**59)  # total variation
     assert len(table) == gaussian.largest(deviation) <= math.ceil(9.4 * deviation)
 
 

@@ -1,14 +1,19 @@
 """Shares times shares: right within the derived bound, at the declared cost, dead entries left out."""
 
+import math
+
 import numpy as np
 import pytest
 
 from aero.graph.interpret import causal_mask
 from aero.kernels import ring
+from aero.kernels.lattice_noise import NoRoomError
+from aero.kernels.rlwe import SHARES, WIDE
 from aero.mpc.fixed_point import from_ring, reduce_ring, to_ring
+from aero.mpc.hints import KEY_ROOM, LOG_LOSS, SERVER_NOISE
 from aero.mpc.party import Role
 from aero.mpc.protocols.keys import exchange_keys
-from aero.mpc.protocols.pair import multiply_shares, plan_attend, plan_pair, plan_scores
+from aero.mpc.protocols.pair import MIN_GUARD, multiply_shares, plan_attend, plan_pair, plan_scores
 from aero.mpc.share import input_shares
 from mpc.parties import run_both
 
@@ -105,7 +110,7 @@ def test_what_no_parameters_hold_is_refused():
 
 
 def test_what_is_no_product_is_not_taken_for_one_without_a_tiling():
-    for sizes, reason in (((1, 4, 4, 4, 64, 60), "output at most 54"), ((1, 4, 4, 0, 41, 25), "empty product")):
+    for sizes, reason in (((1, 4, 4, 4, 64, 60), "60 bits: drop more"), ((1, 4, 4, 0, 41, 25), "empty product")):
         with pytest.raises(ValueError, match=reason):
             plan_pair(*sizes)
     with pytest.raises(ValueError, match=r"within 0\.001 steps"):
@@ -124,3 +129,18 @@ def test_wrong_shapes_are_refused():
             multiply_shares(party, plan, x, x)
 
     run_both(program)
+
+
+@pytest.mark.parametrize("params", [SHARES, WIDE])
+def test_hints_average_out_before_a_key_is_worn(params):
+    """What `hints.KEY_ROOM` allows for: no eigenvalue of the hints of a worn key is 5 % above their mean. That of all
+    rotations of a uniform polynomial is its square at a root, exponential, of which as many are summed as there were
+    ciphertexts (Chernoff), at each of n roots."""
+    ciphertexts = KEY_ROOM * SERVER_NOISE**2 * 12 * 4**MIN_GUARD / params.n
+    assert math.log2(params.n) - ciphertexts * (0.05 - math.log(1.05)) / math.log(2) < -LOG_LOSS
+
+
+def test_a_product_that_leaves_few_guard_bits_is_refused():
+    assert {product.guard_a for product in plan_pair(2, 8, 16, 8, 60, 48).products} == {MIN_GUARD}
+    with pytest.raises(NoRoomError, match="49 bits: drop more, to 48"):
+        plan_pair(2, 8, 16, 8, 60, 49)

@@ -1,6 +1,7 @@
 """Chat templates, with Hugging Face's own `apply_chat_template` as the authority, and templates that mean harm."""
 
 import json
+from datetime import date, timedelta
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -10,6 +11,7 @@ from aero.data.chat_template import MAX_BYTES, ChatTemplate
 from aero.data.tokenizer import Tokenizer
 from aero.serve import chat as chat_module
 from aero.serve.chat import Template
+from aero.serve.render import MAX_TEXT
 
 SPECIAL = [
     "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
@@ -205,11 +207,27 @@ def test_a_template_that_cannot_be_read_is_refused_at_once(tokens, source, monke
     assert "\n" not in str(raised.value)
 
 
-def test_a_long_text_put_in_many_times_is_refused(tokens):
-    ours = Template(tokens, ChatTemplate("{% for i in range(999) %}{{ messages[0].content }}{% endfor %}"))
-    assert len(tokens.decode(ours.ids([("user", "ab")]))) == 2 * 999
+@pytest.mark.parametrize(
+    "again", ["{% for i in range(64) %}{{ m.content }}{% endfor %}", "{{ m.content }}{{ m.content }}"]
+)
+def test_a_template_that_repeats_a_message_is_refused(tokens, again):
+    """64 times a text is a multiple of 64 tokens as it is: padding to that would hide nothing."""
+    ours = Template(tokens, ChatTemplate("{% set m = messages[0] %}" + again))
+    with pytest.raises(ValueError, match=r"repeats a message.*--template"):
+        ours.ids([("user", "to be")])
+
+
+def test_a_template_knows_the_day_and_not_the_time(tokens):
+    """It could make the text longer by the clock, and a server would tell its time zone from the number of tokens."""
+    ours = Template(tokens, ChatTemplate("{{ strftime_now('%Y-%m-%d %H:%M:%S.%f%z%Z') }}"))
+    day, clock = tokens.decode(ours.ids([("user", "a")])).split()
+    assert clock == "00:00:00.000000"
+    assert abs(date.fromisoformat(day) - date.today()) <= timedelta(days=1)
+
+
+def test_a_long_text_is_refused(tokens):
     with pytest.raises(ValueError, match="shorten"):
-        ours.ids([("user", "x" * 9999)])
+        Template(tokens, ChatTemplate("{{ messages[0].content }}")).ids([("user", "x" * MAX_TEXT)])
 
 
 def test_after_a_template_was_ended_it_is_started_again(tokens, monkeypatch):

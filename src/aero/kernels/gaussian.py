@@ -8,7 +8,7 @@ A sample takes one word of 64 bits: the lowest bit is the sign, the other 63 are
 table, and the number of thresholds that they reach is the magnitude (inversion of the cumulative distribution, as in
 Peikert 2010; the scan over the whole table, as in Bos et al. 2016, takes the same time for every result; the kernel is
 `sample_table`). Probabilities
-are rounded to 2^-63, so that a sample is within 2^-58 of the distribution in total variation, and no sample is larger
+are rounded to 2^-63, so that a sample is within 2^-59 of the distribution in total variation, and no sample is larger
 than the last magnitude with a probability of 2^-64.
 """
 
@@ -60,10 +60,9 @@ def normal_from_words(words: NDArray[np.uint64], deviation: float) -> NDArray[np
     """Two rounded normal numbers from each pair of uniform words: int64 of the same length, which is even."""
     out = np.empty(words.size, dtype=np.int64)
     for start in range(0, words.size, _STRETCH):
-        uniform = (words[start : start + _STRETCH] >> np.uint64(11)).astype(np.float64)
-        radius, angle = np.split(uniform, 2)
-        radius = np.sqrt(np.log((radius + 1) * 2.0**-53) * (-2 * deviation**2))
-        angle *= 2 * np.pi * 2.0**-53
+        radius, angle = np.split(words[start : start + _STRETCH].astype(np.float64), 2)
+        radius = np.sqrt(np.log((radius + 1) * 2.0**-64) * (-2 * deviation**2))
+        angle *= 2 * np.pi * 2.0**-64
         drawn = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
         out[start : start + _STRETCH] = np.rint(drawn).astype(np.int64)
     return out

@@ -101,10 +101,10 @@ class Prg:
     def normal(self, shape: int | tuple[int, ...], deviation: float) -> np.ndarray:
         """Normal numbers of a standard deviation of 2^6 or more, rounded to integers: int64 of `shape`.
 
-        Two from two words (Box and Muller 1958), in double precision, which ends at 8.6 deviations. Rounding changes
-        the density by less than 1 / (24 deviation^2) of itself where it matters, so that for 2^16 one sample is within
-        a divergence of 2^-70 of the discrete Gaussian of that deviation. No branch and no table depends on a sample;
-        what NumPy's logarithm, sine and cosine do inside is theirs.
+        Two from two words (Box and Muller 1958), in double precision. It ends at 9.4 deviations, beyond which a sample
+        would lie with a probability of 2^-64; before, it is off by 2^-49 deviations on average at most. Rounding
+        changes the density by less than 1 / (24 deviation^2) of itself where it matters. No branch and no table of ours
+        depends on a sample; what NumPy's logarithm, sine and cosine do inside is theirs.
         """
         if not 64 <= deviation < 2**50:
             raise ValueError(f"normal numbers of deviation {deviation} are not rounded to integers: give 64 to 2^50")

@@ -2,9 +2,10 @@
 
 A template is a Jinja program, and it comes from the server, which sees how long the text becomes. So it never gets what
 people write: it is rendered with a stand-in for each message, and the texts are put in afterwards. A template can place
-a message, repeat it, leave it out, or take the blanks off its ends, as nearly all of them do and no more; nothing that
-it does tells of a text. It is rendered in Jinja's sandbox, in a process of its own, which is ended when it takes too
-long or too much.
+a message once, leave it out, or take the blanks off its ends, as nearly all of them do and no more; nothing that it
+does tells of a text. A text that stood there N times would have N times its length, which padding to multiples of N
+does not hide. It is rendered in Jinja's sandbox, in a process of its own, which is ended when it takes too long or too
+much.
 
 What people write stays text: a message that spells a special token does not become one. Only the template's own special
 tokens do.
@@ -81,11 +82,14 @@ class Template:
         def fill(part: str) -> str:
             return _STAND_IN.sub(text_of, part)
 
-        if any(int(found[2]) >= len(texts) for found in _STAND_IN.finditer(rendered)):
+        placed = [int(found[2]) for found in _STAND_IN.finditer(rendered)]
+        if any(i >= len(texts) for i in placed):
             raise ValueError(f"the chat template makes up messages; {_REMEDY}")
+        if len(set(placed)) < len(placed):
+            raise ValueError(f"the chat template repeats a message, which tells its length; {_REMEDY}")
         if _REST.search(_STAND_IN.sub("", rendered)):
             raise ValueError(f"the chat template changes a message's text, which it never gets; {_REMEDY}")
-        if len(rendered) + sum(len(texts[int(found[2])]) for found in _STAND_IN.finditer(rendered)) > MAX_TEXT:
+        if len(rendered) + sum(len(texts[i]) for i in placed) > MAX_TEXT:
             raise ValueError(f"the conversation has more than {MAX_TEXT} characters; shorten it")
         return [*self._before, *self._tokenizer.encode_template(rendered, fill)]
 

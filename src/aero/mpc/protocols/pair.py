@@ -47,6 +47,8 @@ MAX_ERROR = 180.0
 server's own takes 19."""
 GUARD = 16
 """Bits below the last place that responses keep: their rounding, times the key, is what hints are about."""
+MIN_GUARD = 15
+"""Fewer would make hints so large that a key is worn before they average out: `hints.KEY_ROOM` allows for 5 %."""
 MAX_DIGITS = 3
 NETWORK_RATE = 6.25e6
 """Bytes per second that plans are made for: bytes weigh more than in linear.py, as both parties compute at once."""
@@ -236,6 +238,9 @@ def _cheapest(
 ) -> PairPlan:
     """`cut`: which dimension is cut at a block's last row plus `past`."""
     best: tuple[float, PairPlan] | None = None
+    guard = min(GUARD, 63 - output_bits)
+    if guard < MIN_GUARD:
+        raise NoRoomError(f"a product of shares of {output_bits} bits: drop more, to {63 - MIN_GUARD} at most")
     for params, (count, joined) in itertools.product(
         pair_params(ring_bits), _cuts(heads, rows, inner, 4 if cut else 1)
     ):
@@ -258,7 +263,7 @@ def _cheapest(
                         output_bits=output_bits,
                         batch=heads // joined,
                         digits=digits,
-                        guard_a=min(GUARD, 63 - output_bits),
+                        guard_a=guard,
                         bytes_per_second=NETWORK_RATE,
                         suits=lambda product, joined=joined: _suits(product, joined, max_error),  # type: ignore[misc]
                     )

@@ -1,5 +1,6 @@
 """Every pass, alone and together, against float64; and what is left of the graph afterwards."""
 
+import dataclasses
 import sys
 from collections import Counter
 
@@ -23,9 +24,9 @@ from aero.compiler.passes import (
     softmax_base_two,
 )  # fmt: skip
 from aero.compiler.verify import rounding_noise
-from aero.graph import Node, Program, interpret
+from aero.graph import OPS, Node, Program, interpret
 from aero.graph.count import count, multiplications
-from aero.graph.interpret import MEANING, causal_mask
+from aero.graph.heads import causal_mask
 from programs import RUNGS, random_ids, random_program
 
 
@@ -355,13 +356,13 @@ def test_rows_in_the_middle_do_not_pass_attention():
 def test_nothing_above_the_diagonal_is_read(monkeypatch):
     """Scores of keys that a query does not see are replaced by nonsense; the output must not notice."""
     program = random_program()
-    poisoned = dict(MEANING)
-    poisoned["scores"] = lambda q, k, heads: np.where(
-        causal_mask(len(q), len(k)), MEANING["scores"](q, k, heads=heads), np.nan
+    scores = OPS["scores"]
+    nonsense = dataclasses.replace(
+        scores, meaning=lambda q, k, heads: np.where(causal_mask(len(q), len(k)), scores.meaning(q, k, heads), np.nan)
     )
     expected = interpret(program, random_ids(program))
     tolerance = 64 * rounding_noise(program, random_ids(program))
-    monkeypatch.setattr(sys.modules["aero.graph.interpret"], "MEANING", poisoned)
+    monkeypatch.setattr(sys.modules["aero.graph.interpret"], "OPS", {**OPS, "scores": nonsense})
     np.testing.assert_allclose(interpret(program, random_ids(program)), expected, rtol=0, atol=tolerance)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from aero.compiler.compile import compile
-from aero.compiler.quantize import PRODUCT_STEPS, Precision, accuracy, predicted_error, quantize, score_windows
+from aero.compiler.quantize import Precision, accuracy, predicted_error, quantize, score_windows
 from aero.compiler.ranges import ranges, row_maxima, worst_case
 from aero.engines.plain import InsecurePlainEngine
-from aero.graph import Node, Program, interpret
+from aero.graph import OPS, Node, Program, interpret
 from aero.graph.ring_plan import WINDOW_GRID
 from aero.mpc.protocols import embedding, linear, pair
 from programs import RUNGS, random_ids, random_program
@@ -159,9 +159,8 @@ def test_the_prediction_shrinks_with_the_step():
 
 
 def test_ranges_leave_room_for_the_noise_of_products():
-    assert {"linear": linear.MAX_ERROR, "scores": pair.MAX_ERROR, "embedding": embedding.MAX_ERROR}.items() <= (
-        PRODUCT_STEPS.items()
-    )
+    protocols = {"linear": linear, "gain": linear, "scores": pair, "attend": pair, "embedding": embedding}
+    assert {op: OPS[op].error_steps for op in protocols} == {op: p.MAX_ERROR for op, p in protocols.items()}
     table = np.full((5, 4), 0.995)  # and 512 steps of 2^-16 more than one
     nodes = [Node("x", "embedding", ("ids",), ("table",)), Node("y", "linear", ("x",), ("w",))]
     program = Program.of(3, nodes, {"table": table, "w": np.ones((4, 2))}, "y")
@@ -178,5 +177,5 @@ def test_what_is_proven_has_room_for_the_noise_of_what_it_is_made_of():
     weights["positions.w"] = np.zeros_like(weights["positions.w"])
     quantized = quantize(Program(program.graph, weights), [random_ids(program)])
     assert "positions" in quantized.proven
-    off = PRODUCT_STEPS["embedding"] * quantized.plan.values["positions"].step
+    off = OPS["embedding"].error_steps * quantized.plan.values["positions"].step
     assert quantized.plan.values["positions"].limit > weights["embedding.table"].max() + off

@@ -3,7 +3,8 @@
 import numpy as np
 
 from aero.graph import Graph, Node, Program
-from aero.graph.interpret import apply, causal_mask, merge_heads, split_heads
+from aero.graph.heads import causal_mask, merge_heads, split_heads
+from aero.graph.interpret import apply
 from aero.graph.ring_plan import Format, RingPlan, state_name, state_source
 from aero.graph.rotary import turns
 

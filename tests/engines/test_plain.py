@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from aero.engines.plain import Arithmetic, InsecurePlainEngine, decode
-from aero.graph import Node, Program, interpret
-from aero.graph.interpret import MEANING, merge_heads, split_heads
+from aero.graph import OPS, Node, Program, interpret
+from aero.graph.heads import merge_heads, split_heads
 from aero.graph.ring_plan import Format, RingPlan
 from aero.graph.rotary import turns
 from aero.mpc.fixed_point import FixedPoint
@@ -130,7 +130,7 @@ def check_each_operation(program, numbers, ids, monkeypatch):
         if node.op == "scale":
             step = self.inputs[0].step
             attrs["factor"] = np.rint(attrs["factor"] / step) * step
-        expected = MEANING[node.op]
+        expected = OPS[node.op].meaning
         if node.op == "rotary":
             expected = functools.partial(turned, step=self.inputs[0].step)
         tensors = [decode(w, self.weight_format(name)) for name, w in zip(node.weights, weights, strict=True)]

@@ -20,7 +20,11 @@ from aero.engines.engine import Party
 from aero.engines.spu import SpuEngine, TlsFiles, one_hot_rows
 from aero.graph import OPS, Graph, Node, Program, interpret
 from aero.graph.graph import INPUT
-from aero.graph.interpret import apply, causal_softmax, gelu, interpret_step, layer_norm, rotary
+from aero.graph.interpret import apply, interpret_step
+from aero.graph.ops.causal_softmax import causal_softmax
+from aero.graph.ops.gelu import gelu
+from aero.graph.ops.layer_norm import layer_norm
+from aero.graph.ops.rotary import rotary
 
 pytest.importorskip("spu", reason="SPU runs on Linux with Python 3.10 or 3.11")
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from aero.graph.interpret import causal_mask
+from aero.graph.heads import causal_mask
 from aero.kernels import ring
 from aero.kernels.lattice_noise import NoRoomError
 from aero.kernels.rlwe import SHARES, WIDE

@@ -32,6 +32,8 @@ from aero.cost.shapes import lowered
 from aero.engines.engine import Party
 from aero.engines.spu import free_port
 from aero.graph import Graph
+from aero.graph.ops import of_arithmetic
+from aero.graph.ops.sheet import Move, Sum
 from aero.models.notation import parse
 from aero.models.presets import Family, Size
 
@@ -69,7 +71,7 @@ _DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
     "attend": ("heads", "inputs", "outputs"),
 }
 # Computed by each party on its shares alone; a calibration that sees one of them send something fails.
-_LOCAL = ("bias", "add", "rows", "concat_rows")
+_LOCAL = of_arithmetic(Sum, Move)
 _MEASURED = ("bytes_client_to_server", "bytes_server_to_client", "messages", "compute_seconds")
 _MATRIX_PRODUCTS = ("embedding", "linear", "scores", "attend")
 # A maximum is a tree over a row; its messages and rounds grow with the depth.

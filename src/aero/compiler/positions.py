@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from aero.compiler.passes.last_position import last_position
-from aero.graph import Graph, Node, Program
+from aero.graph import OPS, Graph, Node, Program
+from aero.graph.ops.sheet import Move, SharedProduct
 from aero.graph.ring_plan import state_name, weight_rows
 
 
@@ -47,7 +48,7 @@ def decode(program: Program, past: int, length: int = 1) -> Program:
     continued: list[Node] = []
     for node in nodes:
         inputs = node.inputs
-        if node.op in ("scores", "attend"):
+        if isinstance(OPS[node.op].arithmetic, SharedProduct):
             inputs = (node.inputs[0], f"{node.inputs[1]}.all")
         continued.append(node.replace(inputs=inputs))
         if node.name in cached:
@@ -68,7 +69,8 @@ def prefill_graph(graph: Graph, length: int) -> Graph:
 
 def cached_values(program: Program) -> tuple[str, ...]:
     """The keys and values of all layers."""
-    return tuple(dict.fromkeys(n.inputs[1] for n in program.graph.nodes if n.op in ("scores", "attend")))
+    products = (n for n in program.graph.nodes if isinstance(OPS[n.op].arithmetic, SharedProduct))
+    return tuple(dict.fromkeys(node.inputs[1] for node in products))
 
 
 def check_length(program: Program, length: int) -> None:
@@ -91,7 +93,7 @@ def _at(program: Program, start: int, stop: int) -> tuple[list[Node], dict[str, 
     """The nodes for some rows, and all weights, among them those rows of what depends on the position."""
     graph, nodes, weights = program.graph, [], dict(program.weights)
     for node in graph.nodes:
-        assert node.op not in ("rows", "concat_rows"), "every position is computed here"
+        assert not isinstance(OPS[node.op].arithmetic, Move), "every position is computed here"
         names = list(node.weights)
         if node.op in ("gain", "bias") and graph.weight_shapes[names[0]] == graph.shapes[node.name]:
             names = [weight_rows(names[0], start, stop)]

@@ -20,17 +20,14 @@ import numpy as np
 
 from aero.compiler.positions import prefix
 from aero.compiler.ranges import Range, ranges, row_maxima
-from aero.graph import Graph, Node, Program, interpret
+from aero.graph import OPS, Graph, Node, Program, interpret
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
+from aero.graph.ops.sheet import LookUp, Move, Product, Sum
 from aero.graph.ring_plan import MAX_BITS, Format, RingPlan, ScoreWindow
 
 # Computes a graph in fixed point, as `InsecurePlainEngine.run` does: graph, weights, ids -> output.
 Run = Callable[[Graph, Mapping[str, np.ndarray], np.ndarray], np.ndarray]
-
-_PRODUCTS = ("linear", "gain", "scale", "rotary", "scores", "attend")
-PRODUCT_STEPS = {"linear": 52, "gain": 52, "scores": 180, "attend": 180, "embedding": 512}
-"""Steps of its last place by which an engine's product may be off: `MAX_ERROR` of the two-party protocols."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,8 @@ class Precision:
                 raise ValueError(f"{name} is {bits} bits; choose 0 to 30")
 
     def of(self, node: Node) -> int:
-        return {"scores": self.score, "causal_softmax": self.probability}.get(node.op, self.activation)
+        bits: int = getattr(self, OPS[node.op].precision)
+        return bits
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def quantize(
 
     def off(node: Node) -> float:
         """Roundings, or the noise of a product."""
-        return PRODUCT_STEPS.get(node.op, 1) * 2.0 ** -precision.of(node)
+        return OPS[node.op].error_steps * 2.0 ** -precision.of(node)
 
     graph, found = program.graph, ranges(program, calibration, off)
     values: dict[str, Format] = {}
@@ -89,7 +87,7 @@ def quantize(
     products: dict[str, int] = {}
     proven = set()
     for node in graph.nodes:
-        fraction_bits, largest = precision.of(node), found[node.name]
+        fraction_bits, largest, arithmetic = precision.of(node), found[node.name], OPS[node.op].arithmetic
         # Headroom: a bound may be met exactly, and roundings go beyond it, of weights and of functions.
         calibrated = _whole_bits(largest.seen * (1 + 2.0**-8) + off(node)) + precision.margin
         certain = _whole_bits(largest.worst * (1 + 2.0**-8))
@@ -98,11 +96,11 @@ def quantize(
         whole = min(certain, calibrated)
         values[node.name] = _format(node.name, largest.seen, whole, fraction_bits, max_bits)
         for name in node.weights:
-            added = node.op in ("bias", "embedding") or name in node.weights[1:]
+            added = isinstance(arithmetic, LookUp | Sum) or name in node.weights[1:]
             fraction = fraction_bits if added else precision.weight
             size = float(np.abs(program.weights[name]).max())
             weights[name] = _format(name, size, _whole_bits(size + 2.0**-fraction), fraction, max_bits)
-        if node.op in _PRODUCTS:
+        if isinstance(arithmetic, Product):
             products[node.name] = _product_bits(program, node, values, weights, whole, max_bits)
     windows = score_windows(program, calibration, outside)
     return Quantized(RingPlan(values, weights, products, windows), found, frozenset(proven))
@@ -234,11 +232,11 @@ def predicted_error(program: Program, plan: RingPlan, ids: np.ndarray, seed: int
     values: dict[str, np.ndarray] = {INPUT: ids}
     for node in program.graph.nodes:
         value = apply(node, [values[i] for i in node.inputs], [noisy[w] for w in node.weights])
-        if node.op in ("embedding", "bias", "add", "rows", "concat_rows"):
+        if isinstance(OPS[node.op].arithmetic, LookUp | Sum | Move):
             values[node.name] = value  # exact on integers of one format; the weight has been rounded
         else:
             values[node.name] = rounded(value, plan.of_value(program.graph, node.name).step)
-            if node.op in ("scores", "causal_softmax"):
+            if value.ndim == 3:
                 values[node.name] = np.where(value == 0, 0.0, values[node.name])  # above the diagonal
     error = values[program.graph.output] - interpret(program, ids)
     return float(np.sqrt(np.mean(error**2)))

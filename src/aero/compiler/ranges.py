@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from aero.compiler.positions import prefix
-from aero.graph import Node, Program, interpret
+from aero.graph import OPS, Node, Program, interpret
 from aero.graph.graph import INPUT
-from aero.graph.interpret import causal_mask
-from aero.graph.rotary import turns
+from aero.graph.heads import causal_mask
 
 
 @dataclass(frozen=True)
@@ -61,43 +59,8 @@ def worst_case(program: Program, off: Off = exact) -> dict[str, np.ndarray]:
     for node in program.graph.nodes:
         x = [bounds[name] for name in node.inputs if name != INPUT]
         w = [np.abs(program.weights[name]) for name in node.weights]
-        bounds[node.name] = _bound(node, x, w) + off(node)
+        bounds[node.name] = OPS[node.op].bound(*x, *w, **node.attrs) + off(node)
     return bounds
-
-
-def _bound(node: Node, x: list[np.ndarray], w: list[np.ndarray]) -> np.ndarray:
-    match node.op:
-        case "embedding":
-            return w[0].max(axis=0)
-        case "linear":
-            return x[0] @ w[0] + (w[1] if len(w) == 2 else 0.0)
-        case "gain":
-            return x[0] * _rows(w[0])
-        case "bias":
-            return x[0] + _rows(w[0])
-        case "scale":
-            return x[0] * abs(float(node.attrs["factor"]))
-        case "add":
-            return x[0] + x[1]
-        case "layer_norm" | "rms_norm":
-            # One entry of a row whose mean square is at most one.
-            return np.full_like(x[0], np.sqrt(x[0].size))
-        case "rotary":
-            by = turns(1, len(x[0]), **dict[str, Any](node.attrs))
-            return np.where(by.turning, np.hypot(x[0], x[0][by.partner]), x[0])  # at any position
-        case "scores":
-            return (x[0] * x[1]).reshape(int(node.attrs["heads"]), -1).sum(axis=1)
-        case "causal_softmax":
-            return np.ones_like(x[0])
-        case "attend":
-            return x[1]  # a mean of values
-        case "concat_rows":
-            return np.maximum(x[0], x[1])
-    return x[0]  # relu, gelu, rows: none is larger than what it reads
-
-
-def _rows(w: np.ndarray) -> np.ndarray:
-    return w.max(axis=0) if w.ndim == 2 else w
 
 
 @dataclass(frozen=True)

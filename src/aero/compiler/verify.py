@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from aero.compiler.lower import lower
 from aero.compiler.positions import prefix
-from aero.graph import Node, Program, interpret
+from aero.graph import OPS, Program, interpret
 from aero.graph.graph import INPUT
-from aero.graph.interpret import apply, live_scores, merge_heads, split_heads
-from aero.graph.rotary import turns
+from aero.graph.interpret import apply
 from aero.models import AeroForCausalLM
 
 _ROUNDING = 2.0**-53
@@ -105,28 +103,7 @@ def rounding_noise(program: Program, ids: np.ndarray, seed: int = 0) -> float:
         inputs = [values[name] for name in node.inputs]
         weights = [program.weights[name] for name in node.weights]
         value = apply(node, inputs, weights)
-        size = _ROUNDING * _LARGER * _magnitude(node, inputs, weights, value)
+        size = _ROUNDING * _LARGER * OPS[node.op].magnitude(value, *inputs, *weights, **node.attrs)
         values[node.name] = value + size * rng.standard_normal(value.shape)
     moved = np.abs(values[program.graph.output] - interpret(program, ids)).max()
     return float(moved / _LARGER)
-
-
-def _magnitude(node: Node, inputs: list[np.ndarray], weights: list[np.ndarray], value: np.ndarray) -> np.ndarray:
-    """What an operation's rounding is relative to: for a sum of products, the sum of their magnitudes."""
-    a = [np.abs(x) for x in inputs]
-    match node.op:
-        case "linear":
-            return a[0] @ np.abs(weights[0])
-        case "scores":
-            return live_scores(a[0], a[1], int(node.attrs["heads"]))
-        case "attend":
-            return merge_heads(a[0] @ split_heads(a[1], len(a[0])))
-        case "add":
-            return a[0] + a[1]
-        case "rotary":
-            by = turns(*a[0].shape, **dict[str, Any](node.attrs))
-            return a[0] * np.abs(by.cosine) + a[0][:, by.partner] * np.abs(by.sine)
-        case "layer_norm":
-            # The mean is subtracted from entries that may be larger than what is left.
-            return np.abs(value) + a[0] / np.sqrt(inputs[0].var(axis=-1, keepdims=True) + float(node.attrs["eps"]))
-    return np.abs(value)

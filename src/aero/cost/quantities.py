@@ -18,9 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from aero.graph import Graph, Node
-from aero.graph.count import live_pairs
+from aero.graph import OPS, Graph, Node
+from aero.graph.count import products, triangle
 from aero.graph.graph import INPUT
+from aero.graph.heads import live_pairs
+from aero.graph.ops.sheet import LookUp
 
 
 def quantities(graph: Graph, nodes: Sequence[Node]) -> Mapping[str, int]:
@@ -32,44 +34,15 @@ def quantities(graph: Graph, nodes: Sequence[Node]) -> Mapping[str, int]:
         "calls": 1,
         "inputs": sum(math.prod(shapes[name]) for name in names if name != INPUT),
         "outputs": outputs,
-        "products": sum(_products(graph, node) for node in nodes),
+        "products": sum(products(graph, node) for node in nodes),
     }
-    node = nodes[0]
-    if node.op == "embedding":
-        found["inputs"] = graph.length * graph.weight_shapes[node.weights[0]][0]
-    shape = shapes[node.name]
-    if node.op in ("scores", "causal_softmax"):
-        found |= {
-            "heads": shape[0],
-            "live": shape[0] * live_pairs(*shape[1:]),
-            "rows": shape[0] * shape[1],
-            "levels": _levels(shape[2]),
-        }
-    elif node.op == "attend":
-        heads, *pairs = shapes[node.inputs[0]]
-        found |= {"heads": heads, "live": heads * live_pairs(*pairs)}
-    elif len(shape) == 2:
-        found |= {"rows": shape[0], "levels": _levels(shape[1])}
-    return found
-
-
-def _products(graph: Graph, node: Node) -> int:
-    shapes = graph.shapes
-    outputs = math.prod(shapes[node.name])
-    match node.op:
-        case "embedding":
-            return outputs * graph.weight_shapes[node.weights[0]][0]
-        case "linear":
-            return outputs * shapes[node.inputs[0]][1]
-        case "scores":
-            return outputs * shapes[node.inputs[0]][1] // shapes[node.name][0]
-        case "attend":
-            return outputs * shapes[node.inputs[1]][0]
-        case "gain" | "scale":
-            return outputs
-        case "rotary":  # two for each feature that turns
-            return 2 * shapes[node.name][0] * int(node.attrs["heads"]) * int(node.attrs["rotated"])
-    return 0
+    node, shape = nodes[0], shapes[nodes[0].name]
+    if isinstance(OPS[node.op].arithmetic, LookUp):
+        one_hot = graph.length * graph.weight_shapes[node.weights[0]][0]
+        found |= {"inputs": one_hot, "products": one_hot * shape[1]}
+    if (pairs := triangle(graph, node)) is not None:
+        found |= {"heads": pairs[0], "live": pairs[0] * live_pairs(*pairs[1:])}
+    return found | {"rows": math.prod(shape[:-1]), "levels": _levels(shape[-1])}
 
 
 def _levels(length: int) -> int:

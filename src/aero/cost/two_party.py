@@ -13,7 +13,7 @@ from aero.cost.algebra import Cost, total
 from aero.cost.profile import Profile
 from aero.engines.reveal import LOGITS, Reveal
 from aero.engines.step_plans import OTS, OUTPUT, Declared, DeclaredRun, declared_run
-from aero.graph import Graph, Node
+from aero.graph import OPS, Graph, Node
 from aero.graph.ring_plan import Format, RingPlan, state_source
 
 NAME = "two-party"
@@ -24,8 +24,8 @@ WEIGHTS = Format(17, 16)
 
 def typical_plan(graph: Graph) -> RingPlan:
     """Formats of usual sizes: activations of up to 32, weights of up to 1."""
-    by_op = {"scores": SCORES, "causal_softmax": PROBABILITIES}
-    values = {node.name: by_op.get(node.op, ACTIVATIONS) for node in graph.nodes if node.op not in ("rows",)}
+    formats = {"activation": ACTIVATIONS, "score": SCORES, "probability": PROBABILITIES}
+    values = {node.name: formats[OPS[node.op].precision] for node in graph.nodes}
     values |= {state_source(name): ACTIVATIONS for name in graph.state_in}
     return RingPlan(values, dict.fromkeys(graph.weight_shapes, WEIGHTS), {})
 

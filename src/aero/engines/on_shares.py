@@ -18,9 +18,10 @@ from aero.engines.stages import Schedule, Stage, read
 from aero.engines.steps import Group, Step, state_format
 from aero.graph import OPS, Graph
 from aero.graph.graph import INPUT
-from aero.graph.interpret import causal_mask, check_ids
+from aero.graph.heads import causal_mask
+from aero.graph.interpret import check_ids
+from aero.graph.ops.sheet import PublicProduct
 from aero.graph.ring_plan import Format, RingPlan
-from aero.graph.rotary import turns
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, Words, concatenate, known
@@ -193,14 +194,13 @@ def _local(party: Party, step: Step, inputs: list[Share], weights: Mapping[str, 
             return _to(inputs[0], out) + _to(inputs[1], out)
         case "bias":
             return _to(inputs[0], out) + _added(party, step, node.weights[0], weights)
-        case "scale":
-            assert step.factor is not None
-            factor = int(encode(node.name, np.array(attrs["factor"]), step.factor))
-            y = _ready(step, inputs[0]).times(factor, step.factor.fraction_bits)
-            return y.truncated(step.dropped)
-        case _:
-            assert node.op == "rotary"
-            return _turned(step, _ready(step, inputs[0])).truncated(step.dropped)
+        case op:
+            product = OPS[op].arithmetic
+            assert isinstance(product, PublicProduct) and step.factor is not None, op
+            x = _ready(step, inputs[0])
+            constants = [to_ring(table, x.bits) for table in _constants(step, product)]
+            y = product.form(x.values, *constants, **node.attrs)  # each party of its own part
+            return x.of(y, fraction_bits=x.fraction_bits + step.factor.fraction_bits).truncated(step.dropped)
 
 
 def _biased(party: Party, step: Step, y: Share, weights: Mapping[str, np.ndarray] | None) -> Share:
@@ -213,19 +213,11 @@ def _ready(step: Step, x: Share) -> Share:
     return x.times(1 << -step.shift, -step.shift) if step.shift < 0 else x
 
 
-def _turned(step: Step, x: Share) -> Share:
-    """Each party turns its own part by the public angles: sums of two products, not truncated."""
+def _constants(step: Step, product: PublicProduct) -> list[np.ndarray]:
+    """The public factors, as integers."""
     assert step.factor is not None
-    cosine, sine, partner = _angles(step)
-    values = x.values * to_ring(cosine, x.bits) + x.values[:, partner] * to_ring(sine, x.bits)
-    return x.of(values, fraction_bits=x.fraction_bits + step.factor.fraction_bits)
-
-
-def _angles(step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cosines and sines as integers, and partners."""
-    assert step.factor is not None
-    by = turns(*step.input_shapes[0], **dict[str, Any](step.node.attrs))
-    return encode(step.node.name, by.cosine, step.factor), encode(step.node.name, by.sine, step.factor), by.partner
+    tables = product.constants(step.input_shapes[0], **step.node.attrs)
+    return [encode(step.node.name, table, step.factor) for table in tables]
 
 
 def angles_digest(steps: Sequence[Step]) -> str:
@@ -233,8 +225,9 @@ def angles_digest(steps: Sequence[Step]) -> str:
     parties that multiplied their parts by different integers would get nonsense, so they compare this before."""
     digest = hashlib.sha256()
     for step in steps:
-        if step.node.op == "rotary":
-            for table in _angles(step)[:2]:
+        product = OPS[step.node.op].arithmetic
+        if isinstance(product, PublicProduct) and step.node.op == "rotary":
+            for table in _constants(step, product):
                 digest.update(table.astype("<i8").tobytes())
     return digest.hexdigest()
 

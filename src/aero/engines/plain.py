@@ -7,18 +7,19 @@ with a public constant; and a nonlinear function is the float64 one, rounded to 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, assert_never
 
 import numpy as np
 
 from aero.engines.engine import Cost, Engine, PromptRun, check_batch
-from aero.graph import Graph, Node
+from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
-from aero.graph.interpret import apply, causal_mask, check_ids, check_state, merge_heads, split_heads
+from aero.graph.interpret import apply, check_ids, check_state
+from aero.graph.ops.sheet import Function, LookUp, Move, Product, PublicProduct, SharedProduct, Sum, WeightProduct
 from aero.graph.ring_plan import Format, RingPlan
-from aero.graph.rotary import turns
 from aero.mpc.fixed_point import FixedPoint
 
 _EXACT_IN_FLOAT64 = 2.0**53
@@ -99,66 +100,51 @@ class Arithmetic:
 
     def weight_format(self, name: str) -> Format:
         """What is added to a product is held as the value is; a factor, as the plan says."""
-        added = self.node.op == "bias" or name in self.node.weights[1:]
+        added = isinstance(OPS[self.node.op].arithmetic, Sum) or name in self.node.weights[1:]
         return Format(64, self.output.fraction_bits) if added else self.plan.of_weight(name)
 
     def apply(self, inputs: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
         """int64 arrays in, int64 out. OverflowError where a product or the value leaves its ring."""
-        node, attrs = self.node, dict[str, Any](self.node.attrs)
-        match node.op:
-            case "rows" | "concat_rows":
+        node = self.node
+        match OPS[node.op].arithmetic:
+            case Move():
                 return apply(node, inputs, weights)
-            case "embedding":
-                value = self._to_output(apply(node, inputs, weights), self.plan.of_weight(node.weights[0]))
-            case "add":
-                x, y = (self._to_output(x, f) for x, f in zip(inputs, self.inputs, strict=True))
-                value = x + y
-            case "bias":
-                value = self._to_output(inputs[0], self.inputs[0]) + weights[0]
-            case "linear":
-                value = self._product(inputs[0], weights[0], self._factor(), matrix=True)
-                value = value + weights[1] if len(weights) == 2 else value
-            case "gain":
-                value = self._product(inputs[0], weights[0], self._factor())
-            case "scale":
-                factor = Format(64, self.inputs[0].fraction_bits)
-                value = self._product(inputs[0], encode(node.name, np.array(attrs["factor"]), factor), factor)
-            case "rotary":
-                x, by = inputs[0], turns(*inputs[0].shape, **attrs)
-                factor = Format(64, self.inputs[0].fraction_bits)
-                pairs = np.stack([x, x[:, by.partner]], axis=-1)[..., None, :]
-                angles = encode(node.name, np.stack([by.cosine, by.sine], axis=-1)[..., None], factor)
-                value = self._product(pairs, angles, factor, matrix=True)[..., 0, 0]
-            case "scores":
-                q, k = (split_heads(x, attrs["heads"]) for x in inputs)
-                live = causal_mask(q.shape[1], k.shape[1])
-                value = np.where(live, self._product(q, k.transpose(0, 2, 1), self.inputs[1], matrix=True), 0)
-            case "attend":
-                p, v = inputs
-                value = merge_heads(self._product(p, split_heads(v, p.shape[0]), self.inputs[1], matrix=True))
-            case _:  # nonlinear
+            case Function():
                 reals = [decode(x, f) for x, f in zip(inputs, self.inputs, strict=True)]
                 return encode(node.name, apply(node, reals, []), self.output)
+            case LookUp():
+                value = self._to_output(apply(node, inputs, weights), self.plan.of_weight(node.weights[0]))
+            case Sum():
+                terms = [self._to_output(x, f) for x, f in zip(inputs, self.inputs, strict=True)]
+                value = apply(node, terms, weights)
+            case WeightProduct() as product:
+                value = self._product(product, inputs[0], *weights[:1], held=self.plan.of_weight(node.weights[0]))
+                value = sum(weights[1:], start=value)
+            case SharedProduct() as product:
+                value = self._product(product, *inputs, held=self.inputs[1])
+            case PublicProduct() as product:
+                held = Format(64, self.inputs[0].fraction_bits)
+                constants = product.constants(inputs[0].shape, **node.attrs)
+                value = self._product(product, inputs[0], *(encode(node.name, c, held) for c in constants), held=held)
+            case other:
+                assert_never(other)
         self._check(np.abs(value).max(), self.output.bits, self.output.fraction_bits)
         return value
-
-    def _factor(self) -> Format:
-        return self.plan.of_weight(self.node.weights[0])
 
     def _to_output(self, x: np.ndarray, held: Format) -> np.ndarray:
         return shift(x, held.fraction_bits - self.output.fraction_bits)
 
-    def _product(self, a: np.ndarray, b: np.ndarray, factor: Format, *, matrix: bool = False) -> np.ndarray:
-        """a b, truncated to the output's format. Partial sums may wrap in a ring, the product may not."""
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        product = x @ y if matrix else x * y
-        fraction_bits = self.inputs[0].fraction_bits + factor.fraction_bits
-        self._check(np.abs(product).max(), self.plan.products.get(self.node.name, 64), fraction_bits)
-        if (np.abs(x) @ np.abs(y) if matrix else np.abs(product)).max() < _EXACT_IN_FLOAT64:
-            product = product.astype(np.int64)  # the same integers, by a much faster product
-        else:
-            product = a @ b if matrix else a * b
-        return shift(product, fraction_bits - self.output.fraction_bits)
+    def _product(self, product: Product, *factors: np.ndarray, held: Format) -> np.ndarray:
+        """Truncated to the output's format; held: of all factors but the first. Partial sums may wrap in a ring, the
+        product may not."""
+        form = functools.partial(product.form, **self.node.attrs)
+        reals = [x.astype(np.float64) for x in factors]
+        found, terms = form(*reals), form(*map(np.abs, reals))
+        fraction_bits = self.inputs[0].fraction_bits + held.fraction_bits
+        self._check(np.abs(found).max(), self.plan.products.get(self.node.name, 64), fraction_bits)
+        # Where every partial sum is exact in float64, its much faster product has the same integers.
+        value = found.astype(np.int64) if terms.max() < _EXACT_IN_FLOAT64 else form(*factors)
+        return shift(value, fraction_bits - self.output.fraction_bits)
 
     def _check(self, largest: float, bits: int, fraction_bits: int) -> None:
         if not largest < 2.0 ** (bits - 1):

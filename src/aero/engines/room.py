@@ -25,7 +25,7 @@ from aero.engines.step_plans import (
     has_row_gains,
     linear_plan,
 )
-from aero.engines.steps import Group
+from aero.engines.steps import WEIGHTED, Group
 from aero.engines.weight_store import encoded_matrix
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan
@@ -150,7 +150,7 @@ def _products(programs: Programs, plan: RingPlan, prompts: int, reveals: Sequenc
                 _check_planned(stage)
                 group = stage.groups[0]
                 first = group[0]
-                if first.node.op not in ("linear", "gain", "embedding") or has_row_gains(first):
+                if first.node.op not in WEIGHTED or has_row_gains(first):
                     continue
                 key = group_label(group), first.ring_bits if first.factor else 0, first.output.bits
                 product = found.setdefault(key, _Product(group, 0, plan, weights))

@@ -19,8 +19,9 @@ import numpy as np
 
 from aero.engines.engine import Party
 from aero.graph import Graph, Node
-from aero.graph.interpret import causal_mask, gelu
+from aero.graph.heads import causal_mask
 from aero.graph.ops import Shape
+from aero.graph.ops.gelu import gelu
 from aero.graph.rotary import turns
 
 FRACTION_BITS = 18

@@ -12,14 +12,18 @@ from functools import cached_property
 
 from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
-from aero.graph.ops import Shape
+from aero.graph.ops import Shape, of_arithmetic
+from aero.graph.ops.sheet import LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 
-PAIRS = ("scores", "attend")
+PAIRS = of_arithmetic(SharedProduct)
 """Products of two shared values."""
-PRODUCTS = ("linear", "gain", "scale", "rotary", *PAIRS)
-MOVES = ("rows", "concat_rows")
-SUMS = ("add", "bias", *MOVES)
+PRODUCTS = of_arithmetic(WeightProduct, PublicProduct, SharedProduct)
+WEIGHTED = of_arithmetic(WeightProduct, LookUp)
+"""Products with the server's weights, and look-ups."""
+MOVES = of_arithmetic(Move)
+TERMS = of_arithmetic(Sum)
+SUMS = (*TERMS, *MOVES)
 SPARE_BITS = 4
 """By so many bits a value is made larger than the plan asks, at most, rather than extended for what reads it."""
 
@@ -75,7 +79,7 @@ class Step:
         op = self.node.op
         if op in PRODUCTS:
             return (self.ring_bits,) * len(self.inputs)
-        if op in ("add", "bias"):
+        if op in TERMS:
             gained = [self.output.fraction_bits - f.fraction_bits for f in self.inputs]
             return tuple(self.output.bits + max(-g, 0) for g in gained)
         if self.wanted is not None:
@@ -129,7 +133,7 @@ def _shown_products(graph: Graph) -> set[str]:
     for node in reversed(graph.nodes):
         if node.name not in read:
             continue
-        if node.op in ("linear", "gain", "embedding"):
+        if node.op in WEIGHTED:
             shown.add(node.name)
         if node.op not in ("linear", *PAIRS):
             read.update(node.inputs)
@@ -159,7 +163,7 @@ def _steps(
         elif factor is not None:  # no ring is larger than 64 bits
             dropped = max(inputs[0].fraction_bits + factor.fraction_bits - output.fraction_bits, 0)
             output = Format(min(output.bits, 64 - dropped), output.fraction_bits)
-        elif node.op in ("add", "bias"):
+        elif node.op in TERMS:
             lost = max(max(f.fraction_bits - output.fraction_bits, 0) for f in inputs)
             output = Format(min(output.bits, 64 - lost), output.fraction_bits)
         promised, wanted = None, None
@@ -194,12 +198,13 @@ def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
 
 
 def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
-    if node.op in ("linear", "gain"):
-        return plan.of_weight(node.weights[0])
-    if node.op in ("scale", "rotary"):
-        return Format(64, plan.of_value(graph, node.inputs[0]).fraction_bits)
-    if node.op in PAIRS:
-        return plan.of_value(graph, node.inputs[1])
+    match OPS[node.op].arithmetic:
+        case WeightProduct():
+            return plan.of_weight(node.weights[0])
+        case PublicProduct():
+            return Format(64, plan.of_value(graph, node.inputs[0]).fraction_bits)
+        case SharedProduct():
+            return plan.of_value(graph, node.inputs[1])
     return None
 
 

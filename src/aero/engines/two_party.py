@@ -38,7 +38,7 @@ from aero.engines.step_plans import (
     row_gain_plan,
     wear_of,
 )
-from aero.engines.steps import Group, Step, state_format
+from aero.engines.steps import WEIGHTED, Group, Step, state_format
 from aero.engines.weight_store import MAX_BYTES, WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
@@ -160,7 +160,7 @@ class TwoPartyEngine(Engine):
         self._load(schedule, weights)
 
     def _load(self, schedule: Schedule, weights: Mapping[str, np.ndarray]) -> None:
-        weighted = [stage.groups for stage in schedule.stages if stage.op in ("linear", "gain", "embedding")]
+        weighted = [stage.groups for stage in schedule.stages if stage.op in WEIGHTED]
         self._loaded.load(weighted, weights)
 
     def _schedule(self, batch: Sequence[PromptRun]) -> Schedule:

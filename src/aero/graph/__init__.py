@@ -6,6 +6,6 @@ The contract between machine learning (which writes it, through `aero.compiler`)
 
 from aero.graph.graph import Graph, Node, Program
 from aero.graph.interpret import interpret, interpret_step
-from aero.graph.ops import OPS, OpSpec
+from aero.graph.ops import OPS, Sheet
 
-__all__ = ["OPS", "Graph", "Node", "OpSpec", "Program", "interpret", "interpret_step"]
+__all__ = ["OPS", "Graph", "Node", "Program", "Sheet", "interpret", "interpret_step"]

@@ -10,7 +10,9 @@ import math
 from dataclasses import dataclass
 
 from aero.graph.graph import Graph, Node
-from aero.graph.ops import OPS
+from aero.graph.heads import live_pairs
+from aero.graph.ops import OPS, Shape
+from aero.graph.ops.sheet import Product, SharedProduct, WeightProduct
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,29 @@ class Count:
     depth: int
 
 
-def live_pairs(queries: int, keys: int) -> int:
-    """Entries of one head's causal triangle: sum over t < T of S - T + t + 1."""
-    return queries * (keys - queries) + queries * (queries + 1) // 2
+def triangle(graph: Graph, node: Node) -> Shape | None:
+    """[H, T, S] of the scores or probabilities that an operation makes or reads; None where there are none."""
+    shapes = (graph.shapes[name] for name in (node.name, *node.inputs))
+    return next((shape for shape in shapes if len(shape) == 3), None)
+
+
+def products(graph: Graph, node: Node) -> int:
+    """Scalar products of an engine that computes every entry, public factors included; a look-up has none."""
+    arithmetic = OPS[node.op].arithmetic
+    if not isinstance(arithmetic, Product):
+        return 0
+    weights = [graph.weight_shapes[name] for name in node.weights]
+    return arithmetic.terms([graph.shapes[name] for name in node.inputs], weights, node.attrs)
 
 
 def multiplications(graph: Graph, node: Node) -> int:
-    shape = graph.shapes[node.name]
-    match node.op:
-        case "linear":
-            return shape[0] * math.prod(graph.weight_shapes[node.weights[0]])
-        case "scores":
-            return live_pairs(*shape[1:]) * graph.shapes[node.inputs[0]][1]
-        case "attend":
-            return live_pairs(*graph.shapes[node.inputs[0]][1:]) * shape[1]
-        case "gain":
-            return math.prod(shape)
+    match OPS[node.op].arithmetic:
+        case WeightProduct():
+            return products(graph, node)
+        case SharedProduct():
+            shape = triangle(graph, node)
+            assert shape is not None
+            return products(graph, node) // math.prod(shape[1:]) * live_pairs(*shape[1:])
     return 0
 
 
@@ -47,7 +56,7 @@ def nonlinear_elements(graph: Graph, node: Node) -> int:
     if not OPS[node.op].nonlinear:
         return 0
     shape = graph.shapes[node.name]
-    return shape[0] * live_pairs(*shape[1:]) if node.op == "causal_softmax" else math.prod(shape)
+    return shape[0] * live_pairs(*shape[1:]) if len(shape) == 3 else math.prod(shape)
 
 
 def count(graph: Graph) -> Count:

@@ -40,14 +40,14 @@ class Node:
     def __post_init__(self) -> None:
         if self.op not in OPS:
             raise ValueError(f"node {self.name!r}: unknown operation {self.op!r}; known: {', '.join(OPS)}")
-        spec = OPS[self.op]
-        if len(self.inputs) != spec.num_inputs:
-            raise ValueError(f"node {self.name!r}: {self.op} reads {spec.num_inputs} values, not {len(self.inputs)}")
-        if not spec.min_weights <= len(self.weights) <= len(spec.weights):
-            raise ValueError(f"node {self.name!r}: {self.op} takes weights {spec.weights}, not {self.weights}")
-        if set(self.attrs) - set(spec.optional) != set(spec.attrs):
-            raise ValueError(f"node {self.name!r}: {self.op} has attributes {set(spec.attrs)}, not {set(self.attrs)}")
-        kinds = {**spec.attrs, **spec.optional}
+        sheet = OPS[self.op]
+        if len(self.inputs) != sheet.inputs:
+            raise ValueError(f"node {self.name!r}: {self.op} reads {sheet.inputs} values, not {len(self.inputs)}")
+        if not sheet.min_weights <= len(self.weights) <= len(sheet.weights):
+            raise ValueError(f"node {self.name!r}: {self.op} takes weights {sheet.weights}, not {self.weights}")
+        if set(self.attrs) - set(sheet.optional) != set(sheet.attrs):
+            raise ValueError(f"node {self.name!r}: {self.op} has attributes {set(sheet.attrs)}, not {set(self.attrs)}")
+        kinds = {**sheet.attrs, **sheet.optional}
         attrs = {key: kinds[key](value) for key, value in self.attrs.items()}
         object.__setattr__(self, "attrs", MappingProxyType(attrs))
 

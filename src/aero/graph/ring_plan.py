@@ -17,6 +17,8 @@ from typing import Any
 
 from aero.files.reading import interpreting, read_json, typed
 from aero.graph.graph import Graph
+from aero.graph.ops import OPS
+from aero.graph.ops.sheet import Move
 
 FORMAT_VERSION = 2
 MAX_BITS = 64
@@ -143,7 +145,7 @@ class RingPlan:
         """The format of a value or state. What only moves rows has the format of what it moves."""
         while name not in graph.state_in and name not in self.values:
             node = graph.by_name.get(name)
-            if node is None or node.op not in ("rows", "concat_rows"):
+            if node is None or not isinstance(OPS[node.op].arithmetic, Move):
                 break
             name = node.inputs[-1]
         if name in graph.state_in:

@@ -36,6 +36,12 @@ def turns(rows: int, features: int, *, heads: int, rotated: int, base: float, st
     rest = width - rotated
     cosine = np.concatenate([np.cos(angles), np.cos(angles), np.ones((rows, rest))], axis=1)
     sine = np.concatenate([-np.sin(angles), np.sin(angles), np.zeros((rows, rest))], axis=1)
+    return Turns(np.tile(cosine, heads), np.tile(sine, heads), partners(features, heads, rotated))
+
+
+def partners(features: int, heads: int, rotated: int) -> np.ndarray:
+    """[features]: the feature that each one turns with; itself where it does not turn."""
+    half, width = rotated // 2, features // heads
     within = np.concatenate([np.arange(half, rotated), np.arange(half), np.arange(rotated, width)])
-    partner = (np.arange(heads)[:, None] * width + within).reshape(-1)
-    return Turns(np.tile(cosine, heads), np.tile(sine, heads), partner)
+    found: np.ndarray = (np.arange(heads)[:, None] * width + within).reshape(-1)
+    return found

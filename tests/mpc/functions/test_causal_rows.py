@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aero.graph.interpret import causal_mask
+from aero.graph.heads import causal_mask
 from aero.mpc.functions.causal_rows import CausalRows, plan_slots
 
 SHAPES = [(12, (128, 128)), (1, (1, 1)), (3, (1, 77)), (2, (5, 9)), (1, (2, 2)), (25, (40, 1000))]

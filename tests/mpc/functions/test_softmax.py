@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from aero.graph.interpret import causal_mask
-from aero.graph.interpret import causal_softmax as exact_softmax
+from aero.graph.heads import causal_mask
+from aero.graph.ops.causal_softmax import causal_softmax as exact_softmax
 from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.functions.softmax import SoftmaxPlan, causal_softmax, plan_softmax
 from aero.mpc.protocols.keys import exchange_keys

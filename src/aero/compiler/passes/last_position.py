@@ -12,10 +12,8 @@ counted from the last row).
 from __future__ import annotations
 
 from aero.compiler.passes.rewrite import Rewrite, until_done
-from aero.graph import Graph, Node, Program
+from aero.graph import OPS, Graph, Node, Program
 from aero.graph.ring_plan import rows_of_weight, weight_rows
-
-_ROW_BY_ROW = ("linear", "gain", "bias", "scale", "rotary", "add", "layer_norm", "rms_norm", "relu", "gelu")
 
 
 def last_position(program: Program) -> Program:
@@ -30,7 +28,7 @@ def _move_one(program: Program) -> Program:
             continue
         if len({(r.attrs["start"], r.attrs["stop"]) for r in readers}) > 1:
             continue
-        if node.op in _ROW_BY_ROW or (node.op == "attend" and _movable_attention(graph, node, readers[0])):
+        if OPS[node.op].row_by_row or (node.op == "attend" and _movable_attention(graph, node, readers[0])):
             rewrite = Rewrite(program)
             for extra in readers[1:]:
                 rewrite.read_instead(extra.name, readers[0].name)

@@ -4,12 +4,12 @@ With X = s Z, s > 0, each reader of X reads Z instead:
 
     X W + b            = Z (s W) + b
     X + F              = s (Z + F / s)                     the sum carries the gain on; 1/s goes into what computes F
-    LayerNorm_eps(X)   = LayerNorm_{eps / s^2}(Z)          the gain ends here
-    rows(X)            = s rows(Z)
+    Norm_eps(X)        = Norm_{eps / s^2}(Z)               the gain ends here
+    f(X)               = s f(Z)                            rows, ReLU, turns
     X diag(g)          = Z diag(s g)
 
-This takes beta, the FFN's scale of the residual stream, out of the graph. A scalar s <= 0 is left where it is
-(LayerNorm would change its sign).
+Which of these an operation allows, its sheet says (`aero.graph.ops.sheet.Factor`). This takes beta, the FFN's scale of
+the residual stream, out of the graph. A scalar s <= 0 is left where it is (a norm would change its sign).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from aero.compiler.passes.rewrite import Rewrite, factor_of
-from aero.graph import Node, Program
-
-_PASSES_THROUGH = ("linear", "add", "layer_norm", "rows", "gain")
+from aero.graph import OPS, Node, Program
+from aero.graph.ops.sheet import Factor
 
 
 def sink_scalar_gains(program: Program) -> Program:
@@ -46,8 +45,8 @@ def _sink_one(program: Program) -> Program:
 
 
 def _movable(program: Program, node: Node, reader: Node) -> bool:
-    if reader.op != "add":
-        return reader.op in _PASSES_THROUGH
+    if OPS[reader.op].factor is not Factor.TERM:
+        return OPS[reader.op].factor is not Factor.STAYS
     # The other term must be able to take 1/s in: a linear layer that nothing else reads.
     others = [name for name in reader.inputs if name != node.name]
     if len(others) != 1:
@@ -59,14 +58,15 @@ def _movable(program: Program, node: Node, reader: Node) -> bool:
 def _read_unscaled(program: Program, rewrite: Rewrite, node: Node, reader: Node, s: np.ndarray) -> None:
     (source,) = node.inputs
     unscaled = reader.replace(inputs=tuple(source if i == node.name else i for i in reader.inputs))
-    if reader.op in ("linear", "gain"):
+    factor = OPS[reader.op].factor
+    if factor is Factor.WEIGHT:
         w = rewrite.own_weight(reader.name, "w", program.weights[reader.weights[0]] * s)
         rewrite.replace(reader.name, unscaled.replace(weights=(w, *reader.weights[1:])))
         return
-    if reader.op == "layer_norm":
+    if factor is Factor.EPS:
         rewrite.replace(reader.name, unscaled.replace(attrs={"eps": float(reader.attrs["eps"]) / float(s) ** 2}))
         return
-    if reader.op == "add":
+    if factor is Factor.TERM:
         (other,) = (name for name in reader.inputs if name != node.name)
         layer = program.graph.by_name[other]
         names = tuple(

@@ -1,0 +1,32 @@
+"""Attention's shapes: heads side by side in a row, and the triangle of keys that a query sees.
+
+Query row t of T sees keys 0 .. S - T + t of S. Those entries of scores and probabilities [H, T, S] are live.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def split_heads(x: Array, heads: int) -> Array:
+    """[rows, H * d_k] -> [H, rows, d_k]."""
+    rows, width = x.shape
+    return x.reshape(rows, heads, width // heads).transpose(1, 0, 2)
+
+
+def merge_heads(x: Array) -> Array:
+    """[H, rows, d_k] -> [rows, H * d_k]."""
+    heads, rows, width = x.shape
+    return x.transpose(1, 0, 2).reshape(rows, heads * width)
+
+
+def causal_mask(queries: int, keys: int) -> Array:
+    """[T, S] of booleans: True where query t may see key s, that is s <= S - T + t."""
+    return np.arange(keys)[None, :] <= np.arange(queries)[:, None] + (keys - queries)
+
+
+def live_pairs(queries: int, keys: int) -> int:
+    """Entries of one head's causal triangle: sum over t < T of S - T + t + 1."""
+    return queries * (keys - queries) + queries * (queries + 1) // 2

@@ -1,0 +1,39 @@
+"""The closed set of operations: one sheet each, in a file of the operation's name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from aero.graph.ops import (
+    add,
+    attend,
+    bias,
+    causal_softmax,
+    concat_rows,
+    embedding,
+    gain,
+    gelu,
+    layer_norm,
+    linear,
+    relu,
+    rms_norm,
+    rotary,
+    rows,
+    scale,
+    scores,
+)
+from aero.graph.ops.sheet import Arithmetic, Attrs, Shape, Sheet
+
+_FILES = (
+    embedding, linear, gain, bias, scale, add, layer_norm, rms_norm, relu, gelu, rotary, scores, causal_softmax, attend,
+    rows, concat_rows,
+)  # fmt: skip
+
+OPS: Mapping[str, Sheet] = MappingProxyType({file.__name__.rpartition(".")[2]: file.SHEET for file in _FILES})
+
+
+def of_arithmetic(*kinds: type[Arithmetic]) -> tuple[str, ...]:
+    """The operations of these kinds."""
+    return tuple(name for name, sheet in OPS.items() if isinstance(sheet.arithmetic, kinds))
+
+
+__all__ = ["OPS", "Attrs", "Shape", "Sheet", "of_arithmetic"]

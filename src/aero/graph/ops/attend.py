@@ -1,0 +1,36 @@
+"""probabilities [H, T, S], values [S, d] -> [T, d], heads side by side."""
+
+import math
+
+import numpy as np
+
+from aero.graph.heads import merge_heads, split_heads
+from aero.graph.ops.sheet import Array, Attrs, Factor, Shape, Shapes, SharedProduct, Sheet, need
+
+
+def _shape(inputs: Shapes, weights: Shapes, attrs: Attrs) -> Shape:
+    p, v = inputs
+    need(len(p) == 3 and len(v) == 2 and p[2] == v[0], f"probabilities {p} do not fit values {v}")
+    need(v[1] % p[0] == 0, f"{p[0]} heads do not divide a width of {v[1]}")
+    return (p[1], v[1])
+
+
+def _attend(p: Array, v: Array) -> Array:
+    return merge_heads(p @ split_heads(v, p.shape[0]))
+
+
+SHEET = Sheet(
+    inputs=2,
+    weights=(),
+    attrs={},
+    optional={},
+    shape=_shape,
+    meaning=_attend,
+    arithmetic=SharedProduct(form=_attend, terms=lambda inputs, *_: math.prod(inputs[0][1:]) * inputs[1][1]),
+    bound=lambda p, v: v,  # a mean of values
+    magnitude=lambda value, p, v: _attend(np.abs(p), np.abs(v)),
+    row_by_row=False,
+    factor=Factor.STAYS,
+    precision="activation",
+    error_steps=180,
+)

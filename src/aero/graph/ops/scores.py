@@ -1,0 +1,38 @@
+"""queries [T, d], keys [S, d] -> [H, T, S]: q_h k_h^T for each head, unscaled."""
+
+import numpy as np
+
+from aero.graph.heads import causal_mask, split_heads
+from aero.graph.ops.sheet import Array, Attrs, Factor, Shape, Shapes, SharedProduct, Sheet, need
+
+
+def _shape(inputs: Shapes, weights: Shapes, attrs: Attrs) -> Shape:
+    q, k = inputs
+    heads = int(attrs["heads"])
+    need(len(q) == 2 and len(k) == 2 and q[1] == k[1], f"queries {q} and keys {k} differ in width")
+    need(heads > 0 and q[1] % heads == 0, f"{heads} heads do not divide a width of {q[1]}")
+    need(k[0] >= q[0], f"{q[0]} queries over {k[0]} keys: causal attention needs at least as many keys")
+    return (heads, q[0], k[0])
+
+
+def live_scores(q: Array, k: Array, heads: int) -> Array:
+    """Zero where the query does not see the key."""
+    scores = split_heads(q, heads) @ split_heads(k, heads).transpose(0, 2, 1)
+    return np.where(causal_mask(*scores.shape[1:]), scores, 0)
+
+
+SHEET = Sheet(
+    inputs=2,
+    weights=(),
+    attrs={"heads": int},
+    optional={},
+    shape=_shape,
+    meaning=live_scores,
+    arithmetic=SharedProduct(form=live_scores, terms=lambda inputs, *_: inputs[0][0] * inputs[1][0] * inputs[0][1]),
+    bound=lambda q, k, heads: (q * k).reshape(heads, -1).sum(axis=1),
+    magnitude=lambda value, q, k, heads: live_scores(np.abs(q), np.abs(k), heads),
+    row_by_row=False,
+    factor=Factor.STAYS,
+    precision="score",
+    error_steps=180,
+)

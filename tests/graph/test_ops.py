@@ -1,0 +1,164 @@
+"""What a sheet claims of its operation, checked against the operation's meaning."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aero.graph.ops
+from aero.graph import OPS, Sheet
+from aero.graph.ops.sheet import Factor, Product, PublicProduct, SharedProduct
+
+ROWS, WIDTH, HEADS = 5, 8, 2
+TURN = {"heads": HEADS, "rotated": 2, "base": 50.0, "start": 3}
+ROUNDING = 1e-12
+"""The sums here have at most ten terms, of size at most 100."""
+
+# inputs, shapes of weights, attrs; an operation may stand here more than once
+SAMPLES = [
+    ("embedding", ["ids"], [(7, WIDTH)], {}),
+    ("linear", ["x"], [(WIDTH, 3), (3,)], {}),
+    ("linear", ["x"], [(WIDTH, 3)], {}),
+    *(("gain", ["x"], [w], {}) for w in ((), (WIDTH,), (ROWS, WIDTH))),
+    *(("bias", ["x"], [w], {}) for w in ((), (WIDTH,), (ROWS, WIDTH))),
+    ("scale", ["x"], [], {"factor": -1.7}),
+    ("add", ["x", "x"], [], {}),
+    ("layer_norm", ["x"], [], {"eps": 1e-3}),
+    ("rms_norm", ["x"], [], {"eps": 1e-3}),
+    ("relu", ["x"], [], {}),
+    ("gelu", ["x"], [], {}),
+    ("gelu", ["x"], [], {"form": "erf"}),
+    ("rotary", ["x"], [], TURN),
+    ("scores", ["x", "x"], [], {"heads": HEADS}),
+    ("causal_softmax", ["scores"], [], {}),
+    ("causal_softmax", ["scores"], [], {"base": 2.0}),
+    ("attend", ["probabilities", "x"], [], {}),
+    ("rows", ["x"], [], {"start": 1, "stop": 4}),
+    ("concat_rows", ["x", "x"], [], {}),
+]
+NAMES = [f"{op} {weights} {attrs}" for op, _, weights, attrs in SAMPLES]
+
+
+def draw(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """An outlier channel, and a mean far from zero, where a forgotten term shows."""
+    match kind:
+        case "ids":
+            return rng.integers(7, size=ROWS)
+        case "x":
+            return rng.normal(0.5, rng.uniform(0.1, 20.0, WIDTH), (ROWS, WIDTH))
+        case "scores":
+            return rng.normal(0, 4, (HEADS, ROWS, ROWS))
+    return OPS["causal_softmax"].meaning(draw("scores", rng))
+
+
+def sample(case: tuple, seed: int) -> tuple[Sheet, list[np.ndarray], list[np.ndarray], dict]:
+    op, inputs, weights, attrs = case
+    rng = np.random.default_rng(seed)
+    drawn = [draw(kind, rng) for kind in inputs]
+    return OPS[op], drawn, [rng.normal(0, 2, shape) for shape in weights], attrs
+
+
+def largest(x: np.ndarray) -> np.ndarray:
+    """Of each feature; of each head, of scores and probabilities."""
+    return np.abs(x).max(axis=0) if x.ndim == 2 else np.abs(x).max(axis=(1, 2))
+
+
+def test_every_operation_has_one_sheet_in_a_file_of_its_name_and_is_sampled_here():
+    folder = Path(aero.graph.ops.__file__).parent
+    assert {file.stem for file in folder.glob("*.py")} - {"__init__", "sheet"} == set(OPS)
+    assert {op for op, *_ in SAMPLES} == set(OPS)
+
+
+@pytest.mark.parametrize("fact", [field.name for field in dataclasses.fields(Sheet)])
+def test_a_sheet_that_leaves_a_fact_out_cannot_be_made(fact):
+    facts = vars(OPS["relu"])
+    Sheet(**facts)
+    with pytest.raises(TypeError, match=fact):
+        Sheet(**{name: value for name, value in facts.items() if name != fact})
+
+
+@pytest.mark.parametrize("case", SAMPLES, ids=NAMES)
+def test_no_value_exceeds_its_bound(case):
+    """Random inputs, and each feature at its bound with random signs, where a sum is largest."""
+    for seed in range(20):
+        sheet, inputs, weights, attrs = sample(case, seed)
+        bounds = [largest(x) for x in inputs if x.ndim > 1]
+        bound = sheet.bound(*bounds, *map(np.abs, weights), **attrs)
+        rng, found = np.random.default_rng(seed), [sheet.meaning(*inputs, *weights, **attrs)]
+        if case[0] not in ("embedding", "attend"):
+            for _ in range(20):
+                extreme = [
+                    largest(x).reshape(-1, *[1] * (x.ndim - 2), x.shape[-1] if x.ndim == 2 else 1) for x in inputs
+                ]
+                signed = [np.where(rng.random(x.shape) < 0.5, -1, 1) * e for x, e in zip(inputs, extreme, strict=True)]
+                found.append(sheet.meaning(*signed, *weights, **attrs))
+        for value in found:
+            assert bound.shape == largest(value).shape
+            assert (largest(value) <= bound * (1 + ROUNDING)).all()
+
+
+@pytest.mark.parametrize("case", SAMPLES, ids=NAMES)
+def test_a_rounding_is_relative_to_no_less_than_the_value(case):
+    sheet, inputs, weights, attrs = sample(case, 0)
+    value = sheet.meaning(*inputs, *weights, **attrs)
+    without_bias = sheet.meaning(*inputs, *weights[:1], **attrs)
+    size = sheet.magnitude(value, *inputs, *weights, **attrs)
+    assert size.shape == value.shape and (size >= np.abs(without_bias) * (1 - ROUNDING)).all()
+
+
+@pytest.mark.parametrize("case", [c for c in SAMPLES if OPS[c[0]].row_by_row], ids=lambda case: case[0])
+def test_what_works_row_by_row_gives_some_rows_of_its_value_from_those_of_what_it_reads(case):
+    sheet, inputs, weights, attrs = sample(case, 0)
+    some = slice(1, 4)
+    moved = {**attrs, "start": attrs["start"] + some.start} if "start" in attrs else attrs
+    cut = [w[some] if w.shape == (ROWS, WIDTH) else w for w in weights]
+    found = sheet.meaning(*(x[some] for x in inputs), *cut, **moved)
+    expected = sheet.meaning(*inputs, *weights, **attrs)[some]
+    np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("case", SAMPLES, ids=NAMES)
+def test_a_positive_factor_goes_where_the_sheet_says(case):
+    sheet, inputs, weights, attrs = sample(case, 0)
+    x, *others = inputs
+    s = 0.37
+    match sheet.factor:
+        case Factor.STAYS:
+            return
+        case Factor.PASSES:
+            expected = s * sheet.meaning(x, *others, *weights, **attrs)
+        case Factor.WEIGHT:
+            expected = sheet.meaning(x, s * weights[0], *weights[1:], **attrs)
+        case Factor.EPS:
+            expected = sheet.meaning(x, **{**attrs, "eps": attrs["eps"] / s**2})
+        case Factor.TERM:
+            expected = s * sheet.meaning(x, others[0] / s)
+    np.testing.assert_allclose(sheet.meaning(s * x, *others, *weights, **attrs), expected, rtol=1e-9, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("case", [c for c in SAMPLES if isinstance(OPS[c[0]].arithmetic, Product)], ids=lambda c: c[0])
+def test_the_form_of_a_product_is_its_meaning_on_numbers_of_any_type(case):
+    sheet, inputs, weights, attrs = sample(case, 0)
+    product = sheet.arithmetic
+    factors = inputs + weights[:1]
+    if isinstance(product, PublicProduct):
+        factors += product.constants(inputs[0].shape, **attrs)
+    np.testing.assert_array_equal(product.form(*factors, **attrs), sheet.meaning(*inputs, *weights[:1], **attrs))
+    integers = [np.rint(1000 * x).astype(np.int64) for x in factors]
+    exact = product.form(*(x.astype(object) for x in integers), **attrs) if case[0] != "scores" else None
+    found = product.form(*integers, **attrs)
+    assert found.dtype == np.int64
+    if exact is not None:
+        assert (found == exact).all()
+
+
+def test_scalar_products_are_counted_as_they_are_written_out():
+    """Each product of two shared values is a sum of products of one entry of either."""
+    for op, heads, queries, keys, width in itertools.product(("scores", "attend"), (1, 2), (1, 3), (4,), (6,)):
+        arithmetic = OPS[op].arithmetic
+        assert isinstance(arithmetic, SharedProduct)
+        first = (queries, width) if op == "scores" else (heads, queries, keys)
+        expected = sum(1 for _ in itertools.product(range(heads), range(queries), range(keys), range(width // heads)))
+        assert arithmetic.terms([first, (keys, width)], [], {"heads": heads}) == expected

@@ -575,6 +575,23 @@ def test_padding_leaves_room_for_the_answer_and_makes_room_for_text(session):
     assert session.steps == [Step(0, 4), Step(4, 1), Step(0, CONTEXT), Step(0, 4), Step(0, CONTEXT)]
 
 
+def test_what_is_read_anew_in_another_session_is_padded_as_before(open_session):
+    """The server breaks off after each token, and knows how many there were: the length stays hidden."""
+    seen = []
+    for ids in ([7], [1, 2, 3]):
+        seen.append([])
+        growing = None
+        for _ in range(3):
+            session = open_session()
+            with session.client(4) as client:
+                growing = growing or client.continuation(ids, 3)
+                next(client.advance({0: growing}))
+            session.join()
+            seen[-1] += session.steps
+        assert growing.ids[len(ids) :] == greedy([client.tokenizer.end_of_text] * (4 - len(ids)) + ids, 3)
+    assert seen[0] == seen[1] == [Step(0, 4), Step(0, 5), Step(0, 6)]
+
+
 def test_impossible_padding_is_refused(session):
     with pytest.raises(ValueError, match="multiples of 0"):
         session.client(0)

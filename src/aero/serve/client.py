@@ -79,6 +79,8 @@ class Continuation:
 
     left: how many tokens may still be chosen. given: tokens that follow first, whatever the model would choose, and are
     no part of the new text; the logits from which each would have been chosen are learnt. ended: nothing follows.
+    padding: how many tokens were read with it that are none of its own. As many are if it has to be read anew, so that
+    a server that breaks sessions off does not see where, with more and more of an answer, the next multiple begins.
     """
 
     ids: list[int]
@@ -87,6 +89,7 @@ class Continuation:
     left: int
     given: list[int] = field(default_factory=list)
     ended: bool = False
+    padding: int | None = None
 
     @property
     def ahead(self) -> int:
@@ -240,6 +243,7 @@ class Client:
             found, run = self._run(several)
             tokens = []
             for place, (logits, step) in found.items():
+                prompts[place].padding = step.context - len(prompts[place].ids)
                 token, piece = self._chosen(prompts[place], logits)
                 tokens.append((place, PrivateToken(token, piece, logits, step, run)))
             yield from tokens
@@ -289,7 +293,7 @@ class Client:
         total = 0
         for prompt, one in prompts.items():
             check_length(len(one.ids), 1, self.offer.context)
-            reading = self._reading(prompt, one.ids, one.ahead)
+            reading = self._reading(prompt, one.ids, one.ahead, one.padding)
             length = reading.step.length
             if several and total + length > self.offer.context:
                 yield several
@@ -299,8 +303,9 @@ class Client:
         if several:
             yield several
 
-    def _reading(self, prompt: int, ids: list[int], ahead: int) -> _Reading:
-        """What has to be computed of a prompt. ahead: tokens for which there is to be room afterwards."""
+    def _reading(self, prompt: int, ids: list[int], ahead: int, padded: int | None = None) -> _Reading:
+        """What has to be computed of a prompt. ahead: tokens for which there is to be room afterwards. padded: by how
+        much it was padded when it was read before."""
         read, past = self._read.get(prompt, ([], 0))
         room = self.offer.context - ahead
         known = len(read)
@@ -311,7 +316,8 @@ class Client:
             total, first = past + len(new), 0
             if not past and ids[: len(self.tokenizer.before)] == list(self.tokenizer.before):
                 first = len(self.tokenizer.before)
-            padding = max(min(-(-total // self._pad_to) * self._pad_to, room) - total, 0)
+            wanted = -(-total // self._pad_to) * self._pad_to if padded is None else len(ids) + padded
+            padding = max(min(wanted, room) - total, 0)
             new = [*new[:first], *[self._padding] * padding, *new[first:]]
         return _Reading(Step(past, len(new)), new)
 

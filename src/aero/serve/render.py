@@ -17,7 +17,7 @@ from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_TEXT = 1 << 22
+MAX_TEXT = 1 << 20
 SECONDS = 5.0
 MEMORY = 1 << 30
 

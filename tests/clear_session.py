@@ -67,7 +67,10 @@ class InsecureTestEngine(Engine):
         said = [(one.graph.digest, one.prompt) for one in batch]
         if self.party is Party.CLIENT:
             self.ids.put((said, self.what, [one.ids for one in batch]))
-            return self.outputs.get(timeout=10)
+            outputs = self.outputs.get(timeout=10)
+            if isinstance(outputs, BaseException):
+                raise outputs
+            return outputs
         theirs, what, ids = self.ids.get(timeout=10)
         assert (theirs, what) == (said, self.what)
         outputs = []

@@ -9,6 +9,7 @@ from aero.proxy import batcher as batching
 from aero.proxy.batcher import AwayError, Batcher, BusyError, Job
 from aero.serve.sampling import Sampling
 from aero.serve.session import Step
+from aero.wire import ProtocolError
 from clear_session import LONGER as PROGRAM
 from clear_session import Sessions, greedy, tokenizer_file
 
@@ -149,6 +150,21 @@ def test_a_broken_session_is_opened_again_and_jobs_go_on(start):
     assert asked.outcome == "length"
     assert asked.ids == greedy([1, 2, 3], 5, PROGRAM)
     assert len(sessions.opened) == 2
+
+
+def test_after_a_failed_check_jobs_end_and_only_who_asks_again_goes_on(start):
+    batcher, sessions = start()
+    asked = Asked([1, 2, 3], 5)
+    asked.hold.clear()
+    batcher.submit(asked.job)
+    assert asked.begun.wait(PATIENCE)
+    sessions.opened[0].client_engine.outputs.put(ProtocolError("a check failed"))
+    asked.hold.set()
+    assert str(asked.outcome) == "the private server does not follow the protocol: a check failed"
+    assert len(sessions.opened) == 1
+    again = Asked([1], 2)
+    batcher.submit(again.job)
+    assert again.outcome == "length" and len(sessions.opened) == 2
 
 
 def test_drawn_tokens_are_the_same_over_a_broken_session(start):

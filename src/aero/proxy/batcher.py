@@ -19,7 +19,7 @@ from aero.serve.client import GREEDY, Client, Continuation, PrivateRun, PrivateT
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError, Offer
 from aero.serve.text import Kept
-from aero.wire import WireError, one_line
+from aero.wire import ProtocolError, WireError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +186,9 @@ class Batcher:
             except WireError as error:
                 log.warning("the session broke off: %s", error)
                 self._leave()
+                if isinstance(error, ProtocolError):  # to try again by itself would give it one guess after another
+                    reason = one_line(str(error))
+                    self._fail_all(AwayError(f"the private server does not follow the protocol: {reason}"))
             except Exception as error:  # a fault with one job must not end the thread that serves all
                 log.exception("the private session failed")
                 self._leave()

@@ -134,6 +134,25 @@ def test_a_weight_shared_by_two_layers_is_changed_for_one_alone():
     assert_same_function(program, after)
 
 
+TURN = {"heads": 2, "rotated": 2, "base": 50.0, "start": 0}
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs"), [("layer_norm", {"eps": 1e-2}), ("rms_norm", {"eps": 1e-2}), ("relu", {}), ("rotary", TURN)]
+)
+def test_a_positive_scalar_sinks_past_what_lets_it(op, attrs):
+    program = chain(
+        Node("g", "gain", ("embedding",), ("v",)),
+        Node("f", op, ("g",), (), attrs),
+        Node("out", "linear", ("f",), ("w",)),
+        weights={"v": np.float64(0.3)},
+        output="out",
+    )
+    after = sink_scalar_gains(program)
+    assert ops(after)["gain"] == 0
+    assert_same_function(program, after)
+
+
 @pytest.mark.parametrize("s", [-1.5, 0.0])
 def test_a_scalar_that_is_not_positive_stays(s):
     program = chain(

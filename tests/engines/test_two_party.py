@@ -21,6 +21,7 @@ from aero.engines.steps import state_format
 from aero.engines.two_party import TwoPartyEngine
 from aero.engines.weight_store import Groups, WeightStore
 from aero.graph import Node, Program
+from aero.graph.ops import rotary
 from aero.graph.ring_plan import Format, RingPlan
 from aero.kernels.lattice_noise import ColumnSizes, weight_noise
 from aero.kernels.rlwe import SHARES, WIDE
@@ -479,7 +480,7 @@ def test_public_angles_that_differ_in_a_last_place_are_noticed(monkeypatch):
     steps = checked_steps(program.graph, plan)
     digest = on_shares.angles_digest(steps)
     assert digest == on_shares.angles_digest(steps)
-    channels, exact = channel_pair(), on_shares.turns
+    channels, exact = channel_pair(), rotary.turns
     mine = threading.local()
 
     def turned(*shape, **attrs):
@@ -488,7 +489,7 @@ def test_public_angles_that_differ_in_a_last_place_are_noticed(monkeypatch):
         moved[-1, -1] += getattr(mine, "error", 0.0)
         return dataclasses.replace(by, cosine=moved)
 
-    monkeypatch.setattr(on_shares, "turns", turned)
+    monkeypatch.setattr(rotary, "turns", turned)
     client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channels, strict=True))
 
     def prepare_elsewhere():

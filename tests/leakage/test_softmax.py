@@ -50,9 +50,9 @@ class View:
             party.ots = InsecureDealtOts(party.role, seeds(run)[0])
             exchange_keys(party, plan.client_keys, plan.server_keys)
             x = split(party, scores(kind), plan.input_bits, 14, seed=seeds(run)[1][:16])
-            return softmax.causal_softmax(party, plan, x)
+            return plan.run(party, x)
 
-        names = ("multiplex", "_below_tops", "_powers", "log2")
+        names = ("multiplex", "_below_tops", "_powers", "_log_sums")
         with self._kept((exp2, "from_field"), *((softmax, name) for name in names)):
             outcome = run_both(program, seeds(run))
         self.sent, self.results = outcome.sent, outcome.results
@@ -112,7 +112,7 @@ def check_logarithms() -> None:
     found: dict[Role, list[np.ndarray]] = {role: [] for role in Role}
     for run in range(13):
         for role in Role:
-            found[role].append(view(run, "sharp").held[role, "log2"][0])
+            found[role].append(view(run, "sharp").held[role, "_log_sums"][0])
     for role in Role:
         assert_uniform(np.concatenate(found[role]), PLAN.power.ring_bits)
 

@@ -18,7 +18,7 @@ from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.kernels.slots import P37, P50
 from aero.mpc.dealer import insecure_ots
 from aero.mpc.fixed_point import to_ring
-from aero.mpc.functions.norm import norm, plan_norm
+from aero.mpc.functions.norm import plan_norm
 from aero.mpc.ot.supply import set_up_ots
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
@@ -133,7 +133,7 @@ def rows_normalised(party: Party, kind: str) -> None:
     plan = plan_norm(3, 5, 20, 8, 20, 10, eps=1e-5, centred=True)
     exchange_keys(party, plan.client_keys, plan.server_keys)
     x = shared(party, "x", kind, (3, 5)).reduced(plan.input_bits)
-    norm(party, plan, x.of(x.values, fraction_bits=8))
+    plan.run(party, x.of(x.values, fraction_bits=8))
 
 
 PROTOCOLS = {

@@ -226,7 +226,7 @@ def angles_digest(steps: Sequence[Step]) -> str:
     digest = hashlib.sha256()
     for step in steps:
         product = OPS[step.node.op].arithmetic
-        if isinstance(product, PublicProduct) and step.node.op == "rotary":
+        if isinstance(product, PublicProduct) and product.computed:
             for table in _constants(step, product):
                 digest.update(table.astype("<i8").tobytes())
     return digest.hexdigest()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aero.kernels.rlwe import Params
 from aero.kernels.slots import Field
+from aero.mpc.plan import KeyKinds
 
 WHOLE_KEY = 1.0
 """What a key bears: all of it."""
@@ -14,8 +14,8 @@ WHOLE_KEY = 1.0
 class Keys(NamedTuple):
     """Parameters, and fields, under which each party has keys, or needs them."""
 
-    client: tuple[Params | Field, ...]
-    server: tuple[Params | Field, ...]
+    client: KeyKinds
+    server: KeyKinds
 
 
 def check_wear(wear: float) -> None:

@@ -20,9 +20,8 @@ from aero.engines.stages import Extension, Schedule, Stage, schedule
 from aero.engines.steps import PAIRS, Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Shape
+from aero.graph.ops.sheet import Function, LookUp, SharedProduct, WeightProduct
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
-from aero.kernels.rlwe import Params
-from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.functions.gelu import plan_gelu
@@ -31,6 +30,7 @@ from aero.mpc.functions.relu import plan_relu
 from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
 from aero.mpc.ot.supply import SupplyModel, set_up_cost
 from aero.mpc.ot.transfer import products_cost
+from aero.mpc.plan import FunctionPlan, Plan
 from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
@@ -127,8 +127,8 @@ def embedding_plan(*steps: Step) -> EmbeddingPlan:
     return _embedding_plan(rows_of(steps), rows, columns, first.output.bits, first.modulus_bits, shown)
 
 
-def function_plan(*steps: Step) -> Any:
-    """The plan of a nonlinear operation, as its module in `aero.mpc.functions` makes it."""
+def function_plan(*steps: Step) -> FunctionPlan:
+    """The plan of a nonlinear operation, by `FUNCTIONS`."""
     first = steps[0]
     assert first.promised is not None
     shapes = tuple(step.input_shapes[0] for step in steps)
@@ -143,9 +143,7 @@ def wanted_bits(name: str, graphs: Sequence[Graph], plan: RingPlan, output_bits:
     read, made = plan.of_value(graph, first.inputs[0]), plan.of_value(graph, name)
     made = Format(output_bits, made.fraction_bits)
     shapes = tuple(g.shapes[g.by_name[name].inputs[0]] for g in graphs if name in g.by_name)
-    found = _function_plan(first.op, shapes, read, made, _attrs(first), known_windows(first, plan))
-    bits: int = found.input_bits
-    return bits
+    return _function_plan(first.op, shapes, read, made, _attrs(first), known_windows(first, plan)).reads.bits
 
 
 def _attrs(node: Node) -> tuple[tuple[str, Any], ...]:
@@ -176,6 +174,11 @@ def _embedding_plan(
     return plan_embedding(*table, modulus_bits=modulus_bits, opened=shown > 0, weight_bits=shown)
 
 
+Attributes = Mapping[str, Any]
+Rings = tuple[int, int, int, int]
+"""Bits and fractional bits of what is read, and of what is made."""
+
+
 @lru_cache(maxsize=256)
 def _function_plan(
     op: str,
@@ -184,38 +187,47 @@ def _function_plan(
     made: Format,
     attrs: tuple[tuple[str, Any], ...],
     windows: tuple[ScoreWindow, ...],
-) -> Any:
-    formats = read.bits, read.fraction_bits, made.bits, made.fraction_bits
-    if op == "causal_softmax":
-        return _softmax_plan(shapes, formats, float(dict(attrs).get("base", math.e)), windows)
-    shape = (sum(rows for rows, _ in shapes), shapes[0][1])
-    if op == "relu":
-        return plan_relu(shape, *formats)
-    if op == "gelu":
-        return plan_gelu(shape, *formats, form=str(dict(attrs).get("form", "tanh")))
-    if op in ("layer_norm", "rms_norm"):
-        return plan_norm(*shape, *formats, eps=float(dict(attrs)["eps"]), centred=op == "layer_norm")
-    raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
+) -> FunctionPlan:
+    if op not in FUNCTIONS:
+        raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
+    rings = read.bits, read.fraction_bits, made.bits, made.fraction_bits
+    return FUNCTIONS[op](shapes, rings, dict(attrs), windows)
 
 
 @lru_cache(maxsize=256)
-def _with_maxima(rows: CausalRows, formats: tuple[int, int, int, int], base: float) -> SoftmaxPlan:
+def _with_maxima(rows: CausalRows, rings: Rings, base: float) -> SoftmaxPlan:
     """The same plan for all layers of equal formats."""
-    return plan_softmax(rows, *formats, base=base)
+    return plan_softmax(rows, *rings, base=base)
 
 
 def _softmax_plan(
-    shapes: tuple[Shape, ...], formats: tuple[int, int, int, int], base: float, windows: tuple[ScoreWindow, ...]
+    shapes: Sequence[Shape], rings: Rings, attrs: Attributes, windows: Sequence[ScoreWindow]
 ) -> SoftmaxPlan:
     """With maxima; without, where the plan has a window that is wide enough for every head and that is cheaper."""
     heads = shapes[0][0]
     rows = CausalRows(heads, tuple((queries, keys) for _, queries, keys in shapes))
-    plans = [_with_maxima(rows, formats, base)]
+    base = float(attrs.get("base", math.e))
+    plans = [_with_maxima(rows, rings, base)]
     if [w.head for w in windows] == list(range(heads)):
         window = window_of([(w.reference - w.spread, w.reference) for w in windows], base)
         if window is not None:
-            plans.append(plan_softmax(rows, *formats, base=base, window=window))
+            plans.append(plan_softmax(rows, *rings, base=base, window=window))
     return cheapest(plans)
+
+
+def _all_rows(shapes: Sequence[Shape]) -> tuple[int, int]:
+    """Matrices of one width, one after the other."""
+    return sum(rows for rows, _ in shapes), shapes[0][1]
+
+
+FUNCTIONS: Mapping[str, Callable[[Sequence[Shape], Rings, Attributes, Sequence[ScoreWindow]], FunctionPlan]] = {
+    "causal_softmax": _softmax_plan,
+    "gelu": lambda shapes, rings, attrs, _: plan_gelu(_all_rows(shapes), *rings, form=attrs.get("form", "tanh")),
+    "layer_norm": lambda shapes, rings, attrs, _: plan_norm(*_all_rows(shapes), *rings, **attrs, centred=True),
+    "relu": lambda shapes, rings, *_: plan_relu(_all_rows(shapes), *rings),
+    "rms_norm": lambda shapes, rings, attrs, _: plan_norm(*_all_rows(shapes), *rings, **attrs, centred=False),
+}
+"""The plan of each nonlinear operation: of the shapes that the prompts of a batch read, rings, attributes, windows."""
 
 
 # --- a whole run --------------------------------------------------------------------------------------------------
@@ -279,10 +291,9 @@ def checked_steps(
 def stage_cost(stage: Stage) -> ProtocolCost:
     """What a stage declares, extensions before it included."""
     cost = extensions_cost([extension for wider in stage.wider for extension in wider])
-    plans = group_plans(*stage.groups)
     if stage.op in PAIRS:
-        return cost + pairs_cost(plans)
-    return sum((plan.cost() for plan in plans), cost)
+        return cost + pairs_cost(list(pair_plans(*stage.steps)))
+    return sum((plan.cost() for plan in group_plans(*stage.groups)), cost)
 
 
 def ots_ahead(stages: Sequence[Stage]) -> list[ProtocolCost]:
@@ -304,20 +315,22 @@ def ots_ahead(stages: Sequence[Stage]) -> list[ProtocolCost]:
     return ahead
 
 
-def group_plans(*groups: Group) -> list[Any]:
-    """The plan of the protocol that steps take, which has a `cost`: none for what is local, several for products of
-    shares in the same messages."""
+def group_plans(*groups: Group) -> list[Plan]:
+    """The plan of the protocol that steps take: none for what is local, several for products of shares in the same
+    messages."""
     steps = [group[0] for group in groups]
-    op = steps[0].node.op
     if has_row_gains(steps[0]):
         return [row_gain_plan(*steps)]
-    if op in ("linear", "gain"):
-        return [linear_plan(*groups)]
-    if op in PAIRS:
-        return list(pair_plans(*steps))
-    if op == "embedding":
-        return [embedding_plan(*steps)]
-    return [function_plan(*steps)] if OPS[op].nonlinear else []
+    match OPS[steps[0].node.op].arithmetic:
+        case WeightProduct():
+            return [linear_plan(*groups)]
+        case SharedProduct():
+            return list(pair_plans(*steps))
+        case LookUp():
+            return [embedding_plan(*steps)]
+        case Function():
+            return [function_plan(*steps)]
+    return []
 
 
 def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
@@ -328,23 +341,14 @@ def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
 
 def wear_of(stages: Sequence[Stage]) -> float:
     """The part of a key of the server's that a run takes, for all products of shares together."""
-    return sum(plan.wear for stage in stages if stage.op in PAIRS for plan in group_plans(*stage.groups))
+    return sum(plan.wear for stage in stages if stage.op in PAIRS for plan in pair_plans(*stage.steps))
 
 
 def keys_needed(stages: Sequence[Stage]) -> Keys:
     """Under which parameters each party encrypts."""
-    client: dict[Params | Field, None] = {}
-    server: dict[Params | Field, None] = {}
-    for plan in (plan for stage in stages for plan in group_plans(*stage.groups)):
-        if isinstance(plan, LinearPlan):
-            client[plan.product.params] = None
-        elif isinstance(plan, EmbeddingPlan):
-            client[plan.product.product.params] = None
-        elif isinstance(plan, PairPlan):
-            client[plan.params] = server[plan.params] = None
-        else:
-            client |= dict.fromkeys(getattr(plan, "client_keys", ()))
-            server |= dict.fromkeys(getattr(plan, "server_keys", ()))
+    plans = [plan for stage in stages for plan in group_plans(*stage.groups)]
+    client = dict.fromkeys(key for plan in plans for key in plan.client_keys)
+    server = dict.fromkeys(key for plan in plans for key in plan.server_keys)
     return Keys(tuple(client), tuple(server))
 
 

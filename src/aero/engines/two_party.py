@@ -45,10 +45,6 @@ from aero.graph.interpret import check_ids
 from aero.graph.ring_plan import RingPlan
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import to_ring
-from aero.mpc.functions.gelu import gelu
-from aero.mpc.functions.norm import norm
-from aero.mpc.functions.relu import relu
-from aero.mpc.functions.softmax import causal_softmax
 from aero.mpc.ot.supply import set_up_ots
 from aero.mpc.ot.transfer import together
 from aero.mpc.party import Party, Role
@@ -61,14 +57,6 @@ from aero.mpc.protocols.linear import multiply_weights
 from aero.mpc.protocols.pair import multiply_pairs
 from aero.mpc.share import Share, Words, concatenate, input_shares, split
 from aero.wire import Channel, Traffic
-
-FUNCTIONS: dict[str, Any] = {
-    "causal_softmax": causal_softmax,
-    "gelu": gelu,
-    "layer_norm": norm,
-    "rms_norm": norm,
-    "relu": relu,
-}
 
 
 class TwoPartyEngine(Engine):
@@ -390,13 +378,10 @@ class _TwoParty(Protocols):
         return together(self._party, *jobs)
 
     def nonlinear(self, steps: Sequence[Step], xs: Sequence[Share]) -> list[Share]:
-        plan, op = function_plan(*steps), steps[0].node.op
-        ready = [x.reduced(plan.input_bits) for x in xs]
-        if op == "causal_softmax" and len(ready) > 1:
-            flat = concatenate([x.reshape(-1) for x in ready])
-            parts = split(causal_softmax(self._party, plan, flat), [x.values.size for x in ready])
-            return [part.reshape(*x.shape) for part, x in zip(parts, ready, strict=True)]
-        return split(FUNCTIONS[op](self._party, plan, concatenate(ready)), [len(x.values) for x in ready])
+        plan = function_plan(*steps)
+        flat = concatenate([x.reduced(plan.reads.bits).reshape(-1) for x in xs])
+        y = plan.run(self._party, flat.reshape(*plan.reads.shape)).reshape(-1)
+        return [part.reshape(*x.shape) for part, x in zip(split(y, [x.values.size for x in xs]), xs, strict=True)]
 
     def embedding(self, steps: Sequence[Step], ids: Sequence[np.ndarray | None]) -> list[Share]:
         groups, given = [(step,) for step in steps], [mine for mine in ids if mine is not None]

@@ -15,6 +15,7 @@ from aero.engines.step_plans import embedding_plan, group_plans, has_row_gains, 
 from aero.engines.steps import Group
 from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_noise import NoRoomError
+from aero.mpc.plan import Plan
 from aero.mpc.protocols.embedding import load_table
 from aero.mpc.protocols.linear import LoadedWeights, load_weights
 
@@ -89,7 +90,7 @@ class WeightStore:
 class _Key(NamedTuple):
     op: str
     weights: tuple[str, ...]
-    plan: Any
+    plan: Plan
 
 
 def _key(groups: Groups) -> _Key:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aero.mpc.functions.gelu import END, KNOT, basis, fit, gelu, gelu_reference, plan_gelu
+from aero.mpc.functions.gelu import END, KNOT, basis, fit, gelu_reference, plan_gelu
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.ots import run_with_ots, split
 
@@ -25,7 +25,7 @@ def test_over_the_whole_range(formats, rounds, form):
     real = np.concatenate([np.linspace(-5, 5, 60 * 101), np.linspace(-limit, limit, 30 * 101)]).reshape(plan.shape)
     x = np.rint(real * 2**fraction).astype(np.int64).clip(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     outcome = run_with_ots(
-        lambda party: gelu(party, plan, split(party, x, plan.input_bits, fraction)),
+        lambda party: plan.run(party, split(party, x, plan.input_bits, fraction)),
         before=lambda party: exchange_keys(party, plan.client_keys, plan.server_keys),
     )
     assert outcome.cost == plan.cost() and outcome.cost.rounds == rounds

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aero.mpc.functions.inverse_sqrt import MAX_RELATIVE_ERROR, InverseSqrtPlan, inverse_sqrt
+from aero.mpc.functions.inverse_sqrt import MAX_RELATIVE_ERROR, InverseSqrtPlan
 from mpc.ots import run_with_ots, split
 
 
@@ -16,7 +16,7 @@ def test_over_the_whole_range(lowest, highest, factor):
     powers = [4**k + e for k in range(30) for e in (-1, 0, 1) if lowest <= 4**k + e <= highest]
     v = np.concatenate([v, [lowest, highest], powers]).astype(np.int64)
     plan = InverseSqrtPlan(len(v), lowest, highest, factor)
-    outcome = run_with_ots(lambda party: inverse_sqrt(party, plan, split(party, v, plan.input_bits)))
+    outcome = run_with_ots(lambda party: plan.run(party, split(party, v, plan.input_bits)))
     assert outcome.cost == plan.cost() and outcome.cost.rounds == 10
     assert outcome.results[0].bits == plan.output_bits
     assert outcome.signed.min() > 0 and outcome.signed.max() < 2 ** (plan.output_bits - 2)
@@ -32,4 +32,4 @@ def test_refusals():
         InverseSqrtPlan(3, 1, 10, 2.5)
     plan = InverseSqrtPlan(3, 1, 2**20, 1.0)
     with pytest.raises(ValueError, match="the plan is for"):
-        run_with_ots(lambda party: inverse_sqrt(party, plan, split(party, np.ones(4, np.int64), plan.input_bits)))
+        run_with_ots(lambda party: plan.run(party, split(party, np.ones(4, np.int64), plan.input_bits)))

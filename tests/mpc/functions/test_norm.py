@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aero.mpc.functions.norm import norm, plan_norm
+from aero.mpc.functions.norm import plan_norm
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.ots import run_with_ots, split
 
@@ -16,7 +16,7 @@ def exact(x: np.ndarray, eps: float, centred: bool) -> tuple[np.ndarray, np.ndar
 
 def run_norm(plan, x: np.ndarray):
     outcome = run_with_ots(
-        lambda party: norm(party, plan, split(party, x, plan.input_bits, plan.input_fraction)),
+        lambda party: plan.run(party, split(party, x, plan.input_bits, plan.input_fraction)),
         before=lambda party: exchange_keys(party, plan.client_keys, plan.server_keys),
     )
     assert outcome.cost == plan.cost()

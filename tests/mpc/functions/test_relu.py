@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aero.mpc.fixed_point import from_ring, reduce_ring
-from aero.mpc.functions.relu import plan_relu, relu
+from aero.mpc.functions.relu import plan_relu
 from aero.mpc.ot.supply import set_up_ots
 from mpc.ots import run_with_ots, split
 from mpc.parties import run_both
@@ -24,7 +24,7 @@ def test_over_the_whole_range(formats, rounds):
     x[0] = np.arange(-50, 51)
     x[1, :2] = -limit, top - 1
     x[2:9] = rng.integers(-(2 ** min(fraction + 1, bits - 1)), 2 ** min(fraction + 1, bits - 1), (7, 101))
-    outcome = run_with_ots(lambda party: relu(party, plan, split(party, x, plan.input_bits, fraction)))
+    outcome = run_with_ots(lambda party: plan.run(party, split(party, x, plan.input_bits, fraction)))
     real = x / 2.0**fraction
     assert outcome.results[0].bits == out_bits and outcome.results[0].fraction_bits == out_fraction
     error = np.abs(outcome.real - np.maximum(real, 0))
@@ -42,7 +42,7 @@ def test_with_real_oblivious_transfers():
         cost = plan.cost()
         needed = cost.ots_from_client, cost.ots_from_server
         party.ots.reserve(*(needed if party.is_client else needed[::-1]))
-        return relu(party, plan, split(party, x, plan.input_bits, 14))
+        return plan.run(party, split(party, x, plan.input_bits, 14))
 
     client, server = run_both(program).results
     found = from_ring(reduce_ring(client.values + server.values, 25), 25) / 2.0**14
@@ -52,7 +52,7 @@ def test_with_real_oblivious_transfers():
 def test_exact_where_nothing_is_dropped():
     x = np.arange(-(2**12), 2**12)
     plan = plan_relu(x.shape, 13, 5, 13, 5)
-    outcome = run_with_ots(lambda party: relu(party, plan, split(party, x, 13, 5)))
+    outcome = run_with_ots(lambda party: plan.run(party, split(party, x, 13, 5)))
     np.testing.assert_array_equal(outcome.signed, np.maximum(x, 0))
     assert plan.max_error == 0
 
@@ -68,6 +68,6 @@ def test_fewer_bits_of_the_sign_cost_less():
 def test_refusals():
     plan = plan_relu((3,), 25, 14, 25, 14)
     with pytest.raises(ValueError, match="the plan is for"):
-        run_with_ots(lambda party: relu(party, plan, split(party, np.zeros(4, np.int64), 25, 14)))
+        run_with_ots(lambda party: plan.run(party, split(party, np.zeros(4, np.int64), 25, 14)))
     with pytest.raises(ValueError, match="sign"):
         plan_relu((3,), 25, 14, 25, 14, sign_fraction=15)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, log2
+from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan
 from mpc.ots import run_with_ots, split
 
 
@@ -14,7 +14,7 @@ def test_log2_over_its_range(low, high):
     x = 2.0 ** np.linspace(low, high, count)
     x[:40] = 2.0 ** np.clip(np.repeat(np.arange(20) - 10.0, 2) + np.tile([0, 1e-3], 20), low, high)
     held = np.rint(x * LOG2_SCALE * 2.0**fraction).astype(np.int64)
-    outcome = run_with_ots(lambda party: log2(party, plan, split(party, held, plan.input_bits, fraction)))
+    outcome = run_with_ots(lambda party: plan.run(party, split(party, held, plan.input_bits, fraction)))
     exact = np.log2(held / 2.0**fraction / LOG2_SCALE)
     error = np.abs(outcome.real - exact)
     assert error.max() <= plan.max_error
@@ -28,7 +28,7 @@ def test_log2_below_its_range_is_too_large_and_bounded():
     plan = Log2Plan(count, -26, 7, fraction, 27, 14)
     held = np.rint(2.0 ** (fraction + np.linspace(-47, -26, count))).astype(np.int64)
     held[:50] = 0
-    outcome = run_with_ots(lambda party: log2(party, plan, split(party, held, plan.input_bits, fraction)))
+    outcome = run_with_ots(lambda party: plan.run(party, split(party, held, plan.input_bits, fraction)))
     exact = np.log2(np.maximum(held, 2.0**-20) / 2.0**fraction / LOG2_SCALE)
     assert (outcome.real >= exact - plan.max_error).all()
     assert outcome.real.max() <= plan.low + 3.5

@@ -8,7 +8,7 @@ import pytest
 from aero.graph.heads import causal_mask
 from aero.graph.ops.causal_softmax import causal_softmax as exact_softmax
 from aero.mpc.functions.causal_rows import CausalRows
-from aero.mpc.functions.softmax import SoftmaxPlan, causal_softmax, plan_softmax
+from aero.mpc.functions.softmax import SoftmaxPlan, plan_softmax
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.ots import Outcome, run_with_ots, split
 
@@ -22,7 +22,7 @@ def one_prompt(heads: int, queries: int, keys: int) -> CausalRows:
 def run(plan: SoftmaxPlan, scores: np.ndarray) -> Outcome:
     held = np.rint(scores * 2.0**plan.input_fraction).astype(np.int64)
     return run_with_ots(
-        lambda party: causal_softmax(party, plan, split(party, held, plan.input_bits, plan.input_fraction)),
+        lambda party: plan.run(party, split(party, held, plan.input_bits, plan.input_fraction)),
         before=lambda party: exchange_keys(party, plan.client_keys, plan.server_keys),
     )
 
@@ -111,5 +111,5 @@ def test_what_it_refuses():
     with pytest.raises(ValueError, match="at least as many keys"):
         plan_softmax(one_prompt(1, 3, 2), 22, 14, **OUT)
     plan = plan_softmax(one_prompt(1, 2, 2), 22, 14, **OUT)
-    with pytest.raises(ValueError, match="the plan takes"):
-        run_with_ots(lambda party: causal_softmax(party, plan, split(party, np.zeros((1, 2, 2), np.int64), 22, 14)))
+    with pytest.raises(ValueError, match="the plan is for"):
+        run_with_ots(lambda party: plan.run(party, split(party, np.zeros((1, 2, 2), np.int64), 22, 14)))

@@ -58,6 +58,7 @@ SHEET = Sheet(
         # Two for each feature that turns.
         terms=lambda inputs, _, attrs: 2 * inputs[0][0] * int(attrs["heads"]) * int(attrs["rotated"]),
         constants=_angles,
+        computed=True,
     ),
     bound=_bound,
     magnitude=_magnitude,

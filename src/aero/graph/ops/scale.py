@@ -17,6 +17,7 @@ SHEET = Sheet(
         form=lambda x, by, factor: x * by,
         terms=lambda inputs, *_: math.prod(inputs[0]),
         constants=lambda shape, factor: (np.array(factor),),
+        computed=False,
     ),
     bound=lambda x, factor: x * abs(factor),
     magnitude=own_magnitude,

@@ -70,9 +70,14 @@ class SharedProduct(Product):
 
 @dataclass(frozen=True)
 class PublicProduct(Product):
-    """The factors are the value and public numbers. constants: (shape of the value, **attrs) -> those numbers."""
+    """The factors are the value and public numbers.
+
+    constants: (shape of the value, **attrs) -> those numbers. computed: whether a machine may round them in its own
+    way, so that two parties have to compare theirs; not where they are attributes.
+    """
 
     constants: Callable[..., tuple[Array, ...]]
+    computed: bool
 
 
 Arithmetic = LookUp | Sum | Move | Function | WeightProduct | SharedProduct | PublicProduct

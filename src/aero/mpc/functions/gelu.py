@@ -31,6 +31,7 @@ from aero.kernels.slots import P50, SLOTS, Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.party import Party, Role
+from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
 from aero.mpc.protocols.compare import DIGIT_BITS, negative, negative_cost
 from aero.mpc.protocols.extend import (
     extension,
@@ -107,7 +108,7 @@ def basis(t: Reals) -> Reals:
 
 
 @dataclass(frozen=True)
-class GeluPlan:
+class GeluPlan(FunctionPlan):
     """shape: of x. value_bits, input_fraction: the format that x fits. form: "tanh" or "erf"."""
 
     shape: tuple[int, ...]
@@ -135,11 +136,11 @@ class GeluPlan:
         return P50
 
     @property
-    def client_keys(self) -> tuple[Field, ...]:
+    def client_keys(self) -> KeyKinds:
         return (self.field,)
 
     @property
-    def server_keys(self) -> tuple[Field, ...]:
+    def server_keys(self) -> KeyKinds:
         return ()
 
     @property
@@ -209,6 +210,38 @@ class GeluPlan:
             + products_cost(selected)
         )
 
+    @property
+    def reads(self) -> Reads:
+        return Reads(self.shape, self.input_bits, self.input_fraction)
+
+    def _run(self, party: Party, x: Share) -> Share:
+        x, field = x.reshape(-1), self.field
+        low, low_knot, sign, knot, high = _below_thresholds(party, self, x)
+        value, argument = (
+            _in_format(x, self.output_bits, self.output_fraction),
+            _in_format(x, ARGUMENT_BITS, ARGUMENT_FRACTION),
+        )
+        negative_part, right, left = together(
+            party,
+            multiplexing(party, sign, value),
+            multiplexing(party, sign ^ high, argument),
+            multiplexing(party, low ^ sign, argument),
+        )
+        t = right - left
+        t_field = to_field(party, t, field)
+        u_field = _squared(party, self, t_field)
+        shift = np.full(t_field.shape, np.uint64(BETA * 2**ARGUMENT_FRACTION))
+        w_field = _squared(party, self, field.reduce_once(u_field + field.multiply(t_field, shift)))
+        bits = self.work_bits
+        to_ring = [
+            field_conversion(party, z, field.p, bits=bits, dropped=n * ARGUMENT_FRACTION - kept, fraction_bits=kept)
+            for z, n, kept in ((u_field, 2, SQUARE_FRACTION), (w_field, 4, FOURTH_FRACTION))
+        ]
+        t, u, w = together(party, extension(party, t, bits), *to_ring)
+        inner, outer = (_polynomial(party, self, c, t, u, w) for c in (self.fit.inner, self.fit.outer))
+        correction = multiplex(party, low ^ low_knot ^ knot ^ high, outer - inner)
+        return (value - negative_part - inner - correction).reshape(*self.shape)
+
 
 def plan_gelu(
     shape: tuple[int, ...],
@@ -220,38 +253,6 @@ def plan_gelu(
     form: str = "tanh",
 ) -> GeluPlan:
     return GeluPlan(shape, input_bits, input_fraction, output_bits, output_fraction, form)
-
-
-def gelu(party: Party, plan: GeluPlan, x: Share) -> Share:
-    """x: of the plan's shape, in its ring of `input_bits` with `input_fraction` fractional bits."""
-    if (x.shape, x.bits, x.fraction_bits) != (plan.shape, plan.input_bits, plan.input_fraction):
-        raise ValueError(f"the plan is for x of {plan.shape} in {plan.input_bits} bits, not {x.shape} in {x.bits}")
-    x, field = x.reshape(-1), plan.field
-    low, low_knot, sign, knot, high = _below_thresholds(party, plan, x)
-    value, argument = (
-        _in_format(x, plan.output_bits, plan.output_fraction),
-        _in_format(x, ARGUMENT_BITS, ARGUMENT_FRACTION),
-    )
-    negative_part, right, left = together(
-        party,
-        multiplexing(party, sign, value),
-        multiplexing(party, sign ^ high, argument),
-        multiplexing(party, low ^ sign, argument),
-    )
-    t = right - left
-    t_field = to_field(party, t, field)
-    u_field = _squared(party, plan, t_field)
-    shift = np.full(t_field.shape, np.uint64(BETA * 2**ARGUMENT_FRACTION))
-    w_field = _squared(party, plan, field.reduce_once(u_field + field.multiply(t_field, shift)))
-    bits = plan.work_bits
-    to_ring = [
-        field_conversion(party, z, field.p, bits=bits, dropped=n * ARGUMENT_FRACTION - kept, fraction_bits=kept)
-        for z, n, kept in ((u_field, 2, SQUARE_FRACTION), (w_field, 4, FOURTH_FRACTION))
-    ]
-    t, u, w = together(party, extension(party, t, bits), *to_ring)
-    inner, outer = (_polynomial(party, plan, c, t, u, w) for c in (plan.fit.inner, plan.fit.outer))
-    correction = multiplex(party, low ^ low_knot ^ knot ^ high, outer - inner)
-    return (value - negative_part - inner - correction).reshape(*plan.shape)
 
 
 def _below_thresholds(party: Party, plan: GeluPlan, x: Share) -> list[NDArray[np.uint8]]:

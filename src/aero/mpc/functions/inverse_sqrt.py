@@ -28,6 +28,7 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.transfer import OneRound, ProductShape, products_cost, together
 from aero.mpc.party import Party, Role
+from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.multiply import look_up, look_up_cost, multiplication, multiply_shapes
 from aero.mpc.protocols.select import multiplexing, multiplexing_shapes
@@ -43,8 +44,11 @@ SLOPE_BITS = 12
 
 
 @dataclass(frozen=True)
-class InverseSqrtPlan:
-    """count: of numbers. lowest, highest: of V, at least 1. factor: from 1 to 2, that results are multiplied by."""
+class InverseSqrtPlan(FunctionPlan):
+    """count: of numbers. lowest, highest: of V, at least 1. factor: from 1 to 2, that results are multiplied by.
+
+    V has no fractional bits; results are in the ring of `output_bits`.
+    """
 
     count: int
     lowest: int
@@ -116,27 +120,35 @@ class InverseSqrtPlan:
             shapes += multiplexing_shapes(self.count, bits - by * (self.top - k))
         return shapes
 
+    @property
+    def client_keys(self) -> KeyKinds:
+        return ()
 
-def inverse_sqrt(party: Party, plan: InverseSqrtPlan, v: Share) -> Share:
-    """v: [count], in the plan's ring of `input_bits`, no fractional bits. Result: in the ring of `output_bits`."""
-    if v.shape != (plan.count,) or v.bits != plan.input_bits:
-        raise ValueError(f"the plan is for {plan.count} numbers in {plan.input_bits} bits, not {v.shape} in {v.bits}")
-    below = _below_powers(party, plan, v)
-    n = v.reduced(plan.mantissa_bits)
-    if plan.powers:
-        [n] = together(party, _scaling(party, plan, below, n, 4))
-    low_bits = plan.mantissa_bits - INDEX_BITS
-    index = Share(n.values >> np.uint64(low_bits), INDEX_BITS)
-    # The parts of d are numbers, not residues: they count in any ring.
-    rest = Share(reduce_ring(n.values, low_bits) >> np.uint64(low_bits - REST_BITS), plan.work_bits)
-    value, slope = look_up(party, index, plan.table, (plan.work_bits, plan.work_bits))
-    if plan.powers:
-        [rest] = together(party, _scaling(party, plan, below, rest, 2))
-    scaled, drop = together(
-        party, _scaling(party, plan, below, value, 2), multiplication(party, slope, rest, plan.work_bits)
-    )
-    result = scaled - drop
-    return result.of(result.values, fraction_bits=SLOPE_BITS).truncated(SLOPE_BITS)
+    @property
+    def server_keys(self) -> KeyKinds:
+        return ()
+
+    @property
+    def reads(self) -> Reads:
+        return Reads((self.count,), self.input_bits, 0)
+
+    def _run(self, party: Party, v: Share) -> Share:
+        below = _below_powers(party, self, v)
+        n = v.reduced(self.mantissa_bits)
+        if self.powers:
+            [n] = together(party, _scaling(party, self, below, n, 4))
+        low_bits = self.mantissa_bits - INDEX_BITS
+        index = Share(n.values >> np.uint64(low_bits), INDEX_BITS)
+        # The parts of d are numbers, not residues: they count in any ring.
+        rest = Share(reduce_ring(n.values, low_bits) >> np.uint64(low_bits - REST_BITS), self.work_bits)
+        value, slope = look_up(party, index, self.table, (self.work_bits, self.work_bits))
+        if self.powers:
+            [rest] = together(party, _scaling(party, self, below, rest, 2))
+        scaled, drop = together(
+            party, _scaling(party, self, below, value, 2), multiplication(party, slope, rest, self.work_bits)
+        )
+        result = scaled - drop
+        return result.of(result.values, fraction_bits=SLOPE_BITS).truncated(SLOPE_BITS)
 
 
 def _below_powers(party: Party, plan: InverseSqrtPlan, v: Share) -> list[np.ndarray]:

@@ -27,9 +27,10 @@ import numpy as np
 
 from aero.kernels.slots import P50, SLOTS, Field
 from aero.mpc.cost import ProtocolCost
-from aero.mpc.functions.inverse_sqrt import MAX_RELATIVE_ERROR, InverseSqrtPlan, inverse_sqrt
+from aero.mpc.functions.inverse_sqrt import MAX_RELATIVE_ERROR, InverseSqrtPlan
 from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.party import Party, Role
+from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
 from aero.mpc.protocols.extend import (
     field_conversion,
     field_shapes,
@@ -56,7 +57,7 @@ SIGNIFICANT_BITS = 15
 
 
 @dataclass(frozen=True)
-class NormPlan:
+class NormPlan(FunctionPlan):
     """rows, columns: of x. value_bits, input_fraction: the format that x fits. centred: LayerNorm, else RMSNorm."""
 
     rows: int
@@ -91,11 +92,11 @@ class NormPlan:
         return P50
 
     @property
-    def client_keys(self) -> tuple[Field, ...]:
+    def client_keys(self) -> KeyKinds:
         return (self.field,)
 
     @property
-    def server_keys(self) -> tuple[Field, ...]:
+    def server_keys(self) -> KeyKinds:
         return (self.field,)
 
     @property
@@ -202,6 +203,40 @@ class NormPlan:
         total += product_cost(client, field, self.groups) | product_cost(server, field, self.groups)
         return total + products_cost(field_shapes(count, self.output_bits))
 
+    @property
+    def reads(self) -> Reads:
+        return Reads((self.rows, self.columns), self.input_bits, self.input_fraction)
+
+    def _run(self, party: Party, x: Share) -> Share:
+        z = x
+        if self.centred:
+            n_x = x.values * np.uint64(self.columns) - x.values.sum(axis=1, keepdims=True, dtype=np.uint64)
+            z = x.of(n_x, fraction_bits=self.input_fraction + self.scale_bits)
+        cuts = dict.fromkeys((self.fine_fraction, self.square_fraction))
+        cut = together(party, *(ring_conversion(party, z.truncated(z.fraction_bits - f), self.field) for f in cuts))
+        in_field = dict(zip(cuts, cut, strict=True))
+
+        squares = _sum_of_squares(party, self, in_field[self.square_fraction])
+        v = from_field(party, squares, self.field.p, bits=self.inverse.input_bits, dropped=self.v_dropped)
+        r = to_field(party, self.inverse.run(party, v), self.field)
+        y = _scaled_rows(party, self, in_field[self.fine_fraction], r)
+        offset = 1 << (self._sqrt_bits + self.fine_fraction + self.r_fraction)
+        if party.is_client:
+            y = self.field.reduce(y + np.uint64(offset))
+        [result] = together(
+            party,
+            field_conversion(
+                party,
+                y,
+                self.field.p,
+                bits=self.output_bits,
+                dropped=self.dropped,
+                fraction_bits=self.output_fraction,
+                offset=offset,
+            ),
+        )
+        return result
+
 
 def plan_norm(
     rows: int,
@@ -216,40 +251,6 @@ def plan_norm(
 ) -> NormPlan:
     """`centred`: LayerNorm; otherwise RMSNorm. x fits the ring of 2^input_bits."""
     return NormPlan(rows, columns, input_bits, input_fraction, output_bits, output_fraction, eps, centred)
-
-
-def norm(party: Party, plan: NormPlan, x: Share) -> Share:
-    """x: [rows, columns], in the plan's ring of `input_bits` with `input_fraction` fractional bits."""
-    if (x.shape, x.bits, x.fraction_bits) != ((plan.rows, plan.columns), plan.input_bits, plan.input_fraction):
-        raise ValueError(f"the plan is for {plan.rows} rows in {plan.input_bits} bits, not {x.shape} in {x.bits}")
-    z = x
-    if plan.centred:
-        n_x = x.values * np.uint64(plan.columns) - x.values.sum(axis=1, keepdims=True, dtype=np.uint64)
-        z = x.of(n_x, fraction_bits=plan.input_fraction + plan.scale_bits)
-    cuts = dict.fromkeys((plan.fine_fraction, plan.square_fraction))
-    cut = together(party, *(ring_conversion(party, z.truncated(z.fraction_bits - f), plan.field) for f in cuts))
-    in_field = dict(zip(cuts, cut, strict=True))
-
-    squares = _sum_of_squares(party, plan, in_field[plan.square_fraction])
-    v = from_field(party, squares, plan.field.p, bits=plan.inverse.input_bits, dropped=plan.v_dropped)
-    r = to_field(party, inverse_sqrt(party, plan.inverse, v), plan.field)
-    y = _scaled_rows(party, plan, in_field[plan.fine_fraction], r)
-    offset = 1 << (plan._sqrt_bits + plan.fine_fraction + plan.r_fraction)
-    if party.is_client:
-        y = plan.field.reduce(y + np.uint64(offset))
-    [result] = together(
-        party,
-        field_conversion(
-            party,
-            y,
-            plan.field.p,
-            bits=plan.output_bits,
-            dropped=plan.dropped,
-            fraction_bits=plan.output_fraction,
-            offset=offset,
-        ),
-    )
-    return result
 
 
 def _sum_of_squares(party: Party, plan: NormPlan, z: Words) -> Words:

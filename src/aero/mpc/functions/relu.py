@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from aero.kernels.slots import Field
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.party import Party
+from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
 from aero.mpc.protocols.compare import DIGIT_BITS, negative, negative_cost
 from aero.mpc.protocols.select import multiplex, multiplexing_shapes, not_bits
 from aero.mpc.share import Share
@@ -33,7 +32,7 @@ SIGN_FRACTION = 10
 
 
 @dataclass(frozen=True)
-class ReluPlan:
+class ReluPlan(FunctionPlan):
     """shape: of x. value_bits: x, with its `input_fraction` fractional bits, fits the ring of 2^value_bits.
     input_bits: the ring in which x is wanted. sign_fraction: fractional bits that decide on the sign."""
 
@@ -44,8 +43,6 @@ class ReluPlan:
     output_bits: int
     output_fraction: int
     sign_fraction: int
-    client_keys: ClassVar[tuple[Field, ...]] = ()
-    server_keys: ClassVar[tuple[Field, ...]] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.input_fraction < self.value_bits <= self.input_bits <= 64:
@@ -56,6 +53,14 @@ class ReluPlan:
             raise ValueError(f"the sign cannot be taken from {self.sign_fraction} of {self.input_fraction} bits")
         if not 0 <= self.output_fraction < self.output_bits <= 64:
             raise ValueError(f"no ring of {self.output_bits} bits has {self.output_fraction} fractional ones")
+
+    @property
+    def client_keys(self) -> KeyKinds:
+        return ()
+
+    @property
+    def server_keys(self) -> KeyKinds:
+        return ()
 
     @property
     def sign_bits(self) -> int:
@@ -71,6 +76,20 @@ class ReluPlan:
     def cost(self) -> ProtocolCost:
         count = math.prod(self.shape)
         return negative_cost(count, self.sign_bits) + products_cost(multiplexing_shapes(count, self.output_bits))
+
+    @property
+    def reads(self) -> Reads:
+        return Reads(self.shape, self.input_bits, self.input_fraction)
+
+    def _run(self, party: Party, x: Share) -> Share:
+        coarse = x.reduced(self.value_bits).truncated(self.input_fraction - self.sign_fraction)
+        kept = not_bits(party, negative(party, coarse))
+        gained = self.output_fraction - self.input_fraction
+        if gained > 0:  # x modulo 2^l, times 2^gained, counts modulo 2^(l + gained)
+            value = x.of(x.values << np.uint64(gained), bits=self.output_bits, fraction_bits=self.output_fraction)
+        else:
+            value = x.truncated(-gained).reduced(self.output_bits)
+        return multiplex(party, kept, value)
 
 
 def plan_relu(
@@ -90,17 +109,3 @@ def plan_relu(
     gained = output_fraction - input_fraction
     wanted = max(input_bits, output_bits - gained)
     return ReluPlan(shape, input_bits, wanted, input_fraction, output_bits, output_fraction, sign_fraction)
-
-
-def relu(party: Party, plan: ReluPlan, x: Share) -> Share:
-    """x: of the plan's shape, in its ring of `input_bits` with `input_fraction` fractional bits."""
-    if (x.shape, x.bits, x.fraction_bits) != (plan.shape, plan.input_bits, plan.input_fraction):
-        raise ValueError(f"the plan is for x of {plan.shape} in {plan.input_bits} bits, not {x.shape} in {x.bits}")
-    coarse = x.reduced(plan.value_bits).truncated(plan.input_fraction - plan.sign_fraction)
-    kept = not_bits(party, negative(party, coarse))
-    gained = plan.output_fraction - plan.input_fraction
-    if gained > 0:  # x modulo 2^l, times 2^gained, counts modulo 2^(l + gained)
-        value = x.of(x.values << np.uint64(gained), bits=plan.output_bits, fraction_bits=plan.output_fraction)
-    else:
-        value = x.truncated(-gained).reduced(plan.output_bits)
-    return multiplex(party, kept, value)

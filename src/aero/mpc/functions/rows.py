@@ -23,6 +23,7 @@ import numpy as np
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.party import Party
+from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.extend import extend, extend_cost
 from aero.mpc.protocols.multiply import multiply, multiply_cost, square, square_cost
@@ -41,9 +42,12 @@ _RESOLUTION = 7
 
 
 @dataclass(frozen=True)
-class Log2Plan:
-    """count: numbers. low, high: 2^low <= x <= 2^high (1 + 2^-7). input_fraction: of x times `LOG2_SCALE`.
-    output_bits, output_fraction: of log2 x."""
+class Log2Plan(FunctionPlan):
+    """[log2 x], from [`LOG2_SCALE` x].
+
+    count: numbers. low, high: 2^low <= x <= 2^high (1 + 2^-7). input_fraction: of x times `LOG2_SCALE`.
+    output_bits, output_fraction: of log2 x.
+    """
 
     count: int
     low: int
@@ -121,32 +125,40 @@ class Log2Plan:
             + extend_cost(rows, self.output_fraction + 2, self.output_bits)
         )
 
+    @property
+    def client_keys(self) -> KeyKinds:
+        return ()
 
-def log2(party: Party, plan: Log2Plan, x: Share) -> Share:
-    """[log2 x] of [`LOG2_SCALE` x], [count] in the ring of `plan.input_bits` -> [count] in `plan.output_bits`."""
-    if x.shape != (plan.count,) or (x.bits, x.fraction_bits) != (plan.input_bits, plan.input_fraction):
-        raise ValueError(f"the plan takes {plan.count} numbers of {plan.input_bits} bits, not {x.shape} of {x.bits}")
-    j = np.arange(1, plan.thresholds + 1)
-    coarse = x.reduced(plan.comparison_bits).truncated(plan.coarse_dropped)
-    repeated = coarse.of(np.repeat(coarse.values[None], plan.thresholds, axis=0))
-    smaller = negative(party, plus(party, repeated, -LOG2_SCALE * 2.0 ** (plan.high - j)[:, None]))
+    @property
+    def server_keys(self) -> KeyKinds:
+        return ()
 
-    gains = x.of(x.values << (j - 1).astype(np.uint64)[:, None])
-    whole_bits = plan.output_bits - plan.output_fraction
-    doubled, count = together(party, multiplexing(party, smaller, gains), arithmetic(party, smaller, whole_bits))
-    m = x.of(x.values + doubled.values.sum(axis=0), fraction_bits=plan.input_fraction + plan.high)
+    @property
+    def reads(self) -> Reads:
+        return Reads((self.count,), self.input_bits, self.input_fraction)
 
-    t = plus(party, m.truncated(plan.dropped), -_CENTRE)
-    if plan.extends:
-        t = extend(party, t, plan.square_bits)
-    squared = square(party, t, plan.square_bits).truncated(_POINT)
-    inner = squared - t.times(round(_A * 2**_POINT), _POINT).truncated(_POINT)
-    product = multiply(party, squared, plus(party, inner, _B), plan.product_bits)
-    linear = t.times(round(_D * 2**_POINT), _POINT).reduced(plan.product_bits)
-    near = plus(party, linear - product, _E + 0.5).truncated(2 * _POINT - plan.output_fraction)
+    def _run(self, party: Party, x: Share) -> Share:
+        j = np.arange(1, self.thresholds + 1)
+        coarse = x.reduced(self.comparison_bits).truncated(self.coarse_dropped)
+        repeated = coarse.of(np.repeat(coarse.values[None], self.thresholds, axis=0))
+        smaller = negative(party, plus(party, repeated, -LOG2_SCALE * 2.0 ** (self.high - j)[:, None]))
 
-    extended = plus(party, extend(party, near, plan.output_bits), plan.high - 0.5)
-    return extended.of(extended.values - (count.values.sum(axis=0) << np.uint64(plan.output_fraction)))
+        gains = x.of(x.values << (j - 1).astype(np.uint64)[:, None])
+        whole_bits = self.output_bits - self.output_fraction
+        doubled, count = together(party, multiplexing(party, smaller, gains), arithmetic(party, smaller, whole_bits))
+        m = x.of(x.values + doubled.values.sum(axis=0), fraction_bits=self.input_fraction + self.high)
+
+        t = plus(party, m.truncated(self.dropped), -_CENTRE)
+        if self.extends:
+            t = extend(party, t, self.square_bits)
+        squared = square(party, t, self.square_bits).truncated(_POINT)
+        inner = squared - t.times(round(_A * 2**_POINT), _POINT).truncated(_POINT)
+        product = multiply(party, squared, plus(party, inner, _B), self.product_bits)
+        linear = t.times(round(_D * 2**_POINT), _POINT).reduced(self.product_bits)
+        near = plus(party, linear - product, _E + 0.5).truncated(2 * _POINT - self.output_fraction)
+
+        extended = plus(party, extend(party, near, self.output_bits), self.high - 0.5)
+        return extended.of(extended.values - (count.values.sum(axis=0) << np.uint64(self.output_fraction)))
 
 
 def plus(party: Party, x: Share, numbers: float | np.ndarray) -> Share:

@@ -34,13 +34,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aero.kernels.slots import P37, P50, SLOTS, Field
+from aero.kernels.slots import P37, P50, SLOTS
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows, Level, Slots, plan_slots
 from aero.mpc.functions.exp2 import LEAST_DROPPED, Exponential
-from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, log2, plus
+from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan, plus
 from aero.mpc.ot.transfer import Bits, products_cost, together
 from aero.mpc.party import Party, Role
+from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.extend import from_field_cost
 from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many, product_cost, upload_cost
@@ -110,7 +111,7 @@ def window_of(row_maxima: Sequence[tuple[float, float]], base: float) -> Window 
 
 
 @dataclass(frozen=True)
-class SoftmaxPlan:
+class SoftmaxPlan(FunctionPlan):
     """What both parties must agree on, from public sizes alone. `plan_softmax` makes it.
 
     score_bits: of the ring in which scores lie, at most `largest_score`. input_fraction: of scores.
@@ -145,12 +146,12 @@ class SoftmaxPlan:
             )
 
     @property
-    def client_keys(self) -> tuple[Field, ...]:
+    def client_keys(self) -> KeyKinds:
         """For `exchange_keys`."""
         return self.power.fields
 
     @property
-    def server_keys(self) -> tuple[Field, ...]:
+    def server_keys(self) -> KeyKinds:
         return ()
 
     # Rings
@@ -348,6 +349,36 @@ class SoftmaxPlan:
         chosen = products_cost(multiplexing_shapes(entries, self.output_bits))
         return maxima + kept + lifted + upload + sums + logs + upload + powers + result + chosen
 
+    @property
+    def reads(self) -> Reads:
+        return Reads(self.rows.shape, self.input_bits, self.input_fraction)
+
+    def _run(self, party: Party, scores: Share) -> Share:
+        """0 in both shares where a query does not see a key."""
+        rows, power, shape = self.rows, self.power, self.rows.shape
+        s = _entries(scores.reshape(-1), rows.place)
+        if self.base != 2.0:
+            s = s.times(round(math.log2(self.base) * 2**_FACTOR_FRACTION), _FACTOR_FRACTION)
+        if self.dropped < 0:  # x modulo 2^l, times 2^k, counts modulo 2^(l + k)
+            s = s.of(s.values << np.uint64(-self.dropped), bits=self.held_bits, fraction_bits=power.fraction_bits)
+        else:
+            s = s.truncated(self.dropped)
+
+        counts, x, lifted = (_below_maxima if self.window is None else _below_tops)(party, self, s)
+        logs = _log_sums(party, self, lifted)
+        powers = _powers(party, self, x - _entries(logs, rows.row), self.largest, total=False)
+        probabilities = power.to_ring(
+            party,
+            [self.slots.gather(residues) for residues in powers],
+            bits=self.output_bits,
+            dropped=self.result_bits - self.output_fraction,
+            fraction_bits=self.output_fraction,
+        )
+        chosen = multiplex(party, counts, probabilities)
+        out = np.zeros(math.prod(shape), np.uint64)
+        out[rows.place] = chosen.values
+        return chosen.of(out.reshape(shape))
+
 
 @lru_cache(maxsize=8)  # long: some indices for each score
 def _tournament(rows: CausalRows, players: tuple[int, ...]) -> tuple[Level, ...]:
@@ -392,40 +423,6 @@ def cheapest(plans: Sequence[SoftmaxPlan]) -> SoftmaxPlan:
     """The plan whose bytes and rounds cost least together, a round being worth `ROUND_BYTES`; of equals the first."""
     costs = [plan.cost() for plan in plans]
     return plans[min(range(len(plans)), key=lambda i: costs[i].total_bytes + ROUND_BYTES * costs[i].rounds)]
-
-
-def causal_softmax(party: Party, plan: SoftmaxPlan, scores: Share) -> Share:
-    """[probabilities], in the shape of the scores, in the ring of `plan.output_bits`; 0 in both shares where a query
-    does not see a key. scores: of `plan.rows.shape`, in a ring of at least `plan.input_bits`."""
-    rows, power = plan.rows, plan.power
-    shape = rows.shape
-    if scores.shape != shape or scores.bits < plan.input_bits or scores.fraction_bits != plan.input_fraction:
-        raise ValueError(
-            f"the plan takes scores {shape} in {plan.input_bits} bits with {plan.input_fraction} fractional ones, not "
-            f"{scores.shape} in {scores.bits} bits with {scores.fraction_bits}"
-        )
-    s = _entries(scores.reshape(-1), rows.place).reduced(plan.input_bits)
-    if plan.base != 2.0:
-        s = s.times(round(math.log2(plan.base) * 2**_FACTOR_FRACTION), _FACTOR_FRACTION)
-    if plan.dropped < 0:  # x modulo 2^l, times 2^k, counts modulo 2^(l + k)
-        s = s.of(s.values << np.uint64(-plan.dropped), bits=plan.held_bits, fraction_bits=power.fraction_bits)
-    else:
-        s = s.truncated(plan.dropped)
-
-    counts, x, lifted = (_below_maxima if plan.window is None else _below_tops)(party, plan, s)
-    logs = _log_sums(party, plan, lifted)
-    powers = _powers(party, plan, x - _entries(logs, rows.row), plan.largest, total=False)
-    probabilities = power.to_ring(
-        party,
-        [plan.slots.gather(residues) for residues in powers],
-        bits=plan.output_bits,
-        dropped=plan.result_bits - plan.output_fraction,
-        fraction_bits=plan.output_fraction,
-    )
-    chosen = multiplex(party, counts, probabilities)
-    out = np.zeros(math.prod(shape), np.uint64)
-    out[rows.place] = chosen.values
-    return chosen.of(out.reshape(shape))
 
 
 def _entries(x: Share, places: np.ndarray) -> Share:
@@ -548,4 +545,4 @@ def _log_sums(party: Party, plan: SoftmaxPlan, exponents: Share) -> Share:
         dropped=plan.largest_term + plan.power.scale_bits - plan.log.input_fraction,
         fraction_bits=plan.log.input_fraction,
     )
-    return log2(party, plan.log, parts.of(slots.row_sums(parts.values)))
+    return plan.log.run(party, parts.of(slots.row_sums(parts.values)))

@@ -31,6 +31,7 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
 from aero.mpc.party import Party, Role
+from aero.mpc.plan import KeyKinds, Plan
 from aero.mpc.protocols.linear import (
     LinearPlan,
     LoadedWeights,
@@ -52,7 +53,7 @@ NETWORK_RATE = 12e6
 
 
 @dataclass(frozen=True)
-class EmbeddingPlan:
+class EmbeddingPlan(Plan):
     """What both parties must agree on. tokens: T; rows: V; columns: d; blocks: B; product: [T, R] by [R, B d]."""
 
     tokens: int
@@ -69,6 +70,14 @@ class EmbeddingPlan:
     @property
     def output_bits(self) -> int:
         return self.product.product.output_bits
+
+    @property
+    def client_keys(self) -> KeyKinds:
+        return self.product.client_keys
+
+    @property
+    def server_keys(self) -> KeyKinds:
+        return self.product.server_keys
 
     def cost(self) -> ProtocolCost:
         product = self.product.cost()

@@ -34,6 +34,7 @@ from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, WIDE, Ciphertexts, Par
 from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.hints import SERVER_NOISE
 from aero.mpc.party import Party, Role, parse
+from aero.mpc.plan import KeyKinds, Plan
 from aero.mpc.share import Share, Words
 
 MAX_ERROR = 52.0
@@ -47,7 +48,7 @@ PARAMS = (WEIGHTS, SHARES, WIDE)
 
 
 @dataclass(frozen=True)
-class LinearPlan:
+class LinearPlan(Plan):
     """What both parties must agree on: shapes, rings and tiles; nothing of it depends on the weights.
 
     product: the product's plan. prepared: the server keeps the weights' transforms (for one row at a time).
@@ -62,6 +63,14 @@ class LinearPlan:
     def __post_init__(self) -> None:
         if not self.max_error > 0:
             raise ValueError(f"an allowed error of {self.max_error} steps; give a positive number")
+
+    @property
+    def client_keys(self) -> KeyKinds:
+        return (self.product.params,)
+
+    @property
+    def server_keys(self) -> KeyKinds:
+        return ()
 
     def cost(self) -> ProtocolCost:
         return message(Role.CLIENT, self.product.upload_bytes) + message(Role.SERVER, self.product.response_bytes)

@@ -40,6 +40,7 @@ from aero.mpc.cost import ProtocolCost, message
 from aero.mpc.fixed_point import from_ring
 from aero.mpc.hints import MAX_KNOWN, MAX_UPLOAD_HINT, SERVER_NOISE, hints, upload_hint, wear
 from aero.mpc.party import Party, Role, parse
+from aero.mpc.plan import KeyKinds, Plan
 from aero.mpc.share import Share, Words
 
 MAX_ERROR = 180.0
@@ -65,7 +66,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class PairPlan:
+class PairPlan(Plan):
     """What both parties must agree on, from shapes and rings alone. `plan_pair` makes it.
 
     heads, rows, inner, columns: X is [heads, rows, inner], Y [heads, inner, columns]. joined: heads to a product.
@@ -105,6 +106,14 @@ class PairPlan:
     def wear(self) -> float:
         """The part of a key that these hints take."""
         return sum(map(wear, self.products))
+
+    @property
+    def client_keys(self) -> KeyKinds:
+        return (self.params,)
+
+    @property
+    def server_keys(self) -> KeyKinds:
+        return (self.params,)
 
     def cost(self) -> ProtocolCost:
         return pairs_cost([self])

@@ -36,7 +36,7 @@ from aero.cli.report import report
 from aero.cli.serve import serve
 from aero.cli.train import train
 from aero.cli.window import window
-from aero.wire import safe_text
+from aero.wire import PeerBusyError, safe_text
 
 app = typer.Typer(
     help="AERO: language models made for private inference. A client keeps its prompt, a server keeps its weights, "
@@ -72,6 +72,8 @@ ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",  # Trainer warns of a tied projection as of a missing weight
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve a busy machine
 }
+TRY_AGAIN = 75
+"""Exit code where a server has no place: EX_TEMPFAIL of sysexits.h."""
 _debug = False
 
 
@@ -120,6 +122,8 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         _fail("interrupted", code=130)
+    except PeerBusyError as error:
+        _fail(str(error), code=TRY_AGAIN)
     except ModuleNotFoundError as error:
         if _debug:
             raise

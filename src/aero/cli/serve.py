@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from aero.bench.record import Record, write_records
 from aero.cli.options import Keys, NoTls, Threads, json_option
-from aero.cli.security import IDLE_SECONDS, security_of
+from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.engines.weight_store import MAX_BYTES
 from aero.kernels import native
-from aero.serve.server import DEFAULT_MAX_PROMPTS, Computed, Server
+from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed, Server
 from aero.serve.session import MAX_PROMPTS
-from aero.wire import PeerAbsentError
+from aero.serve.supervisor import Limits, Supervisor, Tell
+from aero.wire import Channel, safe_text
 from aero.wire.tcp import Listener
 
 if TYPE_CHECKING:
     from aero.compiler.run import CompiledRun
+
+STEP_SECONDS = 60.0
+_REFUSALS, _MINUTE = 10, 60.0  # lines about connections that came to nothing
 
 
 def serve(
@@ -31,8 +37,20 @@ def serve(
     keys: Keys = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 picks a free one.", min=0, max=65535)] = 7700,
-    once: Annotated[bool, typer.Option("--once", help="Serve one client, then exit.")] = False,
-    wait: Annotated[float | None, typer.Option(help="Exit after so many seconds without a client.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Serve one session, then exit.")] = False,
+    wait: Annotated[float | None, typer.Option(help="Exit after so many seconds without a session.")] = None,
+    sessions: Annotated[
+        int, typer.Option(help="Sessions at the same time, each in a process of its own; more are told to come again.")
+    ] = Limits.sessions,
+    idle: Annotated[
+        float, typer.Option(help="Seconds that a client may be silent between two steps.", min=1)
+    ] = IDLE_SECONDS,
+    stall: Annotated[
+        float, typer.Option(help="Seconds that a client may be silent within a step.", min=1)
+    ] = STEP_SECONDS,
+    drain: Annotated[
+        float, typer.Option(help="Seconds that sessions have to finish their steps when the server is stopped.")
+    ] = Limits.drain,
     engine: Annotated[str, typer.Option(help="two-party, or spu-cheetah: SPU, of the extra `spu`.")] = "two-party",
     reveal: Annotated[
         str,
@@ -60,9 +78,12 @@ def serve(
     ] = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
-    json: Annotated[Path | None, json_option("Write a record of each prompt and token, after each client.")] = None,
+    json: Annotated[Path | None, json_option("Write a record of each prompt and token, after each session.")] = None,
 ) -> None:
-    """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them."""
+    """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them.
+
+    SIGTERM, or Ctrl-C: no new sessions; those that there are end after their step, and their clients are told.
+    """
     from aero.data import chat_template, tokenizer
     from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
     from aero.engines.room import check_room
@@ -70,6 +91,7 @@ def serve(
     if threads is not None:
         native.set_threads(threads)
     console = Console(highlight=False)
+    limits = Limits(sessions=1 if once else sessions, drain=drain)
     security, revealed = security_of(keys, Party.SERVER, insecure_plaintext), Reveal.parse(reveal)
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
@@ -106,31 +128,73 @@ def serve(
         max_prompts=at_once,
         end_tokens=model.compiled.end_tokens,
         chat_template=chat_template.load(run),
+        idle=idle,
     )
     records: list[Record] = []
 
-    def on_step(done: Computed) -> None:
-        each = [f"{s.length} tokens" if s.work == "prefill" else f"token after {s.past}" for s in done.steps]
-        console.print(f"  {done.work}: {', '.join(each)}  {done.cost.seconds:.2f} s", soft_wrap=True)
-        record = Record.of_cost(done.cost, done.work, engine, model.notation, done.context)
-        records.append(replace(record, extra={**record.extra, "prompts": len(done.steps)}))
+    def say(text: str, style: str | None = None) -> None:
+        with suppress(OSError):  # a full disk, or a reader that has gone, stops no session
+            console.print(safe_text(text), style=style, soft_wrap=True, markup=False)
 
-    def on_declined(reason: str) -> None:
-        console.print(f"  declined: {reason}", soft_wrap=True, markup=False)
+    def serve_one(channel: Channel, tell: Tell) -> None:
+        def on_step(done: Computed) -> None:
+            each = [f"{s.length} tokens" if s.work == "prefill" else f"token after {s.past}" for s in done.steps]
+            record = Record.of_cost(done.cost, done.work, engine, model.notation, done.context)
+            record = replace(record, extra={**record.extra, "prompts": len(done.steps)})
+            line = f"{done.work}: {', '.join(each)}  {done.cost.seconds:.2f} s"
+            tell({"line": line, **({} if json is None else {"record": record.to_json()})})
 
-    with Listener(host, port, security, timeout=IDLE_SECONDS) as listener:
-        console.print(f"serving {model.notation} from {run} at {host}:{listener.port}", soft_wrap=True)
+        server.handle(channel, on_step, lambda reason: tell({"line": f"declined: {reason}"}))
+
+    def on_told(session: int, what: Mapping[str, Any]) -> None:
+        say(f"  session {session}: {what['line']}")
+        if "record" in what:
+            records.append(Record.from_json(what["record"]))
+
+    def on_ended(session: int, failure: str | None) -> None:
+        say(f"session {session} ended: {failure}" if failure else f"session {session} finished")
+        if json is None:
+            return
+        try:
+            write_records(json, records)
+        except (OSError, ValueError) as error:
+            say(f"{json} cannot be written: {error}")
+
+    with Listener(host, port, security, timeout=stall) as listener:
+        say(f"serving {model.notation} from {run} at {host}:{listener.port}")
         for note in notes:
-            console.print(note, style="dim", soft_wrap=True)
-        while True:
-            failure = _serve_one(server, listener, wait, on_step, on_declined)
-            if json is not None:
-                write_records(json, records)
-            if once and failure is not None:
-                raise failure
-            console.print(f"session ended: {failure}" if failure else "session finished", soft_wrap=True, markup=False)
-            if once:
-                return
+            say(note, style="dim")
+        supervisor = Supervisor(
+            listener,
+            serve_one,
+            stop=server.stop,
+            limits=limits,
+            on_begun=lambda session, where: say(f"session {session} begins, with {where}"),
+            on_told=on_told,
+            on_ended=on_ended,
+            on_refused=_Refusals(say),
+        )
+        supervisor.run(once=once, wait=wait)
+        if not once:
+            say("stopped")
+
+
+class _Refusals:
+    """Says of connections that came to nothing why; of many in a minute how many more there were, so that nobody can
+    fill a log."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._since, self._count = say, 0.0, 0
+
+    def __call__(self, where: str, why: str) -> None:
+        now = time.monotonic()
+        if now > self._since + _MINUTE:
+            if self._count > _REFUSALS:
+                self._say(f"{self._count - _REFUSALS} more connections came to nothing")
+            self._since, self._count = now, 0
+        self._count += 1
+        if self._count <= _REFUSALS:
+            self._say(f"no session with {where}: {why}")
 
 
 def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
@@ -151,22 +215,3 @@ def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
         return CompiledRun(str(model.config.notation), served.compiled, served.quantized.plan), by_text
     plan, by_text = plan_of(run, found.compiled)
     return CompiledRun(found.notation, found.compiled, plan), by_text
-
-
-def _serve_one(
-    server: Server,
-    listener: Listener,
-    wait: float | None,
-    on_step: Callable[[Computed], None],
-    on_declined: Callable[[str], None],
-) -> Exception | None:
-    """One session. A client that is not trusted, misbehaves, goes away, or asks for what the engine refuses, ends its
-    session, not the server."""
-    try:
-        with listener.accept(wait) as channel:
-            server.handle(channel, on_step, on_declined)
-    except PeerAbsentError:
-        raise  # nobody came within the time that the user set
-    except (ConnectionError, ValueError) as error:
-        return error
-    return None

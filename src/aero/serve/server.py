@@ -14,11 +14,13 @@ from aero.engines.engine import Cost, Engine, PromptRun
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program
 from aero.serve.session import MAX_PROMPTS, PROTOCOL, Asked, Offer, Step, expect, field_of, read_asked, work_of
-from aero.wire import Channel, ProtocolError
+from aero.wire import Channel, ProtocolError, StoppingError
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_PROMPTS = 8
+IDLE_SECONDS = 600.0
+"""How long a client may be silent between two steps, where a person may think."""
 
 
 class Programs(Protocol):
@@ -56,6 +58,7 @@ class Server:
     reveal: what a client learns of each output. max_prompts: how many prompts a session may have at the same time.
     end_tokens: ids after which the model's text has ended, and clients ask for no more.
     chat_template: how conversations are written for the model, for clients that have some.
+    idle: seconds that a client may take between two steps; within one, the channel's own timeout holds.
     Raises ValueError for a tokenizer that is not usable, or end tokens that it has not.
     """
 
@@ -73,6 +76,7 @@ class Server:
         max_prompts: int = DEFAULT_MAX_PROMPTS,
         end_tokens: Sequence[int] = (),
         chat_template: ChatTemplate | None = None,
+        idle: float = IDLE_SECONDS,
     ) -> None:
         if not 1 <= max_prompts <= MAX_PROMPTS:
             raise ValueError(f"a session has 1 to {MAX_PROMPTS} prompts at the same time, not {max_prompts}")
@@ -91,6 +95,16 @@ class Server:
             raise ValueError(f"an end token is none of the tokenizer's {self._tokens}; use the model's own tokenizer")
         self._programs = programs
         self._engine_for = engine_for
+        self._idle = idle
+        self._stopping = self._between_steps = False
+
+    def stop(self) -> None:
+        """End the session at hand after its step, or now between two: `handle` raises StoppingError, and the client is
+        told. For a signal handler of the thread that handles."""
+        self._stopping = True
+        if self._between_steps:
+            self._between_steps = False
+            raise StoppingError("this server is being stopped")
 
     def handle(
         self,
@@ -98,7 +112,7 @@ class Server:
         on_step: Callable[[Computed], None] = lambda _: None,
         on_declined: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Serve one client until it finishes. Raises a WireError when the session breaks off.
+        """Serve one client until it finishes. Raises a WireError when the session breaks off, StoppingError by `stop`.
 
         on_declined: called with the reason for which a step was not computed; the session goes on.
         """
@@ -116,7 +130,7 @@ class Server:
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
             loaded: set[tuple[Step, ...]] = set()  # what the engine has found that it can compute
             while True:
-                message = channel.recv_control()
+                message = self._next_message(channel)
                 said = expect(message, "step", "end", "finish")
                 if said == "finish":
                     return
@@ -146,6 +160,18 @@ class Server:
                 done = Computed(steps, engine.cost)
                 log.info("%s: %s in %.2f s", done.work, done.steps, engine.cost.seconds)
                 on_step(done)
+
+    def _next_message(self, channel: Channel) -> Mapping[str, object]:
+        try:
+            self._between_steps = True
+            if self._stopping:
+                self.stop()
+            return channel.recv_control(patience=self._idle)
+        except StoppingError as error:
+            channel.__exit__(StoppingError, error, None)  # before the engine takes a polite leave
+            raise
+        finally:
+            self._between_steps = False
 
     def _checked(self, channel: Channel, message: Mapping[str, object], read: Mapping[int, int]) -> list[Asked]:
         """What the client asks for; anything that cannot be computed ends the session."""

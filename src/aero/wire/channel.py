@@ -8,7 +8,7 @@
 
 The receiver states dtype and shape, and whatever differs is refused while only the header and the description have been
 read: nothing is ever allocated because the other side claims a size. The first failure ends the channel. The other side
-is told why in one of four words (`frame.Reason`), and every later use raises the same failure again.
+is told why in one of five words (`frame.Reason`), and every later use raises the same failure again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from aero.wire import frame
-from aero.wire.errors import PeerClosedError, PeerSilentError, PeerVanishedError, ProtocolError, WireError
+from aero.wire.errors import (
+    PeerClosedError,
+    PeerSilentError,
+    PeerVanishedError,
+    ProtocolError,
+    StoppingError,
+    WireError,
+)
 from aero.wire.frame import ArraySpec, Header, Kind, Reason
 from aero.wire.link import ABRUPT_PATIENCE, Link, allowance
 from aero.wire.traffic import UNLABELLED, Traffic
@@ -102,9 +109,11 @@ class Channel:
         """Send one JSON object, of at most `frame.MAX_CONTROL_BYTES`; for agreements, not for data."""
         self._send(Kind.CONTROL, b"", [memoryview(frame.encode_control(message))])
 
-    def recv_control(self) -> dict[str, Any]:
-        """Receive one JSON object. What is in it is the other side's word: check every field."""
-        with self._receiving(Kind.CONTROL, frame.MAX_CONTROL_BYTES) as (header, deadline):
+    def recv_control(self, patience: float = 0.0) -> dict[str, Any]:
+        """Receive one JSON object. What is in it is the other side's word: check every field.
+
+        patience: seconds that it may take to come, where they are more than the link's timeout."""
+        with self._receiving(Kind.CONTROL, frame.MAX_CONTROL_BYTES, patience) as (header, deadline):
             if header.body_size > frame.MAX_CONTROL_BYTES:
                 raise ProtocolError(f"a control message of {header.body_size} bytes exceeds {frame.MAX_CONTROL_BYTES}")
             data = bytearray(header.body_size)
@@ -184,11 +193,11 @@ class Channel:
         self._count(header, self._sent)
 
     @contextmanager
-    def _receiving(self, kind: Kind, body_size: int) -> Iterator[tuple[Header, float]]:
+    def _receiving(self, kind: Kind, body_size: int, patience: float = 0.0) -> Iterator[tuple[Header, float]]:
         """Receive and check the header of a message whose body the caller then reads; count it when all went well."""
         self._raise_ended()
         started = time.monotonic()
-        deadline = started + allowance(self._link.timeout, body_size)
+        deadline = started + allowance(max(self._link.timeout, patience), body_size)
         try:
             header = self._receive_header(deadline)
             if header.kind is Kind.GOODBYE:
@@ -272,6 +281,8 @@ class Channel:
             reason = Reason.UNEXPECTED_MESSAGE
         elif isinstance(error, PeerSilentError):
             reason = Reason.SILENCE
+        elif isinstance(error, StoppingError):
+            reason = Reason.STOPPING
         else:
             reason = Reason.FAILURE
         self._part(reason)

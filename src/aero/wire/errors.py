@@ -31,6 +31,14 @@ class PeerSilentError(WireError, TimeoutError):
     """The other side is connected but sent nothing, or took nothing, within the timeout."""
 
 
+class PeerBusyError(WireError):
+    """The server is there, knows this client, and has no place for one session more; a later try may find one."""
+
+
+class StoppingError(WireError):
+    """This party is being stopped; the other side is told so."""
+
+
 class PeerAbsentError(WireError):
     """Nothing answers at the address."""
 

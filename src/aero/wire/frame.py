@@ -70,6 +70,7 @@ class Reason(IntEnum):
     UNEXPECTED_MESSAGE = 1
     SILENCE = 2
     FAILURE = 3
+    STOPPING = 4
 
     def __str__(self) -> str:
         return _REASONS[self]
@@ -80,6 +81,7 @@ _REASONS = {
     Reason.UNEXPECTED_MESSAGE: "it received a message it did not expect (do both sides have the same settings?)",
     Reason.SILENCE: "it waited for this side longer than its timeout",
     Reason.FAILURE: "it failed (its own log says why)",
+    Reason.STOPPING: "it is being stopped; begin a new session when it is there again",
 }
 
 

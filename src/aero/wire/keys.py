@@ -13,10 +13,10 @@ the certificates are for people and are not checked; the expiry date is.
 from __future__ import annotations
 
 import datetime
-import hmac
 import os
 import ssl
 import stat
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from aero.files.reading import foreign, present, read_bytes
 ROLES = ("server", "client")
 DEFAULT_DAYS = 365
 MAX_FILE_BYTES = 1 << 16
+_TRIES, _PAUSE = 5, 0.05  # to read keys that are being replaced
 
 
 class KeyFileError(ValueError):
@@ -128,26 +129,34 @@ class Identity:
     def peer_path(self) -> Path:
         return self.folder / "peer.pem"
 
-    def tls_context(self, *, server_side: bool) -> ssl.SSLContext:
-        """TLS 1.3 only, with our certificate shown and the peer's required."""
+    def tls_context(self, *, server_side: bool) -> tuple[ssl.SSLContext, bytes]:
+        """TLS 1.3 only, with our certificate shown and the peer's required; and the peer's (DER), which has to be the
+        pinned one byte for byte.
+
+        The files are read anew, so that keys that were replaced hold for the next connection. While they are being
+        replaced they may not fit each other: they are read again for a moment before that is an error."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._tls_context(server_side=server_side)
+            except KeyFileError:
+                time.sleep(_PAUSE)
+        return self._tls_context(server_side=server_side)
+
+    def _tls_context(self, *, server_side: bool) -> tuple[ssl.SSLContext, bytes]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False  # The certificate itself is pinned; a name would add nothing.
         context.verify_mode = ssl.CERT_REQUIRED
         if server_side:
             context.num_tickets = 0  # Sessions are never resumed: each one authenticates anew.
+        pinned = load_certificate(self.peer_path).public_bytes(serialization.Encoding.DER)
         try:
             context.load_cert_chain(self.certificate_path, self.key_path)
-            context.load_verify_locations(self.peer_path)
+            context.load_verify_locations(cadata=pinned)
         except OSError as error:  # what was read before has changed, or OpenSSL reads it otherwise
             why = getattr(error, "reason", None) or error.strerror
             raise KeyFileError(f"the keys in {self.folder} cannot be used ({why}); make new ones") from None
-        return context
-
-    def is_peer(self, certificate: bytes | None) -> bool:
-        """Whether `certificate` (DER) is, byte for byte, the one that is pinned."""
-        pinned = load_certificate(self.peer_path).public_bytes(serialization.Encoding.DER)
-        return certificate is not None and hmac.compare_digest(pinned, certificate)
+        return context, pinned
 
 
 def load_certificate(path: Path) -> x509.Certificate:

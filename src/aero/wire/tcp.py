@@ -5,8 +5,9 @@
     client:  channel = connect("server.example", 7700, Identity("keys/client"))
 
 Setting up is: TCP, TLS handshake, then a greeting of 24 bytes from the server and one from the client, which carries
-the wire version and the emulated network. The server greets first: under TLS 1.3 a client believes the handshake done
-before the server has looked at its certificate, and waiting for the greeting is how it learns that it was refused.
+the wire version, the emulated network, and whether the server has a place for the client. The server greets first:
+under TLS 1.3 a client believes the handshake done before the server has looked at its certificate, and waiting for the
+greeting is how it learns that it was refused.
 
 Without TLS only on purpose: pass `InsecurePlaintext()` where an `Identity` belongs.
 """
@@ -14,6 +15,7 @@ Without TLS only on purpose: pass `InsecurePlaintext()` where an `Identity` belo
 from __future__ import annotations
 
 import errno
+import hmac
 import logging
 import select
 import socket
@@ -29,6 +31,7 @@ from aero.wire.channel import Channel
 from aero.wire.errors import (
     AddressError,
     PeerAbsentError,
+    PeerBusyError,
     PeerSilentError,
     PeerVanishedError,
     ProtocolError,
@@ -47,7 +50,8 @@ log = logging.getLogger(__name__)
 SETUP_TIMEOUT = 10.0
 """Seconds for TCP, TLS and the greeting together."""
 
-_GREETING = struct.Struct("<4sB3xdd")
+_GREETING = struct.Struct("<4sBBHdd")  # magic, version, whether there is no place, sessions, network
+_MOST = 2**16 - 1  # sessions that a greeting can name
 _PIECE = 1 << 18
 _TLS_RECORD = b"\x16\x03"  # how a TLS handshake begins
 
@@ -122,7 +126,26 @@ def connect(
         f"{where} accepted the connection but did not answer within {setup_timeout:g} s: it may be serving another "
         f"client{expects}, or be no AERO server; try again"
     )
-    return _set_up(sock, security, where, deadline, silence, timeout, network, max_frame_bytes, server_side=False)
+    return _set_up(sock, security, where, deadline, silence, timeout, network, max_frame_bytes)
+
+
+def _place_for_all() -> int | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A TCP connection from somebody who has not said anything yet."""
+
+    socket: socket.socket
+    host: str
+    port: int
+    since: float
+    """On `time.monotonic()`'s clock."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 class Listener:
@@ -165,23 +188,45 @@ class Listener:
         """The port listened on."""
         return int(self._socket.getsockname()[1])
 
+    @property
+    def setup_timeout(self) -> float:
+        """Seconds that a client has for TLS and the greeting."""
+        return self._setup_timeout
+
+    def fileno(self) -> int:
+        """For `select`: readable when somebody has connected."""
+        return self._socket.fileno()
+
     def accept(self, timeout: float | None = None) -> Channel:
         """Wait for a client, at most `timeout` seconds (None: for ever), and set up a channel with it.
 
         A client that is not trusted, silent, or no AERO client raises like `connect`; the listener stays usable."""
+        return self.welcome(self.arrival(timeout))
+
+    def arrival(self, timeout: float | None = None) -> Arrival:
+        """The next TCP connection. PeerAbsentError where none came within `timeout` seconds (None: for ever), or it had
+        ended before it could be taken; AddressError where this listener is closed."""
         try:
             self._socket.settimeout(timeout)
             sock, address = self._socket.accept()
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             raise PeerAbsentError(f"no client came within {timeout:g} s") from None
         except OSError as error:
-            raise AddressError(f"the listener is closed: {error.strerror}") from None
-        deadline = time.monotonic() + self._setup_timeout
-        where = f"{address[0]}:{address[1]}"
+            if self._socket.fileno() < 0:
+                raise AddressError(f"the listener is closed: {error.strerror}") from None
+            raise PeerAbsentError(f"a connection could not be taken: {error.strerror}") from None
+        return Arrival(sock, str(address[0]), int(address[1]), time.monotonic())
+
+    def welcome(self, arrival: Arrival, sessions: Callable[[], int | None] = _place_for_all) -> Channel:
+        """TLS and the greeting with who has connected.
+
+        sessions: asked once the client has proved who it is: None for a place, or the sessions that take all places.
+        Raises `PeerBusyError` then, after the client was told so; else like `connect`. The connection is closed."""
+        deadline = arrival.since + self._setup_timeout
         wanted = "greet" if isinstance(self._security, InsecurePlaintext) else "finish the TLS handshake"
-        silence = f"{where} connected but did not {wanted} within {self._setup_timeout:g} s"
+        silence = f"{arrival.where} connected but did not {wanted} within {self._setup_timeout:g} s"
         limits = self._timeout, self._network, self._max_frame_bytes
-        return _set_up(sock, self._security, where, deadline, silence, *limits, server_side=True)
+        return _set_up(arrival.socket, self._security, arrival.where, deadline, silence, *limits, sessions)
 
     def close(self) -> None:
         """Stop listening; channels that were accepted live on."""
@@ -205,29 +250,32 @@ def _set_up(
     timeout: float,
     network: Network,
     max_frame_bytes: int,
-    *,
-    server_side: bool,
+    sessions: Callable[[], int | None] | None = None,
 ) -> Channel:
-    """silence: what to say where the other side has not done its part by `deadline`."""
+    """silence: what to say where the other side has not done its part by `deadline`. sessions: the server's, as in
+    `Listener.welcome`. Whatever the other side does, what is raised is a WireError."""
+    identity = security if isinstance(security, Identity) else None
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if isinstance(security, Identity):
-            sock = _handshake(sock, security, where, deadline, silence, server_side=server_side)
+        if identity:
+            sock = _handshake(sock, identity, where, deadline, silence, server_side=sessions is not None)
         link = TcpLink(sock, timeout)
-        _greet(link, security, network, where, deadline, silence, server_side=server_side)
-        log.info("%s %s (%s)", "accepted" if server_side else "connected to", where, type(security).__name__)
+        _greet(link, identity, network, where, deadline, silence, sessions)
+        log.info("%s %s (%s)", "accepted" if sessions else "connected to", where, type(security).__name__)
         return Channel(shape(link, network), max_frame_bytes=max_frame_bytes)
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        if isinstance(error, OSError) and not isinstance(error, WireError):
+            raise _explain(error, where, identity) from None
         raise
 
 
 def _handshake(
     sock: socket.socket, identity: Identity, where: str, deadline: float, silence: str, *, server_side: bool
 ) -> ssl.SSLSocket:
-    context = identity.tls_context(server_side=server_side)
+    context, pinned = identity.tls_context(server_side=server_side)
     tls = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
     try:
         while True:
@@ -238,7 +286,7 @@ def _handshake(
                 _wait(tls, select.POLLIN, deadline, silence)
             except ssl.SSLWantWriteError:
                 _wait(tls, select.POLLOUT, deadline, silence)
-        if not identity.is_peer(tls.getpeercert(binary_form=True)):
+        if not hmac.compare_digest(pinned, tls.getpeercert(binary_form=True) or b""):
             raise UntrustedPeerError(f"{where} presented another certificate than {identity.peer_path}")
     except OSError as error:
         _shut(tls, politely=isinstance(error, ssl.SSLError))
@@ -249,18 +297,18 @@ def _handshake(
 
 def _greet(
     link: TcpLink,
-    security: Security,
+    identity: Identity | None,
     network: Network,
     where: str,
     deadline: float,
     silence: str,
-    *,
-    server_side: bool,
+    sessions: Callable[[], int | None] | None,
 ) -> None:
-    identity = security if isinstance(security, Identity) else None
-    ours = _GREETING.pack(MAGIC, VERSION, network.bits_per_second, network.round_trip_seconds)
+    taken = sessions() if sessions else None
+    place = (0, 0) if taken is None else (1, min(taken, _MOST))
+    ours = _GREETING.pack(MAGIC, VERSION, *place, network.bits_per_second, network.round_trip_seconds)
     theirs = bytearray(_GREETING.size)
-    if server_side:
+    if sessions:
         link.send([memoryview(ours)])
     try:
         link.receive_into(memoryview(theirs), deadline)
@@ -273,17 +321,22 @@ def _greet(
         raise PeerVanishedError(
             f"{where} closed the connection before its greeting: it may {why}, be no AERO party, or have failed"
         ) from None
-    magic, version, bits_per_second, round_trip_seconds = _GREETING.unpack(theirs)
+    magic, version, busy, others, bits_per_second, round_trip_seconds = _GREETING.unpack(theirs)
     if theirs.startswith(_TLS_RECORD) and not identity:
         raise ProtocolError(f"{where} speaks TLS, and this side does not; give both sides keys, or neither")
     if magic != MAGIC:
         raise ProtocolError(f"{where} is not an AERO party: its greeting is another")
-    if not server_side:
+    if not sessions:
         link.send([memoryview(ours)])  # Even to a version we refuse, so that both sides can say why.
     if version != VERSION:
         raise VersionError(f"{where} speaks wire version {version}, this side {VERSION}; use the same release")
     if (bits_per_second, round_trip_seconds) != (network.bits_per_second, network.round_trip_seconds):
         raise ProtocolError(f"{where} emulates another network than {network}; give both sides the same --network")
+    if taken is not None:
+        raise PeerBusyError(f"{where} was told that all {taken} places are taken")
+    if busy and not sessions:
+        places = "its one place is" if others == 1 else f"all of its {others} places are"
+        raise PeerBusyError(f"{where} is busy: {places} taken; try again in a moment")
 
 
 def _explain(error: OSError, where: str, identity: Identity | None) -> WireError:

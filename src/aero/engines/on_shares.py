@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from aero.engines.engine import Progress
 from aero.engines.plain import encode
 from aero.engines.stages import Schedule, Stage, read
 from aero.engines.steps import Group, Step, state_format
@@ -83,7 +83,7 @@ def walk(
     weights: Mapping[str, np.ndarray] | None,
     ids: Sequence[np.ndarray | None],
     states: Sequence[Mapping[str, Share]],
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> list[tuple[Share, dict[str, Share]]]:
     """Run a batch as one party: ids and states of each prompt. Returns its share of each output and of each state.
     Traffic is counted by node, and by nodes that go together."""
@@ -184,10 +184,10 @@ def _compute(
 
 def _local(party: Party, step: Step, inputs: list[Share], weights: Mapping[str, np.ndarray] | None) -> Share:
     """What takes no message."""
-    node, attrs, out = step.node, dict[str, Any](step.node.attrs), step.output
+    node, out = step.node, step.output
     match node.op:
         case "rows":
-            return inputs[0][attrs["start"] : attrs["stop"]].reduced(out.bits)
+            return inputs[0][int(node.attrs["start"]) : int(node.attrs["stop"])].reduced(out.bits)
         case "concat_rows":
             return concatenate([x.reduced(out.bits) for x in inputs])
         case "add":

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
@@ -19,7 +18,7 @@ from aero.engines.session_keys import Keys, SessionKeys
 from aero.engines.stages import Extension, Schedule, Stage, schedule
 from aero.engines.steps import PAIRS, Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
-from aero.graph.ops import Shape
+from aero.graph.ops import Attrs, Shape
 from aero.graph.ops.sheet import Function, LookUp, SharedProduct, WeightProduct
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.mpc.cost import ProtocolCost
@@ -146,7 +145,7 @@ def wanted_bits(name: str, graphs: Sequence[Graph], plan: RingPlan, output_bits:
     return _function_plan(first.op, shapes, read, made, _attrs(first), known_windows(first, plan)).reads.bits
 
 
-def _attrs(node: Node) -> tuple[tuple[str, Any], ...]:
+def _attrs(node: Node) -> tuple[tuple[str, int | float | str], ...]:
     return tuple(sorted(node.attrs.items()))
 
 
@@ -174,7 +173,6 @@ def _embedding_plan(
     return plan_embedding(*table, modulus_bits=modulus_bits, opened=shown > 0, weight_bits=shown)
 
 
-Attributes = Mapping[str, Any]
 Rings = tuple[int, int, int, int]
 """Bits and fractional bits of what is read, and of what is made."""
 
@@ -185,7 +183,7 @@ def _function_plan(
     shapes: tuple[Shape, ...],
     read: Format,
     made: Format,
-    attrs: tuple[tuple[str, Any], ...],
+    attrs: tuple[tuple[str, int | float | str], ...],
     windows: tuple[ScoreWindow, ...],
 ) -> FunctionPlan:
     if op not in FUNCTIONS:
@@ -200,9 +198,7 @@ def _with_maxima(rows: CausalRows, rings: Rings, base: float) -> SoftmaxPlan:
     return plan_softmax(rows, *rings, base=base)
 
 
-def _softmax_plan(
-    shapes: Sequence[Shape], rings: Rings, attrs: Attributes, windows: Sequence[ScoreWindow]
-) -> SoftmaxPlan:
+def _softmax_plan(shapes: Sequence[Shape], rings: Rings, attrs: Attrs, windows: Sequence[ScoreWindow]) -> SoftmaxPlan:
     """With maxima; without, where the plan has a window that is wide enough for every head and that is cheaper."""
     heads = shapes[0][0]
     rows = CausalRows(heads, tuple((queries, keys) for _, queries, keys in shapes))
@@ -220,14 +216,21 @@ def _all_rows(shapes: Sequence[Shape]) -> tuple[int, int]:
     return sum(rows for rows, _ in shapes), shapes[0][1]
 
 
-FUNCTIONS: Mapping[str, Callable[[Sequence[Shape], Rings, Attributes, Sequence[ScoreWindow]], FunctionPlan]] = {
+def _norm_plan(shapes: Sequence[Shape], rings: Rings, attrs: Attrs, *, centred: bool) -> FunctionPlan:
+    return plan_norm(*_all_rows(shapes), *rings, eps=float(attrs["eps"]), centred=centred)
+
+
+MakePlan = Callable[[Sequence[Shape], Rings, Attrs, Sequence[ScoreWindow]], FunctionPlan]
+"""Of the shapes that the prompts of a batch read, rings, attributes, windows."""
+
+FUNCTIONS: Mapping[str, MakePlan] = {
     "causal_softmax": _softmax_plan,
-    "gelu": lambda shapes, rings, attrs, _: plan_gelu(_all_rows(shapes), *rings, form=attrs.get("form", "tanh")),
-    "layer_norm": lambda shapes, rings, attrs, _: plan_norm(*_all_rows(shapes), *rings, **attrs, centred=True),
+    "gelu": lambda shapes, rings, attrs, _: plan_gelu(_all_rows(shapes), *rings, form=str(attrs.get("form", "tanh"))),
+    "layer_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=True),
     "relu": lambda shapes, rings, *_: plan_relu(_all_rows(shapes), *rings),
-    "rms_norm": lambda shapes, rings, attrs, _: plan_norm(*_all_rows(shapes), *rings, **attrs, centred=False),
+    "rms_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=False),
 }
-"""The plan of each nonlinear operation: of the shapes that the prompts of a batch read, rings, attributes, windows."""
+"""What makes the plan of each nonlinear operation."""
 
 
 # --- a whole run --------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,7 @@ Array = np.ndarray
 
 def apply(node: Node, inputs: list[Array], weights: list[Array]) -> Array:
     """One operation on float64 arrays."""
-    attrs: dict[str, Any] = dict(node.attrs)
-    return OPS[node.op].meaning(*inputs, *weights, **attrs)
+    return OPS[node.op].meaning(*inputs, *weights, **node.attrs)
 
 
 def interpret(

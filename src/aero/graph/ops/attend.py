@@ -27,7 +27,7 @@ SHEET = Sheet(
     shape=_shape,
     meaning=_attend,
     arithmetic=SharedProduct(form=_attend, terms=lambda inputs, *_: math.prod(inputs[0][1:]) * inputs[1][1]),
-    bound=lambda p, v: v,  # a mean of values
+    bound=lambda p, v: v,  # a mean of values, as a row of probabilities adds up to one
     magnitude=lambda value, p, v: _attend(np.abs(p), np.abs(v)),
     row_by_row=False,
     factor=Factor.STAYS,

@@ -27,7 +27,7 @@ def talk(tokenizer_bytes, monkeypatch, tmp_path):
         session = Session(tokenizer_bytes, reveal) if reveal else Session(tokenizer_bytes)
 
         @contextmanager
-        def in_memory(address, security, progress, pad_to):
+        def in_memory(address, security, progress, pad_to, wait):
             with session.client(pad_to) as client:
                 yield client
 

@@ -26,7 +26,7 @@ def generate(tokenizer_bytes, monkeypatch):
         session = Session(tokenizer, **offer)
 
         @contextmanager
-        def in_memory(address, security, progress, pad_to):
+        def in_memory(address, security, progress, pad_to, wait):
             with session.client(pad_to) as client:
                 yield client
 

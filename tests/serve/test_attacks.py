@@ -278,6 +278,30 @@ def test_a_busy_server_and_the_verb(folder):
     assert f"{server.address} is busy: its one place is taken; try again" in error
 
 
+def test_a_client_that_waits_gets_the_place(folder):
+    with running(folder, "--sessions", "1") as server:
+        with server.session() as first:
+            asked: list[str] = []
+            given_up = threading.Event()
+
+            def progress(label: str, share: float) -> None:
+                asked.append(label)
+                if "the server is busy" in label:
+                    given_up.set()  # the first leaves once the second has been turned away
+
+            def second() -> None:
+                keys = Identity(folder / "keys" / "client")
+                with private_session(server.address, keys, progress, wait=PATIENCE) as client:
+                    asked.append(client.offer.notation)
+
+            thread = threading.Thread(target=second)
+            thread.start()
+            assert given_up.wait(PATIENCE)
+            assert len(list(first.generate([0, 1], 1))) == 1
+        thread.join(PATIENCE)
+    assert asked[0] == "connecting" and asked[-1] == "SM+ScFuFFN"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_sessions_after_their_step(folder, number):
     with running(folder) as server:

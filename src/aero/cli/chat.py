@@ -25,6 +25,7 @@ from aero.cli.options import (
     Threads,
     TopK,
     TopP,
+    Wait,
 )
 from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session, special_note
 from aero.cli.security import security_of
@@ -59,6 +60,7 @@ def chat(
         ),
     ] = None,
     pad_to: PadTo = None,
+    wait: Wait = 0.0,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -80,7 +82,7 @@ def chat(
         native.set_threads(threads)
     console, progress = Console(highlight=False), Progress()
     answers: list[Answer] = []
-    with private_session(server, security, progress, pad_to) as client:
+    with private_session(server, security, progress, pad_to, wait) as client:
         check_sampling(sampling, client.offer)
         offer, tokenizer = client.offer, client.tokenizer
         console.print(

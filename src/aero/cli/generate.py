@@ -25,6 +25,7 @@ from aero.cli.options import (
     Threads,
     TopK,
     TopP,
+    Wait,
     json_option,
 )
 from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session, special_note
@@ -67,6 +68,7 @@ def generate(
     stop: Stop = None,
     special: Special = False,
     pad_to: PadTo = None,
+    wait: Wait = 0.0,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -91,6 +93,8 @@ def generate(
         raise ValueError("--report is about a private session; give --private HOST:PORT with it")
     if pad_to is not None and private is None:
         raise ValueError("--pad-to is about what a server learns; give --private HOST:PORT with it")
+    if wait and private is None:
+        raise ValueError("--wait is for a place at a server; give --private HOST:PORT with it")
     sampling = Sampling(temperature, top_k, top_p, seed)
     texts = _texts(prompt or [DEFAULT_PROMPT])
     if private is not None:
@@ -98,7 +102,7 @@ def generate(
         security = security_of(keys, Party.CLIENT, insecure_plaintext)
         if threads is not None:
             native.set_threads(threads)
-        with LiveText() as live, private_session(private, security, live.progress, pad_to) as client:
+        with LiveText() as live, private_session(private, security, live.progress, pad_to, wait) as client:
             offer, ids = client.offer, [client.tokenizer.encode_prompt(text, special=special) for text in texts]
             check_prompts(len(ids), offer)
             for one in ids:

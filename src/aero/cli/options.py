@@ -69,6 +69,10 @@ PadTo = Annotated[
         min=1,
     ),
 ]
+Wait = Annotated[
+    float,
+    typer.Option("--wait", help="Seconds to wait for a place where the server is busy; then exit with 75.", min=0),
+]
 SessionReport = Annotated[
     Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON beside it.")
 ]

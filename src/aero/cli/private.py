@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,8 +16,10 @@ from aero.engines.engine import Engine, Party, Progress
 from aero.serve.client import Client, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError
-from aero.wire import Channel, one_line, safe_text
+from aero.wire import Channel, PeerBusyError, one_line, safe_text
 from aero.wire.tcp import InsecurePlaintext, Security, connect
+
+_AGAIN = 1.0  # seconds after which a busy server is asked again
 
 Failure = DeclinedError | ConnectionError
 """What may end an answer before its end."""
@@ -23,26 +27,40 @@ Failure = DeclinedError | ConnectionError
 
 @contextmanager
 def private_session(
-    address: str, security: Security, progress: Progress, pad_to: int | None = None
+    address: str, security: Security, progress: Progress, pad_to: int | None = None, wait: float = 0.0
 ) -> Iterator[Client]:
     """A client of the server at HOST:PORT, connected for the length of the block.
 
-    progress: told what the engine does. pad_to: as in `Client`.
+    progress: told what the engine does. pad_to: as in `Client`. wait: seconds for which a server that is busy is asked
+    again; PeerBusyError after them.
     """
     from aero.engines.connect import connect_engine
 
     host, port = parse_address(address)
     plaintext = isinstance(security, InsecurePlaintext)
-    progress("connecting", 0.0)
 
     def engine_for(name: str, channel: Channel) -> Engine:
         return connect_engine(name, Party.CLIENT, channel, insecure_plaintext=plaintext, progress=progress)
 
     with (
-        connect(host, port, security, timeout=IDLE_SECONDS) as channel,
+        _connected(host, port, security, progress, wait) as channel,
         Client(channel, engine_for, pad_to=pad_to) as client,
     ):
         yield client
+
+
+def _connected(host: str, port: int, security: Security, progress: Progress, wait: float) -> Channel:
+    progress("connecting", 0.0)
+    began = time.monotonic()
+    while True:
+        try:
+            return connect(host, port, security, timeout=IDLE_SECONDS)
+        except PeerBusyError:
+            waited = time.monotonic() - began
+            if waited >= wait:
+                raise
+            progress("waiting: the server is busy", waited / wait)
+            time.sleep(min(wait - waited, _AGAIN * random.uniform(0.5, 1.5)))  # several that wait come apart
 
 
 def answers_with(

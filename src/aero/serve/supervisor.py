@@ -197,12 +197,15 @@ class Supervisor:
             sys.stdout.flush()  # or both processes would write what waits
             try:
                 ear, mouth = socket.socketpair()
+                signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # the child takes none by its parent's handler
                 pid = os.fork()
+                if pid == 0:
+                    self._child(arrival, mouth, ear)
             except OSError as error:
                 self._on_refused(arrival.where, f"no process for it: {error.strerror}")
                 return
-            if pid == 0:
-                self._child(arrival, mouth, ear)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
             mouth.close()
             ear.setblocking(False)
         self._children[ear.fileno()] = _Child(pid, arrival.where, _network(arrival.host), arrival.since, ear)
@@ -295,6 +298,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # before a session there is nothing to finish
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, to all: the parent passes on what to do
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
             self._listener.close()
             for other in (ear, self._hear_signals, self._signals, *(child.ear for child in self._children.values())):
                 other.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 from aero.bench.record import Record, write_json
 from aero.bench.report import Page
-from aero.engines.engine import Cost, StepReport
+from aero.engines.engine import NOTHING, Cost, StepReport
 from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import Offer
 
@@ -109,19 +109,7 @@ def record_of_run(run: PrivateRun, engine: str, notation: str) -> Record:
 
 def total(costs: Iterable[Cost]) -> Cost:
     """The sum, None where one of them is not known."""
-    costs = list(costs)
-
-    def summed(name: str) -> int | None:
-        counts = [getattr(cost, name) for cost in costs]
-        return None if None in counts else sum(counts)
-
-    return Cost(
-        sum(cost.seconds for cost in costs),
-        summed("bytes_client_to_server"),
-        summed("bytes_server_to_client"),
-        summed("rounds"),
-        summed("messages"),
-    )
+    return sum(costs, NOTHING)
 
 
 def mean_cost(costs: Sequence[Cost]) -> Cost:

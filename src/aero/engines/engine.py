@@ -46,6 +46,16 @@ class Cost:
             if value is not None and value < 0:
                 raise ValueError(f"{name} is {value}; a cost is not negative")
 
+    def __add__(self, other: Cost) -> Cost:
+        """The sum, None where one of the two is not known."""
+        (seconds, *counts), (more, *others) = vars(self).values(), vars(other).values()
+        pairs = zip(counts, others, strict=True)
+        return Cost(seconds + more, *(None if None in pair else sum(pair) for pair in pairs))
+
+
+NOTHING = Cost(0.0, 0, 0, 0, 0)
+"""What all is known of, and none was spent."""
+
 
 @dataclass(frozen=True)
 class StepReport:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine, Progress, PromptRun, StepReport, check_batch
+from aero.engines.engine import NOTHING, Cost, Engine, Progress, PromptRun, StepReport, check_batch
 from aero.engines.engine import Party as EngineParty
 from aero.engines.on_shares import Protocols, angles_digest, check_states, walk
 from aero.engines.open_output import open_output
@@ -95,7 +95,7 @@ class TwoPartyEngine(Engine):
         self._keys = SessionKeys()
         self._report: tuple[StepReport, ...] = ()
         self._cost: Cost | None = None
-        self._set_up = Cost(0.0, 0, 0, 0, 0)
+        self._set_up = NOTHING
 
     def prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None = None) -> None:
         """Make plans, load the server's weights, compare graph and ring plan with the other party's, and exchange the
@@ -136,7 +136,7 @@ class TwoPartyEngine(Engine):
         if not self._party.has_ots and needs_ots(stages, self._reveal):
             set_up_ots(self._party)
         spent = self._cost_of(self._party.channel.traffic - before, time.perf_counter() - start)
-        self._set_up = Cost(*(a + b for a, b in zip(vars(self._set_up).values(), vars(spent).values(), strict=True)))
+        self._set_up += spent
         return schedule
 
     def load(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray]) -> None:

@@ -347,7 +347,7 @@ class Client:
         self._read |= {prompt: (ids, reading.step.context) for prompt, (ids, reading) in prompts.items()}
         self._counted = self._channel.traffic
         said = Cost(ready, greeted.bytes_sent, greeted.bytes_received, greeted.rounds, greeted.messages)
-        set_up = _sum(said, _difference(self._engine.set_up_cost, engine_before))
+        set_up = said + _since(engine_before, self._engine.set_up_cost)
         run = PrivateRun(self._runs, tuple(steps.values()), self._engine.cost, self._engine.report, set_up)
         self._runs += 1
         return found, run
@@ -394,12 +394,8 @@ class Client:
         return graph
 
 
-def _sum(first: Cost, second: Cost) -> Cost:
-    """What an engine does not count is left out."""
-    return Cost(*((a or 0) + (b or 0) for a, b in zip(vars(first).values(), vars(second).values(), strict=True)))
-
-
-def _difference(late: Cost, early: Cost) -> Cost:
+def _since(early: Cost, late: Cost) -> Cost:
+    """What was spent between the two; what an engine does not count is left out."""
     return Cost(*((a or 0) - (b or 0) for a, b in zip(vars(late).values(), vars(early).values(), strict=True)))
 
 

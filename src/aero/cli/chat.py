@@ -188,9 +188,8 @@ class Messages:
             fresh = self._template.ids(messages[first:])
         check_length(len(fresh), max_new_tokens, context)
         self._asked, self._fresh = messages[first:], fresh
-        ids = self._kept.continued(fresh, self._client.tokenizer.decode)
-        fits = ids is not None and len(ids) + max_new_tokens - 1 <= context
-        return (ids if ids is not None and fits else fresh), len(whole) - len(fresh)
+        ids = self._kept.continued(fresh, self._client.tokenizer.decode, context - max_new_tokens + 1)
+        return (fresh if ids is None else ids), len(whole) - len(fresh)
 
     def answered(self, answer: Answer) -> None:
         """What followed the prompt belongs to the conversation."""

@@ -285,9 +285,8 @@ class Batcher:
 
     def _continued(self, client: Client, place: _Place, job: Job) -> list[int] | None:
         """The job's prompt as a continuation of what was read at this place, or None where it is none."""
-        ids = place.kept.continued(job.ids, client.tokenizer.decode)
-        fits = ids is None or len(ids) + len(job.given) + job.max_new_tokens - 1 <= client.offer.context
-        return ids if fits else None
+        room = client.offer.context - len(job.given) - job.max_new_tokens + 1
+        return place.kept.continued(job.ids, client.tokenizer.decode, room)
 
     def _step(self, client: Client) -> None:
         """One token for each job that runs."""

@@ -70,8 +70,8 @@ class Kept:
     used: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
 
-    def continued(self, ids: Sequence[int], decode: Callable[[Iterable[int]], str]) -> list[int] | None:
-        """A prompt as a continuation of what was read, or None where it is none.
+    def continued(self, ids: Sequence[int], decode: Callable[[Iterable[int]], str], room: int) -> list[int] | None:
+        """A prompt as a continuation of what was read, or None where it is none, or has more than `room` tokens.
 
         What the model wrote, encoded anew as part of the next prompt, may have other tokens than those that it chose;
         those that were read are taken where the text is the same.
@@ -83,5 +83,6 @@ class Kept:
             text = decode(answer)
             length = bisect_left(range(len(rest)), len(text), key=lambda n: len(decode(rest[:n])))
             if rest[length:] and decode(rest[:length]) == text:
-                return [*self.used, *answer, *rest[length:]]
+                found = [*self.used, *answer, *rest[length:]]
+                return found if len(found) <= room else None
         return None

@@ -36,6 +36,18 @@ class Plan(ABC):
         """What it sends, and the OTs that it uses up."""
 
 
+class TransfersAlone(Plan):
+    """Of a protocol that needs nothing but oblivious transfers: what encrypts nothing says so."""
+
+    @property
+    def client_keys(self) -> KeyKinds:
+        return ()
+
+    @property
+    def server_keys(self) -> KeyKinds:
+        return ()
+
+
 class Reads(NamedTuple):
     """How a shared value is wanted: its shape, the bits of its ring, its fractional bits."""
 

@@ -28,7 +28,7 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.transfer import OneRound, ProductShape, products_cost, together
 from aero.mpc.party import Party, Role
-from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
+from aero.mpc.plan import FunctionPlan, Reads, TransfersAlone
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.multiply import look_up, look_up_cost, multiplication, multiply_shapes
 from aero.mpc.protocols.select import multiplexing, multiplexing_shapes
@@ -44,7 +44,7 @@ SLOPE_BITS = 12
 
 
 @dataclass(frozen=True)
-class InverseSqrtPlan(FunctionPlan):
+class InverseSqrtPlan(TransfersAlone, FunctionPlan):
     """count: of numbers. lowest, highest: of V, at least 1. factor: from 1 to 2, that results are multiplied by.
 
     V has no fractional bits; results are in the ring of `output_bits`.
@@ -119,14 +119,6 @@ class InverseSqrtPlan(FunctionPlan):
         for k in self.powers:
             shapes += multiplexing_shapes(self.count, bits - by * (self.top - k))
         return shapes
-
-    @property
-    def client_keys(self) -> KeyKinds:
-        return ()
-
-    @property
-    def server_keys(self) -> KeyKinds:
-        return ()
 
     @property
     def reads(self) -> Reads:

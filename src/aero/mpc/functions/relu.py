@@ -22,7 +22,7 @@ import numpy as np
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.party import Party
-from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
+from aero.mpc.plan import FunctionPlan, Reads, TransfersAlone
 from aero.mpc.protocols.compare import DIGIT_BITS, negative, negative_cost
 from aero.mpc.protocols.select import multiplex, multiplexing_shapes, not_bits
 from aero.mpc.share import Share
@@ -32,7 +32,7 @@ SIGN_FRACTION = 10
 
 
 @dataclass(frozen=True)
-class ReluPlan(FunctionPlan):
+class ReluPlan(TransfersAlone, FunctionPlan):
     """shape: of x. value_bits: x, with its `input_fraction` fractional bits, fits the ring of 2^value_bits.
     input_bits: the ring in which x is wanted. sign_fraction: fractional bits that decide on the sign."""
 
@@ -53,14 +53,6 @@ class ReluPlan(FunctionPlan):
             raise ValueError(f"the sign cannot be taken from {self.sign_fraction} of {self.input_fraction} bits")
         if not 0 <= self.output_fraction < self.output_bits <= 64:
             raise ValueError(f"no ring of {self.output_bits} bits has {self.output_fraction} fractional ones")
-
-    @property
-    def client_keys(self) -> KeyKinds:
-        return ()
-
-    @property
-    def server_keys(self) -> KeyKinds:
-        return ()
 
     @property
     def sign_bits(self) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.party import Party
-from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
+from aero.mpc.plan import FunctionPlan, Reads, TransfersAlone
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.extend import extend, extend_cost
 from aero.mpc.protocols.multiply import multiply, multiply_cost, square, square_cost
@@ -42,7 +42,7 @@ _RESOLUTION = 7
 
 
 @dataclass(frozen=True)
-class Log2Plan(FunctionPlan):
+class Log2Plan(TransfersAlone, FunctionPlan):
     """[log2 x], from [`LOG2_SCALE` x].
 
     count: numbers. low, high: 2^low <= x <= 2^high (1 + 2^-7). input_fraction: of x times `LOG2_SCALE`.
@@ -124,14 +124,6 @@ class Log2Plan(FunctionPlan):
             + multiply_cost(rows, self.product_bits)
             + extend_cost(rows, self.output_fraction + 2, self.output_bits)
         )
-
-    @property
-    def client_keys(self) -> KeyKinds:
-        return ()
-
-    @property
-    def server_keys(self) -> KeyKinds:
-        return ()
 
     @property
     def reads(self) -> Reads:

@@ -19,12 +19,12 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.transfer import BitProduct, ProductShape, multiply_bits, products_cost
 from aero.mpc.party import Party, Role
-from aero.mpc.plan import KeyKinds, Plan
+from aero.mpc.plan import TransfersAlone
 from aero.mpc.share import Share
 
 
 @dataclass(frozen=True)
-class KnownFactorPlan(Plan):
+class KnownFactorPlan(TransfersAlone):
     """shape: of x and w. ring_bits: l, the ring of the product. factor_bits: of w, from 2 up to l."""
 
     shape: tuple[int, ...]
@@ -34,14 +34,6 @@ class KnownFactorPlan(Plan):
     def __post_init__(self) -> None:
         if not 2 <= self.factor_bits <= self.ring_bits <= 64:
             raise ValueError(f"a factor of {self.factor_bits} bits does not fit a product of {self.ring_bits}")
-
-    @property
-    def client_keys(self) -> KeyKinds:
-        return ()
-
-    @property
-    def server_keys(self) -> KeyKinds:
-        return ()
 
     def cost(self) -> ProtocolCost:
         count = math.prod(self.shape)

@@ -15,6 +15,7 @@ from aero.proxy.guard import Guard
 from aero.train.harness import run_tasks
 from aero.train.trainer import train
 from clear_session import LONGER, Sessions, greedy, tokenizer_file
+from harness_task import write_task
 from served_endpoint import PATIENCE, Served
 from train.conftest import config, data, settings
 
@@ -70,23 +71,7 @@ def test_llm(served, tmp_path):
 
 @pytest.fixture
 def task(tmp_path) -> Path:
-    """Choices between endings, of which each begins with the same text."""
-    rows = [{"text": f"def f{i}(x):", "endings": ["\n  x", " z"], "label": i % 2} for i in range(4)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "task.yaml").write_text(
-        f"""
-task: endings
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {tmp_path / "rows.jsonl"}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{text}}}}"
-target_delimiter: ""
-doc_to_choice: endings
-doc_to_target: label
-metric_list: [{{metric: acc}}]
-"""
-    )
+    write_task(tmp_path, ["\n  x", " z"], questions=4)
     return tmp_path
 
 

@@ -18,6 +18,7 @@ from aero.train.harness import run_tasks
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
 from aero.train.trainer import train
+from harness_task import write_task
 
 
 def test_equals_the_definition(data: DataFolder, config: AeroConfig) -> None:
@@ -156,22 +157,7 @@ def test_auto_classes_open_a_run_with_its_tokenizer(run: Path, data: DataFolder)
 @pytest.mark.slow
 def test_the_evaluation_harness_agrees_with_the_logits(run: Path, data: DataFolder, tmp_path: Path) -> None:
     """A task of one's own, of choices between endings, through the harness's Hugging Face loader."""
-    rows = [{"text": f"def f{i}(x):", "endings": ["\n    return x", " zebra"], "label": i % 2} for i in range(6)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "task.yaml").write_text(
-        f"""
-task: endings
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {tmp_path / "rows.jsonl"}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{text}}}}"
-target_delimiter: ""
-doc_to_choice: endings
-doc_to_target: label
-metric_list: [{{metric: acc}}]
-"""
-    )
+    rows = write_task(tmp_path, ["\n    return x", " zebra"], questions=6)
     with pytest.raises(ValueError, match="no task 'nothing'"):
         run_tasks(run, ["nothing"], tmp_path)
     found = run_tasks(run, ["endings"], tmp_path)

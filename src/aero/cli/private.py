@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from aero.bench.record import Record
 from aero.bench.session import Answer
 from aero.cli.live_text import LiveText
-from aero.cli.security import IDLE_SECONDS
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, Party, Progress
 from aero.serve.client import Client, PrivateToken
@@ -19,6 +18,7 @@ from aero.serve.session import DeclinedError
 from aero.wire import Channel, PeerBusyError, one_line, safe_text
 from aero.wire.tcp import InsecurePlaintext, Security, connect
 
+_SILENCE = 600.0  # seconds that a server may say nothing within a session, as when it prepares a large model
 _AGAIN = 1.0  # seconds after which a busy server is asked again
 
 Failure = DeclinedError | ConnectionError
@@ -54,7 +54,7 @@ def _connected(host: str, port: int, security: Security, progress: Progress, wai
     began = time.monotonic()
     while True:
         try:
-            return connect(host, port, security, timeout=IDLE_SECONDS)
+            return connect(host, port, security, timeout=_SILENCE)
         except PeerBusyError:
             waited = time.monotonic() - began
             if waited >= wait:

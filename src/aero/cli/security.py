@@ -9,9 +9,6 @@ from aero.files.reading import present
 from aero.wire.keys import Identity
 from aero.wire.tcp import InsecurePlaintext
 
-# How long a session may be silent: a person may think, a server may compile a large model.
-IDLE_SECONDS = 600.0
-
 
 def security_of(keys: Path | None, party: Party, insecure_plaintext: bool) -> Identity | InsecurePlaintext:
     """What the options ask for. ValueError where they ask for neither or both."""

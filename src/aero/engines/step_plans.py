@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import assert_never
 
 from aero.engines.open_output import output_costs
 from aero.engines.reveal import LOGITS, Reveal
@@ -19,7 +20,7 @@ from aero.engines.stages import Extension, Schedule, Stage, schedule
 from aero.engines.steps import PAIRS, Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Attrs, Shape
-from aero.graph.ops.sheet import Function, LookUp, SharedProduct, WeightProduct
+from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows
@@ -333,7 +334,10 @@ def group_plans(*groups: Group) -> list[Plan]:
             return [embedding_plan(*steps)]
         case Function():
             return [function_plan(*steps)]
-    return []
+        case Sum() | Move() | PublicProduct():
+            return []
+        case other:
+            assert_never(other)
 
 
 def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:

@@ -7,9 +7,8 @@ digits where s is above 1. Keys and encryption noise are drawn from it because w
 A sample takes one word of 64 bits: the lowest bit is the sign, the other 63 are compared with *every* threshold of the
 table, and the number of thresholds that they reach is the magnitude (inversion of the cumulative distribution, as in
 Peikert 2010; the scan over the whole table, as in Bos et al. 2016, takes the same time for every result; the kernel is
-`sample_table`). Probabilities
-are rounded to 2^-63, so that a sample is within 2^-59 of the distribution in total variation, and no sample is larger
-than the last magnitude with a probability of 2^-64.
+`sample_table`). Probabilities are rounded to 2^-63, so that a sample is within 2^-59 of the distribution in total
+variation, and no sample is larger than the last magnitude with a probability of 2^-64.
 """
 
 from __future__ import annotations

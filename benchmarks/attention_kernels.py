@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from sections import write_section
 
-from aero.bench.record import machine
 from aero.models.attend import Wanted, attend, choose_kernel
 from aero.models.attention import additive_causal_mask
+from aero.report.record import machine
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 HEADS, WIDTH, TOKENS = 4, 64, 4096

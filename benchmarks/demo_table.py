@@ -13,7 +13,7 @@ from statistics import mean
 
 from sections import table, write_section
 
-from aero.bench.record import Record, read_records
+from aero.report.record import Record, read_records
 
 HEADER = (
     "model",

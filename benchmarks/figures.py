@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from aero.bench.record import Record, read_records
 from aero.files.atomic import write_text
+from aero.report.record import Record, read_records
 
 RECORDS = Path(__file__).parents[1] / "docs" / "figures"
 # On light pages, and on dark ones.

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
-from aero.bench.record import write_json
 from aero.cost import estimate
 from aero.cost.algebra import Declaration, Formula
 from aero.cost.profile import TableProfile
@@ -20,6 +19,7 @@ from aero.cost.quantities import quantities
 from aero.cost.shapes import lowered, simplified
 from aero.graph import OPS, Graph
 from aero.models.notation import parse
+from aero.report.record import write_json
 
 FOLDER = Path(__file__).parent.parent / "src/aero/cost/profiles"
 

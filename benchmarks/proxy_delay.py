@@ -35,12 +35,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from aero.bench.record import Record, write_records
 from aero.cli.security import IDLE_SECONDS, security_of
 from aero.compiler.run import CompiledRun
 from aero.data import tokenizer
 from aero.engines.connect import TWO_PARTY, connect_engine
 from aero.engines.engine import Party
+from aero.report.record import Record, write_records
 from aero.serve.client import Client
 from aero.serve.sampling import Sampling
 from aero.serve.server import DEFAULT_MAX_PROMPTS, Server

@@ -16,7 +16,7 @@ from pathlib import Path
 from sections import table, write_section
 
 from aero.bench import kernels, ot
-from aero.bench.record import Record, read_records
+from aero.report.record import Record, read_records
 
 COLUMNS = (
     "work",

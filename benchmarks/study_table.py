@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sections import table, write_section
 
-from aero.bench.record import Record, read_records
 from aero.bench.study import STUDY_HEADER, study_rows
+from aero.report.record import Record, read_records
 
 
 def section(records: list[Record], command: str) -> str:

@@ -5,10 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, Work, bench_linear, table
-from aero.bench.record import Record, read_records
 from aero.cli.main import app
 from aero.mpc.protocols.linear import plan_linear
 from aero.mpc.protocols.pair import plan_pair
+from aero.report.record import Record, read_records
 from aero.wire.network import WAN
 
 

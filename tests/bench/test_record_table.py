@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aero.bench.record import Record, write_records
+from aero.report.record import Record, write_records
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "record_table.py"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from aero.bench.record import Record, write_records
 from aero.bench.study import run_study, study_rows
 from aero.bench.training import bench_training
 from aero.data.build import build
 from aero.data.folder import DataFolder
 from aero.data.settings import DataSettings
 from aero.models.presets import Size
+from aero.report.record import Record, write_records
 from aero.train.settings import TrainSettings
 
 SETTINGS = TrainSettings(steps=4, batch_size=2, precision="float32", valid_blocks=4, save_every=50, measure_every=2)

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 import aero.cli.chat as chat_module
-from aero.bench.record import read_records
 from aero.cli.chat import fitting
 from aero.cli.main import app
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
 from aero.engines.reveal import TOKEN
+from aero.report.record import read_records
 from aero.serve.session import Step
 from serve.test_session import Session, greedy, tokenizer_bytes
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from aero.bench.perplexity import Text, by_plain_engine
 from aero.cli.calibration import BLOCKS
 from aero.cli.data import data
 from aero.cli.demo import AERO, BASELINE, BATCH, MEGABYTES, PROMPTS, SIZE, STEPS, VOCABULARY
@@ -29,6 +28,7 @@ from aero.data.folder import DataFolder
 from aero.engines.engine import Party
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
+from aero.report.perplexity import Text, by_plain_engine
 from aero.train.run_folder import RunInfo
 from aero.wire.keys import make_keys
 from conformance import stated

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aero.bench.record import read_records
 from aero.cost.published import ROWS
+from aero.report.record import read_records
 
 pytest.importorskip("matplotlib", reason="the extra plot is not installed")
 ROOT = Path(__file__).parents[2]

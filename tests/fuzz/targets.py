@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from aero.bench.record import Record, read_records, write_records
 from aero.compiler import folder as compiled_folder
 from aero.compiler.compiled import Compiled
 from aero.compiler.run import load_model
@@ -34,6 +33,7 @@ from aero.files.reading import parse_json
 from aero.graph.ring_plan import RingPlan, load_plan
 from aero.graph.serialize import GRAPH_FILE, WEIGHTS_FILE, graph_from_json, load, save
 from aero.models import AeroConfig, AeroForCausalLM
+from aero.report.record import Record, read_records, write_records
 from aero.serve.session import PROTOCOL, Asked, Offer, Step, read_asked
 from aero.train.jsonl import read_rows
 from aero.train.run_folder import DataUsed, RunInfo

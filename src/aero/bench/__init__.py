@@ -1,1 +1,1 @@
-"""Measured pieces of work: how they are timed, recorded and shown."""
+"""Measurements of this machine, one kind of work in a file."""

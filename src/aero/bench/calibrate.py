@@ -24,7 +24,6 @@ import numpy as np
 
 import aero
 from aero.bench.delay import DelayRelay
-from aero.bench.record import machine
 from aero.cost.algebra import Cost, Declaration, Formula
 from aero.cost.profile import TableProfile
 from aero.cost.quantities import quantities
@@ -36,6 +35,7 @@ from aero.graph.ops import of_arithmetic
 from aero.graph.ops.sheet import Move, Sum
 from aero.models.notation import parse
 from aero.models.presets import Family, Size
+from aero.report.record import machine
 
 DELAY = 0.15
 _TIME_LIMIT = 1800.0

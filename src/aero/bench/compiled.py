@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from aero.bench.record import Record
 from aero.compiler.compile import compile
 from aero.compiler.lower import lower
 from aero.compiler.run import load_model
@@ -17,6 +16,7 @@ from aero.compiler.verify import model_logits
 from aero.engines.engine import Cost, Party
 from aero.engines.spu import SpuEngine, free_port
 from aero.graph import Program
+from aero.report.record import Record
 
 _TIMEOUT = 600.0  # a large step of SPU may be silent for long
 

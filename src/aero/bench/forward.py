@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from aero.bench.record import Record
 from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
@@ -38,6 +37,7 @@ from aero.graph.ring_plan import RingPlan
 from aero.graph.serialize import save
 from aero.models.notation import Notation
 from aero.models.presets import Size
+from aero.report.record import Record
 from aero.wire import PeerClosedError
 from aero.wire.keys import make_keys
 from aero.wire.network import LOOPBACK, Network

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from aero.bench.forward import CALIBRATION_BLOCKS, run_parties
-from aero.bench.record import Record
 from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.quantize import quantize
@@ -26,6 +25,7 @@ from aero.graph import interpret
 from aero.graph.serialize import save
 from aero.models.notation import Notation
 from aero.models.presets import Size
+from aero.report.record import Record
 from aero.wire.keys import make_keys
 from aero.wire.network import LOOPBACK, Network
 

@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 
-from aero.bench.record import Record
 from aero.kernels import bitpack, native, ring
 from aero.kernels.lattice_cost import cost_of
 from aero.kernels.lattice_matmul import MatmulPlan
@@ -22,6 +21,7 @@ from aero.kernels.ntt import Ntt, find_primes
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, Params, SecretKey
 from aero.kernels.slots import P37, P50, SLOTS, SlotSecret
+from aero.report.record import Record
 
 SECONDS_EACH = 0.1  # of repetitions, for each kernel
 _PUBLIC_SEED = bytes(16)  # nothing is secret in a benchmark

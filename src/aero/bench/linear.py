@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from aero.bench.record import Record
 from aero.engines.connect import ENGINES, SPU, TWO_PARTY
 from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Role
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, plan_pair
+from aero.report.record import Record
 from aero.wire.network import LOOPBACK, Network
 
 RING_BITS, OUTPUT_BITS = 41, 25

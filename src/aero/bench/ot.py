@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from aero.bench.record import Record
 from aero.kernels import native
 from aero.kernels.ot import receiver_pads, sender_pads
 from aero.kernels.prg import Prg
@@ -25,6 +24,7 @@ from aero.mpc.ot.correlated import CorrelatedOts
 from aero.mpc.ot.random_ot import Blocks
 from aero.mpc.ot.supply import Extension, set_up_cost, set_up_ots
 from aero.mpc.party import Party, Role
+from aero.report.record import Record
 from aero.wire.memory import channel_pair
 
 EXTENSIONS: tuple[Extension, ...] = ("ferret", "softspoken")

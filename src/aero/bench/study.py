@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, get_args
 
-from aero.bench.record import Record
 from aero.data.folder import DataFolder
 from aero.models import AeroConfig
 from aero.models.presets import Scale, Size
+from aero.report.record import Record
 from aero.train.callbacks import Progress
 from aero.train.jsonl import read_rows
 from aero.train.measures import FILE as MEASURES_FILE

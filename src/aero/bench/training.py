@@ -17,11 +17,11 @@ from typing import Any
 
 from transformers import GPT2Config, GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback
 
-from aero.bench.record import Record
 from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks, collate
 from aero.models import AeroConfig
 from aero.models.presets import Size
+from aero.report.record import Record
 from aero.train.settings import TrainSettings, choose_precision
 from aero.train.trainer import train, training_arguments
 

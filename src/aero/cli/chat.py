@@ -9,8 +9,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from aero.bench.record import Record, write_records
-from aero.bench.session import Answer, Session, write_report
 from aero.cli import streams
 from aero.cli.live_text import LiveText
 from aero.cli.options import (
@@ -31,6 +29,8 @@ from aero.cli.private import Failure, answer_with, cost_line, parse_address, pri
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.kernels import native
+from aero.report.record import Record, write_records
+from aero.report.session import Answer, Session, write_report
 from aero.serve.chat import Template
 from aero.serve.client import Client, check_length, check_sampling
 from aero.serve.sampling import Sampling

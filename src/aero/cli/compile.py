@@ -60,7 +60,6 @@ def compile_(
     context, table (a row for each step), ffn (the form chosen, why, conditions), verification, and of number formats
     accuracy, proven, ranges and moduli (bits, of products that take larger ones than usual).
     """
-    from aero.bench.record import write_json
     from aero.cli.calibration import calibration_blocks
     from aero.cli.served import fit
     from aero.compiler.compile import compile
@@ -70,6 +69,7 @@ def compile_(
     from aero.data import chat_template, tokenizer
     from aero.files.atomic import check_replaceable, new_folder
     from aero.files.reading import present
+    from aero.report.record import write_json
 
     if softmax_base not in ("e", "2"):
         raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")

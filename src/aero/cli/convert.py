@@ -24,7 +24,7 @@ def convert(
     --data, made with `aero data --tokenizer OUT`. --json adds to a record's usual keys: folder, source, parameters,
     relative_error (largest difference of a logit, relative to the largest logit).
     """
-    from aero.bench.record import Record, write_records
+    from aero.report.record import Record, write_records
     from aero.train.imported import import_checkpoint
 
     started = time.perf_counter()

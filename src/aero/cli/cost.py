@@ -84,10 +84,10 @@ def cost(
     length (tokens of each), new_tokens, and works: set-up, prefill, next-token and session, each with its runs and
     tokens, and what it costs together, per_prompt and per_token.
     """
-    from aero.bench.record import write_json
     from aero.cost import estimate
     from aero.cost.pricing import TWO_PARTY, pricing
     from aero.engines.reveal import Reveal
+    from aero.report.record import write_json
 
     console = wide_console()
     networks = _networks(network, bandwidth, rtt)

@@ -45,10 +45,10 @@ def data(
     texts if it has some; stopped on the way, the same command goes on where it was. --json adds to a record's usual
     keys: folder, skipped (files of folders that were not read, by the reason), and those of data.json.
     """
-    from aero.bench.record import Record, write_records
     from aero.data.build import build
     from aero.data.settings import DataSettings
     from aero.data.text_files import Skipped
+    from aero.report.record import Record, write_records
 
     settings = DataSettings(
         sources=tuple(source or ("stdlib",)),

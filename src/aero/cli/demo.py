@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aero.bench.record import Record, read_records, write_records
-from aero.bench.report import Page
-from aero.bench.session import SEEN_HEADER
 from aero.cli.options import json_option
 from aero.cli.server_process import server_process
 from aero.engines.connect import SPU, TWO_PARTY
 from aero.files.atomic import set_aside
 from aero.files.reading import present
+from aero.report.page import Page
+from aero.report.record import Record, read_records, write_records
+from aero.report.session import SEEN_HEADER
 from aero.wire.keys import make_keys
 
 BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
@@ -217,9 +217,9 @@ def _announce(console: Console, what: str, command: str) -> None:
 
 def _private(console: Console, run: Path, keys: Path, tokens: int, engine: str) -> Outcome:
     """A session of several prompts, and some predictions; both beside the model in plaintext."""
-    from aero.bench.perplexity import Text, by_model
     from aero.compiler.run import load_model
     from aero.data import tokenizer
+    from aero.report.perplexity import Text, by_model
     from aero.train.run_folder import RunInfo
 
     notation = run.name

@@ -27,13 +27,13 @@ def entropy(
     """Measure the entropy of every attention head on validation text, and draw it as heat maps side by side.
 
     The table shows the shares of heads in the quarters of the largest entropy: many in the first mean collapse, many
-    in the last overload. --json adds to a record's usual keys: folder, data, name, blocks, eps, head_entropy (nats,
-    layers by heads), layer_means, mean, maximum, log_context, uniform (of a head that attends to all alike), shares,
+    in the last overload. --json adds to a record's usual keys: folder, data, name, blocks, head_entropy (nats, layers
+    by heads), layer_means, mean, maximum, log_context, uniform (of a head that attends to all alike), shares,
     shares_of_log_context (the same for quarters of log T).
     """
-    from aero.bench.record import Record, write_records
     from aero.entropy.record import EntropyRecord
     from aero.models import AeroForCausalLM
+    from aero.report.record import Record, write_records
     from aero.train.run_folder import finished_with_data
 
     if out is not None:

@@ -73,9 +73,9 @@ def eval_(
     max_difference_from_plain, same_tokens_as_model, same_tokens_as_plain (greedy), different_tokens; and after it the
     records of set-up and of each step.
     """
-    from aero.bench.record import Record, write_records
     from aero.cli.private_eval import evaluate_privately
     from aero.data.text_files import Skipped
+    from aero.report.record import Record, write_records
     from aero.train.evaluate import evaluate_run, evaluate_run_on_text
 
     if data is not None and text is not None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from aero.bench.record import Record, write_json
-from aero.bench.session import Answer, Session, write_report
 from aero.cli import streams
 from aero.cli.live_text import LiveText
 from aero.cli.options import (
@@ -34,6 +32,8 @@ from aero.cli.step_table import step_table
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.kernels import native
+from aero.report.record import Record, write_json
+from aero.report.session import Answer, Session, write_report
 from aero.serve.client import check_length, check_prompts, check_sampling
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.text import TextStream

@@ -34,7 +34,7 @@ def keys(
     the other's as its peer.pem. --json writes an object with one key, certificates: a list of objects with the keys
     role, folder, certificate, fingerprint (SHA-256) and expires.
     """
-    from aero.bench.record import write_json
+    from aero.report.record import write_json
     from aero.wire.keys import ROLES, make_keys
 
     made = make_keys(directory, roles=ROLES if role is Role.both else (role.value,), days=days, force=force)

@@ -40,11 +40,11 @@ def ladder(
     Some ten trainings. Stopped, the same command goes on where it was. OUT gets the run folders, ladder.json (keys:
     tolerance, stabilizer, pruned, rungs, front, choice), front.png and index.html.
     """
-    from aero.bench.record import write_json
-    from aero.bench.report import Page
     from aero.data.folder import DataFolder
     from aero.ladder.climb import climb
     from aero.ladder.plots import draw_front
+    from aero.report.page import Page
+    from aero.report.record import write_json
     from aero.train.settings import TrainSettings
 
     console = wide_console()

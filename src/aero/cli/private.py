@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from aero.bench.record import Record
-from aero.bench.session import Answer
 from aero.cli.live_text import LiveText
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, Party, Progress
+from aero.report.record import Record
+from aero.report.session import Answer
 from aero.serve.client import Client, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError

@@ -16,8 +16,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from aero.bench.record import Record, write_records
-from aero.bench.session import mean_cost, total
 from aero.cli.console import wide_console
 from aero.cli.private import cost_line, private_session
 from aero.cli.security import security_of
@@ -27,15 +25,17 @@ from aero.engines.connect import ENGINES
 from aero.engines.engine import Cost, Party
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.reveal import Reveal
+from aero.report.record import Record, write_records
+from aero.report.session import mean_cost, total
 from aero.wire.keys import make_keys
 
 if TYPE_CHECKING:
-    from aero.bench.perplexity import Disagreement, Predictions, Text
     from aero.compiler.compiled import Compiled
     from aero.data.packing import Shard
     from aero.data.tokenizer import Tokenizer
     from aero.graph.ring_plan import RingPlan
     from aero.models import AeroForCausalLM
+    from aero.report.perplexity import Disagreement, Predictions, Text
 
 PLAIN = InsecurePlainEngine.name
 _SHOWN = 10
@@ -111,10 +111,10 @@ def _computed(
     tokens: int,
     prefill: int | None,
 ) -> Evaluation:
-    from aero.bench.perplexity import by_model, by_plain_engine, by_session, disagreements, texts_of
     from aero.cli.calibration import BLOCKS
     from aero.compiler.run import load_model
     from aero.data import tokenizer as tokenizers
+    from aero.report.perplexity import by_model, by_plain_engine, by_session, disagreements, texts_of
     from aero.train.run_folder import RunInfo
 
     info, tokenizer = RunInfo.read_finished(run), tokenizers.load(run)

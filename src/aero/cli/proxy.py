@@ -10,8 +10,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aero.bench.record import Record, write_records
-from aero.bench.session import record_of_run
 from aero.cli.options import Keys, NoTls, PadTo, Records, Threads
 from aero.cli.private import parse_address, private_session
 from aero.cli.security import security_of
@@ -19,6 +17,8 @@ from aero.data.chat_template import MAX_BYTES, ChatTemplate
 from aero.engines.engine import Party
 from aero.files.reading import read_text
 from aero.kernels import native
+from aero.report.record import Record, write_records
+from aero.report.session import record_of_run
 from aero.serve.client import Client
 from aero.wire import safe_text
 

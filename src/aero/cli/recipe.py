@@ -45,8 +45,8 @@ def recipe(
     Without NAME: the experiments, their runs, and how their data are made. --json adds to a record's usual keys:
     folder, status, and those of run.json's result.
     """
-    from aero.bench.record import Record, write_records
     from aero.data.folder import DataFolder
+    from aero.report.record import Record, write_records
     from aero.train.recipes import EXPERIMENTS, experiment
     from aero.train.trainer import ensure
 

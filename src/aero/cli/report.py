@@ -13,7 +13,7 @@ from aero.cli.console import wide_console
 from aero.cli.options import json_option
 
 if TYPE_CHECKING:
-    from aero.bench.runs import RunSummary
+    from aero.report.runs import RunSummary
 
 _HEADER = (
     "run",
@@ -40,10 +40,10 @@ def report(
     do. --json: a list with, for each run, name, folder, notation, status, context, parameters, settings, result (of
     run.json), paper_count, entropy (keys of `aero entropy`), metrics and measures (the lines of its files).
     """
-    from aero.bench.record import write_json
-    from aero.bench.report import Page
-    from aero.bench.run_plots import draw_all
-    from aero.bench.runs import summarise
+    from aero.report.page import Page
+    from aero.report.record import write_json
+    from aero.report.run_plots import draw_all
+    from aero.report.runs import summarise
 
     console = wide_console()
     with Progress(console=console, transient=True) as bar:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from aero.bench.record import Record, write_records
 from aero.cli.options import Keys, NoTls, Threads, json_option
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.engines.weight_store import MAX_BYTES
 from aero.kernels import native
+from aero.report.record import Record, write_records
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed, Server
 from aero.serve.session import MAX_PROMPTS
 from aero.serve.supervisor import Limits, Supervisor, Tell

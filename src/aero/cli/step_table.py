@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from rich.table import Table
 
-from aero.bench.session import by_op
 from aero.engines.engine import StepReport
+from aero.report.session import by_op
 
 
 def step_table(title: str, steps: Sequence[StepReport]) -> Table:

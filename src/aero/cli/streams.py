@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import typer
 
-from aero.bench import record
+from aero.report import record
 
 _MARK = "\ufeff"  # at the beginning of what some programs write
 

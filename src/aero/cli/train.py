@@ -72,10 +72,10 @@ def train(
     --nproc-per-node N -m aero.cli.main train ... --json adds to a record's usual keys: folder, parameters, settings,
     data, and those of run.json's result.
     """
-    from aero.bench.record import Record, write_records
     from aero.data.folder import DataFolder
     from aero.models import AeroConfig
     from aero.models.start import config_for
+    from aero.report.record import Record, write_records
     from aero.train import trainer
     from aero.train.callbacks import TrainingInterrupted
     from aero.train.processes import is_main

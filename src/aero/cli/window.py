@@ -34,11 +34,11 @@ def window(
     (log-sum-exp, nats, layers by heads), depth (largest log-sum-exp minus logit), bound, widest, deepest, beyond (how
     far a head leaves the validation window) and heads_beyond (share of heads that do).
     """
-    from aero.bench.record import Record, write_records
     from aero.data.probes import PROBES, probe
     from aero.data.text_files import read_text
     from aero.entropy.window import Window
     from aero.models import AeroForCausalLM
+    from aero.report.record import Record, write_records
     from aero.train.run_folder import finished_with_data
 
     console = wide_console()

@@ -1,26 +1,29 @@
 """Entropy of attention heads, and how its distribution tells overload from collapse (Jha & Reagen 2024, §3; 2025, §2).
 
-Attention is [..., H, T, S]: rows are probability distributions over the keys. All entropies are in nats.
+Attention is [..., H, T, S]: rows are probability distributions over the keys. All entropies are in nats. The papers add
+1e-9 inside the logarithm, which moves a row's entropy by S * 1e-9 at most; here nothing is added, so that the kernels
+which never make the probabilities (`aero.models.attend`) compute the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-EPS = 1e-9
 
-
-def row_entropy(attention: Tensor, eps: float = EPS) -> Tensor:
-    """-sum_j a_ij log(a_ij + eps) of every row: [..., T, S] -> [..., T]; half precision is raised to float32 first."""
+def row_entropy(attention: Tensor) -> Tensor:
+    """-sum_j a_ij log a_ij of every row: [..., T, S] -> [..., T]; half precision is raised to float32 first."""
     if attention.dtype in (torch.bfloat16, torch.float16):
         attention = attention.float()
-    return -(attention * (attention + eps).log()).sum(-1)
+    # 0 log 0 counts as 0, and has a gradient.
+    return -(attention * attention.clamp_min(torch.finfo(attention.dtype).tiny).log()).sum(-1)
 
 
-def head_entropy(attention: Tensor, eps: float = EPS) -> Tensor:
-    """E(l,h) = -(1/T) sum_i sum_j a_ij log(a_ij + eps): [..., H, T, S] -> [..., H]."""
-    return row_entropy(attention, eps).mean(-1)
+def head_entropy(rows: Sequence[Tensor]) -> Tensor:
+    """E(l,h), the mean of a head's rows over texts and positions: of each of L layers [B, H, T] -> [L, H]."""
+    return torch.stack(tuple(rows)).mean(dim=(1, 3))
 
 
 def range_shares(entropies: Tensor, maximum: float | None = None) -> tuple[float, float, float, float]:

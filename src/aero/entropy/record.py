@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aero.entropy.batches import over_batches
-from aero.entropy.measure import EPS, head_entropy, range_shares
+from aero.entropy.measure import head_entropy, range_shares
 from aero.files.reading import interpreting, typed
 
 
@@ -28,7 +28,6 @@ class EntropyRecord:
     context: int
     blocks: int
     head_entropy: tuple[tuple[float, ...], ...]
-    eps: float = EPS
 
     def __post_init__(self) -> None:
         rows = tuple(tuple(float(value) for value in row) for row in self.head_entropy)
@@ -50,7 +49,7 @@ class EntropyRecord:
         batch_size: int = 8,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EntropyRecord:
-        """Measure a Hugging Face causal language model on texts of T token ids each, all of one length.
+        """Measure an AERO model on texts of T token ids each, all of one length.
 
         on_progress: called with the number of blocks done and the number of all.
         """
@@ -58,12 +57,10 @@ class EntropyRecord:
             raise ValueError("no text to measure entropies on; give at least one block")
 
         def of_batch(output: Any) -> Tensor:
-            # [L, B, H] -> sum over texts [L, H]
-            return torch.stack([head_entropy(attention) for attention in output.attentions]).double().sum(1)
+            return len(output.entropies[0]) * head_entropy(output.entropies).double()  # summed over texts
 
-        sums = over_batches(
-            model, blocks, of_batch, batch_size=batch_size, on_progress=on_progress, output_attentions=True
-        )
+        options = {"output_entropies": True, "logits_to_keep": 1}
+        sums = over_batches(model, blocks, of_batch, batch_size=batch_size, on_progress=on_progress, **options)
         mean = sums.sum(0) / len(blocks)
         return cls(name, len(blocks[0]), len(blocks), tuple(map(tuple, mean.tolist())))
 
@@ -109,7 +106,6 @@ class EntropyRecord:
             "name": self.name,
             "context": self.context,
             "blocks": self.blocks,
-            "eps": self.eps,
             "head_entropy": [list(row) for row in self.head_entropy],
             "layer_means": list(self.layer_means),
             "mean": self.mean,

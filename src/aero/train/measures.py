@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aero.entropy.measure import range_shares
+from aero.entropy.measure import head_entropy, range_shares
 from aero.files.atomic import sync, write_text
 from aero.models import AeroForCausalLM
 from aero.train.jsonl import read_rows
@@ -100,9 +100,9 @@ class Measures:
 @torch.no_grad()
 def measure(model: nn.Module, inner: AeroForCausalLM, ids: Tensor, step: int) -> Measures:
     """Measure on texts [B, T]. model: what to call; inner: the same model, unwrapped, whose parameters are read."""
-    entropies = torch.stack(model(input_ids=ids, skip_logits=True, output_entropies=True).entropies)  # [L, B, H, T]
-    broken = (~entropies.isfinite()).sum(dim=(1, 2, 3)).tolist()
-    heads = entropies.float().mean(dim=(1, 3)).tolist()
+    entropies = model(input_ids=ids, skip_logits=True, output_entropies=True).entropies  # of each layer [B, H, T]
+    broken = [int((~rows.isfinite()).sum()) for rows in entropies]
+    heads = head_entropy(entropies).tolist()
     return Measures(
         step=step,
         context=ids.shape[1],

@@ -20,7 +20,7 @@ def calibrate(
     Bytes, messages, rounds and processor time of every operation at several shapes: some minutes on a quiet machine.
     """
     from aero.bench.calibrate import calibrate as measure
-    from aero.bench.record import write_json
+    from aero.report.record import write_json
 
     console = Console(highlight=False)
     with Progress(console=console, transient=True) as bar:

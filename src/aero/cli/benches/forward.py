@@ -12,7 +12,7 @@ from aero.cli.console import wide_console
 from aero.cli.options import Networks, Records
 
 if TYPE_CHECKING:
-    from aero.bench.record import Record
+    from aero.report.record import Record
 
 _HEADER = ("model", "engine", "network", "seconds", "MB up", "MB down", "MB", "rounds", "max logit error")
 RUNGS = ("SM+ScFuFFN", "SM+R", "SM+LN+R", "SM+LN+G")
@@ -41,9 +41,9 @@ def forward(
     from dataclasses import replace
 
     from aero.bench.forward import ENGINES, bench_spu_layer, bench_two_party, prepare
-    from aero.bench.record import write_records
     from aero.models import notation as notations
     from aero.models import presets
+    from aero.report.record import write_records
     from aero.wire.network import Network
 
     size = presets.size(preset)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from aero.bench.record import Record
+    from aero.report.record import Record
 
 
 def show_records(
@@ -24,7 +24,7 @@ def show_records(
     title: str | None = None,
 ) -> None:
     """Show rows as a table, its first columns being `words` and the others numbers; write the records to `json`."""
-    from aero.bench.record import write_records
+    from aero.report.record import write_records
 
     table = Table(title=title, title_justify="left", box=None)
     for index, heading in enumerate(header):

@@ -11,12 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from aero.bench.runs import summarise
 from aero.cli.report import report
 from aero.data.build import build
 from aero.data.settings import DataSettings
 from aero.models import AeroConfig
 from aero.models.presets import Size
+from aero.report.runs import summarise
 from aero.train.diagnosis import TrainingDivergedError
 from aero.train.settings import TrainSettings
 from aero.train.trainer import train

@@ -1,4 +1,4 @@
-"""Training runs side by side: what is compared, as data. `aero.bench.run_plots` draws it."""
+"""Training runs side by side: what is compared, as data. `aero.report.run_plots` draws it."""
 
 from __future__ import annotations
 

@@ -15,13 +15,13 @@ from functools import cached_property
 
 import numpy as np
 
-from aero.bench.record import Record
 from aero.compiler.compiled import Compiled
 from aero.compiler.verify import every_logit
 from aero.data.packing import Shard
 from aero.engines.plain import InsecurePlainEngine
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
+from aero.report.record import Record
 from aero.serve.client import Client
 
 

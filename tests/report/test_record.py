@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from aero.bench.record import Record, read_records, write_json, write_records
+from aero.report.record import Record, read_records, write_json, write_records
 
 KEYS = {
     "work", "engine", "notation", "context", "seconds", "bytes_client_to_server", "bytes_server_to_client", "rounds",

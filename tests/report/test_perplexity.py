@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from aero.bench.perplexity import Predictions, Text, by_model, by_plain_engine, by_session, disagreements, texts_of
 from aero.compiler.compile import compile
 from aero.compiler.quantize import quantize
 from aero.data.packing import Shard, ShardWriter, token_dtype
 from aero.engines.plain import InsecurePlainEngine
 from aero.engines.reveal import TOKEN, Reveal
 from aero.graph import interpret
+from aero.report.perplexity import Predictions, Text, by_model, by_plain_engine, by_session, disagreements, texts_of
 from aero.serve.session import Step
 from serve.test_session import CONTEXT, PROGRAM, open_session, tokenizer_bytes
 from small_models import logits_in_any_order, make_model

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aero.bench.record import Record, write_json
-from aero.bench.report import Page
 from aero.engines.engine import NOTHING, Cost, StepReport
+from aero.report.page import Page
+from aero.report.record import Record, write_json
 from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import Offer
 

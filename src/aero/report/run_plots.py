@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aero.bench.runs import RunSummary
 from aero.entropy.plots import draw_heat_maps
 from aero.files.atomic import replacing
+from aero.report.runs import RunSummary
 
 _QUARTERS = ("0 to 1/4", "1/4 to 1/2", "1/2 to 3/4", "3/4 to 1")
 _LINE: dict[str, Any] = {"linewidth": 1.2, "marker": ".", "markersize": 3}

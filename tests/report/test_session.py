@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from aero.bench.session import Answer, Session, by_op, total, write_report
 from aero.engines.engine import Cost, StepReport
+from aero.report.session import Answer, Session, by_op, total, write_report
 from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import PROTOCOL, Offer, Step
 

@@ -1,0 +1,1 @@
+"""What was measured or done, as records, pages and figures that verbs write."""

@@ -1,8 +1,10 @@
 """A channel over every link: what arrives, what is counted, and how it ends."""
 
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -336,7 +338,8 @@ def header(**changes: Any) -> bytes:
     ("data", "error"),
     [
         (b"GET / HTTP/1.1\r\nHost: example\r\n\r\n", "another protocol"),
-        (header().replace(b"AERO\x01", b"AERO\x02"), "wire version 2"),
+        (header().replace(b"AERO\x02", b"AERO\x01"), "wire version 1"),
+        (frame.ALIVE[:-1] + b"\x01", "unknown kind 4"),
         (header(sequence=1), "message 1 arrived where message 0 was due"),
         (header(round=2), "round 2 is impossible"),
         (header(body_size=2**64 - 1) + b"\x04\x01\x05\x00\x00\x00", "bytes announced"),
@@ -439,3 +442,53 @@ def test_the_deadline_of_a_message_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     theirs.send([memoryview(bytes([byte])) for byte in whole[:4]])
     with pytest.raises(PeerSilentError):
         Channel(ours).recv(6, np.uint8)
+
+
+# Signs of life
+
+
+def test_signs_of_life_are_no_messages() -> None:
+    """A party that gives many between its messages says the same as one that gives none, and counts the same."""
+    ours, theirs = memory.link_pair()
+    noisy, quiet = Channel(ours, beat=1e-4), Channel(theirs)
+    for number in range(50):
+        noisy.send(np.full(3, number, np.uint8))
+        time.sleep(1e-3)
+        quiet.send(quiet.recv(3, "u1"))
+        assert noisy.recv(3, "u1").tolist() == [number] * 3
+    assert (
+        (noisy.traffic.messages, noisy.traffic.rounds) == (quiet.traffic.messages, quiet.traffic.rounds) == (100, 100)
+    )
+    assert noisy.traffic.bytes_sent == quiet.traffic.bytes_received == 50 * (28 + 6 + 3)
+    noisy.close()
+    with pytest.raises(PeerClosedError, match="finished"):
+        quiet.recv(1)
+
+
+def test_nothing_but_signs_of_life_outlasts_no_timeout() -> None:
+    ours, theirs = memory.link_pair(timeout=0.05)
+    over = threading.Event()
+
+    def flood() -> None:
+        with suppress(PeerVanishedError):
+            while not over.is_set():
+                theirs.send([memoryview(frame.ALIVE * 100)])
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        with pytest.raises(PeerSilentError, match="signs of life, and nothing else"):
+            Channel(ours).recv(1)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_channel_that_nobody_holds_gives_no_sign_of_life() -> None:
+    channel = Channel(memory.link_pair()[0], beat=1e-3)
+    beats = [thread for thread in threading.enumerate() if thread.name == "aero-wire-beat"]
+    assert beats
+    del channel
+    for thread in beats:
+        thread.join(60)
+        assert not thread.is_alive()

@@ -36,7 +36,7 @@ def test_a_message_has_exactly_the_documented_bytes() -> None:
     ours, theirs = memory.link_pair()
     Channel(ours).send(np.array([[1, 2, 3]], np.uint16), b"\xff")
     documented = bytes.fromhex(
-        "4145524f 01 01 1000"  # "AERO", version 1, kind 1, description of 16 bytes
+        "4145524f 02 01 1000"  # "AERO", version 2, kind 1, description of 16 bytes
         + "0000000000000000 1700000000000000 01000000"  # sequence 0, body size 16 + 6 + 1, round 1
         + "02 02 01000000 03000000  01 01 01000000"  # uint16[1, 3], uint8[1]
         + "0100 0200 0300  ff"
@@ -59,7 +59,7 @@ def test_headers_survive(kind: Kind, sequence: int, body_size: int, round_: int)
 
 @given(st.binary(min_size=frame.HEADER_SIZE, max_size=frame.HEADER_SIZE))
 def test_any_28_bytes_are_a_header_or_refused(data: bytes) -> None:
-    for candidate in (data, b"AERO\x01" + data[5:], b"AERO\x01\x01" + data[6:]):
+    for candidate in (data, b"AERO\x02" + data[5:], b"AERO\x02\x01" + data[6:]):
         try:
             header = Header.unpack(candidate)
         except ProtocolError:
@@ -71,7 +71,7 @@ def test_any_28_bytes_are_a_header_or_refused(data: bytes) -> None:
     ("position", "value", "error"),
     [
         (0, 0x41 ^ 1, "another protocol"),
-        (4, 2, "wire version 2"),
+        (4, 1, "wire version 1"),
         (5, 0, "unknown kind"),
         (5, 4, "unknown kind"),
         (6, 200, "does not fit"),

@@ -23,6 +23,7 @@ from aero.wire import (
     UntrustedPeerError,
     VersionError,
     WireError,
+    tcp,
 )
 from aero.wire.keys import Identity, make_keys
 from aero.wire.network import LAN, WAN
@@ -380,8 +381,8 @@ def test_a_server_that_hangs_up_at_once(client_identity: Identity, both: Both) -
     [
         (GREETING.pack(b"HTTP", 1, float("inf"), 0.0), ProtocolError, "not an AERO party"),
         (GREETING.pack(b"AERO", 9, float("inf"), 0.0), VersionError, "wire version 9"),
-        (GREETING.pack(b"AERO", 1, 1e6, 0.0), ProtocolError, "another network"),
-        (GREETING.pack(b"AERO", 1, float("nan"), 0.0), ProtocolError, "another network"),
+        (GREETING.pack(b"AERO", 2, 1e6, 0.0), ProtocolError, "another network"),
+        (GREETING.pack(b"AERO", 2, float("nan"), 0.0), ProtocolError, "another network"),
     ],
 )
 def test_wrong_greetings_are_refused(greeting: bytes, kind: type, words: str, both: Both) -> None:
@@ -458,6 +459,27 @@ def test_a_peer_that_takes_nothing_is_noticed_when_sending(pair: tuple[Channel, 
         for _ in range(5000):
             ours.send(bytes(1 << 16))
             pause.wait(0.001)
+
+
+@pytest.mark.parametrize("beats", [False, True])
+def test_who_gives_no_sign_of_life_is_gone_long_before_the_timeout(
+    monkeypatch: pytest.MonkeyPatch, beats: bool, both: Both
+) -> None:
+    """And who gives them, as while it computes, has the whole timeout."""
+    monkeypatch.setattr(tcp, "BEAT", 0.02 if beats else None)
+    monkeypatch.setattr(tcp, "DEAD", 0.5)
+    with Listener("127.0.0.1", 0, INSECURE, timeout=600) as listener:
+        server, client = both(
+            lambda: listener.accept(20), lambda: connect("127.0.0.1", listener.port, INSECURE, timeout=600)
+        )
+    with server, client:
+        if not beats:
+            with pytest.raises(PeerSilentError, match=r"for 0\.5 s, not even a sign of life"):
+                server.recv(1)
+            return
+        answering = threading.Timer(2.0, client.send, (bytes(1),))  # four times as long
+        answering.start()
+        assert server.recv(1, "u1").tolist() == [0]
 
 
 def test_corrupted_ciphertext_is_refused(server_identity: Identity, client_identity: Identity, both: Both) -> None:

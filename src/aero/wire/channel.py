@@ -9,11 +9,16 @@
 The receiver states dtype and shape, and whatever differs is refused while only the header and the description have been
 read: nothing is ever allocated because the other side claims a size. The first failure ends the channel. The other side
 is told why in one of five words (`frame.Reason`), and every later use raises the same failure again.
+
+A party may compute for minutes between two messages. Meanwhile a thread gives signs of life, which are no messages:
+they lengthen no timeout, and who gives none is known to be gone long before it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,10 +50,11 @@ class Channel:
     sequence of messages, as the two sides of one protocol do.
 
     Arrays are uint8, uint16, uint32, uint64, int64 or float64, of up to 8 dimensions; control messages are JSON
-    objects. All methods raise the errors of `aero.wire.errors`. `max_frame_bytes` limits what is sent and expected.
+    objects. All methods raise the errors of `aero.wire.errors`. `max_frame_bytes` limits what is sent and expected;
+    `beat` is how many seconds pass between signs of life, None for none.
     """
 
-    def __init__(self, link: Link, *, max_frame_bytes: int = frame.MAX_FRAME_BYTES) -> None:
+    def __init__(self, link: Link, *, max_frame_bytes: int = frame.MAX_FRAME_BYTES, beat: float | None = None) -> None:
         if max_frame_bytes < frame.MAX_CONTROL_BYTES:
             raise ValueError(f"max_frame_bytes is {max_frame_bytes}; give at least {frame.MAX_CONTROL_BYTES}")
         self._link = link
@@ -62,6 +68,11 @@ class Channel:
         self.on_send: Callable[[str, int, memoryview], None] | None = None
         """Called with the label, the size in bytes, and the largest array's bytes, of each message of arrays that is
         sent; they are valid only during the call. For showing what the other party gets."""
+        self._sending = threading.Lock()
+        self._over = threading.Event()
+        if beat is not None:
+            arguments = weakref.ref(self), self._over, beat  # one that nobody holds any more gives no sign of life
+            threading.Thread(target=_give_signs_of_life, args=arguments, name="aero-wire-beat", daemon=True).start()
 
     # Messages
 
@@ -182,7 +193,8 @@ class Channel:
         # The first message of a new round is the first after having received in the last one.
         header = Header(kind, len(description), self._sent.messages, body_size, self._received.round + 1)
         try:
-            self._link.send([memoryview(header.pack() + description), *data])
+            with self._sending:
+                self._link.send([memoryview(header.pack() + description), *data])
         except PeerVanishedError as error:
             last_word = self._find_goodbye() or error
             self._fail(last_word)
@@ -214,6 +226,10 @@ class Channel:
     def _receive_header(self, deadline: float) -> Header:
         data = bytearray(frame.HEADER_SIZE)
         self._link.receive_into(memoryview(data), deadline)
+        while data == frame.ALIVE:
+            if time.monotonic() > deadline:
+                raise PeerSilentError("the other side gave signs of life, and nothing else, within the timeout")
+            self._link.receive_into(memoryview(data), deadline)
         header = Header.unpack(data)
         if header.sequence != self._received.messages:
             raise ProtocolError(
@@ -288,13 +304,31 @@ class Channel:
         self._part(reason)
 
     def _part(self, reason: Reason) -> None:
+        self._over.set()
         goodbye = Header(Kind.GOODBYE, 0, self._sent.messages, 1, self._received.round + 1)
         try:
-            self._link.send([memoryview(goodbye.pack() + bytes([reason]))])
+            with self._sending:
+                self._link.send([memoryview(goodbye.pack() + bytes([reason]))])
         except WireError:
             pass  # The other side has gone already; there is nobody left to tell.
         finally:
             self._link.close(abruptly=reason is not Reason.FINISHED)
+
+    def _is_alive(self) -> None:
+        with self._sending:
+            if not self._over.is_set():
+                self._link.send([memoryview(frame.ALIVE)])
+
+
+def _give_signs_of_life(channel: weakref.ref[Channel], over: threading.Event, beat: float) -> None:
+    while not over.wait(beat):
+        if (alive := channel()) is None:
+            return
+        try:
+            alive._is_alive()
+        except WireError:
+            return  # whoever uses the channel learns it
+        del alive
 
 
 @dataclass

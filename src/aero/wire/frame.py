@@ -3,7 +3,7 @@
     offset  size  field
          0     4  magic             b"AERO"
          4     1  version           VERSION
-         5     1  kind              1 arrays, 2 control, 3 goodbye
+         5     1  kind              1 arrays, 2 control, 3 goodbye, 4 alive
          6     2  description size  bytes; 0 unless the kind is arrays
          8     8  sequence          0, 1, 2, ... in each direction
         16     8  body size         bytes after the header: description and data
@@ -11,6 +11,8 @@
         28        description       per array: dtype code (1 byte), number of dimensions (1), dimensions (4 each)
                   data              the arrays' elements in C order, one array after the other, no padding
                                     control: a JSON object in UTF-8; goodbye: one byte, a `Reason`
+
+Alive is one fixed header and no message: it has no number and no round, and is not counted.
 
 This module only translates and checks: it reads from no connection and never allocates what a header merely claims.
 """
@@ -34,10 +36,12 @@ from aero.wire.peer_text import one_line
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"AERO"
 HEADER = struct.Struct("<4sBBHQQI")
 HEADER_SIZE = HEADER.size
+ALIVE = HEADER.pack(MAGIC, VERSION, 4, 0, 0, 0, 0)
+"""What a party sends that computes, so that the other one knows that it is there."""
 
 MAX_FRAME_BYTES = 1 << 30
 """Default limit of a frame's body; `Channel` takes another."""

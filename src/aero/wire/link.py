@@ -16,6 +16,10 @@ from aero.wire.errors import PeerSilentError, WireError
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds of silence after which the other side counts as gone."""
+BEAT = 5.0
+"""Seconds between signs of life of a party that has nothing to send: less than what middleboxes allow a connection."""
+DEAD = 30.0
+"""Seconds without a byte, signs of life among them, after which a party that gives them counts as gone."""
 SLOWEST_BYTES_PER_SECOND = 125_000
 """One Mbit/s. Large messages get this much more time than the timeout, and a trickle cannot hold a party for ever."""
 ABRUPT_PATIENCE = 1.0

@@ -42,7 +42,7 @@ from aero.wire.errors import (
 )
 from aero.wire.frame import MAGIC, MAX_FRAME_BYTES, VERSION
 from aero.wire.keys import Identity
-from aero.wire.link import ABRUPT_PATIENCE, DEFAULT_TIMEOUT, Link, Outbox
+from aero.wire.link import ABRUPT_PATIENCE, BEAT, DEAD, DEFAULT_TIMEOUT, Link, Outbox
 from aero.wire.network import LOOPBACK, Network, shape
 
 log = logging.getLogger(__name__)
@@ -264,7 +264,8 @@ def _set_up(
         link = TcpLink(sock, timeout)
         _greet(link, identity, network, where, deadline, silence, sessions)
         log.info("%s %s (%s)", "accepted" if sessions else "connected to", where, type(security).__name__)
-        return Channel(shape(link, network), max_frame_bytes=max_frame_bytes)
+        link.dead = DEAD
+        return Channel(shape(link, network), max_frame_bytes=max_frame_bytes, beat=BEAT)
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError) and not isinstance(error, WireError):
@@ -378,6 +379,8 @@ class TcpLink(Link):
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         super().__init__(timeout)
+        self.dead = float("inf")
+        """Seconds without a byte after which the other side counts as gone, whatever deadline there is."""
         sock.setblocking(False)
         self._socket = sock
         # OpenSSL forbids reading and writing one connection at the same time; nothing blocks while this is held.
@@ -402,7 +405,9 @@ class TcpLink(Link):
         while len(view):
             count, events = self._attempt(self._socket.recv_into, view, select.POLLIN)
             if events:
-                _wait(self._socket, events, deadline, "the other side sent nothing within the timeout")
+                dead = time.monotonic() + self.dead
+                what = f"for {self.dead:g} s, not even a sign of life" if dead < deadline else "within the timeout"
+                _wait(self._socket, events, min(dead, deadline), f"the other side sent nothing {what}")
             elif count == 0:
                 raise PeerVanishedError("the connection ended without a goodbye: the other side died, or the network")
             view = view[count:]

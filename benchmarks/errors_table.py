@@ -18,7 +18,7 @@ from sections import table, write_section
 
 from aero.bench.architecture import compiled_programs
 from aero.cost.two_party import WEIGHTS, typical_plan
-from aero.engines.step_plans import checked_schedule, group_plans, wear_of
+from aero.engines.planning.step_plans import checked_schedule, group_plans, wear_of
 from aero.graph import Graph
 from aero.kernels.lattice_noise import share_noise
 from aero.models.notation import parse

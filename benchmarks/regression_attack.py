@@ -36,10 +36,10 @@ import numpy as np
 
 from aero.compiler.run import CompiledRun
 from aero.engines.engine import Party
+from aero.engines.planning.step_plans import checked_schedule, embedding_plan, has_row_gains, linear_plan
 from aero.engines.reveal import LOGITS
-from aero.engines.step_plans import checked_schedule, embedding_plan, has_row_gains, linear_plan
-from aero.engines.two_party import TwoPartyEngine
-from aero.engines.weight_store import encoded_matrix
+from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.weight_store import encoded_matrix
 from aero.graph import Program
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply

@@ -8,7 +8,7 @@ import pytest
 from aero.compiler.compile import compile
 from aero.compiler.quantize import Precision, accuracy, predicted_error, quantize, score_windows
 from aero.compiler.ranges import ranges, row_maxima, worst_case
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.graph import OPS, Node, Program, interpret
 from aero.graph.ring_plan import WINDOW_GRID
 from aero.mpc.protocols import embedding, linear, pair

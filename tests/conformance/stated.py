@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aero.engines.stages import joined
-from aero.engines.step_plans import checked_steps, group_plans
-from aero.engines.weight_store import WeightStore
+from aero.engines.planning.stages import joined
+from aero.engines.planning.step_plans import checked_steps, group_plans
+from aero.engines.two_party.weight_store import WeightStore
 from aero.graph import Node, Program, interpret_step
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply

@@ -12,13 +12,13 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.dealer import InsecureDealerEngine
 from aero.engines.engine import Engine, Party
-from aero.engines.plain import InsecurePlainEngine
-from aero.engines.spu import SpuEngine, free_port
-from aero.engines.step_plans import bare_pairs, function_plan
-from aero.engines.steps import plan_steps
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.insecure.dealer import InsecureDealerEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
+from aero.engines.planning.step_plans import bare_pairs, function_plan
+from aero.engines.planning.steps import plan_steps
+from aero.engines.spu.engine import SpuEngine, free_port
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Node, Program, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.wire.memory import channel_pair

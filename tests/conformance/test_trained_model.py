@@ -10,7 +10,7 @@ import torch
 from aero.compiler.compile import compile
 from aero.compiler.quantize import quantize
 from aero.data.tokenizer import train as train_tokenizer
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.models import AeroConfig, AeroForCausalLM
 from conformance.test_engines import on_two_party
 

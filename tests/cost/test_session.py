@@ -7,10 +7,10 @@ import pytest
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
 from aero.cost.session import estimate_session
-from aero.engines import session_keys
 from aero.engines.engine import Cost, Party, PromptRun
+from aero.engines.planning import session_keys
 from aero.engines.reveal import LOGITS, TOKEN
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.wire.memory import channel_pair
 from programs import RUNGS, random_ids, random_program
 

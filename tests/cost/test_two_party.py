@@ -11,7 +11,7 @@ from aero.cost.shapes import lowered
 from aero.cost.two_party import TwoPartyProfile
 from aero.engines.engine import Party
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.models.notation import parse
 from aero.models.presets import SIZES
 from aero.wire.memory import channel_pair

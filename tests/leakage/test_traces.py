@@ -11,7 +11,7 @@ from aero.compiler.quantize import quantize
 from aero.engines.engine import Party as EngineParty
 from aero.engines.engine import PromptRun
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.rlwe import SHARES, WEIGHTS

@@ -9,7 +9,7 @@ import torch
 from aero.compiler.compile import compile
 from aero.compiler.quantize import quantize
 from aero.data.packing import Shard, ShardWriter, token_dtype
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.reveal import TOKEN, Reveal
 from aero.graph import interpret
 from aero.report.perplexity import Predictions, Text, by_model, by_plain_engine, by_session, disagreements, texts_of

@@ -6,11 +6,12 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines import session_keys, weight_store
 from aero.engines.engine import Party
-from aero.engines.plain import InsecurePlainEngine
-from aero.engines.step_plans import checked_schedule, wear_of
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
+from aero.engines.planning import session_keys
+from aero.engines.planning.step_plans import checked_schedule, wear_of
+from aero.engines.two_party import weight_store
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.kernels.lattice_noise import NoRoomError
 from aero.serve.client import Client
 from aero.serve.server import Computed, Server

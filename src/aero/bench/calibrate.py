@@ -29,7 +29,7 @@ from aero.cost.profile import TableProfile
 from aero.cost.quantities import quantities
 from aero.cost.shapes import lowered
 from aero.engines.engine import Party
-from aero.engines.spu import free_port
+from aero.engines.spu.engine import free_port
 from aero.graph import Graph
 from aero.graph.ops import of_arithmetic
 from aero.graph.ops.sheet import Move, Sum

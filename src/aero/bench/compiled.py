@@ -14,7 +14,7 @@ from aero.compiler.lower import lower
 from aero.compiler.run import load_model
 from aero.compiler.verify import model_logits
 from aero.engines.engine import Cost, Party
-from aero.engines.spu import SpuEngine, free_port
+from aero.engines.spu.engine import SpuEngine, free_port
 from aero.graph import Program
 from aero.report.record import Record
 

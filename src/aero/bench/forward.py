@@ -30,8 +30,8 @@ from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import Precision, quantize
 from aero.engines.engine import Cost, Party
-from aero.engines.spu import SpuEngine, free_port
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.spu.engine import SpuEngine, free_port
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program, interpret
 from aero.graph.ring_plan import RingPlan
 from aero.graph.serialize import save

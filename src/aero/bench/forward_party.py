@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aero.engines.engine import Party
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load, load_graph
 from aero.wire import Channel, tcp

@@ -20,7 +20,7 @@ from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.quantize import quantize
 from aero.engines.engine import Cost, Party
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import interpret
 from aero.graph.serialize import save
 from aero.models.notation import Notation

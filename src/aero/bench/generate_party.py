@@ -14,7 +14,7 @@ import numpy as np
 from aero.bench.forward_party import connect
 from aero.compiler.compiled import Compiled
 from aero.engines.engine import Party, PromptRun
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load, load_graph

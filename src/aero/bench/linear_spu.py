@@ -18,8 +18,8 @@ from spu import libspu
 
 from aero.bench.linear import WORKS
 from aero.engines.engine import Party
-from aero.engines.spu import free_port
-from aero.engines.spu_worker import RANK, Worker, _compile
+from aero.engines.spu.engine import free_port
+from aero.engines.spu.worker import RANK, Worker, _compile
 from aero.mpc.party import Role
 
 

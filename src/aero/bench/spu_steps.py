@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from aero.engines.engine import Party
-from aero.engines.spu import one_hot_rows
-from aero.engines.spu_worker import Worker
+from aero.engines.spu.engine import one_hot_rows
+from aero.engines.spu.worker import Worker
 from aero.graph.serialize import graph_from_json
 
 

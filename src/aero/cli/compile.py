@@ -195,7 +195,7 @@ def _report(compiled: Compiled) -> dict[str, Any]:
 
 def _accuracy(compiled: Compiled, plan: RingPlan, unseen: Sequence[np.ndarray]) -> Accuracy:
     from aero.compiler.quantize import accuracy
-    from aero.engines.plain import InsecurePlainEngine
+    from aero.engines.insecure.plain import InsecurePlainEngine
 
     engine = InsecurePlainEngine(plan)
 

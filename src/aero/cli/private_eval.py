@@ -23,7 +23,7 @@ from aero.cli.server_process import server_process
 from aero.data.text_files import Skipped
 from aero.engines.connect import ENGINES
 from aero.engines.engine import Cost, Party
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.reveal import Reveal
 from aero.report.record import Record, write_records
 from aero.report.session import mean_cost, total

@@ -16,7 +16,7 @@ from aero.cli.options import Keys, NoTls, Threads, json_option
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
-from aero.engines.weight_store import MAX_BYTES
+from aero.engines.two_party.weight_store import MAX_BYTES
 from aero.kernels import native
 from aero.report.record import Record, write_records
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed, Server
@@ -86,7 +86,7 @@ def serve(
     """
     from aero.data import chat_template, tokenizer
     from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
-    from aero.engines.room import check_room
+    from aero.engines.planning.room import check_room
 
     if threads is not None:
         native.set_threads(threads)

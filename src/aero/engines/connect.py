@@ -4,7 +4,7 @@ Our own engine computes over that channel; the server sends its ring plan, which
 
     server  ->  {ring plan, bytes}, then the plan
 
-SPU opens connections of its own (`aero.engines.connect_spu`).
+SPU opens connections of its own (`aero.engines.spu.connect`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import json
 import numpy as np
 
 from aero.engines.engine import Engine, Party, Progress
-from aero.engines.spu import SpuEngine
-from aero.engines.two_party import TwoPartyEngine
-from aero.engines.weight_store import MAX_BYTES
+from aero.engines.spu.engine import SpuEngine
+from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.weight_store import MAX_BYTES
 from aero.graph.ring_plan import RingPlan
 from aero.wire import Channel, ProtocolError, read_json
 
@@ -54,7 +54,7 @@ def connect_engine(
             channel.send(data)
         return TwoPartyEngine(party, channel, plan, progress=progress, weights_bytes=weights_bytes)
     if name == SPU:
-        from aero.engines.connect_spu import connect_spu
+        from aero.engines.spu.connect import connect_spu
 
         return connect_spu(party, channel, insecure_plaintext=insecure_plaintext, progress=progress)
     raise ValueError(

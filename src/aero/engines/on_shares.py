@@ -13,15 +13,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from aero.engines.engine import Progress
-from aero.engines.plain import encode
-from aero.engines.stages import Schedule, Stage, read
-from aero.engines.steps import Group, Step, state_format
+from aero.engines.planning.stages import Schedule, Stage, read
+from aero.engines.planning.steps import Group, Step, state_format
 from aero.graph import OPS, Graph
 from aero.graph.graph import INPUT
 from aero.graph.heads import causal_mask
 from aero.graph.interpret import check_ids
 from aero.graph.ops.sheet import PublicProduct
-from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.ring_plan import Format, RingPlan, encode
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, Words, concatenate, known

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from aero.files.reading import interpreting, read_json, typed
 from aero.graph.graph import Graph
 from aero.graph.ops import OPS
@@ -50,6 +52,27 @@ class Format:
     def limit(self) -> float:
         """Magnitudes from here on do not fit."""
         return 2.0 ** (self.bits - 1 - self.fraction_bits)
+
+
+def shift(x: np.ndarray, bits: int) -> np.ndarray:
+    """Divide by 2^bits, to the nearest integer; negative bits multiply."""
+    return (x + (1 << (bits - 1))) >> bits if bits > 0 else x << -bits
+
+
+def encode(name: str, x: np.ndarray, held: Format) -> np.ndarray:
+    """float64 -> int64, to the nearest step. OverflowError where a number does not fit."""
+    scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**held.fraction_bits)
+    if not (np.abs(scaled) < 2.0 ** (held.bits - 1)).all():
+        raise OverflowError(
+            f"{name}: {np.abs(x).max():.3g} does not fit a ring of {held.bits} bits with {held.fraction_bits} "
+            "fractional bits; use fewer of them, or calibrate on such text"
+        )
+    return scaled.astype(np.int64)
+
+
+def decode(x: np.ndarray, held: Format) -> np.ndarray:
+    """int64 -> float64."""
+    return x.astype(np.float64) * held.step
 
 
 @dataclass(frozen=True)

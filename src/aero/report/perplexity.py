@@ -18,7 +18,7 @@ import numpy as np
 from aero.compiler.compiled import Compiled
 from aero.compiler.verify import every_logit
 from aero.data.packing import Shard
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
 from aero.report.record import Record

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aero.engines.connect_spu import _session_certificate
 from aero.engines.engine import Party
-from aero.engines.spu import SpuEngine, TlsFiles, one_hot_rows
+from aero.engines.spu.connect import _session_certificate
+from aero.engines.spu.engine import SpuEngine, TlsFiles, one_hot_rows
 from aero.graph import OPS, Graph, Node, Program, interpret
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, interpret_step
@@ -215,7 +215,7 @@ def test_state_is_carried_from_one_run_to_the_next(engines: tuple[SpuEngine, Spu
 
 
 def test_every_operation_has_a_program() -> None:
-    from aero.engines.spu_program import _OPS
+    from aero.engines.spu.program import _OPS
 
     assert set(_OPS) | {"linear"} == set(OPS)
 
@@ -223,29 +223,29 @@ def test_every_operation_has_a_program() -> None:
 def test_approximations_keep_their_stated_errors() -> None:
     import jax
 
-    from aero.engines import spu_program
+    from aero.engines.spu import program
 
     rng = np.random.default_rng(0)
     with jax.experimental.enable_x64():
         x = np.linspace(-60.0, 60.0, 48_001).reshape(1, -1)
         for form in ("tanh", "erf"):
-            assert np.abs(spu_program._gelu(x, form) - gelu(x, form)).max() < 8e-4
+            assert np.abs(program._gelu(x, form) - gelu(x, form)).max() < 8e-4
         assert 3e-4 < np.abs(gelu(x, "tanh") - gelu(x, "erf")).max() < 5e-4
         x = np.linspace(-100.0, 0.0, 100_001)
-        assert np.abs(spu_program._exp(x) - np.exp(x)).max() < 6e-5
+        assert np.abs(program._exp(x) - np.exp(x)).max() < 6e-5
         x = rng.normal(size=(4, 64)) * 5
         turned = {"heads": 4, "rotated": 6, "base": 100.0, "start": 9}
-        np.testing.assert_allclose(spu_program._rotary(jax.numpy.asarray(x), **turned), rotary(x, **turned), atol=1e-12)
-        np.testing.assert_allclose(spu_program._layer_norm(x, 1e-5), layer_norm(x, 1e-5), atol=1e-12)
+        np.testing.assert_allclose(program._rotary(jax.numpy.asarray(x), **turned), rotary(x, **turned), atol=1e-12)
+        np.testing.assert_allclose(program._layer_norm(x, 1e-5), layer_norm(x, 1e-5), atol=1e-12)
         scores = rng.normal(size=(3, 4, 7)) * 10
-        found = np.asarray(spu_program._causal_softmax(scores))
+        found = np.asarray(program._causal_softmax(scores))
         # A numerator and the sum of seven, which is at least one, err by that much each.
         assert np.abs(found - causal_softmax(scores)).max() < 6e-5 * (1 + 7)
         assert (found[:, 0, 4:] == 0).all()
 
 
 def test_programs_are_shared_between_layers_and_products_of_one_value_are_one() -> None:
-    from aero.engines.spu_program import steps
+    from aero.engines.spu.program import steps
 
     def keys(layers: int) -> set[Any]:
         return {step.key for step in steps(program(LENGTH, layers=layers).graph)}

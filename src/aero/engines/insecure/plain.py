@@ -19,7 +19,7 @@ from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, check_ids, check_state
 from aero.graph.ops.sheet import Function, LookUp, Move, Product, PublicProduct, SharedProduct, Sum, WeightProduct
-from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.ring_plan import Format, RingPlan, decode, encode, shift
 from aero.mpc.fixed_point import FixedPoint
 
 _EXACT_IN_FLOAT64 = 2.0**53
@@ -31,7 +31,7 @@ class InsecurePlainEngine(Engine):
     numbers: a ring plan; or one number format for all values and weights, in the ring of 64 bits.
 
     Error: each truncated product, rounded weight, input or nonlinear value is off by at most half a step of its format;
-    `tests/engines/test_plain.py` carries these bounds through the graph.
+    `tests/engines/insecure/test_plain.py` carries these bounds through the graph.
     """
 
     name: ClassVar[str] = "insecure-plain"
@@ -152,24 +152,3 @@ class Arithmetic:
                 f"{self.node.name}: {largest * 2.0**-fraction_bits:.3g} leaves its ring of {bits} bits, which holds up "
                 f"to {2.0 ** (bits - 1 - fraction_bits):.3g}; use fewer fractional bits, or calibrate on such text"
             )
-
-
-def shift(x: np.ndarray, bits: int) -> np.ndarray:
-    """Divide by 2^bits, to the nearest integer; negative bits multiply."""
-    return (x + (1 << (bits - 1))) >> bits if bits > 0 else x << -bits
-
-
-def encode(name: str, x: np.ndarray, held: Format) -> np.ndarray:
-    """float64 -> int64, to the nearest step. OverflowError where a number does not fit."""
-    scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**held.fraction_bits)
-    if not (np.abs(scaled) < 2.0 ** (held.bits - 1)).all():
-        raise OverflowError(
-            f"{name}: {np.abs(x).max():.3g} does not fit a ring of {held.bits} bits with {held.fraction_bits} "
-            "fractional bits; use fewer of them, or calibrate on such text"
-        )
-    return scaled.astype(np.int64)
-
-
-def decode(x: np.ndarray, held: Format) -> np.ndarray:
-    """int64 -> float64."""
-    return x.astype(np.float64) * held.step

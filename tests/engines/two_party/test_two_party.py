@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aero.engines import on_shares, weight_store
+from aero.engines import on_shares
 from aero.engines.engine import Party, PromptRun
+from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.on_shares import check_states
-from aero.engines.plain import InsecurePlainEngine
-from aero.engines.stages import joined
-from aero.engines.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
-from aero.engines.steps import state_format
-from aero.engines.two_party import TwoPartyEngine
-from aero.engines.weight_store import Groups, WeightStore
+from aero.engines.planning.stages import joined
+from aero.engines.planning.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
+from aero.engines.planning.steps import state_format
+from aero.engines.two_party import weight_store
+from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.weight_store import Groups, WeightStore
 from aero.graph import Node, Program
 from aero.graph.ops import rotary
 from aero.graph.ring_plan import Format, RingPlan
@@ -505,7 +506,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from aero.engines.engine import Party
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load
 from aero.wire import tcp

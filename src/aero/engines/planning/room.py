@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from aero.engines.open_output import output_costs
-from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.stages import Stage, group_label
-from aero.engines.step_plans import (
+from aero.engines.planning.encoded import encoded_matrix
+from aero.engines.planning.output import output_costs
+from aero.engines.planning.stages import Stage, group_label
+from aero.engines.planning.step_plans import (
     bare_states,
     checked_schedule,
     embedding_plan,
@@ -25,8 +25,8 @@ from aero.engines.step_plans import (
     has_row_gains,
     linear_plan,
 )
-from aero.engines.steps import WEIGHTED, Group
-from aero.engines.weight_store import encoded_matrix
+from aero.engines.planning.steps import WEIGHTED, Group
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_noise import ColumnSizes, NoRoomError

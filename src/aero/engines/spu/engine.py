@@ -4,7 +4,7 @@
                                   |-- SPU programs for the nodes --------|
     server  weights --------------'                                      '-- (its own share stays secret-shared)
 
-A graph becomes JAX functions (`spu_program`), which SPU compiles and runs, in a process of its own (`spu_worker`), on
+A graph becomes JAX functions (`program`), which SPU compiles and runs, in a process of its own (`worker`), on
 shares in the ring of 64 bits with 18 fractional bits. An input is *private* to its owner: the owner holds the value,
 the other party a public zero. So no input leaves its party; at the end the server sends its share of the output.
 
@@ -115,7 +115,7 @@ class SpuEngine(Engine):
         self._pipe, theirs = multiprocessing.Pipe()
         with theirs:
             self._worker = subprocess.Popen(
-                [sys.executable, "-m", "aero.engines.spu_worker", str(theirs.fileno())],
+                [sys.executable, "-m", "aero.engines.spu.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.PIPE,  # closed with this process, whatever ends it; the worker then ends, too
                 stdout=subprocess.DEVNULL,

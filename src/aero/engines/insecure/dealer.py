@@ -17,12 +17,11 @@ import numpy as np
 
 from aero.engines.engine import Cost, Engine
 from aero.engines.on_shares import Protocols, check_states, walk
-from aero.engines.plain import decode, encode, shift
-from aero.engines.stages import schedule
-from aero.engines.steps import Group, Step
+from aero.engines.planning.stages import schedule
+from aero.engines.planning.steps import Group, Step
 from aero.graph import Graph
 from aero.graph.interpret import apply, check_ids
-from aero.graph.ring_plan import RingPlan
+from aero.graph.ring_plan import RingPlan, decode, encode, shift
 from aero.kernels import ring
 from aero.mpc.dealer import InsecureDealer
 from aero.mpc.fixed_point import FixedPoint, from_ring, to_ring

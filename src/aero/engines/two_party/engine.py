@@ -15,12 +15,9 @@ import numpy as np
 from aero.engines.engine import NOTHING, Cost, Engine, Progress, PromptRun, StepReport, check_batch
 from aero.engines.engine import Party as EngineParty
 from aero.engines.on_shares import Protocols, angles_digest, check_states, walk
-from aero.engines.open_output import open_output
-from aero.engines.plain import encode
-from aero.engines.reveal import LOGITS, Reveal
-from aero.engines.session_keys import SessionKeys, check_wear
-from aero.engines.stages import Schedule, Stage
-from aero.engines.step_plans import (
+from aero.engines.planning.session_keys import SessionKeys, check_wear
+from aero.engines.planning.stages import Schedule, Stage
+from aero.engines.planning.step_plans import (
     NO_STATES,
     OTS,
     OUTPUT,
@@ -38,11 +35,13 @@ from aero.engines.step_plans import (
     row_gain_plan,
     wear_of,
 )
-from aero.engines.steps import WEIGHTED, Group, Step, state_format
-from aero.engines.weight_store import MAX_BYTES, WeightStore
+from aero.engines.planning.steps import WEIGHTED, Group, Step, state_format
+from aero.engines.reveal import LOGITS, Reveal
+from aero.engines.two_party.open_output import open_output
+from aero.engines.two_party.weight_store import MAX_BYTES, WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
-from aero.graph.ring_plan import RingPlan
+from aero.graph.ring_plan import RingPlan, encode
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.ot.supply import set_up_ots

@@ -6,8 +6,8 @@ import math
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.step_plans import FUNCTIONS, checked_schedule, checked_steps, function_plan
-from aero.engines.steps import state_format
+from aero.engines.planning.step_plans import FUNCTIONS, checked_schedule, checked_steps, function_plan
+from aero.engines.planning.steps import state_format
 from aero.graph import Graph
 from aero.graph.ops import of_arithmetic
 from aero.graph.ops.sheet import Function

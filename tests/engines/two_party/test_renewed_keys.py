@@ -10,13 +10,13 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines import session_keys
 from aero.engines.engine import Cost, Party, PromptRun
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
+from aero.engines.planning import session_keys
+from aero.engines.planning.step_plans import bare_pairs, bare_states, checked_schedule, group_plans, wear_of
+from aero.engines.planning.steps import PAIRS
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.step_plans import bare_pairs, bare_states, checked_schedule, group_plans, wear_of
-from aero.engines.steps import PAIRS
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_matmul import MatmulPlan
@@ -28,7 +28,7 @@ from aero.mpc.protocols.pair import PairPlan
 from aero.wire import Traffic
 from aero.wire.memory import channel_pair
 from conformance import stated
-from engines.test_two_party import run_engines
+from engines.two_party.test_two_party import run_engines
 from programs import RUNGS, random_ids, random_program
 
 LENGTH = 6

@@ -6,10 +6,10 @@ import functools
 import numpy as np
 import pytest
 
-from aero.engines.plain import Arithmetic, InsecurePlainEngine, decode
+from aero.engines.insecure.plain import Arithmetic, InsecurePlainEngine
 from aero.graph import OPS, Node, Program, interpret
 from aero.graph.heads import merge_heads, split_heads
-from aero.graph.ring_plan import Format, RingPlan
+from aero.graph.ring_plan import Format, RingPlan, decode
 from aero.graph.rotary import turns
 from aero.mpc.fixed_point import FixedPoint
 from programs import RUNGS, random_ids, random_program

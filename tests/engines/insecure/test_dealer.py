@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from aero.engines import on_shares
-from aero.engines.dealer import InsecureDealerEngine
 from aero.engines.engine import Engine
-from aero.engines.plain import Arithmetic, InsecurePlainEngine, encode
-from aero.engines.steps import plan_steps
-from aero.graph.ring_plan import Format, RingPlan
+from aero.engines.insecure.dealer import InsecureDealerEngine
+from aero.engines.insecure.plain import Arithmetic, InsecurePlainEngine
+from aero.engines.planning.steps import plan_steps
+from aero.graph.ring_plan import Format, RingPlan, encode
 from aero.mpc.fixed_point import FixedPoint, from_ring, reduce_ring, to_ring
 from aero.mpc.party import Role
 from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program

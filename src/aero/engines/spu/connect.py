@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aero.engines.engine import Engine, Party, Progress
-from aero.engines.spu import SpuEngine, TlsFiles, free_port
+from aero.engines.spu.engine import SpuEngine, TlsFiles, free_port
 from aero.wire import Channel, ProtocolError
 
 _MAX_CERTIFICATE = 1 << 14

@@ -15,11 +15,11 @@ from aero.compiler.quantize import quantize
 from aero.cost.shapes import lowered
 from aero.cost.two_party import typical_plan
 from aero.engines.engine import Party, PromptRun
-from aero.engines.plain import InsecurePlainEngine
+from aero.engines.insecure.plain import InsecurePlainEngine
+from aero.engines.planning.step_plans import bare_pairs, checked_schedule, declared_batch, pair_plans
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.spu import SpuEngine
-from aero.engines.step_plans import bare_pairs, checked_schedule, declared_batch, pair_plans
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.spu.engine import SpuEngine
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Node, Program, interpret, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.models import notation, presets
@@ -29,7 +29,7 @@ from conformance import stated
 from programs import RUNGS, random_ids, random_program
 
 LENGTH = 8
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operate" / "serving.md"
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "operate" / "serving.md"
 PATIENCE = 240.0
 Batch = list[tuple[int, Program, np.ndarray]]
 """Of each prompt: its number, the program, the ids."""

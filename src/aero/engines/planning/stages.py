@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aero.engines.steps import MOVES, Group, Step, Wants, plan_steps, state_format
+from aero.engines.planning.steps import MOVES, Group, Step, Wants, plan_steps, state_format
 from aero.graph import Graph
 from aero.graph.graph import INPUT
 from aero.graph.ring_plan import RingPlan, whole_weight

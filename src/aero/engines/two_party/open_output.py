@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aero.engines.plain import decode
+from aero.engines.planning.output import output_plan
 from aero.engines.reveal import Reveal
-from aero.graph.ring_plan import Format
+from aero.graph.ring_plan import Format, decode
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import from_ring
-from aero.mpc.functions.argmax import TopKPlan, plan_top_k, top_k
+from aero.mpc.functions.argmax import top_k
 from aero.mpc.party import Party, Role
-from aero.mpc.share import Share, open_cost, open_shares
+from aero.mpc.share import Share, open_shares
 
 
 def open_output(
@@ -47,22 +47,3 @@ def open_output(
     ids = np.minimum(ids, vocabulary - 1)
     logits = None if values is None else decode(from_ring(values, x.bits), held)
     return reveal.spread(ids.astype(np.int64), logits, x.shape[1])
-
-
-def output_costs(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabulary: int) -> list[ProtocolCost]:
-    """What `open_output` sends, in the parts before which OTs are made ready."""
-    if reveal.k is None:
-        return [open_cost(shape, held.bits, Role.CLIENT)]
-    plan = output_plan(shape, held, reveal, vocabulary)
-    opened = open_cost((plan.rows, plan.k), plan.place_bits, Role.CLIENT)
-    if reveal.values:
-        opened = opened + open_cost((plan.rows, plan.k), held.bits, Role.CLIENT)
-    return [*map(plan.stage_cost, plan.stages()), opened]
-
-
-def output_plan(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabulary: int) -> TopKPlan:
-    """Of the outputs of one position each. ValueError where they have fewer columns than there are tokens."""
-    if not 1 <= vocabulary <= shape[1]:
-        raise ValueError(f"an output of {list(shape)} has no row of {vocabulary} logits to take the largest from")
-    assert reveal.k is not None
-    return plan_top_k(vocabulary, min(reveal.k, vocabulary), held.bits, held.fraction_bits, rows=shape[0])

@@ -13,11 +13,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import assert_never
 
-from aero.engines.open_output import output_costs
+from aero.engines.planning.output import output_costs
+from aero.engines.planning.session_keys import Keys, SessionKeys
+from aero.engines.planning.stages import Extension, Schedule, Stage, schedule
+from aero.engines.planning.steps import PAIRS, Group, Step, known_windows
 from aero.engines.reveal import LOGITS, Reveal
-from aero.engines.session_keys import Keys, SessionKeys
-from aero.engines.stages import Extension, Schedule, Stage, schedule
-from aero.engines.steps import PAIRS, Group, Step, known_windows
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Attrs, Shape
 from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aero.engines import open_output
 from aero.engines.engine import Cost, Engine, Party
-from aero.engines.open_output import output_costs
+from aero.engines.planning.output import output_costs
+from aero.engines.planning.step_plans import declared_run
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.spu import SpuEngine
-from aero.engines.step_plans import declared_run
-from aero.engines.two_party import TwoPartyEngine
+from aero.engines.spu.engine import SpuEngine
+from aero.engines.two_party import open_output
+from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.cost import ProtocolCost
@@ -22,7 +22,7 @@ from aero.wire.memory import channel_pair
 
 WIDTH, COLUMNS, VOCABULARY = 64, 150, 141
 INPUT = "x.past"
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operate" / "serving.md"
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "operate" / "serving.md"
 
 
 def logits_program(rows: int = 1) -> tuple[Program, RingPlan]:

@@ -1,4 +1,4 @@
-"""The process that SPU lives in: `python -m aero.engines.spu_worker FD`, started by `SpuEngine` and by nothing else.
+"""The process that SPU lives in: `python -m aero.engines.spu.worker FD`, started by `SpuEngine` and by nothing else.
 
 SPU ends its whole process when a message to the peer cannot be sent, writes to the terminal, and keeps one logger for a
 process; none of that may happen to a server. The engine asks over a pipe of its own, one request at a time:
@@ -34,8 +34,8 @@ from spu import api, libspu
 from spu.utils import frontend
 
 from aero.engines.engine import Party
-from aero.engines.spu import WAITING
-from aero.engines.spu_program import FRACTION_BITS, input_layout, steps
+from aero.engines.spu.engine import WAITING
+from aero.engines.spu.program import FRACTION_BITS, input_layout, steps
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 

@@ -1,0 +1,1 @@
+"""SecretFlow SPU as an engine: `engine` needs neither SPU nor JAX, `worker` and `program` do."""

@@ -1,0 +1,1 @@
+"""Our own protocols as an engine."""

@@ -154,48 +154,48 @@ PROTOCOLS = {
 # changes them: then state it in CHANGELOG.md, because the other party must have the same version.
 HASHES = {
     "agree": [
-        "8e1b6bdfd660b5ff6977d76b80b2cd147079b02aa708c684eac6e67c909d0dbd",
-        "8e1b6bdfd660b5ff6977d76b80b2cd147079b02aa708c684eac6e67c909d0dbd",
+        "9c528a89a4c24a9ea37419daf7abd9b640368c9cfb48a66e590d5333e282b974",
+        "9c528a89a4c24a9ea37419daf7abd9b640368c9cfb48a66e590d5333e282b974",
     ],
     "keys": [
-        "b5c637c079a90beb1dd79d7513187edf2f6dfa5c5c4be80ff1faadf08a289131",
-        "32ae93d2a3a267e198c7ff0474179e1e4d12b1820957516aa70426c3e9afb3a2",
+        "3ff9fe2de8a4d5d6e5df2bd11f711a0cc2a48226a93d459afab490417c68156e",
+        "84c93e2021e69a3aacfdd7fbaced007cab54a5fc3ce7de6f1a870ecc83d42bed",
     ],
     "share and open": [
-        "67c6183b102eb01d1231d87e123b189f8ead33fb6538ff259326efadc176e922",
-        "0e53c17dadda2b6e118bd1231f8105c2c188c93e8fbcc196092a2e96528371b8",
+        "76680f9604a0b549577ae96137933584eb938ca8ff2007878a39eea335e22c5c",
+        "dccd47a4d62094c34a3a3a6ba132655fe68cc42239388d562e744b09fb8edf6f",
     ],
     "linear": [
-        "7a8bcf209c690e9d1a16c6140342bc91be83379975eb269c81dba2903886ce6c",
-        "bc744bf3e5a6d107e0bf12d6f1ec9d11161cd5c9a995dadfe0baf02af274e17d",
+        "3b18fbc546b0001e20e527f9dd1bb864c838f6808b92ded29c995a3c9ff5dd59",
+        "3ebe09919f87b2e81d8ba69029d6a62d77cc72871f541d139b992b4e604f9417",
     ],
     "linear, one row": [
-        "aa7cbd30c32cac40b5a177e21c1b9ef63887ad7c752bd56530a9b544a6f55241",
-        "a2af771554305186e45309ed65428591e61834b1b2d2386eedac1843fffa3d7c",
+        "f0511482bf18bc69f9401c54bcdebe3489124d0240e10f83eb4fb366aca66ab8",
+        "9d65df07a33d15faedca3464725157a82a54f84acffadc0120f70cd372b33ea3",
     ],
     "products in slots": [
-        "a88d2c25878b7a9c50ea80be9d2d4aaf4162a2bcfd0958d2b459b3c83604add9",
-        "2c7480905d5c3fa88053b23e235f1f6b5e22df66e9f1765d44a9e942ec8d3c2c",
+        "6aafbdbb372d1fa7c8a4e91a00bb5c52decffd293efb7da1d102eef9458609be",
+        "0f0cf7529a165fc0486f834b536209a30783e40f2db2589926a4a86af40b1749",
     ],
     "attend in blocks": [
-        "6f7a90cd130973647106f3713b19c8aac8f39c2a29eb1938d22f9cbc7e4fa586",
-        "6ec1d8f1bc04dfed2eaf1bd40568521040221311955e6822828fc53bddda15c4",
+        "510df6b693eb46e15133391a3a11226c43cff08e2108c0593ab2fa914d3c8786",
+        "96a5d2c4d7b405f32a5c7a8e50db3ad5acd723cd3114e8511b05731969d3f541",
     ],
     "from OTs": [
-        "ba53de52f4540b59e928498c65be27419ecfcedc1bf0d909ef0ad003c0065f9e",
-        "0ec7eaa8f3a4196517c053cb636aa81cf83e14d2cbc01620d22afb896906424c",
+        "f2cc7fabb4b60970f41a51fe1a07e62f590f544850d7a6db9e349d6bc2e27703",
+        "23d0d2c1e669bdb43270b361185fc00aba3cad49b183741aa357c805dc307676",
     ],
     "layer norm": [
-        "f3ddc54cb0fef6b29caf62fe541567f6f0f7dff744c9e6d1cf27e360ed012a4a",
-        "321564051acc5eddbad4440b8459146bb210334145015b2ec3985f3a572b31e4",
+        "8aedce1ce2035b921fcd7beb89158b21eabf20916db6da4092b3d2304991cc76",
+        "eca5e10e31f16f310e79cf1e799dbc71edf9506691681cffa6d78350a9064b4e",
     ],
     "OTs, ferret": [
-        "0f01ad5b4525208b6c0163d182e137846bb5ced2801f794ae8362ad0739c338a",
-        "435c298004a2eb7b768fbaa9327b36afad8a4294be1c7037b4ac6c06586d75a2",
+        "90d91ed3366b203b7606ffa72c04dfb4f2f970fcdccb8bfd8b50db27953f5588",
+        "0b9557ffd1744415218927918bfd15049c2da3f6c6cce1aa15e571aae5a7a082",
     ],
     "OTs, softspoken": [
-        "87bd26e4351a108e58e031f6ec338016a3ef6f7e46ed010391ceeedca8fe6964",
-        "d9aba0f876b60c5fd9cc85b1b628cc8bbf9b37c955ae59f62b2daf73b31d89cb",
+        "58b4654ef95fb2023ae354eb4c4bc41e8539f335dafa5f56349dd4dd468ba3e8",
+        "fe6b9921381f3f61a1f5ae04b74f7fd59aa0edd20d034a8a59d00cdc068a7e9a",
     ],
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from aero.engines.planning.stages import joined
-from aero.engines.planning.step_plans import checked_steps, group_plans
+from aero.engines.planning.step_plans import checked_schedule, group_plans
 from aero.engines.two_party.weight_store import WeightStore
 from aero.graph import Node, Program, interpret_step
 from aero.graph.graph import INPUT
@@ -52,7 +52,7 @@ def factors(program: Program, plan: RingPlan, node: Node, inputs: list[np.ndarra
 def protocols(program: Program, plan: RingPlan, states: dict[str, str] | None = None) -> Errors:
     """What the two-party protocols state, from these very weights."""
     graph = program.graph
-    [groups] = joined([checked_steps(graph, plan, states or {})])
+    [groups] = joined([checked_schedule([graph], plan, [states or {}]).steps[0]])
     store = WeightStore(plan)
     store.load([(g,) for g in groups if g[0].node.op in ("linear", "gain", "embedding")], program.weights)
     of = {step.node.name: group for group in groups for step in group}

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from aero.cost.algebra import Cost, total
 from aero.cost.estimate import cost_json
 from aero.cost.two_party import run_cost, typical_plan
-from aero.engines.planning.step_plans import DeclaredRun, DeclaredSession
+from aero.engines.planning.declared import DeclaredRun, DeclaredSession
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from aero.cost.algebra import Cost, total
 from aero.cost.profile import Profile
-from aero.engines.planning.step_plans import OTS, OUTPUT, Declared, DeclaredRun, declared_run
+from aero.engines.planning.declared import Declared, DeclaredRun, declared_run
+from aero.engines.planning.step_plans import OTS, OUTPUT
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.ring_plan import Format, RingPlan, state_source

@@ -6,7 +6,7 @@ import math
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.planning.step_plans import FUNCTIONS, checked_schedule, checked_steps, function_plan
+from aero.engines.planning.step_plans import FUNCTIONS, checked_schedule, function_plan
 from aero.engines.planning.steps import state_format
 from aero.graph import Graph
 from aero.graph.ops import of_arithmetic
@@ -27,7 +27,9 @@ def test_every_nonlinear_operation_has_a_plan():
 
 def softmax_plans(graph: Graph, plan: RingPlan) -> list[SoftmaxPlan]:
     states = {name: "scores" for name in graph.state_in}
-    return [function_plan(s) for s in checked_steps(graph, plan, states) if s.node.op == "causal_softmax"]
+    return [
+        function_plan(s) for s in checked_schedule([graph], plan, [states]).steps[0] if s.node.op == "causal_softmax"
+    ]
 
 
 def with_windows(*windows: ScoreWindow) -> RingPlan:

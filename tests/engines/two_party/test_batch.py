@@ -16,7 +16,8 @@ from aero.cost.shapes import lowered
 from aero.cost.two_party import typical_plan
 from aero.engines.engine import Party, PromptRun
 from aero.engines.insecure.plain import InsecurePlainEngine
-from aero.engines.planning.step_plans import bare_pairs, checked_schedule, declared_batch, pair_plans
+from aero.engines.planning.declared import declared_batch
+from aero.engines.planning.step_plans import bare_pairs, checked_schedule, pair_plans
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.spu.engine import SpuEngine
 from aero.engines.two_party.engine import TwoPartyEngine

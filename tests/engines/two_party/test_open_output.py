@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from aero.engines.engine import Cost, Engine, Party
+from aero.engines.planning.declared import declared_run
 from aero.engines.planning.output import output_costs
-from aero.engines.planning.step_plans import declared_run
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.spu.engine import SpuEngine
 from aero.engines.two_party import open_output

@@ -15,8 +15,9 @@ from aero.engines import on_shares
 from aero.engines.engine import Party, PromptRun
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.on_shares import check_states
+from aero.engines.planning.declared import AGREED, declared_run
 from aero.engines.planning.stages import joined
-from aero.engines.planning.step_plans import AGREED, bare_pairs, checked_steps, declared_run, linear_plan, pair_plan
+from aero.engines.planning.step_plans import bare_pairs, checked_schedule, linear_plan, pair_plans
 from aero.engines.planning.steps import state_format
 from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
@@ -55,7 +56,7 @@ def plain_output(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
 def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
     """From the actual weights' noise, the plans' noise for shares, and half a step of the plain engine's rounding."""
     errors = {}
-    for group in joined([checked_steps(program.graph, plan)])[0]:
+    for group in joined([checked_schedule([program.graph], plan).steps[0]])[0]:
         nodes = [step.node for step in group]
         if nodes[0].op in ("linear", "gain"):
             w = np.concatenate([np.atleast_2d(program.weights[node.weights[0]]) for node in nodes], axis=1)
@@ -67,7 +68,8 @@ def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
         elif nodes[0].op in ("scale", "rotary"):
             errors[nodes[0].name] = 1.0  # a truncation
         elif nodes[0].op in ("scores", "attend"):
-            errors[nodes[0].name] = pair_plan(group[0]).error + 0.5
+            [plan_of_pair] = pair_plans(group[0])
+            errors[nodes[0].name] = plan_of_pair.error + 0.5
     return error_bound(program, plan, x, errors)
 
 
@@ -195,14 +197,14 @@ def test_a_product_of_shares_is_not_opened(end):
     program = pair_program(SHOWN[end])
     plan = RingPlan.uniform(program.graph, 8)
     with pytest.raises(ValueError, match="would show the encryption noise of 'attend'"):
-        checked_steps(program.graph, RingPlan({**plan.values, "x": Format(64, 8)}, plan.weights, {}))
+        checked_schedule([program.graph], RingPlan({**plan.values, "x": Format(64, 8)}, plan.weights, {}))
 
 
 def test_probabilities_are_not_opened():
     """Their ratios are differences of scores, noise included."""
     program = pair_program([Node("end", "causal_softmax", ("scores",))])
     with pytest.raises(ValueError, match="would show the encryption noise of 'scores'"):
-        checked_steps(program.graph, RingPlan.uniform(program.graph, 8))
+        checked_schedule([program.graph], RingPlan.uniform(program.graph, 8))
 
 
 def test_a_product_of_shares_is_not_opened_after_it_was_kept_as_a_state():
@@ -406,7 +408,7 @@ def products_of(count: int, rows: int = 4) -> tuple[RingPlan, list[Groups], dict
     for i in range(count):
         node = Node(f"n{i}", "linear", (INPUT,), (f"w{i}",))
         program = Program.of(rows, [node], {f"w{i}": np.ones((64, 8))}, f"n{i}", state_in={INPUT: (rows, 64)})
-        [groups] = joined([checked_steps(program.graph, plan)])
+        [groups] = joined([checked_schedule([program.graph], plan).steps[0]])
         several.append([groups[0]])
         weights |= program.weights
     return plan, several, weights
@@ -478,7 +480,7 @@ def test_public_angles_that_differ_in_a_last_place_are_noticed(monkeypatch):
     """As numpy computes them with other instructions on another processor."""
     program = linear_program()
     plan, _ = numbers(program)
-    steps = checked_steps(program.graph, plan)
+    steps = checked_schedule([program.graph], plan).steps[0]
     digest = on_shares.angles_digest(steps)
     assert digest == on_shares.angles_digest(steps)
     channels, exact = channel_pair(), rotary.turns

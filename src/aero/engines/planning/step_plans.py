@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import assert_never
 
-from aero.engines.planning.output import output_costs
-from aero.engines.planning.session_keys import Keys, SessionKeys
+from aero.engines.planning.session_keys import Keys
 from aero.engines.planning.stages import Extension, Schedule, Stage, schedule
 from aero.engines.planning.steps import PAIRS, Group, Step, known_windows
 from aero.engines.reveal import LOGITS, Reveal
@@ -28,13 +26,10 @@ from aero.mpc.functions.gelu import plan_gelu
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.relu import plan_relu
 from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
-from aero.mpc.ot.supply import SupplyModel, set_up_cost
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.plan import FunctionPlan, Plan
-from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
-from aero.mpc.protocols.keys import keys_cost
 from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, pairs_cost, plan_attend, plan_scores
@@ -43,8 +38,6 @@ OTS, OUTPUT = "ots", "output"
 OTS_AHEAD = 1 << 25
 """What waits takes 2 MB of memory for a million, at either party."""
 NO_STATES: Mapping[str, str] = MappingProxyType({})
-AGREED = 4
-"""Things that both parties compare before a graph is run: the graph, the ring plan, what is revealed, public angles."""
 
 
 def linear_plan(*groups: Group) -> LinearPlan:
@@ -87,12 +80,6 @@ def pair_plans(*steps: Step) -> dict[PairPlan, tuple[int, ...]]:
     heads = int(step.node.attrs["heads"]) if op == "scores" else first[0]
     formats = second[1] // heads, step.ring_bits, step.output.bits
     return dict(_pair_plans(op, heads, tuple(map(_queries_keys, steps)), formats))
-
-
-def pair_plan(step: Step) -> PairPlan:
-    """The plan of `scores` or `attend` of a single prompt."""
-    [plan] = pair_plans(step)
-    return plan
 
 
 def _queries_keys(step: Step) -> tuple[int, int]:
@@ -285,13 +272,6 @@ def checked_schedule(
     return schedule(graphs, plan, wanted_bits, output_is_compared=reveal.k is not None)
 
 
-def checked_steps(
-    graph: Graph, plan: RingPlan, states: Mapping[str, str] = NO_STATES, reveal: Reveal = LOGITS
-) -> list[Step]:
-    """The steps of a single graph, as `checked_schedule` has them."""
-    return list(checked_schedule([graph], plan, [states], reveal).steps[0])
-
-
 def stage_cost(stage: Stage) -> ProtocolCost:
     """What a stage declares, extensions before it included."""
     cost = extensions_cost([extension for wider in stage.wider for extension in wider])
@@ -357,114 +337,6 @@ def keys_needed(stages: Sequence[Stage]) -> Keys:
     client = dict.fromkeys(key for plan in plans for key in plan.client_keys)
     server = dict.fromkeys(key for plan in plans for key in plan.server_keys)
     return Keys(tuple(client), tuple(server))
-
-
-@dataclass(frozen=True)
-class Declared:
-    """One line of what a run will send. label, op: of a step, or of steps that go together; cost: its bytes, messages
-    and OTs; rounds: by how many it makes the run longer."""
-
-    label: str
-    op: str
-    cost: ProtocolCost
-    rounds: int
-
-
-@dataclass(frozen=True)
-class DeclaredRun:
-    """A run in a session. set_up: what travels before it, keys and base OTs as far as they are missing; set_up_rounds:
-    by how many that makes the session longer."""
-
-    set_up: ProtocolCost
-    lines: tuple[Declared, ...]
-    set_up_rounds: int
-
-    @property
-    def rounds(self) -> int:
-        return sum(line.rounds for line in self.lines)
-
-    def total(self, count: Callable[[ProtocolCost], int]) -> int:
-        """The sum of a count of each line's cost."""
-        return sum(count(line.cost) for line in self.lines)
-
-
-def declared_run(
-    graph: Graph,
-    plan: RingPlan,
-    states: Mapping[str, str] = NO_STATES,
-    reveal: Reveal = LOGITS,
-    vocabulary: int | None = None,
-) -> DeclaredRun:
-    """What a run of a graph will send, before anything is sent. states: as in `bare_pairs`; reveal: what is opened, of
-    the first `vocabulary` columns, by default all."""
-    return declared_batch([graph], plan, [states], reveal, vocabulary)
-
-
-def declared_batch(
-    graphs: Sequence[Graph],
-    plan: RingPlan,
-    states: Sequence[Mapping[str, str]] | None = None,
-    reveal: Reveal = LOGITS,
-    vocabulary: int | None = None,
-) -> DeclaredRun:
-    """`declared_run` for a batch of prompts, states of each."""
-    return DeclaredSession(plan, reveal, vocabulary).run(graphs, states)
-
-
-class DeclaredSession:
-    """What runs of one session will send, one after the other: keys are exchanged and base OTs made where they are
-    missing, and OTs that one run leaves serve the next. plan, reveal, vocabulary: as in `declared_run`."""
-
-    def __init__(self, plan: RingPlan, reveal: Reveal = LOGITS, vocabulary: int | None = None) -> None:
-        self._plan, self._reveal, self._vocabulary = plan, reveal, vocabulary
-        self._supply, self._clock = SupplyModel(), ProtocolCost()
-        self._has_ots = False
-        self._keys = SessionKeys()
-
-    def run(self, graphs: Sequence[Graph], states: Sequence[Mapping[str, str]] | None = None) -> DeclaredRun:
-        """The next run, of programs that were not run together before; states as in `bare_pairs`, for each graph."""
-        planned = checked_schedule(graphs, self._plan, states, self._reveal)
-        rows = sum(graph.shapes[graph.output][0] for graph in graphs)
-        set_up, lines = self._set_up(planned.stages), list[Declared]()
-        set_up_rounds = self._tick(set_up)
-
-        def add(label: str, op: str, cost: ProtocolCost) -> None:
-            rounds = self._tick(cost)
-            if cost.messages:
-                lines.append(Declared(label, op, cost, rounds))
-
-        def reserve(cost: ProtocolCost) -> None:
-            add(OTS, OTS, self._supply.reserve(cost.ots_from_client, cost.ots_from_server))
-
-        for stage, ahead in zip(planned.stages, ots_ahead(planned.stages), strict=True):
-            cost = stage_cost(stage)
-            reserve(ahead)
-            self._supply.use(cost.ots_from_client, cost.ots_from_server)
-            add(stage.label, stage.op, cost)
-        columns = graphs[0].shapes[graphs[0].output][1]
-        vocabulary = self._vocabulary or columns
-        for cost in output_costs((rows, columns), planned.outputs[0].output, self._reveal, vocabulary):
-            reserve(cost)
-            self._supply.use(cost.ots_from_client, cost.ots_from_server)
-            add(OUTPUT, OUTPUT, cost)
-        return DeclaredRun(set_up, tuple(lines), set_up_rounds)
-
-    def _tick(self, cost: ProtocolCost) -> int:
-        """By how many rounds this makes the session longer."""
-        before, self._clock = self._clock.rounds, self._clock + cost
-        return self._clock.rounds - before
-
-    def _set_up(self, stages: Sequence[Stage]) -> ProtocolCost:
-        """That both have the same, the keys that are missing or worn, base OTs."""
-        wear = wear_of(stages)
-        self._keys.drop_worn(wear)
-        self._keys.worn += wear
-        missing = self._keys.add_missing(keys_needed(stages))
-        cost = agree_cost(AGREED) + keys_cost(missing.client, missing.server)
-        if self._has_ots or not needs_ots(stages, self._reveal):
-            return cost
-        self._has_ots = True
-        return cost + set_up_cost()
 
 
 def needs_ots(stages: Sequence[Stage], reveal: Reveal = LOGITS) -> bool:

@@ -86,7 +86,7 @@ def serve(
     """
     from aero.data import chat_template, tokenizer
     from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
-    from aero.engines.planning.room import check_room
+    from aero.engines.two_party.room import check_room
 
     if threads is not None:
         native.set_threads(threads)

@@ -16,7 +16,7 @@ from aero.compiler.passes.eliminate_ffn import MAX_CONDITION
 from aero.compiler.quantize import Quantized, quantize
 from aero.cost.estimate import estimate
 from aero.cost.two_party import TwoPartyProfile
-from aero.engines.planning.room import with_room
+from aero.engines.two_party.room import with_room
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
 from aero.serve.session import MAX_PROMPTS

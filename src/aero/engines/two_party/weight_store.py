@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.engines.planning.encoded import encoded_matrix
 from aero.engines.planning.stages import group_label
 from aero.engines.planning.step_plans import embedding_plan, group_plans, has_row_gains, linear_plan
 from aero.engines.planning.steps import Group
-from aero.graph.ring_plan import RingPlan, encode
+from aero.graph.ring_plan import RingPlan, encode, shift
 from aero.kernels.lattice_noise import NoRoomError
 from aero.mpc.plan import Plan
 from aero.mpc.protocols.embedding import load_table
@@ -126,3 +125,18 @@ def _load(plan: RingPlan, groups: Groups, arrays: list[np.ndarray], alike: list[
         return load_weights(linear_plan(*groups), matrix, alike=alike)
     except NoRoomError as error:
         raise NoRoomError(f"{group_label(groups[0])}: {error}") from None
+
+
+def encoded_matrix(plan: RingPlan, group: Group, arrays: Sequence[np.ndarray]) -> NDArray[np.int64]:
+    """What the steps of a group are multiplied by together, in fixed point: their weights side by side, the diagonal of
+    a gain, the table of an embedding."""
+    matrices, first = [], group[0]
+    for step, array in zip(group, arrays, strict=True):
+        w = np.asarray(array, dtype=np.float64)
+        if step.node.op == "gain":
+            w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
+        name = step.node.weights[0]
+        matrices.append(encode(name, w, plan.of_weight(name)))
+    if first.node.op == "embedding":
+        return shift(matrices[0], plan.of_weight(first.node.weights[0]).fraction_bits - first.output.fraction_bits)
+    return np.concatenate(matrices, axis=1)

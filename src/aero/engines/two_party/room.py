@@ -14,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 
-from aero.engines.planning.encoded import encoded_matrix
 from aero.engines.planning.output import output_costs
 from aero.engines.planning.stages import Stage, group_label
 from aero.engines.planning.step_plans import (
@@ -27,6 +26,7 @@ from aero.engines.planning.step_plans import (
 )
 from aero.engines.planning.steps import WEIGHTED, Group
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.engines.two_party.weight_store import encoded_matrix
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_noise import ColumnSizes, NoRoomError

@@ -9,9 +9,9 @@ import pytest
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
 from aero.engines.engine import Party, PromptRun
-from aero.engines.planning.room import check_room, with_room
 from aero.engines.reveal import LOGITS, TOKEN
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.room import check_room, with_room
 from aero.graph import Program, interpret
 from aero.graph.ring_plan import Format
 from aero.kernels.lattice_noise import NoRoomError

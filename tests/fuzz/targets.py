@@ -39,8 +39,9 @@ from aero.train.jsonl import read_rows
 from aero.train.run_folder import DataUsed, RunInfo
 from aero.train.settings import TrainSettings
 from aero.wire import Channel, memory, read_json
+from aero.wire.certificates import load_certificate
 from aero.wire.frame import HEADER_SIZE, Header, Kind, decode_control, decode_specs, encode_control, encode_specs
-from aero.wire.keys import Identity, load_certificate, make_keys
+from aero.wire.keys import Identity, make_keys
 from programs import random_program
 
 TEXTS = ("", "def f(x):\n\treturn 'ä 漢字'", "\x00\r\n \u2028" * 3, "a" * 500, " " * 99 + "<|endoftext|>")
@@ -201,7 +202,7 @@ def _files(home: Path) -> dict[str, Target]:
         def written(data: bytes) -> None:
             try:
                 (client / name).write_bytes(data)
-                Identity(client).tls_context(server_side=True)
+                Identity(client).tls_context(server_side=False)
             finally:
                 (client / name).write_bytes(pem[name])
 

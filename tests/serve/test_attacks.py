@@ -204,7 +204,8 @@ def test_keys_that_are_replaced_while_clients_come(folder, tmp_path):
     with running(home) as server:
 
         def replace() -> None:
-            files = {name: (home / "keys/server" / name).read_bytes() for name in ("key.pem", "cert.pem", "peer.pem")}
+            names = "key.pem", "cert.pem", "clients/client.pem"
+            files = {name: (home / "keys/server" / name).read_bytes() for name in names}
             make_keys(home / "others")
             others = {name: (home / "others/server" / name).read_bytes() for name in files}
             for number in range(100):

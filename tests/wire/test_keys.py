@@ -12,8 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa, x25519
 
-from aero.wire import keys
-from aero.wire.keys import Identity, KeyFileError, load_certificate, make_keys
+from aero.wire import certificates
+from aero.wire.certificates import KeyFileError, load_certificate
+from aero.wire.clients import trust
+from aero.wire.keys import Identity, make_keys, trust_server
+
+TRUST = "take a client's cert.pem in with `aero keys"
 
 
 def test_each_party_gets_a_key_a_certificate_and_the_peers(tmp_path: Path) -> None:
@@ -21,15 +25,17 @@ def test_each_party_gets_a_key_a_certificate_and_the_peers(tmp_path: Path) -> No
     assert [certificate.role for certificate in made] == ["server", "client"]
     for certificate, other in zip(made, ("client", "server"), strict=True):
         folder = tmp_path / "keys" / certificate.role
-        assert sorted(path.name for path in folder.iterdir()) == ["cert.pem", "key.pem", "peer.pem"]
+        accepted = "peer.pem" if other == "server" else "clients/client.pem"
+        found = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+        assert sorted(found) == sorted(["cert.pem", "key.pem", accepted])
         assert stat.S_IMODE((folder / "key.pem").stat().st_mode) == 0o600
-        assert (folder / "peer.pem").read_bytes() == (tmp_path / "keys" / other / "cert.pem").read_bytes()
+        assert (folder / accepted).read_bytes() == (tmp_path / "keys" / other / "cert.pem").read_bytes()
         loaded = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-        assert loaded.fingerprint(hashes.SHA256()).hex() == certificate.fingerprint
-        left = certificate.expires - datetime.datetime.now(datetime.UTC)
+        assert loaded.fingerprint(hashes.SHA256()).hex() == certificate.peer.fingerprint
+        left = certificate.peer.expires - datetime.datetime.now(datetime.UTC)
         assert datetime.timedelta(days=29) < left <= datetime.timedelta(days=30)
         Identity(folder)
-    assert made[0].fingerprint != made[1].fingerprint
+    assert made[0].peer.fingerprint != made[1].peer.fingerprint
 
 
 def test_existing_keys_are_kept_unless_forced(tmp_path: Path) -> None:
@@ -43,14 +49,28 @@ def test_existing_keys_are_kept_unless_forced(tmp_path: Path) -> None:
     Identity(tmp_path / "server")
 
 
-def test_parties_may_make_their_own(tmp_path: Path) -> None:
+def test_parties_make_their_own_and_trust_each_other(tmp_path: Path) -> None:
     make_keys(tmp_path / "here", roles=("server",))
-    make_keys(tmp_path / "there", roles=("client",))
-    with pytest.raises(KeyFileError, match=r"peer.pem is missing; copy the other party's cert.pem"):
-        Identity(tmp_path / "here" / "server")
-    certificate = (tmp_path / "there" / "client" / "cert.pem").read_bytes()
-    (tmp_path / "here" / "server" / "peer.pem").write_bytes(certificate)
-    Identity(tmp_path / "here" / "server")
+    make_keys(tmp_path / "there", roles=("client",), name="alice")
+    server, client = tmp_path / "here" / "server", tmp_path / "there" / "client"
+    assert Identity(server).problems() == [f"nobody may come in yet: {TRUST} {server} --trust CERT`"]
+    with pytest.raises(KeyFileError, match=rf"peer.pem is missing; .*{tmp_path / 'there'} --trust CERT"):
+        Identity(client)
+    assert trust(server, client / "cert.pem").path == server / "clients" / "alice.pem"
+    trust_server(client, server / "cert.pem")
+    Identity(client)
+    assert Identity(server).problems() == []
+
+
+def test_a_server_folder_of_before_is_refused_with_the_way_on(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    server = tmp_path / "server"
+    (server / "clients" / "client.pem").rename(server / "peer.pem")
+    with pytest.raises(KeyFileError, match=rf"aero keys {server} --trust {server}/peer\.pem --name NAME"):
+        Identity(server)
+    trust(server, server / "peer.pem", "alice")
+    (server / "peer.pem").unlink()
+    assert Identity(server).problems() == []
 
 
 @pytest.mark.parametrize(
@@ -124,7 +144,7 @@ def test_a_certificate_out_of_its_time_is_refused(
         def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
             return datetime.datetime.now(tz) + datetime.timedelta(days=365 * years)
 
-    monkeypatch.setattr(keys, "datetime", types.SimpleNamespace(datetime=Shifted, UTC=datetime.UTC))
+    monkeypatch.setattr(certificates, "datetime", types.SimpleNamespace(datetime=Shifted, UTC=datetime.UTC))
     with pytest.raises(KeyFileError, match=words):
         Identity(home)
 
@@ -145,7 +165,7 @@ def test_what_the_system_refuses_is_not_said_to_be_missing(home: Path) -> None:
     with pytest.raises(KeyFileError, match="cannot be read: Not a directory"):
         Identity(home / "cert.pem")
     peer.unlink()
-    with pytest.raises(KeyFileError, match=r"peer\.pem is missing; copy the other party's cert\.pem there"):
+    with pytest.raises(KeyFileError, match=r"peer\.pem is missing; take the server's cert\.pem in"):
         Identity(home)
 
 

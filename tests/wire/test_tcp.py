@@ -1,6 +1,7 @@
 """TCP and TLS: who is let in, and that every way to fail is an error of its own on both sides."""
 
 import contextlib
+import shutil
 import socket
 import ssl
 import struct
@@ -25,6 +26,8 @@ from aero.wire import (
     WireError,
     tcp,
 )
+from aero.wire.certificates import KeyFileError
+from aero.wire.clients import trust
 from aero.wire.keys import Identity, make_keys
 from aero.wire.network import LAN, WAN
 from aero.wire.tcp import InsecurePlaintext, Listener, _explain, connect
@@ -137,7 +140,7 @@ def test_a_client_with_another_certificate_is_refused(
 def test_a_server_with_another_certificate_is_refused(
     strangers: Path, keys_folder: Path, client_identity: Identity, both: Both
 ) -> None:
-    (strangers / "server" / "peer.pem").write_bytes((keys_folder / "client" / "cert.pem").read_bytes())
+    trust(strangers / "server", keys_folder / "client" / "cert.pem", "client", force=True)
     with Listener("127.0.0.1", 0, Identity(strangers / "server")) as listener:
         server, client = both(lambda: listener.accept(20), lambda: connect("127.0.0.1", listener.port, client_identity))
     assert isinstance(client, UntrustedPeerError) and "not trusted" in str(client)
@@ -337,24 +340,19 @@ def test_what_is_wrong_with_a_certificate_in_words(code: int, words: str) -> Non
     assert isinstance(error, UntrustedPeerError) and words in str(error)
 
 
-def test_the_keys_of_the_other_role(server_identity: Identity, keys_folder: Path, tmp_path: Path, both: Both) -> None:
-    """Whoever gives the server's folder to a client is told of roles, not of trust."""
-    home = tmp_path / "mixed"
-    home.mkdir()
-    for name in ("key.pem", "cert.pem"):
-        (home / name).write_bytes((keys_folder / "server" / name).read_bytes())
-        (home / name).chmod(0o600)
-    (home / "peer.pem").write_bytes((keys_folder / "server" / "cert.pem").read_bytes())
-    other = tmp_path / "server"
-    other.mkdir()
-    for name in ("key.pem", "cert.pem"):
-        (other / name).write_bytes((keys_folder / "server" / name).read_bytes())
-        (other / name).chmod(0o600)
-    (other / "peer.pem").write_bytes((keys_folder / "server" / "cert.pem").read_bytes())
-    with Listener("127.0.0.1", 0, Identity(other)) as listener:
-        server, client = both(lambda: listener.accept(20), lambda: connect("127.0.0.1", listener.port, Identity(home)))
+def test_the_keys_of_the_other_role(
+    listener: Listener, server_identity: Identity, keys_folder: Path, tmp_path: Path, both: Both
+) -> None:
+    """Whoever gives the server's folder to a client is told so; a certificate for servers lets no client in."""
+    with pytest.raises(KeyFileError, match=r"cert\.pem was not made for a client"):
+        connect("127.0.0.1", listener.port, server_identity)
+    shutil.copytree(keys_folder / "server", tmp_path / "server")
+    (tmp_path / "server" / "clients" / "server.pem").write_bytes((keys_folder / "server" / "cert.pem").read_bytes())
+    context = client_context(keys_folder / "server", keys_folder / "server" / "cert.pem")
+    with Listener("127.0.0.1", 0, Identity(tmp_path / "server")) as listener:
+        server, client = both(lambda: listener.accept(20), lambda: raw_client(listener.port, context))
     assert isinstance(server, UntrustedPeerError) and "other role" in str(server)
-    assert isinstance(client, RefusedByPeerError) and "other role" in str(client)
+    assert "read b'AERO" not in client
 
 
 def test_a_client_that_connects_and_says_nothing(server_identity: Identity) -> None:

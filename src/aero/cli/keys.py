@@ -1,10 +1,12 @@
-"""`aero keys`: key pairs and certificates for a server and a client."""
+"""`aero keys`: key pairs and certificates for a server and its clients, and whom each of them trusts."""
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,45 +23,151 @@ class Role(StrEnum):
 
 
 def keys(
-    directory: Annotated[Path, typer.Argument(help="Folder to make: DIRECTORY/server and DIRECTORY/client.")],
-    role: Annotated[Role, typer.Option(help="Make the keys of one party only, on its own machine.")] = Role.both,
+    directory: Annotated[Path, typer.Argument(help="Folder of keys: DIRECTORY/server, DIRECTORY/client, or both.")],
+    role: Annotated[
+        Role, typer.Option(help="Make the keys of one party, on its own machine; both is for trials.")
+    ] = Role.both,
+    name: Annotated[
+        str | None, typer.Option(help="The client's name: in new keys (client if not given), or with --trust.")
+    ] = None,
     days: Annotated[int, typer.Option(help="How long the certificates are valid (1 to 3650).")] = 365,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing keys.")] = False,
-    json: Annotated[Path | None, json_option("Write what was made as JSON.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing keys, or a trusted certificate.")] = False,
+    trust: Annotated[
+        Path | None, typer.Option(help="Trust this certificate: a client's at the server, the server's at a client.")
+    ] = None,
+    revoke: Annotated[str | None, typer.Option(help="Let the client of this name in no longer, at the server.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the certificates that are here.")] = False,
+    json: Annotated[Path | None, json_option("Write what was made, changed or listed as JSON.")] = None,
 ) -> None:
-    """Make the keys with which a server and a client recognise each other.
+    """Make the keys with which a server and its clients recognise each other, and say whom they trust.
 
-    Each party gets key.pem (private, stays on its machine), cert.pem, and peer.pem, the one certificate it accepts.
-    With --role, a party makes its own keys on its own machine, and the two exchange their cert.pem files: each stores
-    the other's as its peer.pem. --json writes an object with one key, certificates: a list of objects with the keys
-    role, folder, certificate, fingerprint (SHA-256) and expires.
+    Private keys never travel. Each party makes its own (--role, and a --name for a client), gives its cert.pem to the
+    other, and takes the other's in with --trust, which prints the fingerprint to compare. A running server picks up
+    changes for the next connection. Without --role both are made in one place, which is for trials.
+    --json writes an object with one key, certificates: a list of objects with the keys role, name, certificate (its
+    file), fingerprint (SHA-256), expires, and state: "" or why it is not accepted.
     """
     from aero.report.record import write_json
-    from aero.wire.keys import ROLES, make_keys
+    from aero.wire import safe_text
 
-    made = make_keys(directory, roles=ROLES if role is Role.both else (role.value,), days=days, force=force)
-    console = Console()
-    for certificate in made:
-        text = f"{certificate.role}: {certificate.path.parent}, certificate expires {certificate.expires:%Y-%m-%d}"
-        console.print(text, f"  SHA-256 {certificate.fingerprint}", sep="\n", soft_wrap=True, highlight=False)
-    if role is Role.both:
-        advice = f"move {directory / 'client'} to the client's machine over a safe way, and delete it here"
+    if sum((trust is not None, revoke is not None, list_)) > 1:
+        raise ValueError("--trust, --revoke and --list exclude each other; give one")
+    advice = ""
+    if trust is not None:
+        shown = [_trusted(directory, trust, name, force)]
+    elif revoke is not None:
+        shown, advice = _revoked(directory, revoke)
+    elif list_:
+        shown = list(_listed(directory))
     else:
-        advice = f"give {made[0].path} to the other party, and store its cert.pem as {made[0].path.parent / 'peer.pem'}"
-    console.print(advice, soft_wrap=True, markup=False, highlight=False)
+        shown, advice = _made(directory, role, name, days, force)
+    console = Console(highlight=False)
+    for line in (*(line for one in shown for line in _lines(one)), *filter(None, [advice])):
+        console.print(safe_text(line).replace("\n", "\ufffd"), soft_wrap=True, markup=False)
     if json is not None:
-        write_json(
-            json,
-            {
-                "certificates": [
-                    {
-                        "role": certificate.role,
-                        "folder": str(certificate.path.parent),
-                        "certificate": str(certificate.path),
-                        "fingerprint": certificate.fingerprint,
-                        "expires": certificate.expires.isoformat(),
-                    }
-                    for certificate in made
-                ]
-            },
-        )
+        write_json(json, {"certificates": shown})
+
+
+def _made(directory: Path, role: Role, name: str | None, days: int, force: bool) -> tuple[list[dict[str, Any]], str]:
+    from aero.wire.keys import CLIENT, ROLES, make_keys
+
+    roles = ROLES if role is Role.both else (role.value,)
+    made = make_keys(directory, roles=roles, name=name or CLIENT, days=days, force=force)
+    if role is Role.both:
+        advice = "both private keys were made here, for trials: elsewhere each party makes its own (--role)"
+    else:
+        advice = f"give {made[0].path} to the other party, and run `aero keys {directory} --trust` with its cert.pem"
+    return [_entry(one.role, one.peer.name, one.path, one.peer.fingerprint, one.peer.expires) for one in made], advice
+
+
+def _trusted(directory: Path, source: Path, name: str | None, force: bool) -> dict[str, Any]:
+    """Which side it is for is what the certificate was made for."""
+    from aero.wire import clients
+    from aero.wire.certificates import CLIENT, SERVER, KeyFileError, load_certificate, role_of
+    from aero.wire.keys import home_of, trust_server
+
+    role = role_of(load_certificate(source))
+    home = home_of(directory, SERVER if role == CLIENT else CLIENT)
+    if not (home / "key.pem").is_file():
+        raise KeyFileError(f"{source} is a {role}'s, and {home} has no keys; make them with `aero keys --role`")
+    if role == CLIENT:
+        entry = clients.trust(home, source, name, force=force)
+        assert entry.peer is not None
+        return _entry(CLIENT, entry.name, entry.path, entry.peer.fingerprint, entry.peer.expires)
+    if name is not None:
+        raise ValueError("--name is for a client's certificate; a client knows one server")
+    peer = trust_server(home, source, force=force)
+    return _entry(SERVER, SERVER, home / "peer.pem", peer.fingerprint, peer.expires)
+
+
+def _revoked(directory: Path, name: str) -> tuple[list[dict[str, Any]], str]:
+    from aero.wire import clients
+    from aero.wire.keys import CLIENT, SERVER, home_of
+
+    home = home_of(directory, SERVER)
+    if not home.is_dir():
+        raise ValueError(f"{home} does not exist; give the folder of the server's keys")
+    held = clients.revoke(home, name)
+    advice = (
+        "" if held else f"no certificate of {name} was here; now none of an authority's comes in by this name either"
+    )
+    return [_entry(CLIENT, name, home / clients.FOLDER / f"{name}.revoked", state=clients.REVOKED)], advice
+
+
+def _listed(directory: Path) -> Iterator[dict[str, Any]]:
+    from aero.files.reading import present
+    from aero.wire import clients
+    from aero.wire.certificates import CLIENT, ROLES, SERVER, KeyFileError, check_dates, load_certificate, role_of
+    from aero.wire.keys import Peer
+
+    def described(role: str, name: str, path: Path, state: str = "") -> dict[str, Any]:
+        try:
+            certificate = load_certificate(path, dated=False)
+            peer = Peer.of(SERVER, certificate)
+        except KeyFileError as error:
+            return _entry(role, name, path, state=state or str(error))
+        try:
+            check_dates(certificate, path)
+        except KeyFileError as error:
+            state = state or str(error)
+        return _entry(role, name, path, peer.fingerprint, peer.expires, state)
+
+    homes = [directory] if present(directory / "key.pem") else [directory / role for role in ROLES]
+    homes = [home for home in homes if present(home / "cert.pem")]
+    if not homes:
+        raise ValueError(f"{directory} has no keys; make them with `aero keys {directory}`")
+    for home in homes:
+        role = role_of(load_certificate(home / "cert.pem", dated=False))
+        yield described(role, f"this {role}", home / "cert.pem")
+        if role == CLIENT:
+            yield described(SERVER, "its server", home / "peer.pem")
+            continue
+        for entry in clients.entries(home):
+            yield described(CLIENT, entry.name, entry.path, entry.problem)
+
+
+def _entry(
+    role: str,
+    name: str,
+    path: Path,
+    fingerprint: str | None = None,
+    expires: datetime.datetime | None = None,
+    state: str = "",
+) -> dict[str, Any]:
+    when = expires and expires.isoformat()
+    return {
+        "role": role,
+        "name": name,
+        "certificate": str(path),
+        "fingerprint": fingerprint,
+        "expires": when,
+        "state": state,
+    }
+
+
+def _lines(one: dict[str, Any]) -> Iterator[str]:
+    yield f"{one['name']}: {one['certificate']}" + (f", expires {one['expires'][:10]}" if one["expires"] else "")
+    if one["fingerprint"]:
+        yield f"  SHA-256 {one['fingerprint']}"
+    if one["state"]:
+        yield f"  {one['state']}"

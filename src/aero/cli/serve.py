@@ -35,6 +35,14 @@ _REFUSALS, _MINUTE = 10, 60.0  # lines about connections that came to nothing
 def serve(
     run: Annotated[Path, typer.Argument(help="Run folder, or folder of a compiled model.")],
     keys: Keys = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--client-ca",
+            help="Certificates of an authority (PEM): whom it has signed for clients may come in, by the common name, "
+            "instead of those whose certificates are among the keys.",
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 picks a free one.", min=0, max=65535)] = 7700,
     once: Annotated[bool, typer.Option("--once", help="Serve one session, then exit.")] = False,
@@ -92,7 +100,7 @@ def serve(
         native.set_threads(threads)
     console = Console(highlight=False)
     limits = Limits(sessions=1 if once else sessions, drain=drain)
-    security, revealed = security_of(keys, Party.SERVER, insecure_plaintext), Reveal.parse(reveal)
+    security, revealed = security_of(keys, Party.SERVER, insecure_plaintext, client_ca), Reveal.parse(reveal)
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     if revealed.k is not None and engine != TWO_PARTY:
@@ -169,7 +177,7 @@ def serve(
             serve_one,
             stop=server.stop,
             limits=limits,
-            on_begun=lambda session, where: say(f"session {session} begins, with {where}"),
+            on_begun=lambda session, who: say(f"session {session} begins, with {who}"),
             on_told=on_told,
             on_ended=on_ended,
             on_refused=_Refusals(say),

@@ -2,7 +2,7 @@
 
     parent                                      child, one for each connection
     accepts; forks           ------------->     TLS, the client proves who it is
-                             <- known --
+                             <- known --        its name
     is there a place?        -- place ->        greeting: welcome, or busy
                              <- begun --        the session
     writes what it is told   <- told ---
@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aero.wire import Channel, PeerAbsentError
+from aero.wire.certificates import Peer
 from aero.wire.tcp import Arrival, Listener
 
 log = logging.getLogger(__name__)
@@ -80,11 +81,17 @@ class _Child:
     since: float
     ear: socket.socket
     heard: bytearray = field(default_factory=bytearray)
+    name: str | None = None
+    """The client's, once it is known; None without TLS."""
     has_place: bool = False
     session: int = 0
     """The number of its session, from 1 on; 0 before it has begun."""
     failure: str | None = None
     ended: bool = False
+
+    @property
+    def who(self) -> str:
+        return self.where if self.name is None else f"{self.name} at {self.where}"
 
 
 class Supervisor:
@@ -92,8 +99,8 @@ class Supervisor:
 
     serve: called in the child, with a channel to the client and what takes what the parent should be told; raises
     ConnectionError or ValueError for a session that ends too early. stop: called in the child, by a signal, when the
-    session should end after the step at hand. on_begun(session, where), on_told(session, what), on_ended(session,
-    failure or None) and on_refused(where, why) are called in the parent.
+    session should end after the step at hand. on_begun(session, who), on_told(session, what), on_ended(session,
+    failure or None) and on_refused(who, why) are called in the parent.
     """
 
     def __init__(
@@ -249,18 +256,19 @@ class Supervisor:
             if len(child.heard) > _MAX_MESSAGE:
                 raise ValueError("it said too much at once")
         except (ValueError, KeyError, OSError) as error:
-            log.warning("the process of %s: %s", child.where, error)
+            log.warning("the process of %s: %s", child.who, error)
             self._end(child, f"its process failed: {error}")
 
     def _understand(self, child: _Child, message: Mapping[str, Any]) -> None:
         if message["say"] == "known":
+            child.name = message["name"]
             others = sum(other.has_place for other in self._children.values())
             child.has_place = others < self._limits.sessions
             child.ear.send(_line({"sessions": None if child.has_place else others}))
         elif message["say"] == "begun":
             self._begun += 1
             child.session = self._begun
-            self._on_begun(child.session, child.where)
+            self._on_begun(child.session, child.who)
         elif message["say"] == "told":
             self._on_told(child.session, message["what"])
         elif message["say"] == "ended":
@@ -283,7 +291,7 @@ class Supervisor:
         if child.session:
             self._on_ended(child.session, child.failure)
         elif child.failure:
-            self._on_refused(child.where, child.failure)
+            self._on_refused(child.who, child.failure)
 
     def _kill_all(self) -> None:
         for child in list(self._children.values()):
@@ -320,8 +328,8 @@ class Supervisor:
         def tell(what: Mapping[str, Any]) -> None:
             mouth.sendall(_line({"say": "told", "what": what}))
 
-        def sessions() -> int | None:
-            mouth.sendall(_line({"say": "known"}))
+        def sessions(peer: Peer | None) -> int | None:
+            mouth.sendall(_line({"say": "known", "name": peer and peer.name}))
             taken: int | None = answers.get()["sessions"]
             return taken
 

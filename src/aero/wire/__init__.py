@@ -7,7 +7,9 @@
     link.py      Link: the ordered byte pipe under a channel, and the queue that keeps senders from blocking
     memory.py    two channels joined in memory, for two threads
     tcp.py       connect and Listener: TCP with TLS 1.3
-    keys.py      key pairs, self-signed certificates, and what a party presents and expects
+    certificates.py  certificates read with care, and the names of clients
+    clients.py   who may come in to a server
+    keys.py      key pairs, and what a party presents and expects
     peer_text.py what a peer says, made safe to show
     network.py   LAN and WAN profiles, and a link that emulates them
 

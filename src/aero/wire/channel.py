@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from aero.wire import frame
+from aero.wire.certificates import Peer
 from aero.wire.errors import (
     PeerClosedError,
     PeerSilentError,
@@ -54,10 +55,19 @@ class Channel:
     `beat` is how many seconds pass between signs of life, None for none.
     """
 
-    def __init__(self, link: Link, *, max_frame_bytes: int = frame.MAX_FRAME_BYTES, beat: float | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        max_frame_bytes: int = frame.MAX_FRAME_BYTES,
+        beat: float | None = None,
+        peer: Peer | None = None,
+    ) -> None:
         if max_frame_bytes < frame.MAX_CONTROL_BYTES:
             raise ValueError(f"max_frame_bytes is {max_frame_bytes}; give at least {frame.MAX_CONTROL_BYTES}")
         self._link = link
+        self.peer = peer
+        """Who is at the other end, as TLS has shown; None without it."""
         self._max_frame_bytes = max_frame_bytes
         self._labels = [UNLABELLED]
         self._tallies: dict[str, _Tally] = {}

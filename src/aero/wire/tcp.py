@@ -15,7 +15,6 @@ Without TLS only on purpose: pass `InsecurePlaintext()` where an `Identity` belo
 from __future__ import annotations
 
 import errno
-import hmac
 import logging
 import select
 import socket
@@ -27,6 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from aero.wire.certificates import Peer
 from aero.wire.channel import Channel
 from aero.wire.errors import (
     AddressError,
@@ -58,14 +58,14 @@ _TLS_RECORD = b"\x16\x03"  # how a TLS handshake begins
 # What OpenSSL says of a certificate (X509_V_ERR_...), of the other side's refusal, and of bytes that are no TLS.
 _CERTIFICATES = {
     9: "it is not valid yet; compare the clocks of both machines",
-    10: "it has expired; make new keys there with `aero keys --force`, and copy its cert.pem here",
+    10: "it has expired; make new keys there with `aero keys --force`, and trust its cert.pem here",
     26: "it was made for the other role; see that server and client have the keys of their own role",
 }
 _REFUSALS = {
     "CERTIFICATE_EXPIRED": "says that this side's certificate has expired; compare the clocks, or make new keys",
     "UNSUPPORTED_CERTIFICATE": "says that this side's certificate is for the other role; use the keys of this role",
-    "CERTIFICATE": "does not trust this side's certificate; give it a copy of cert.pem",
-    "UNKNOWN_CA": "does not trust this side's certificate; give it a copy of cert.pem",
+    "CERTIFICATE": "does not trust this side's certificate; give it a copy of cert.pem, for `aero keys --trust`",
+    "UNKNOWN_CA": "does not trust this side's certificate; give it a copy of cert.pem, for `aero keys --trust`",
 }
 _NO_TLS = (
     "WRONG_VERSION_NUMBER",
@@ -126,10 +126,13 @@ def connect(
         f"{where} accepted the connection but did not answer within {setup_timeout:g} s: it may be serving another "
         f"client{expects}, or be no AERO server; try again"
     )
-    return _set_up(sock, security, where, deadline, silence, timeout, network, max_frame_bytes)
+    channel = _set_up(sock, security, where, deadline, silence, timeout, network, max_frame_bytes)
+    if isinstance(security, Identity):
+        security.warn_of_expiry(channel.peer)
+    return channel
 
 
-def _place_for_all() -> int | None:
+def _place_for_all(_: Peer | None) -> int | None:
     return None
 
 
@@ -182,6 +185,10 @@ class Listener:
             raise AddressError(f"cannot listen at {where}: {error.strerror}") from None
         if isinstance(security, InsecurePlaintext):
             log.warning("listening at %s WITHOUT encryption or authentication", where)
+        else:
+            security.warn_of_expiry()
+            for problem in security.problems():
+                log.warning("%s", problem)
 
     @property
     def port(self) -> int:
@@ -217,11 +224,12 @@ class Listener:
             raise PeerAbsentError(f"a connection could not be taken: {error.strerror}") from None
         return Arrival(sock, str(address[0]), int(address[1]), time.monotonic())
 
-    def welcome(self, arrival: Arrival, sessions: Callable[[], int | None] = _place_for_all) -> Channel:
+    def welcome(self, arrival: Arrival, sessions: Callable[[Peer | None], int | None] = _place_for_all) -> Channel:
         """TLS and the greeting with who has connected.
 
-        sessions: asked once the client has proved who it is: None for a place, or the sessions that take all places.
-        Raises `PeerBusyError` then, after the client was told so; else like `connect`. The connection is closed."""
+        sessions: asked once the client has proved who it is, with that, which the channel's `peer` says, too (None
+        without TLS): None for a place, or the sessions that take all places. Raises `PeerBusyError` then, after the
+        client was told so; else like `connect`. The connection is closed."""
         deadline = arrival.since + self._setup_timeout
         wanted = "greet" if isinstance(self._security, InsecurePlaintext) else "finish the TLS handshake"
         silence = f"{arrival.where} connected but did not {wanted} within {self._setup_timeout:g} s"
@@ -250,7 +258,7 @@ def _set_up(
     timeout: float,
     network: Network,
     max_frame_bytes: int,
-    sessions: Callable[[], int | None] | None = None,
+    sessions: Callable[[Peer | None], int | None] | None = None,
 ) -> Channel:
     """silence: what to say where the other side has not done its part by `deadline`. sessions: the server's, as in
     `Listener.welcome`. Whatever the other side does, what is raised is a WireError."""
@@ -259,13 +267,14 @@ def _set_up(
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        peer = None
         if identity:
-            sock = _handshake(sock, identity, where, deadline, silence, server_side=sessions is not None)
+            sock, peer = _handshake(sock, identity, where, deadline, silence, server_side=sessions is not None)
         link = TcpLink(sock, timeout)
-        _greet(link, identity, network, where, deadline, silence, sessions)
-        log.info("%s %s (%s)", "accepted" if sessions else "connected to", where, type(security).__name__)
+        _greet(link, identity, peer, network, where, deadline, silence, sessions)
+        log.info("%s %s (%s)", "accepted" if sessions else "connected to", where, peer.name if peer else "no TLS")
         link.dead = DEAD
-        return Channel(shape(link, network), max_frame_bytes=max_frame_bytes, beat=BEAT)
+        return Channel(shape(link, network), max_frame_bytes=max_frame_bytes, beat=BEAT, peer=peer)
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError) and not isinstance(error, WireError):
@@ -275,8 +284,9 @@ def _set_up(
 
 def _handshake(
     sock: socket.socket, identity: Identity, where: str, deadline: float, silence: str, *, server_side: bool
-) -> ssl.SSLSocket:
-    context, pinned = identity.tls_context(server_side=server_side)
+) -> tuple[ssl.SSLSocket, Peer]:
+    """TLS, and who is at the other end."""
+    context, peer_of = identity.tls_context(server_side=server_side)
     tls = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
     try:
         while True:
@@ -287,25 +297,27 @@ def _handshake(
                 _wait(tls, select.POLLIN, deadline, silence)
             except ssl.SSLWantWriteError:
                 _wait(tls, select.POLLOUT, deadline, silence)
-        if not hmac.compare_digest(pinned, tls.getpeercert(binary_form=True) or b""):
-            raise UntrustedPeerError(f"{where} presented another certificate than {identity.peer_path}")
+        try:
+            return tls, peer_of(tls.getpeercert(binary_form=True) or b"")
+        except ValueError as error:
+            raise UntrustedPeerError(f"the certificate of {where} is not trusted: {error}") from None
     except OSError as error:
         _shut(tls, politely=isinstance(error, ssl.SSLError))
         tls.close()
         raise error if isinstance(error, WireError) else _explain(error, where, identity) from None
-    return tls
 
 
 def _greet(
     link: TcpLink,
     identity: Identity | None,
+    peer: Peer | None,
     network: Network,
     where: str,
     deadline: float,
     silence: str,
-    sessions: Callable[[], int | None] | None,
+    sessions: Callable[[Peer | None], int | None] | None,
 ) -> None:
-    taken = sessions() if sessions else None
+    taken = sessions(peer) if sessions else None
     place = (0, 0) if taken is None else (1, min(taken, _MOST))
     ours = _GREETING.pack(MAGIC, VERSION, *place, network.bits_per_second, network.round_trip_seconds)
     theirs = bytearray(_GREETING.size)
@@ -345,8 +357,8 @@ def _explain(error: OSError, where: str, identity: Identity | None) -> WireError
     reason = getattr(error, "reason", None) or ""
     words = reason.lower().replace("_", " ")
     if isinstance(error, ssl.SSLCertVerificationError):
-        pinned = identity.peer_path if identity else "the pinned one"
-        what = _CERTIFICATES.get(error.verify_code, f"it is not {pinned} ({error.verify_message})")
+        accepted = identity.accepts if identity else "the pinned one"
+        what = _CERTIFICATES.get(error.verify_code, f"it is not {accepted} ({error.verify_message})")
         return UntrustedPeerError(f"the certificate of {where} is not trusted: {what}")
     if "PEER_DID_NOT_RETURN_A_CERTIFICATE" in reason:
         return UntrustedPeerError(f"{where} presented no certificate")

@@ -17,6 +17,7 @@ from aero.graph.interpret import interpret_step
 from aero.serve.client import Client
 from aero.serve.server import Computed, Server
 from aero.serve.session import Step
+from aero.wire import PeerVanishedError
 from aero.wire.memory import channel_pair
 from programs import random_program
 
@@ -165,6 +166,11 @@ class Session:
     def client(self, pad_to: int | None = None) -> Client:
         return Client(self.client_channel, lambda name, _: self.client_engine, pad_to=pad_to)
 
+    def lose(self) -> None:
+        """The connection breaks, without a word."""
+        self.server_channel._link.close()
+        self.client_engine.outputs.put(PeerVanishedError("gone"))
+
     @property
     def steps(self) -> list[Step]:
         """Of one prompt at a time."""
@@ -183,12 +189,12 @@ class Sessions:
     ) -> None:
         self.tokenizer, self.max_prompts, self.reveal, self.program = tokenizer, max_prompts, reveal, program
         self.opened: list[Session] = []
-        self.away = False
+        self.away: bool | Exception = False
 
     @contextmanager
     def open(self):
         if self.away:
-            raise ConnectionRefusedError("nobody listens there")
+            raise self.away if isinstance(self.away, Exception) else ConnectionRefusedError("nobody listens there")
         session = Session(self.tokenizer, self.reveal, self.max_prompts, self.program, timeout=120.0)
         self.opened.append(session)
         try:

@@ -9,7 +9,7 @@ from aero.proxy import batcher as batching
 from aero.proxy.batcher import AwayError, Batcher, BusyError, Job
 from aero.serve.sampling import Sampling
 from aero.serve.session import Step
-from aero.wire import ProtocolError
+from aero.wire import PeerBusyError, ProtocolError
 from clear_session import LONGER as PROGRAM
 from clear_session import Sessions, greedy, tokenizer_file
 
@@ -53,9 +53,9 @@ def start(tokenizer, monkeypatch):
     monkeypatch.setattr(batching, "RETRY_AFTER", 0.05)
     made = []
 
-    def begin(max_prompts=4, queue=16):
+    def begin(max_prompts=4, queue=16, reconnect=3):
         sessions = Sessions(tokenizer, max_prompts)
-        made.append(Batcher(sessions.open, queue))
+        made.append(Batcher(sessions.open, queue, reconnect))
         made[-1].start()
         return made[-1], sessions
 
@@ -144,12 +144,42 @@ def test_a_broken_session_is_opened_again_and_jobs_go_on(start):
     asked.hold.clear()
     batcher.submit(asked.job)
     assert asked.begun.wait(PATIENCE)
-    sessions.opened[0].server_channel.close()
-    sessions.opened[0].client_engine.outputs.put(ConnectionResetError("gone"))
+    sessions.opened[0].lose()
     asked.hold.set()
     assert asked.outcome == "length"
     assert asked.ids == greedy([1, 2, 3], 5, PROGRAM)
     assert len(sessions.opened) == 2
+
+
+def test_a_job_goes_on_through_so_many_breaks_and_no_more(start):
+    """Of two that run together, one began a break later."""
+    batcher, sessions = start(reconnect=2)
+    asked, other = Asked([1, 2, 3], 5), Asked([7], 5)
+    deliver = asked.job.deliver
+
+    def deliver_and_lose(token, finish):
+        deliver(token, finish)
+        if len(asked.tokens) == 2:
+            batcher.submit(other.job)
+        sessions.opened[-1].lose()
+
+    asked.job.deliver = deliver_and_lose
+    batcher.submit(asked.job)
+    assert "broke off 3 times: the other side" in str(asked.outcome) and other.outcome == "length"
+    assert asked.ids == greedy([1, 2, 3], 3, PROGRAM) and other.ids == greedy([7], 5, PROGRAM)
+    assert len(sessions.opened) == 4
+
+
+def test_a_busy_server_is_not_away(start):
+    batcher, sessions = start()
+    sessions.opened[0].lose()
+    sessions.away = PeerBusyError("all places are taken")
+    asked, again = Asked([1], 2), Asked([1], 2)
+    batcher.submit(asked.job)
+    assert asked.outcome is sessions.away and not batcher.away
+    sessions.away = False
+    batcher.submit(again.job)
+    assert again.outcome == "length" and again.ids == greedy([1], 2, PROGRAM)
 
 
 def test_after_a_failed_check_jobs_end_and_only_who_asks_again_goes_on(start):
@@ -176,8 +206,7 @@ def test_drawn_tokens_are_the_same_over_a_broken_session(start):
     broken.hold.clear()
     batcher.submit(broken.job)
     assert broken.begun.wait(PATIENCE)
-    sessions.opened[0].server_channel.close()
-    sessions.opened[0].client_engine.outputs.put(ConnectionResetError("gone"))
+    sessions.opened[0].lose()
     broken.hold.set()
     assert broken.outcome == "length" and broken.ids == whole.ids
 
@@ -185,8 +214,7 @@ def test_drawn_tokens_are_the_same_over_a_broken_session(start):
 def test_a_server_that_is_away_is_said_to_be_and_found_again(start):
     batcher, sessions = start()
     sessions.away = True
-    sessions.opened[0].server_channel.close()
-    sessions.opened[0].client_engine.outputs.put(ConnectionResetError("gone"))
+    sessions.opened[0].lose()
     asked = Asked([1], 2)
     batcher.submit(asked.job)
     assert isinstance(asked.outcome, AwayError) and batcher.away

@@ -14,6 +14,7 @@ from aero.engines.reveal import Reveal
 from aero.proxy.guard import Guard
 from aero.serve.chat import Template
 from aero.serve.sampling import Sampler, Sampling
+from aero.wire import PeerBusyError
 from clear_session import LONGER as PROGRAM
 from clear_session import Sessions, greedy, logits_after, tokenizer_file
 from served_endpoint import PATIENCE, Served
@@ -288,9 +289,14 @@ def test_a_server_that_is_away_is_503_until_it_is_back(serve, monkeypatch):
     monkeypatch.setattr(batching, "RETRY_AFTER", 0.05)
     served = serve()
     sessions = served.sessions
+    asked = {"model": "toy", "prompt": "to", "max_tokens": 1}
+    sessions.opened[0].lose()
+    sessions.away = PeerBusyError("127.0.0.1:7700 is busy")
+    status, text = served.ask("/v1/completions", asked)
+    assert status == 503 and json.loads(text)["error"]["code"] == "private_server_busy"
+    assert served.ask("/health")[0] == 200
     sessions.away = True
-    sessions.opened[0].server_channel.close()
-    status, text = served.ask("/v1/completions", {"model": "toy", "prompt": "to", "max_tokens": 1})
+    status, text = served.ask("/v1/completions", asked)
     assert status == 503 and json.loads(text)["error"]["code"] == "private_server_away"
     assert served.ask("/health")[0] == 503
     sessions.away = False
@@ -298,7 +304,7 @@ def test_a_server_that_is_away_is_503_until_it_is_back(serve, monkeypatch):
         if served.ask("/health")[0] == 200:
             break
         time.sleep(0.05)
-    assert served.ask("/v1/completions", {"model": "toy", "prompt": "to", "max_tokens": 1})[0] == 200
+    assert served.ask("/v1/completions", asked)[0] == 200
 
 
 def test_what_the_server_does_not_reveal_is_400(serve):

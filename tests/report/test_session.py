@@ -74,7 +74,7 @@ def test_the_page_stands_alone_and_says_what_the_json_says(tmp_path):
     assert [t["record"]["work"] for t in answer["tokens"]] == ["prefill", "next-token", "next-token"]
     assert all(sum(o["rounds"] for o in t["operations"]) == t["record"]["rounds"] for t in answer["tokens"])
     for cells in (
-        ("set-up, once", "2.00", "0.01", "0.01", "7", "8"),
+        ("set-up", "2.00", "0.01", "0.01", "7", "8"),
         ("prefill, 1 in all, the mean", "9.00", "0.01", "0.00", "34", "40"),
         ("next-token, 2 in all, the mean", "1.80", "0.00", "0.00", "34", "40"),
     ):

@@ -15,6 +15,7 @@ from aero.cli.options import (
     Keys,
     NoTls,
     PadTo,
+    Reconnect,
     Records,
     SamplingSeed,
     SessionReport,
@@ -25,14 +26,15 @@ from aero.cli.options import (
     TopP,
     Wait,
 )
-from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session, special_note
+from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session, session_of, special_note
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.kernels import native
 from aero.report.record import Record, write_records
-from aero.report.session import Answer, Session, write_report
+from aero.report.session import Answer, write_report
 from aero.serve.chat import Template
-from aero.serve.client import Client, check_length, check_sampling
+from aero.serve.client import check_length, check_sampling
+from aero.serve.reconnecting import RECONNECTIONS, Reconnecting
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError
 from aero.serve.text import Kept
@@ -61,6 +63,7 @@ def chat(
     ] = None,
     pad_to: PadTo = None,
     wait: Wait = 0.0,
+    reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -82,7 +85,9 @@ def chat(
         native.set_threads(threads)
     console, progress = Console(highlight=False), Progress()
     answers: list[Answer] = []
-    with private_session(server, security, progress, pad_to, wait) as client:
+    with Reconnecting(
+        lambda: private_session(server, security, progress, pad_to, wait), reconnect, progress.note
+    ) as client:
         check_sampling(sampling, client.offer)
         offer, tokenizer = client.offer, client.tokenizer
         console.print(
@@ -123,7 +128,7 @@ def chat(
                 declined = True
             elif failure is not None:
                 break
-        session = Session(offer, client.engine.set_up_cost, tuple(answers))
+        session = session_of(client, answers)
         if report is not None:
             write_report(session, report)
         if json is not None:
@@ -137,7 +142,7 @@ def chat(
 class Lines:
     """A conversation in which each line is read by a template of its own, after all that was read before."""
 
-    def __init__(self, client: Client, template: str) -> None:
+    def __init__(self, client: Reconnecting, template: str) -> None:
         self._tokenizer, self._template = client.tokenizer, template
         self._context = client.offer.context - len(client.tokenizer.before)
         self.clear()
@@ -164,7 +169,7 @@ class Lines:
 class Messages:
     """A conversation by the model's own chat template, from which the oldest messages go when it grows too long."""
 
-    def __init__(self, client: Client, template: Template) -> None:
+    def __init__(self, client: Reconnecting, template: Template) -> None:
         self._client, self._template = client, template
         self.clear()
 
@@ -201,13 +206,17 @@ class Messages:
 
 
 class Progress:
-    """Passes what the engine does on to the text that is growing now."""
+    """Passes what the engine does, and notes, on to the text that is growing now."""
 
     live: LiveText | None = None
 
     def __call__(self, label: str, share: float) -> None:
         if self.live is not None:
             self.live.progress(label, share)
+
+    def note(self, text: str) -> None:
+        if self.live is not None:
+            self.live.note(text)
 
 
 def fitting(turns: list[list[int]], max_new_tokens: int, context: int) -> tuple[list[list[int]], int]:
@@ -236,7 +245,7 @@ def _read_line(console: Console) -> str | None:
     return None
 
 
-def _answer_line(client: Client, answer: Answer) -> str:
+def _answer_line(client: Reconnecting, answer: Answer) -> str:
     """The cost of an answer, in one line."""
     record = Record.of_cost(answer.cost, "answer", client.offer.engine, client.offer.notation, None)
     new = answer.tokens[0].step.length

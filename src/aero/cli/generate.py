@@ -15,6 +15,7 @@ from aero.cli.options import (
     Keys,
     NoTls,
     PadTo,
+    Reconnect,
     SamplingSeed,
     SessionReport,
     Special,
@@ -26,7 +27,7 @@ from aero.cli.options import (
     Wait,
     json_option,
 )
-from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session, special_note
+from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session, session_of, special_note
 from aero.cli.security import security_of
 from aero.cli.step_table import step_table
 from aero.engines.engine import Party
@@ -35,6 +36,7 @@ from aero.kernels import native
 from aero.report.record import Record, write_json
 from aero.report.session import Answer, Session, write_report
 from aero.serve.client import check_length, check_prompts, check_sampling
+from aero.serve.reconnecting import RECONNECTIONS, Reconnecting
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.text import TextStream
 from aero.wire import safe_text
@@ -69,6 +71,7 @@ def generate(
     special: Special = False,
     pad_to: PadTo = None,
     wait: Wait = 0.0,
+    reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -102,7 +105,12 @@ def generate(
         security = security_of(keys, Party.CLIENT, insecure_plaintext)
         if threads is not None:
             native.set_threads(threads)
-        with LiveText() as live, private_session(private, security, live.progress, pad_to, wait) as client:
+        with (
+            LiveText() as live,
+            Reconnecting(
+                lambda: private_session(private, security, live.progress, pad_to, wait), reconnect, live.note
+            ) as client,
+        ):
             offer, ids = client.offer, [client.tokenizer.encode_prompt(text, special=special) for text in texts]
             check_prompts(len(ids), offer)
             for one in ids:
@@ -115,7 +123,7 @@ def generate(
             if note := special_note(client.tokenizer, texts, special=special):
                 live.note(note)
             answers, failure = answers_with(client, live, texts, ids, max_new_tokens, sampling, stop or ())
-            session = Session(offer, client.engine.set_up_cost, answers)
+            session = session_of(client, answers)
             for record in session.records():
                 live.note(cost_line(record))
             if failure is not None:  # what there is, is kept
@@ -123,7 +131,7 @@ def generate(
                 raise failure
             if operations:
                 title = "the last run, by operation (MB = 10^6 bytes)"
-                table = step_table(title, client.engine.report)
+                table = step_table(title, session.runs[-1].report)
                 Console(stderr=True, highlight=False).print(table)
             result = _result(session, special)
     else:

@@ -73,6 +73,14 @@ Wait = Annotated[
     float,
     typer.Option("--wait", help="Seconds to wait for a place where the server is busy; then exit with 75.", min=0),
 ]
+Reconnect = Annotated[
+    int,
+    typer.Option(
+        "--reconnect",
+        help="New sessions for one answer, at most, where the connection breaks; what was read is then read again.",
+        min=0,
+    ),
+]
 SessionReport = Annotated[
     Path | None, typer.Option(help="Write a page of the session (HTML), and the same as JSON beside it.")
 ]

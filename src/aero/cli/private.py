@@ -11,8 +11,9 @@ from aero.cli.live_text import LiveText
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, Party, Progress
 from aero.report.record import Record
-from aero.report.session import Answer
+from aero.report.session import Answer, Session
 from aero.serve.client import Client, PrivateToken
+from aero.serve.reconnecting import Reconnecting
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError
 from aero.wire import Channel, PeerBusyError, one_line, safe_text
@@ -63,8 +64,14 @@ def _connected(host: str, port: int, security: Security, progress: Progress, wai
             time.sleep(min(wait - waited, _AGAIN * random.uniform(0.5, 1.5)))  # several that wait come apart
 
 
+def session_of(client: Reconnecting, answers: Sequence[Answer]) -> Session:
+    """For records and reports."""
+    (_, set_up), *again = client.set_ups
+    return Session(client.offer, set_up, tuple(answers), tuple(again))
+
+
 def answers_with(
-    client: Client,
+    client: Reconnecting,
     live: LiveText,
     prompts: Sequence[str],
     ids: Sequence[Sequence[int]],
@@ -102,7 +109,7 @@ def numbered(prompt: int) -> str:
 
 
 def answer_with(
-    client: Client,
+    client: Reconnecting,
     live: LiveText,
     prompt: str,
     ids: Sequence[int],

@@ -33,6 +33,7 @@ from aero.proxy.requests import ApiError, Chat, Completion, Wanted
 from aero.serve.chat import Template
 from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import DeclinedError
+from aero.wire import PeerBusyError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -424,6 +425,8 @@ def _sse(body: dict[str, Any]) -> bytes:
 def _api_error(error: Exception) -> ApiError:
     if isinstance(error, AwayError):
         return _away(error)
+    if isinstance(error, PeerBusyError):
+        return ApiError(one_line(str(error)), status=503, type="server_error", code="private_server_busy")
     if isinstance(error, DeclinedError):
         return ApiError(str(error), status=503, type="server_error", code="declined")
     return ApiError(str(error))

@@ -2,7 +2,7 @@
 
 A thread of its own owns the session (a `Client` is for one thread). Requests come in as `Job`s, and each token goes out
 through its job's `deliver`. When the connection breaks, the session is opened again and what was read is read again:
-the text so far stands here, so a job goes on where it was.
+the text so far stands here, so a job goes on where it was, but not through more than so many breaks.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
-from aero.data.chat_template import ChatTemplate
 from aero.serve.client import GREEDY, Client, Continuation, PrivateRun, PrivateToken
+from aero.serve.reconnecting import RECONNECTIONS, broke_off
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError, Offer
 from aero.serve.text import Kept
-from aero.wire import ProtocolError, WireError, one_line
+from aero.wire import PeerBusyError, ProtocolError, WireError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ ATTEMPTS = 4
 PAUSE = 0.5
 """Seconds before the second of them; each later one waits twice as long."""
 RETRY_AFTER = 5
-"""Seconds after which a program may ask again when the server is away."""
+"""Seconds after which a program may ask again when the server is away or busy."""
 RUNS_KEPT = 512
 EXCERPT = 32
 """Bytes of a message that are kept to be shown."""
@@ -51,7 +51,7 @@ class Job:
     ids: the prompt, as freshly encoded; given: tokens that follow it whatever the model would choose.
     max_new_tokens, sampling, stop: as `Client.continuation` takes them.
     deliver: called in the batcher's thread with each token and why it is the last one ("stop", "length"), or None;
-    failed: called once instead of further tokens, with DeclinedError, AwayError, or ValueError.
+    failed: called once instead of further tokens, with DeclinedError, AwayError, PeerBusyError, or ValueError.
     """
 
     ids: Sequence[int]
@@ -89,24 +89,31 @@ class SeenRun:
 @dataclass
 class _Place:
     """A place of the session. job: whose it is now, None when it is free. kept: what was read last, which stays until
-    another prompt takes the place."""
+    another prompt takes the place. breaks: of the connection, since its job began."""
 
     job: Job | None = None
     growing: Continuation | None = None
     kept: Kept = field(default_factory=Kept)
     last_used: int = 0
+    breaks: int = 0
 
 
 class Batcher:
     """The thread that owns the session.
 
     open_session: a context manager that gives a connected `Client`. queue: how many jobs may wait for a place.
+    reconnect: through how many breaks of the connection a job goes on.
     """
 
-    def __init__(self, open_session: Callable[[], AbstractContextManager[Client]], queue: int = 64) -> None:
+    def __init__(
+        self,
+        open_session: Callable[[], AbstractContextManager[Client]],
+        queue: int = 64,
+        reconnect: int = RECONNECTIONS,
+    ) -> None:
         if queue < 1:
             raise ValueError(f"a queue of {queue} takes no request; give at least 1")
-        self._open_session, self._most_waiting = open_session, queue
+        self._open_session, self._most_waiting, self._reconnect = open_session, queue, reconnect
         self._waiting: deque[Job] = deque()
         self._places: list[_Place] = []
         self._changed = threading.Condition()
@@ -115,7 +122,7 @@ class Batcher:
         self._scope = ExitStack()
         self._client: Client | None = None
         self._offer: Offer | None = None
-        self._said: tuple[Offer, str, ChatTemplate | None] | None = None
+        self._model: tuple[object, ...] | None = None
         self._away: str | None = None
         self.sessions = 0
         """How many were opened so far."""
@@ -183,12 +190,12 @@ class Batcher:
             except AwayError as error:
                 self._away = str(error)
                 self._fail_all(error)
+            except PeerBusyError as error:
+                self._fail_all(error)
             except WireError as error:
                 log.warning("the session broke off: %s", error)
                 self._leave()
-                if isinstance(error, ProtocolError):  # to try again by itself would give it one guess after another
-                    reason = one_line(str(error))
-                    self._fail_all(AwayError(f"the private server does not follow the protocol: {reason}"))
+                self._broken(error)
             except Exception as error:  # a fault with one job must not end the thread that serves all
                 log.exception("the private session failed")
                 self._leave()
@@ -208,17 +215,32 @@ class Batcher:
                     return not self._closing
             try:
                 self._connect()
+            except PeerBusyError:
+                self._leave()
+                self._away = None
             except (OSError, ValueError) as error:
                 self._leave()
                 self._away = f"the private server is away: {one_line(str(error))}"
 
+    def _broken(self, error: WireError) -> None:
+        """Fail the jobs that do not go on after it."""
+        reason = one_line(str(error))
+        if not broke_off(error):  # to try again by itself would give it one guess after another
+            what = "does not follow the protocol" if isinstance(error, ProtocolError) else "ended the session"
+            self._fail_all(AwayError(f"the private server {what}: {reason}"))
+        for place in self._places:
+            if place.job is not None:
+                place.breaks += 1
+                if place.breaks > self._reconnect:
+                    place.job.failed(AwayError(f"the private session broke off {place.breaks} times: {reason}"))
+                    self._free(place)
+
     def _connect(self) -> Client:
         """A new session with the same model."""
         client = self._scope.enter_context(self._open_session())
-        said = client.offer, client.tokenizer_digest, client.chat_template
-        if self._said not in (None, said):
+        if self._model not in (None, client.model):
             raise ValueError("the server has another model than before; start this endpoint again")
-        self._said, self._offer = said, client.offer
+        self._model, self._offer = client.model, client.offer
         self._client, self._away = client, None
         self.sessions += 1
         client.channel.on_send = self._note_sent
@@ -230,13 +252,16 @@ class Batcher:
         return client
 
     def _connect_again(self) -> Client:
+        """AwayError, or PeerBusyError where the server is there and has no place."""
         pause = PAUSE
+        busy: PeerBusyError | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._connect()
             except (OSError, ValueError) as error:
                 self._leave()
                 reason = one_line(str(error))
+                busy = error if isinstance(error, PeerBusyError) else None
                 log.warning("connection %d of %d: %s", attempt, ATTEMPTS, reason)
             with self._changed:
                 if attempt < ATTEMPTS and not self._closing:
@@ -244,6 +269,8 @@ class Batcher:
                 if self._closing:
                     break
             pause *= 2
+        if busy is not None:
+            raise busy
         raise AwayError(f"the private server is away: {reason}")
 
     def _leave(self) -> None:
@@ -281,6 +308,7 @@ class Batcher:
             except ValueError as error:
                 job.failed(error)
                 continue
+            place.breaks = 0
             place.job, place.kept = job, Kept(list(job.ids), ids)
 
     def _continued(self, client: Client, place: _Place, job: Job) -> list[int] | None:

@@ -38,11 +38,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Session:
-    """A whole session, as the client knows it. set_up: what connecting cost."""
+    """A whole session, as the client knows it.
+
+    set_up: what connecting cost. again: of each session that went on for one that broke off, the number of its first
+    run, and what it cost to begin it, with what the broken one had computed in vain.
+    """
 
     offer: Offer
     set_up: Cost
     answers: tuple[Answer, ...]
+    again: tuple[tuple[int, Cost], ...] = ()
 
     @property
     def tokens(self) -> list[PrivateToken]:
@@ -60,16 +65,20 @@ class Session:
         return any(len(run.steps) > 1 for run in self.runs)
 
     def records(self) -> list[Record]:
-        """The set-up, then each run: the first for an answer is its prompt's."""
-        engine, notation = self.offer.engine, self.offer.notation
+        """The set-up, then each run: the first for an answer is its prompt's, and after a further set-up it reads again
+        what was read before."""
+        runs = [(run.index, 1, record_of_run(run, self.offer.engine, self.offer.notation)) for run in self.runs]
+        again = [(first, 0, self._set_up(cost)) for first, cost in self.again]
         return [
-            Record.of_cost(self.set_up, "set-up", engine, notation, None),
-            *(record_of_run(run, engine, notation) for run in self.runs),
+            self._set_up(self.set_up),
+            *(found[2] for found in sorted([*runs, *again], key=lambda found: found[:2])),
         ]
 
+    def _set_up(self, cost: Cost) -> Record:
+        return Record.of_cost(cost, "set-up", self.offer.engine, self.offer.notation, None)
+
     def to_json(self) -> dict[str, Any]:
-        set_up, *records = self.records()
-        by_run = {run.index: record.to_json() for run, record in zip(self.runs, records, strict=True)}
+        by_run = {run.index: record_of_run(run, self.offer.engine, self.offer.notation).to_json() for run in self.runs}
         return {
             "format_version": FORMAT_VERSION,
             "engine": self.offer.engine,
@@ -77,7 +86,8 @@ class Session:
             "context": self.offer.context,
             "reveal": self.offer.reveal,
             "seen": [dict(zip(("of", "server", "client"), row, strict=True)) for row in seen(self)],
-            "set_up": set_up.to_json(),
+            "set_up": self._set_up(self.set_up).to_json(),
+            "set_up_again": [{"first_run": first} | self._set_up(cost).to_json() for first, cost in self.again],
             "answers": [
                 {
                     "prompt": answer.prompt,
@@ -156,7 +166,8 @@ def write_report(session: Session, path: Path) -> None:
         _add_runs(page, session)
     page.heading("Cost")
     works = {work: [run for run in session.runs if run.work == work] for work in ("prefill", "next-token")}
-    rows = [("set-up, once", *_cost_cells(session.set_up))]
+    rows = [("set-up", *_cost_cells(session.set_up))]
+    rows += [("set-up again, after a break", *_cost_cells(cost)) for _, cost in session.again]
     rows += [
         (f"{work}, {len(runs)} in all, the mean", *_cost_cells(mean_cost([run.cost for run in runs])))
         for work, runs in works.items()
@@ -242,7 +253,7 @@ def seen(session: Session) -> list[tuple[str, str, str]]:
     """What each party saw, by `SEEN_HEADER`. Sizes alone: nobody sees more of the other's secrets (SECURITY.md)."""
     tokens, offer = session.tokens, session.offer
     lengths = ", ".join(str(answer.tokens[0].step.length) for answer in session.answers if answer.tokens)
-    spent = total([session.set_up, *(run.cost for run in session.runs)])
+    spent = total([session.set_up, *(cost for _, cost in session.again), *(run.cost for run in session.runs)])
     learnt = sum(len(token.revealed) for token in tokens)
     values = "logits" if offer.revealed.values else "ids, without their logits"
     up, down = spent.bytes_client_to_server, spent.bytes_server_to_client

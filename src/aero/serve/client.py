@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,7 @@ from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Asked, DeclinedError, Offer, Step, expect, field_of, work_of
 from aero.serve.text import TextStream
-from aero.wire import Channel, ProtocolError, Traffic, one_line, read_json
+from aero.wire import Channel, ProtocolError, Traffic, WireError, one_line, read_json
 
 GREEDY = Sampling()
 NO_COST = Cost(0.0)
@@ -147,14 +148,15 @@ class Client:
         # By prompt, the tokens whose keys and values the engines hold, and how many they are with padding.
         self._read: dict[int, tuple[list[int], int]] = {}
         self._pad_to, self._padding = pad_to, 0 if pad_to is None else self.tokenizer.end_of_text
-        self._runs = 0
+        self.first_run = self._runs = 0
         self._engine = engine_for(self.offer.engine, channel)
         try:
             self._engine.reveal_only(self.offer.revealed, self.tokenizer.vocab_size)
         except BaseException:
             self._engine.close()
             raise
-        self._counted = Traffic()  # at the end of the last run
+        self._counted, self._counted_set_up = Traffic(), NO_COST  # at the end of the last run
+        self._begun: float | None = None
         self._opening = time.perf_counter() - begun
 
     @property
@@ -164,6 +166,23 @@ class Client:
     @property
     def channel(self) -> Channel:
         return self._channel
+
+    @property
+    def model(self) -> tuple[object, ...]:
+        """All that the server has said of its model: equal for sessions with the same one."""
+        return self.offer, self.tokenizer_digest, self.chat_template
+
+    @property
+    def in_vain(self) -> Cost:
+        """What was spent since the last run that came to its end, but for set-up."""
+        spent, set_up = self._channel.traffic - self._counted, _since(self._counted_set_up, self._engine.set_up_cost)
+        seconds = 0.0 if self._begun is None else time.perf_counter() - self._begun
+        counts = zip(vars(_spent(seconds, spent)).values(), vars(set_up).values(), strict=True)
+        return Cost(*(max(of_all - (of_set_up or 0), 0) for of_all, of_set_up in counts))
+
+    def count_on(self, before: Client) -> None:
+        """Number runs from where those of another session ended, which this one goes on for."""
+        self.first_run = self._runs = before._runs
 
     def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Step]:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
@@ -213,7 +232,7 @@ class Client:
             place: self.continuation(ids, max_new_tokens, sampling=sampling, stop=stop)
             for place, ids in enumerate(prompts)
         }
-        return self._generate(growing, keep)
+        return self.go_on(growing, keep=keep)
 
     def continuation(
         self,
@@ -248,6 +267,20 @@ class Client:
                 tokens.append((place, PrivateToken(token, piece, logits, step, run)))
             yield from tokens
 
+    def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
+        """`advance` until all have ended, as `generate_batch` does."""
+        while growing := {place: one for place, one in prompts.items() if not one.ended}:
+            try:
+                for place, token in self.advance(growing):
+                    if not keep:
+                        with suppress(WireError):  # which the next use raises again; a token that is chosen is not lost
+                            self.forget(at for at, one in growing.items() if one.ended)
+                    yield place, token
+            except DeclinedError:
+                if not keep:
+                    self.forget(prompts)
+                raise
+
     def forget(self, prompts: Iterable[int]) -> None:
         """Have both parties drop what they hold of the prompts at these places, where they hold something."""
         ended = [prompt for prompt in prompts if prompt in self._read]
@@ -256,18 +289,6 @@ class Client:
         for prompt in ended:
             del self._read[prompt]
             self._engine.forget(prompt)
-
-    def _generate(self, prompts: Mapping[int, Continuation], keep: bool) -> Iterator[tuple[int, PrivateToken]]:
-        while growing := {place: one for place, one in prompts.items() if not one.ended}:
-            try:
-                for place, token in self.advance(growing):
-                    if not keep:
-                        self.forget(at for at, one in growing.items() if one.ended)
-                    yield place, token
-            except DeclinedError:
-                if not keep:
-                    self.forget(prompts)
-                raise
 
     def _chosen(self, prompt: Continuation, logits: np.ndarray) -> tuple[int, str]:
         """The next token and the text that it adds."""
@@ -326,6 +347,7 @@ class Client:
     ) -> tuple[dict[int, tuple[np.ndarray, Step]], PrivateRun]:
         """The logits after each prompt's ids, all computed at once."""
         begun, engine_before = time.perf_counter() - self._opening, self._engine.set_up_cost
+        self._begun = begun
         self._opening = 0.0
         steps = {prompt: reading.step for prompt, (_, reading) in prompts.items()}
         digests = {step: graph.digest for step, graph in self._graphs.items()}
@@ -345,9 +367,8 @@ class Client:
             assert logits is not None
             found[prompt] = logits[0], step
         self._read |= {prompt: (ids, reading.step.context) for prompt, (ids, reading) in prompts.items()}
-        self._counted = self._channel.traffic
-        said = Cost(ready, greeted.bytes_sent, greeted.bytes_received, greeted.rounds, greeted.messages)
-        set_up = said + _since(engine_before, self._engine.set_up_cost)
+        self._counted, self._counted_set_up, self._begun = self._channel.traffic, self._engine.set_up_cost, None
+        set_up = _spent(ready, greeted) + _since(engine_before, self._engine.set_up_cost)
         run = PrivateRun(self._runs, tuple(steps.values()), self._engine.cost, self._engine.report, set_up)
         self._runs += 1
         return found, run
@@ -392,6 +413,10 @@ class Client:
         ):
             raise ProtocolError("the server's graph does not compute what was asked for")
         return graph
+
+
+def _spent(seconds: float, traffic: Traffic) -> Cost:
+    return Cost(seconds, traffic.bytes_sent, traffic.bytes_received, traffic.rounds, traffic.messages)
 
 
 def _since(early: Cost, late: Cost) -> Cost:

@@ -31,7 +31,7 @@ from aero.wire.errors import (
     VersionError,
     WireError,
 )
-from aero.wire.frame import read_json
+from aero.wire.frame import Reason, read_json
 from aero.wire.peer_text import one_line, safe_text
 from aero.wire.traffic import Traffic
 
@@ -44,6 +44,7 @@ __all__ = [
     "PeerSilentError",
     "PeerVanishedError",
     "ProtocolError",
+    "Reason",
     "RefusedByPeerError",
     "StoppingError",
     "Traffic",

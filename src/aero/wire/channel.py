@@ -257,7 +257,8 @@ class Channel:
         self._link.receive_into(memoryview(reason), deadline)
         if reason[0] not in tuple(Reason):
             raise ProtocolError(f"malformed frame: unknown reason {reason[0]} for a goodbye")
-        return PeerClosedError(f"the other side ended the session: {Reason(reason[0])}")
+        why = Reason(reason[0])
+        return PeerClosedError(f"the other side ended the session: {why}", why)
 
     def _find_goodbye(self) -> WireError | None:
         """The goodbye of a party that no longer takes messages, if it left one behind the messages we did not read."""

@@ -6,6 +6,11 @@ contains data that was received: an error may be shown, logged or sent to the ot
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aero.wire.frame import Reason
+
 
 class WireError(ConnectionError):
     """Base class; raised itself when a channel is used after it ended."""
@@ -20,7 +25,11 @@ class VersionError(ProtocolError):
 
 
 class PeerClosedError(WireError):
-    """The other side ended the session and said so; the message gives its reason."""
+    """The other side ended the session and said so; the message gives its reason, as does `reason`."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class PeerVanishedError(WireError):

@@ -13,22 +13,26 @@ from aero.compiler.positions import prefill
 from aero.cost.shapes import lowered
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
-from aero.models.presets import Size
+from aero.models.presets import SIZES, Size
 
 SIZE = Size(61, 9, 3, 2, 24, embedding_multiplier=3, logit_multiplier=2)
+ROTARY = Size(61, 9, 3, 2, 48, family="gpt_neox", embedding_multiplier=3, logit_multiplier=2)
 NAMES = ["SM+LN+G", "SM+LN+R", "SM+LN", "SM+R", "SM", "SM+ScFFN", "SM+ScFuFFN", "SM+ScFuFFN_i1", "SM(t)+ScFuFFN"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("length", [1, 9])
-def test_it_is_the_compiled_graph_of_a_model(name, length):
+@pytest.mark.parametrize("size", [SIZE, ROTARY], ids=["gpt2", "gpt_neox"])
+def test_it_is_the_compiled_graph_of_a_model(name, length, size):
     """A model near its initialisation, whose FFNs are well conditioned, with biases other than zero."""
     torch.manual_seed(0)
-    model = AeroForCausalLM(AeroConfig.from_notation(name, SIZE)).eval()
+    model = AeroForCausalLM(AeroConfig.from_notation(name, size)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    found, expected = compiled_stages(parse(name), SIZE, length)[-1].graph, compile(model, check=False).prefill(length)
+    found, expected = compiled_stages(parse(name), size, length)[-1].graph, compile(model, check=False).prefill(length)
+    attrs = [{k: v for k, v in n.attrs.items() if k != "factor"} for n in found.nodes]  # chosen for weights
+    assert attrs == [{k: v for k, v in n.attrs.items() if k != "factor"} for n in expected.graph.nodes]
     assert [(n.name, n.op, n.inputs, n.weights) for n in found.nodes] == [
         (n.name, n.op, n.inputs, n.weights) for n in expected.graph.nodes
     ]
@@ -75,3 +79,14 @@ def test_softmax_only_models_lose_all_ffn_products():
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="multiple of 4"):
         compiled_stages(parse("SM"), replace(SIZE, hidden_size=6))
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_every_preset_is_compiled(preset):
+    size = SIZES[preset]
+    final = compiled_stages(parse("SM+ScFuFFN"), size, 8)[-1].graph
+    assert final.shapes[final.output] == (1, size.vocab_size)
+    assert sum(n.op == "causal_softmax" for n in final.nodes) == size.num_layers
+    for node in final.nodes:
+        if node.op == "rotary":
+            assert node.attrs["rotated"] == size.hidden_size // size.num_heads // 4

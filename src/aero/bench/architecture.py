@@ -24,7 +24,8 @@ from aero.models.presets import Size
 if TYPE_CHECKING:
     from aero.compiler.compiled import Compiled
 
-_NARROW_HEAD = 2
+_NARROW_HEAD = 2  # features; rotary positions turn pairs of them, and a quarter of a head
+_NARROW_ROTARY_HEAD = 8
 _VOCABULARY = 251  # a prime, so that no multiple of a narrow width is mistaken for it
 
 
@@ -69,9 +70,10 @@ def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, Sequence[
     from aero.compiler.compile import rewrite
     from aero.compiler.passes.eliminate_ffn import by_products
 
-    if size.hidden_size % size.num_heads or size.hidden_size % (_NARROW_HEAD * size.num_heads):
-        raise ValueError(f"a width of {size.hidden_size} is not a multiple of {_NARROW_HEAD * size.num_heads}")
-    narrow = dataclasses.replace(size, hidden_size=_NARROW_HEAD * size.num_heads, vocab_size=_VOCABULARY)
+    width = size.num_heads * (_NARROW_ROTARY_HEAD if size.family == "gpt_neox" else _NARROW_HEAD)
+    if size.hidden_size % width:
+        raise ValueError(f"a width of {size.hidden_size} is not a multiple of {width}")
+    narrow = dataclasses.replace(size, hidden_size=width, vocab_size=_VOCABULARY)
     program = random_program(lowered(notation, narrow, every_position=True))
     final, stages, _ = rewrite(program, price=lambda graph: by_products(widen(graph, narrow, size)))
     return narrow, final, stages
@@ -105,4 +107,11 @@ def widen(graph: Graph, narrow: Size, size: Size) -> Graph:
             return (dimensions[0], dimension(dimensions[1]))
         return tuple(map(dimension, dimensions))
 
-    return dataclasses.replace(graph, weight_shapes={n: shape(n, s) for n, s in graph.weight_shapes.items()})
+    nodes = [
+        dataclasses.replace(node, attrs={**node.attrs, "rotated": int(node.attrs["rotated"]) * factor})
+        if node.op == "rotary"
+        else node
+        for node in graph.nodes
+    ]
+    shapes = {n: shape(n, s) for n, s in graph.weight_shapes.items()}
+    return dataclasses.replace(graph, nodes=tuple(nodes), weight_shapes=shapes)

@@ -48,7 +48,7 @@ from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import DEVIATION, Ciphertexts, SecretKey, Words
 from aero.mpc.protocols import linear, pair
-from aero.mpc.protocols.embedding import side_by_side
+from aero.mpc.protocols.embedding import MAX_BLOCKS, side_by_side
 from aero.wire.memory import channel_pair
 
 STRETCH = 250  # outputs at a time
@@ -74,11 +74,14 @@ def targets(program: Program, plan: RingPlan, ids: np.ndarray) -> list[Target]:
         group = stage.groups[0]
         if stage.op not in ("linear", "gain", "embedding") or has_row_gains(group[0]):
             continue
-        matrix = encoded_matrix(plan, group, [program.weights[step.node.weights[0]] for step in group])
+        matrices = [encoded_matrix(plan, step, program.weights[step.node.weights[0]]) for step in group]
+        matrix = np.concatenate(matrices, axis=1)
         numbers, start = {}, 0
         if stage.op == "embedding":
             looked_up = embedding_plan(group[0])
-            product, matrix, width = looked_up.product.product, side_by_side(looked_up, matrix), matrix.shape[1]
+            product, width = looked_up.product.product, matrix.shape[1]
+            blocks = side_by_side(looked_up, np.pad(matrix, ((0, MAX_BLOCKS - 1), (0, 0))).T)
+            matrix = np.concatenate(blocks.parts).T
             columns = (ids // looked_up.positions * width)[:, None] + np.arange(width)
             numbers[group[0].node.name] = group[0].output.fraction_bits, columns
         else:

@@ -59,6 +59,57 @@ void require_size(std::size_t actual, std::size_t expected) {
 }
 void require_bits(int bits, int most) { require(bits >= 1 && bits <= most, "a number of bits is out of range"); }
 
+bool power_of_two(std::size_t k) { return k && !(k & (k - 1)); }
+
+// A matrix by its columns: parts [columns of the part][numbers of a column].
+using Part = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
+using Matrix = std::vector<Part>;
+
+// Plaintexts of a product, checked against its sizes.
+class Given {
+ public:
+  Given(const Lattice& t, const Products& p, std::uint32_t d2, const std::optional<In<std::int64_t, 1>>& polynomials,
+        const std::optional<Matrix>& matrix, const std::optional<Words1>& prepared = {}) {
+    require(power_of_two(p.front) && p.front >= kRun && p.front <= t.n(), "bad number of coefficients");
+    require(polynomials.has_value() + matrix.has_value() + prepared.has_value() == 1, "give the weights in one form");
+    if (polynomials) {
+      require_size(polynomials->size(), p.batch * p.columns * p.inner * p.front);
+      plaintexts_.polynomials = polynomials->data();
+    } else if (prepared) {
+      require_size(prepared->size(), p.batch * t.primes() * ((p.columns + 3) / 4 * 4) * p.inner * t.n());
+      plaintexts_.prepared = prepared->data();
+    } else {
+      read(*matrix, p, d2);
+      plaintexts_.matrix = &columns_;
+    }
+  }
+  Given(const Given&) = delete;
+  Given& operator=(const Given&) = delete;
+  const Plaintexts& plaintexts() const { return plaintexts_; }
+
+ private:
+  void read(const Matrix& matrix, const Products& p, std::uint32_t d2) {
+    require(!matrix.empty() && p.batch == 1, "a matrix is that of one product");
+    columns_ = {{}, matrix[0].shape(1), p.spacing, d2};
+    for (const Part& part : matrix) {
+      const nb::dlpack::dtype type = part.dtype();
+      require(type.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Int) && type.lanes == 1 && type.bits >= 16,
+              "a matrix is of whole numbers of 2, 4 or 8 bytes");
+      require(part.shape(1) == columns_.inner && part.stride(1) == 1 && part.stride(0) >= 0,
+              "the parts of a matrix differ, or their columns are not in a row");
+      const int bytes = type.bits / 8;
+      for (std::size_t column = 0; column < part.shape(0); ++column)
+        columns_.columns.push_back({static_cast<const char*>(part.data()) + column * part.stride(0) * bytes, bytes});
+    }
+    require(power_of_two(d2) && std::size_t{p.spacing} * d2 <= p.front, "bad tiles");
+    require_size((columns_.columns.size() + d2 - 1) / d2, p.columns);
+    require_size((columns_.inner + p.spacing - 1) / p.spacing, p.inner);
+  }
+
+  Plaintexts plaintexts_;
+  Columns columns_;
+};
+
 void bind_rlwe(nb::module_& m) {
   m.attr("MAX_INNER") = kMaxInner;
 
@@ -124,36 +175,34 @@ void bind_rlwe(nb::module_& m) {
           array("out"))
       .def(
           "prepare",
-          [](const Lattice& t, In<std::int64_t, 3> weights, Out<std::uint64_t, 1> out) {
-            const std::size_t columns = weights.shape(0), inner = weights.shape(1), front = weights.shape(2);
-            require(front >= kRun && front <= t.n() && !(front & (front - 1)), "bad number of coefficients");
+          [](const Lattice& t, std::size_t columns, std::size_t inner, std::uint32_t front, std::uint32_t d1,
+             std::uint32_t d2, std::optional<In<std::int64_t, 1>> polynomials, std::optional<Matrix> matrix, Out<std::uint64_t, 1> out) {
+            require(columns && inner && power_of_two(d1), "an empty matrix, or a bad tile");
+            const Given given(t, {1, 1, inner, columns, 1, front, d1}, d2, polynomials, matrix);
             require_size(out.size(), t.primes() * ((columns + 3) / 4 * 4) * inner * t.n());
             nb::gil_scoped_release release;
-            prepare(t, columns, inner, static_cast<std::uint32_t>(front), weights.data(), out.data());
+            prepare(t, columns, inner, front, given.plaintexts(), out.data());
           },
-          array("weights"), array("out"))
+          nb::arg("columns"), nb::arg("inner"), nb::arg("front"), nb::arg("d1"), nb::arg("d2"), array("polynomials").none(),
+          array("matrix").none(), array("out"))
       .def(
           "products",
           [](const Lattice& t, const PackingKeys& keys, std::size_t batch, std::size_t row_tiles, std::size_t inner,
-             std::size_t columns, std::size_t merge, std::uint32_t front, std::uint32_t spacing, Words1 x,
-             std::optional<In<std::int64_t, 1>> weights, std::optional<Words1> prepared, Out<std::uint64_t, 1> out) {
-            const auto power_of_two = [](std::size_t k) { return k && !(k & (k - 1)); };
+             std::size_t columns, std::size_t merge, std::uint32_t front, std::uint32_t d1, std::uint32_t d2, Words1 x,
+             std::optional<In<std::int64_t, 1>> polynomials, std::optional<Matrix> matrix,
+             std::optional<Words1> prepared, Out<std::uint64_t, 1> out) {
             require(batch && row_tiles && inner && columns, "an empty product");
-            require(power_of_two(front) && front >= kRun && front <= t.n(), "bad number of coefficients");
-            require(power_of_two(spacing) && power_of_two(merge) && spacing <= t.n() && merge <= spacing, "bad packing");
-            require(weights.has_value() != prepared.has_value(), "give either weights or their prepared form");
-            const Products p{batch, row_tiles, inner, columns, merge, front, spacing};
+            require(power_of_two(d1) && power_of_two(merge) && d1 <= t.n() && merge <= d1, "bad packing");
+            const Products p{batch, row_tiles, inner, columns, merge, front, d1};
+            const Given given(t, p, d2, polynomials, matrix, prepared);
             require_size(x.size(), 2 * batch * row_tiles * inner * t.primes() * t.n());
-            if (weights) require_size(weights->size(), batch * columns * inner * front);
-            if (prepared) require_size(prepared->size(), batch * t.primes() * ((columns + 3) / 4 * 4) * inner * t.n());
             require_size(out.size(), p.packed() * t.node_size());
             nb::gil_scoped_release release;
-            products(t, keys, p, x.data(), weights ? weights->data() : nullptr, prepared ? prepared->data() : nullptr,
-                     out.data());
+            products(t, keys, p, x.data(), given.plaintexts(), out.data());
           },
           nb::arg("keys"), nb::arg("batch"), nb::arg("row_tiles"), nb::arg("inner"), nb::arg("columns"),
-          nb::arg("merge"), nb::arg("front"), nb::arg("spacing"), array("x"), array("weights").none(),
-          array("prepared").none(), array("out"))
+          nb::arg("merge"), nb::arg("front"), nb::arg("d1"), nb::arg("d2"), array("x"), array("polynomials").none(),
+          array("matrix").none(), array("prepared").none(), array("out"))
       .def(
           "respond",
           [](const Lattice& t, Out<std::uint64_t, 1> in, Words1 public_b, Words1 public_a, Small1 u, Small1 e_b,

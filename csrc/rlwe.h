@@ -87,9 +87,33 @@ class PackingKeys {
 void arrange(const Lattice&, std::size_t row_tiles, std::size_t inner, const std::uint64_t* b, const std::uint64_t* a,
              const std::uint64_t* addend, int ring_bits, std::uint64_t* out);
 
-// Plaintext polynomials [columns][inner][front], whose other coefficients are zero, to transforms in the order of
-// products(): [L][columns / 4 rounded up][n / 8][inner][4][8].
-void prepare(const Lattice&, std::size_t columns, std::size_t inner, std::uint32_t front, const std::int64_t* weights,
+// A plaintext matrix as it is, by its columns, each of `inner` whole numbers in a row. In tiles of d1 x d2, entry c of column
+// m is coefficient (m % d2) d1 + c % d1 of the polynomial [m / d2][c / d1].
+struct Columns {
+  struct Column {
+    const void* numbers;
+    int bytes;  // of a number: 2, 4 or 8
+  };
+  std::vector<Column> columns;
+  std::size_t inner;
+  std::uint32_t d1, d2;
+
+  // The polynomials of a column tile, [inner / d1 rounded up][front].
+  void polynomials(std::size_t tile, std::uint32_t front, std::int64_t* out) const;
+};
+
+// The plaintexts of products, in one of three forms, the others null: polynomials [batch][columns][inner][front], whose
+// other coefficients are zero; a matrix of which they are made, for a batch of one; transforms, prepare()d, one after the
+// other for the batch.
+struct Plaintexts {
+  const std::int64_t* polynomials = nullptr;
+  const Columns* matrix = nullptr;
+  const std::uint64_t* prepared = nullptr;
+};
+
+// Plaintexts of a batch of one, in one of the first two forms, to transforms in the order of products():
+// [L][columns / 4 rounded up][n / 8][inner][4][8].
+void prepare(const Lattice&, std::size_t columns, std::size_t inner, std::uint32_t front, const Plaintexts&,
              std::uint64_t* out);
 
 // A batch of products of row_tiles x inner ciphertexts with inner x columns plaintexts, and their packing, `merge`
@@ -103,10 +127,9 @@ struct Products {
   std::size_t packed() const;  // how many ciphertexts come out
 };
 
-// x: arrange()d, one after the other for the batch. Either weights [batch][columns][inner][front] or their prepare()d
-// form, one after the other, the other null. out [packed()][node_size()].
-void products(const Lattice&, const PackingKeys&, const Products&, const std::uint64_t* x, const std::int64_t* weights,
-              const std::uint64_t* prepared, std::uint64_t* out);
+// x: arrange()d, one after the other for the batch. out [packed()][node_size()].
+void products(const Lattice&, const PackingKeys&, const Products&, const std::uint64_t* x, const Plaintexts&,
+              std::uint64_t* out);
 
 // Adds to each of `count` results a fresh public-key encryption of zero and switches it to the modulus 2^bits:
 // public_b, public_a [L][n]; masks u, e_b, e_a [count][n] coefficients (u ternary, e noise).

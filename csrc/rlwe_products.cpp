@@ -222,25 +222,53 @@ void arrange(const Lattice& lattice, std::size_t row_tiles, std::size_t inner, c
   });
 }
 
-void prepare(const Lattice& lattice, std::size_t columns, std::size_t inner, std::uint32_t front,
-             const std::int64_t* weights, U* out) {
-  const std::uint32_t n = lattice.n();
-  const std::size_t fours = (columns + 3) / 4, per_prime = fours * 4 * inner * n;
-  std::memset(out, 0, lattice.primes() * per_prime * sizeof(U));
-  for (std::size_t i = 0; i < lattice.primes(); ++i, out += per_prime) {
-    const Reducer reduce(lattice.q(i));
-    in_parallel(columns, 8 * inner * n, [&](std::size_t begin, std::size_t end) {
-      std::vector<U> coefficients(front), values(n);
-      for (std::size_t c = begin; c < end; ++c)
-        for (std::size_t k = 0; k < inner; ++k) {
-          const std::int64_t* in = weights + (c * inner + k) * front;
-          for (std::uint32_t p = 0; p < front; ++p) coefficients[p] = reduce.of_signed(in[p]);
-          lattice.ntt(i).forward_front(coefficients.data(), front, values.data(), 1);
-          U* to = out + ((c / 4 * (n / 8) * inner + k) * 4 + c % 4) * 8;
-          for (std::uint32_t v = 0; v < n / 8; ++v, to += 32 * inner) std::memcpy(to, &values[8 * v], 8 * sizeof(U));
-        }
-    });
+namespace {
+
+template <typename T>
+void widen(const void* in, std::size_t count, std::int64_t* out) {
+  const T* from = static_cast<const T*>(in);
+  for (std::size_t i = 0; i < count; ++i) out[i] = from[i];
+}
+
+}  // namespace
+
+void Columns::polynomials(std::size_t tile, std::uint32_t front, std::int64_t* out) const {
+  const std::size_t tiles = (inner + d1 - 1) / d1, first = tile * d2, last = std::min(first + d2, columns.size());
+  std::memset(out, 0, tiles * front * sizeof(*out));
+  for (std::size_t m = first; m < last; ++m) {
+    const int bytes = columns[m].bytes;
+    const auto copy = bytes == 2 ? widen<std::int16_t> : bytes == 4 ? widen<std::int32_t> : widen<std::int64_t>;
+    for (std::size_t k = 0; k < tiles; ++k)
+      copy(static_cast<const char*>(columns[m].numbers) + k * d1 * bytes, std::min<std::size_t>(d1, inner - k * d1),
+           out + k * front + (m - first) * d1);
   }
+}
+
+void prepare(const Lattice& lattice, std::size_t columns, std::size_t inner, std::uint32_t front,
+             const Plaintexts& weights, U* out) {
+  const std::uint32_t n = lattice.n();
+  const std::size_t fours = (columns + 3) / 4, four = 4 * inner * n, each = inner * front;
+  in_parallel(fours, 8 * lattice.primes() * four, [&](std::size_t begin, std::size_t end) {
+    std::vector<U> residues(4 * each), values(4 * n);
+    std::vector<std::int64_t> made(weights.matrix ? 4 * each : 0);
+    for (std::size_t c = begin; c < end; ++c) {
+      const std::size_t count = std::min<std::size_t>(4, columns - 4 * c);
+      for (std::size_t j = 0; weights.matrix && j < count; ++j)
+        weights.matrix->polynomials(4 * c + j, front, &made[j * each]);
+      const std::int64_t* in = weights.matrix ? made.data() : weights.polynomials + 4 * c * each;
+      for (std::size_t i = 0; i < lattice.primes(); ++i) {
+        rlwe_steps_in_use().residues(lattice.q(i), count * each, in, residues.data());
+        std::fill(values.begin(), values.end(), 0);
+        for (std::size_t k = 0; k < inner; ++k) {
+          for (std::size_t j = 0; j < count; ++j)
+            lattice.ntt(i).forward_front(&residues[j * each + k * front], front, &values[j * n], 1);
+          U* to = out + i * fours * four + c * four + k * 32;
+          for (std::uint32_t v = 0; v < n / 8; ++v, to += 32 * inner)
+            for (std::size_t j = 0; j < 4; ++j) std::memcpy(to + 8 * j, &values[j * n + 8 * v], 8 * sizeof(U));
+        }
+      }
+    }
+  });
 }
 
 std::size_t Products::packed() const {
@@ -248,8 +276,8 @@ std::size_t Products::packed() const {
   return (batch * row_tiles * columns + merge - 1) / merge;
 }
 
-void products(const Lattice& lattice, const PackingKeys& keys, const Products& p, const U* x,
-              const std::int64_t* weights, const U* prepared, U* out) {
+void products(const Lattice& lattice, const PackingKeys& keys, const Products& p, const U* x, const Plaintexts& weights,
+              U* out) {
   const std::uint32_t n = lattice.n();
   const std::size_t primes = lattice.primes(), size = lattice.node_size();
   if (p.inner > kMaxInner) throw std::invalid_argument("too many tiles along the inner dimension");
@@ -260,19 +288,28 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
   const bool narrow = p.columns < p.merge;  // a run then goes on in the next row tile
   // Columns at a time: what is packed at once should be in the cache; but where transforms are walked in blocks, x is
   // read once for all of them.
-  const std::size_t some = narrow && rows > 1 ? p.columns : weights && p.front < n ? kColumnsAtOnce : 4;
+  const std::size_t some = narrow && rows > 1 ? p.columns : !weights.prepared && p.front < n ? kColumnsAtOnce : 4;
 
   // Columns `first` to first + count - 1 of one member, to nodes [rows][some].
   struct Scratch {
     std::unique_ptr<U[]> nodes, residues, block, transforms;
+    std::unique_ptr<std::int64_t[]> polynomials;
   };
+  const std::size_t each_column = p.inner * p.front;
   const auto scratch = [&] {
-    const std::size_t coefficients = weights ? p.inner * p.front : 0;
+    const std::size_t coefficients = weights.prepared ? 0 : each_column;
     return Scratch{std::unique_ptr<U[]>(new U[rows * some * size]), std::unique_ptr<U[]>(new U[some * coefficients]),
-                   std::unique_ptr<U[]>(new U[p.front]), std::unique_ptr<U[]>(new U[4 * coefficients])};
+                   std::unique_ptr<U[]>(new U[p.front]), std::unique_ptr<U[]>(new U[4 * coefficients]),
+                   std::unique_ptr<std::int64_t[]>(new std::int64_t[weights.matrix ? some * each_column : 0])};
   };
   const auto multiply = [&](std::size_t member, std::size_t first, std::size_t count, Scratch& s) {
     U* const to = s.nodes.get();
+    const std::int64_t* in = weights.matrix ? s.polynomials.get() : weights.polynomials;
+    if (weights.matrix)
+      for (std::size_t c = 0; c < count; ++c)
+        weights.matrix->polynomials(first + c, p.front, s.polynomials.get() + c * each_column);
+    else if (in)
+      in += (member * p.columns + first) * each_column;
     for (std::size_t i = 0; i < primes; ++i) {
       const U q = lattice.q(i);
       ProductsJob job{};
@@ -282,12 +319,11 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
       job.columns = static_cast<std::uint32_t>(count);
       job.front = p.front;
       job.x = x + (member * primes + i) * x_size;
-      if (weights) {
-        const std::int64_t* in = weights + (member * p.columns + first) * p.inner * p.front;
-        rlwe_steps_in_use().residues(q, count * p.inner * p.front, in, s.residues.get());
+      if (in) {
+        rlwe_steps_in_use().residues(q, count * each_column, in, s.residues.get());
         job.weights = s.residues.get();
       } else {
-        job.prepared = prepared + (member * primes + i) * prepared_size + first * p.inner * n;
+        job.prepared = weights.prepared + (member * primes + i) * prepared_size + first * p.inner * n;
       }
       const U unmerge = inverse_mod(p.merge, q);
       multiples(unmerge, q, job.scale_a);

@@ -63,7 +63,7 @@ struct Case {
   std::uint32_t n;
   std::size_t primes, batch, row_tiles, inner, columns, merge;
   std::uint32_t front, spacing;
-  bool prepared, addend;
+  bool prepared, addend, matrix;
 };
 
 void product(Results& r, Random& random, const Case& c) {
@@ -117,15 +117,29 @@ void product(Results& r, Random& random, const Case& c) {
   for (std::size_t g = 0; g < c.batch; ++g)
     arrange(lattice, c.row_tiles, c.inner, &b[g * each * c.primes * n], &a[g * each * c.primes * n],
             c.addend ? &addend[g * each * n] : nullptr, kRingBits, &arranged[2 * g * each * c.primes * n]);
+  // The matrix of which these polynomials are made, in full tiles, with 32 bits a number.
+  const std::uint32_t d2 = c.front / c.spacing;
+  std::vector<std::int32_t> numbers(c.matrix ? weights.size() : 0);
+  Columns matrix{{}, c.inner * c.spacing, c.spacing, d2};
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const std::size_t k = i / c.front % c.inner, j = i % c.front / c.spacing, column = i / c.front / c.inner * d2 + j;
+    numbers[column * matrix.inner + k * c.spacing + i % c.spacing] = static_cast<std::int32_t>(weights[i]);
+  }
+  for (std::size_t i = 0; i < numbers.size(); i += matrix.inner) matrix.columns.push_back({&numbers[i], 4});
   const std::size_t prepared_size = c.primes * ((c.columns + 3) / 4 * 4) * c.inner * n;
   Words prepared(c.prepared ? c.batch * prepared_size : 0);
   for (std::size_t g = 0; c.prepared && g < c.batch; ++g)
-    prepare(lattice, c.columns, c.inner, c.front, &weights[g * c.columns * c.inner * c.front],
+    prepare(lattice, c.columns, c.inner, c.front,
+            c.matrix ? Plaintexts{nullptr, &matrix, nullptr}
+                     : Plaintexts{&weights[g * c.columns * c.inner * c.front], nullptr, nullptr},
             &prepared[g * prepared_size]);
   const Products p{c.batch, c.row_tiles, c.inner, c.columns, c.merge, c.front, c.spacing};
   Words packed(p.packed() * lattice.node_size());
-  products(lattice, keys, p, arranged.data(), c.prepared ? nullptr : weights.data(),
-           c.prepared ? prepared.data() : nullptr, packed.data());
+  products(lattice, keys, p, arranged.data(),
+           c.prepared ? Plaintexts{nullptr, nullptr, prepared.data()}
+           : c.matrix ? Plaintexts{nullptr, &matrix, nullptr}
+                      : Plaintexts{weights.data(), nullptr, nullptr},
+           packed.data());
 
   const std::size_t count = p.packed();
   Small u = random.small(count * n, 1), e_b = random.small(count * n, 3), e_a = random.small(count * n, 3);
@@ -184,13 +198,15 @@ void product(Results& r, Random& random, const Case& c) {
 void test_lattice(Results& r) {
   transforms(r);
   Random random(2);
-  //                n  primes batch rows inner columns merge front spacing prepared addend
-  product(r, random, {256, 1, 1, 1, 2, 3, 1, 256, 1, false, false});
-  product(r, random, {256, 1, 1, 2, 2, 9, 4, 64, 64, false, true});
-  product(r, random, {256, 2, 2, 2, 3, 3, 8, 64, 128, false, false});
-  product(r, random, {256, 3, 1, 1, 1, 21, 4, 128, 16, false, true});
-  product(r, random, {512, 2, 1, 2, 2, 6, 2, 64, 32, true, false});
-  product(r, random, {2048, 1, 3, 2, 2, 20, 4, 64, 2048, false, false});
+  //                n  primes batch rows inner columns merge front spacing prepared addend matrix
+  product(r, random, {256, 1, 1, 1, 2, 3, 1, 256, 1, false, false, false});
+  product(r, random, {256, 1, 1, 2, 2, 9, 4, 64, 64, false, true, false});
+  product(r, random, {256, 2, 2, 2, 3, 3, 8, 64, 128, false, false, false});
+  product(r, random, {256, 3, 1, 1, 1, 21, 4, 128, 16, false, true, false});
+  product(r, random, {512, 2, 1, 2, 2, 6, 2, 64, 32, true, false, false});
+  product(r, random, {2048, 1, 3, 2, 2, 20, 4, 64, 2048, false, false, false});
+  product(r, random, {256, 2, 1, 2, 3, 5, 4, 128, 32, false, true, true});
+  product(r, random, {256, 1, 1, 1, 2, 6, 2, 256, 256, true, false, true});
 }
 
 }  // namespace aero

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aero.kernels import native
-from aero.kernels.lattice_matmul import MatmulPlan, Response
+from aero.kernels.lattice_matmul import Columns, MatmulPlan, Response
 from aero.kernels.lattice_noise import ColumnSizes, share_noise, weight_noise
 from aero.kernels.ntt import Ntt
 from aero.kernels.prg import Prg
@@ -152,6 +152,42 @@ def test_instruction_sets_agree(case: tuple) -> None:
     assert np.array_equal(results[0][1], results[0][2])
     for first, other in zip(results[0], results[-1], strict=True):
         assert np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("case", [case for case in CASES if not {"batch", "digits"} & set(case[4])])
+def test_a_matrix_by_its_columns_gives_what_its_polynomials_give(case: tuple, dtype: type) -> None:
+    """In parts, of which each may be of another type, and lie in a larger array."""
+    params, shape, ring_bits, tile, more = case
+    plan = plan_of(params, shape, ring_bits, tile, **more)
+    x, w = operands(plan, 10)
+    w = w.reshape(shape[1:])
+    secret, public = keys_of(params)
+    loaded = plan.load(plan.encrypt(secret, x, SEED, stream("errors")))
+    wide = np.full((shape[2], shape[1] + 5), 77, dtype)
+    wide[:, 2:-3] = w.T
+    cut = shape[2] // 3
+    parts = (wide[:cut, 2:-3], np.ascontiguousarray(w.T[cut:], dtype=np.int32))
+    columns, polynomials = Columns(parts), plan.encode_weights(w)
+    assert columns.shape == shape[1:]
+    assert np.array_equal(plan.evaluate(public, loaded, columns), plan.evaluate(public, loaded, polynomials))
+    prepared = plan.prepare_weights(columns)
+    assert prepared.size == plan.prepared_size and np.array_equal(prepared, plan.prepare_weights(polynomials))
+    assert np.array_equal(plan.prepare_weights(Columns.of(w)), prepared)
+
+
+def test_matrices_that_are_refused() -> None:
+    plan = plan_of(WEIGHTS, (5, 10, 7), 37, (64, 32, 32))
+    for parts in ((np.zeros((7, 9), np.int16),), (np.zeros((6, 10), np.int16),)):
+        with pytest.raises(ValueError, match=r"a matrix .* for 1 products with \[10, 7\]"):
+            plan.prepare_weights(Columns(parts))
+    with pytest.raises(ValueError, match="not in a row"):
+        plan.prepare_weights(Columns((np.zeros((10, 7), np.int16).T,)))
+    with pytest.raises(ValueError, match="2, 4 or 8 bytes"):
+        plan.prepare_weights(Columns((np.zeros((7, 10), np.int8),)))
+    for parts in ((np.zeros((7, 10), np.uint16),), (np.zeros((3, 10), np.int16), np.zeros((4, 9), np.int16))):
+        with pytest.raises(ValueError, match="integers, of as many rows"):
+            Columns(parts)
 
 
 @pytest.mark.parametrize("params, merge, present", [(WEIGHTS, 8, 3), (SHARES, 2, 2)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aero.kernels.gaussian import largest
-from aero.kernels.lattice_matmul import MatmulPlan
+from aero.kernels.lattice_matmul import Columns, MatmulPlan
 from aero.kernels.lattice_noise import ColumnSizes, NoRoomError, require_noise, share_noise, weight_noise
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS, Params, SecretKey
@@ -108,3 +108,17 @@ def test_the_bound_falls_with_the_modulus() -> None:
     large = share_noise(MatmulPlan(wide, 128, 64, 128, 41, 64, 64, 2, 64, 41)).total
     small = share_noise(MatmulPlan(SHARES, 128, 64, 128, 41, 64, 64, 1, 64, 41)).total
     assert large < small / 2**15
+
+
+def test_sizes_of_a_matrix_by_its_columns_are_those_of_its_numbers() -> None:
+    w = np.random.default_rng(3).integers(-(2**15), 2**15, (300, 70))
+    w[0, 0] = -(2**15)
+    expected = ColumnSizes.of(w)
+    cut = (w[:, :50], w[:, 50:])
+    for found in (
+        ColumnSizes.of_columns(Columns.of(w)),
+        ColumnSizes.of_columns(Columns(tuple(part.T for part in cut))),
+        ColumnSizes.joined([ColumnSizes.of_columns(Columns.of(part)) for part in cut]),
+    ):
+        assert np.array_equal(found.l1, expected.l1) and np.array_equal(found.l2_squared, expected.l2_squared)
+        assert found.largest == expected.largest == 2**15

@@ -1,5 +1,6 @@
 """A session with our own engine at both parties, over a channel in memory: what it holds, and what it goes on after."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -12,7 +13,6 @@ from aero.engines.planning import session_keys
 from aero.engines.planning.step_plans import checked_schedule, wear_of
 from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
-from aero.kernels.lattice_noise import NoRoomError
 from aero.serve.client import Client
 from aero.serve.server import Computed, Server
 from aero.serve.session import DeclinedError
@@ -122,14 +122,14 @@ def test_every_byte_belongs_to_a_run_or_to_its_set_up(session):
 
 
 def test_weights_that_do_not_fit_for_some_rows_are_declined_and_the_session_goes_on(session, monkeypatch):
-    original = weight_store.load_weights
+    original = weight_store.product_noise
 
-    def load(plan, *args, **more):
+    def noise(plan, *args, **more):
         if plan.product.rows == 3:
-            raise NoRoomError("the noise may reach 77 steps, and 52 are allowed")
+            return dataclasses.replace(original(plan, *args, **more), shares=77.0)
         return original(plan, *args, **more)
 
-    monkeypatch.setattr(weight_store, "load_weights", load)
+    monkeypatch.setattr(weight_store, "product_noise", noise)
     with session.client() as client:
         usable = client.tokenizer.vocab_size
         assert [token.id for token in client.generate([1, 2], 2)] == plain_tokens([1, 2], 2, usable)
@@ -141,7 +141,8 @@ def test_weights_that_do_not_fit_for_some_rows_are_declined_and_the_session_goes
         assert [token.id for token in client.generate(ids, 2)] == plain_tokens(ids, 2, usable)
     session.join()
     assert session.failure is None
-    assert len(session.declined) == 2 and all("77" in reason and "blocks.0" in reason for reason in session.declined)
+    assert len(session.declined) == 2
+    assert all("noise may reach" in reason and "blocks.0" in reason for reason in session.declined)
     assert [step.length for computed in session.done for step in computed.steps] == [2, 1, 4, 1]
 
 

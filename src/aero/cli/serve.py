@@ -16,7 +16,7 @@ from aero.cli.options import Keys, NoTls, Threads, json_option
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
-from aero.engines.two_party.weight_store import MAX_BYTES
+from aero.engines.two_party.weight_store import MAX_BYTES, WeightStore
 from aero.kernels import native
 from aero.report.record import Record, write_records
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed, Server
@@ -79,8 +79,8 @@ def serve(
         float | None,
         typer.Option(
             "--weights-gb",
-            help="Memory for encoded weights, in GB (10^9 bytes), beyond which the longest unused go; what a run needs "
-            f"is kept. {MAX_BYTES / 1e9:g} if not given.",
+            help="Memory for transforms of weights, in GB (10^9 bytes), which all sessions read for single tokens; "
+            f"what finds no place is transformed anew for each. {MAX_BYTES / 1e9:g} if not given.",
             min=0.0,
         ),
     ] = None,
@@ -115,8 +115,10 @@ def serve(
     if not by_text:
         notes.append(f"{run} has no validation text: number formats come from random tokens")
     at_once = max_prompts or (DEFAULT_MAX_PROMPTS if engine == TWO_PARTY else 1)
+    store: WeightStore | None = None
     if engine == TWO_PARTY and plan is not None:
-        check_room(model.compiled, plan, at_once, revealed)
+        most = MAX_BYTES if weights_gb is None else round(weights_gb * 1e9)
+        store = check_room(model.compiled, plan, at_once, revealed, most)
     server = Server(
         notation=model.notation,
         context=model.context,
@@ -130,7 +132,7 @@ def serve(
             channel,
             plan=plan,
             insecure_plaintext=insecure_plaintext,
-            weights_bytes=MAX_BYTES if weights_gb is None else round(weights_gb * 1e9),
+            store=store,
         ),
         reveal=revealed,
         max_prompts=at_once,

@@ -16,7 +16,7 @@ import numpy as np
 from aero.engines.engine import Engine, Party, Progress
 from aero.engines.spu.engine import SpuEngine
 from aero.engines.two_party.engine import TwoPartyEngine
-from aero.engines.two_party.weight_store import MAX_BYTES
+from aero.engines.two_party.weight_store import WeightStore
 from aero.graph.ring_plan import RingPlan
 from aero.wire import Channel, ProtocolError, read_json
 
@@ -33,13 +33,13 @@ def connect_engine(
     plan: RingPlan | None = None,
     insecure_plaintext: bool = False,
     progress: Progress | None = None,
-    weights_bytes: int = MAX_BYTES,
+    store: WeightStore | None = None,
 ) -> Engine:
     """The engine of this name, connected to the other party's.
 
     plan: number formats for our own engine, given by the server. insecure_plaintext: the channel has no TLS, and SPU's
-    connections will have none. progress: told what the engine does. weights_bytes: memory for encoded weights, of the
-    server by our own engine.
+    connections will have none. progress: told what the engine does. store: weights as encoded before, of the server by
+    our own engine.
     Raises ValueError for an engine that this party does not run, ConnectionError when the other party goes away.
     """
     if name == TWO_PARTY:
@@ -52,7 +52,7 @@ def connect_engine(
             data = json.dumps(plan.to_json(), separators=(",", ":")).encode()
             channel.send_control({"say": "ring plan", "bytes": len(data)})
             channel.send(data)
-        return TwoPartyEngine(party, channel, plan, progress=progress, weights_bytes=weights_bytes)
+        return TwoPartyEngine(party, channel, plan, progress=progress, store=store)
     if name == SPU:
         from aero.engines.spu.connect import connect_spu
 

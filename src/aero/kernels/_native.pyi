@@ -1,6 +1,7 @@
 """Types of the native module (csrc/bind*.cpp). Callers use the modules beside this file, which check arguments."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from numpy import int8, int64, uint8, uint32, uint64
 from numpy.typing import NDArray
@@ -135,7 +136,17 @@ class Lattice:
         ring_bits: int,
         out: NDArray[uint64],
     ) -> None: ...
-    def prepare(self, weights: NDArray[int64], out: NDArray[uint64]) -> None: ...
+    def prepare(
+        self,
+        columns: int,
+        inner: int,
+        front: int,
+        d1: int,
+        d2: int,
+        polynomials: NDArray[int64] | None,
+        matrix: list[NDArray[Any]] | None,
+        out: NDArray[uint64],
+    ) -> None: ...
     def products(
         self,
         keys: PackingKeys,
@@ -145,9 +156,11 @@ class Lattice:
         columns: int,
         merge: int,
         front: int,
-        spacing: int,
+        d1: int,
+        d2: int,
         x: NDArray[uint64],
-        weights: NDArray[int64] | None,
+        polynomials: NDArray[int64] | None,
+        matrix: list[NDArray[Any]] | None,
         prepared: NDArray[uint64] | None,
         out: NDArray[uint64],
     ) -> None: ...

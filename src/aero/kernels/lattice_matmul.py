@@ -3,7 +3,7 @@
     owner (has the secret key, X [batch, T, K])          evaluator (has W [batch, K, M])
     upload = plan.encrypt(secret, X, ...)           -->
                                                          x = plan.load(upload, addend)      X + addend from here on
-                                                         packed = plan.evaluate(keys, x, plan.encode_weights(W))
+                                                         packed = plan.evaluate(keys, x, Columns.of(W))
                                                     <--  response, fine = plan.respond(keys, packed, ...)
     fine = plan.decrypt(secret, response)
     share = plan.rounded(fine)                           share = plan.rounded(fine)
@@ -29,6 +29,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,34 @@ from aero.kernels.rlwe import DEVIATION, Ciphertexts, Params, PublicKeys, Secret
 MAX_INNER_TILES: int = _native.MAX_INNER  # sums of more products would not fit the accumulators
 MAX_GUARD = 20
 MIN_FRONT = 64  # coefficients of a plaintext polynomial that the transform takes at least
+
+
+@dataclass(frozen=True)
+class Columns:
+    """W [K, M] by its columns: the rows of the parts [M_i, K], one part after the other. Integers of 2, 4 or 8 bytes,
+    each row in one piece. Every plan for [K, M] multiplies by it, however that cuts it into tiles."""
+
+    parts: tuple[NDArray[Any], ...]
+
+    def __post_init__(self) -> None:
+        if len({part.shape[1] for part in self.parts}) != 1 or any(part.dtype.kind != "i" for part in self.parts):
+            raise ValueError("the parts of a matrix are integers, of as many rows of W each")
+
+    @classmethod
+    def of(cls, w: NDArray[np.int64]) -> "Columns":
+        """W, int64 [K, M], in the smallest type that holds it."""
+        bits = 1 + max(int(w.max()), ~int(w.min())).bit_length()
+        return cls((np.ascontiguousarray(w.T, dtype=integer_type(bits)),))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """K and M."""
+        return self.parts[0].shape[1], sum(len(part) for part in self.parts)
+
+
+def integer_type(bits: int) -> type[np.signedinteger[Any]]:
+    """The smallest type of a part of `Columns` that holds numbers of so many bits, their sign included."""
+    return np.int16 if bits <= 16 else np.int32 if bits <= 32 else np.int64
 
 
 @dataclass(frozen=True)
@@ -110,12 +139,6 @@ class MatmulPlan:
     @property
     def front(self) -> int:
         return max(self.d1 * self.d2, MIN_FRONT)
-
-    @property
-    def weight_layout(self) -> tuple[object, ...]:
-        """What `encode_weights` depends on: plans of which this is equal encode W alike."""
-        digits = (self.digits, self.digit_bits, self.ring_bits) if self.digits > 1 else ()
-        return self.params, self.batch, self.inner, self.columns, self.d1, self.d2, self.column_tiles, digits
 
     @property
     def uploads(self) -> int:
@@ -210,27 +233,41 @@ class MatmulPlan:
         """The parts that W is multiplied in: itself, with one digit."""
         return _balanced_digits(w, self.ring_bits, self.digit_bits, self.digits)
 
-    def prepare_weights(self, encoded: NDArray[np.int64]) -> Words:
-        """Transforms of encoded weights, to use them many times: n/front times their size, by prime. uint64, flat."""
-        tiles = -(-self.column_tiles // 4) * 4 * self.inner_tiles
-        out = np.empty((self.batch, len(self.params.primes) * tiles * self.params.n), dtype=np.uint64)
+    def prepare_weights(self, weights: NDArray[np.int64] | Columns) -> Words:
+        """Transforms of encoded weights, or of a matrix by its columns, to use them many times: n numbers for each tile
+        and prime. uint64, flat."""
+        out = np.empty((self.batch, self.prepared_size // self.batch), dtype=np.uint64)
+        tiles = self.column_tiles, self.inner_tiles, self.front, self.d1, self.d2
         for i in range(self.batch):
-            self.params.lattice.prepare(np.ascontiguousarray(encoded[i]), out[i])
+            polynomials = None if isinstance(weights, Columns) else np.ascontiguousarray(weights[i]).reshape(-1)
+            self.params.lattice.prepare(*tiles, polynomials, self._matrix(weights), out[i])
         return out.reshape(-1)
 
-    def evaluate(self, keys: PublicKeys, x: Words, weights: NDArray[np.int64] | Words) -> Words:
+    @property
+    def prepared_size(self) -> int:
+        """How many words `prepare_weights` gives."""
+        tiles = -(-self.column_tiles // 4) * 4 * self.inner_tiles
+        return self.batch * len(self.params.primes) * tiles * self.params.n
+
+    def evaluate(self, keys: PublicKeys, x: Words, weights: NDArray[np.int64] | Words | Columns) -> Words:
         """The packed products, in the form that `respond` takes: they must not be sent as they are.
 
-        `weights`: what `encode_weights` (int64) or `prepare_weights` (uint64) gave.
+        `weights`: what `encode_weights` (int64) or `prepare_weights` (uint64) gave; or a matrix by its columns.
         """
         if keys.params != self.params:
             raise ValueError("the public keys have other parameters than the plan")
-        if weights.dtype not in (np.int64, np.uint64):
-            raise ValueError(f"weights of type {weights.dtype}: encode them with encode_weights")
+        polynomials: NDArray[np.int64] | None = None
+        prepared: Words | None = None
+        if not isinstance(weights, Columns):
+            if weights.dtype not in (np.int64, np.uint64):
+                raise ValueError(f"weights of type {weights.dtype}: encode them with encode_weights")
+            if weights.dtype == np.int64:
+                polynomials = weights.reshape(-1).view(np.int64)
+            else:
+                prepared = weights.reshape(-1).view(np.uint64)
         if self.merge > 1 and keys.max_spacing < self.d1:
             raise ValueError(f"the public keys pack a spacing of {keys.max_spacing} at most, and d1 is {self.d1}")
         out = np.empty(self.packed * self.params.lattice.node_size, dtype=np.uint64)
-        is_prepared = weights.dtype == np.uint64
         self.params.lattice.products(
             keys.native,
             self.batch,
@@ -240,9 +277,11 @@ class MatmulPlan:
             self.merge,
             self.front,
             self.d1,
+            self.d2,
             x,
-            None if is_prepared else weights.reshape(-1).view(np.int64),
-            weights.view(np.uint64) if is_prepared else None,
+            polynomials,
+            self._matrix(weights),
+            prepared,
             out,
         )
         return out
@@ -281,6 +320,16 @@ class MatmulPlan:
         return _round_shift(fine, self.response_bits[1], self.output_bits)
 
     # Encoding
+
+    def _matrix(self, weights: NDArray[np.int64] | Words | Columns) -> list[NDArray[Any]] | None:
+        if not isinstance(weights, Columns):
+            return None
+        if self.batch > 1 or self.digits > 1 or weights.shape != (self.inner, self.columns):
+            raise ValueError(
+                f"a matrix {list(weights.shape)} for {self.batch} products with [{self.inner}, {self.columns}] in "
+                f"{self.digits} digits: encode it with encode_weights"
+            )
+        return list(weights.parts)
 
     def _messages(self, x: Words) -> Words:
         """X's tiles as polynomials [batch * row tiles * inner tiles, n]."""

@@ -7,18 +7,20 @@ counts. Rounding errors are taken as uniform, as usual. docs/understand/kernels-
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.lattice_matmul import MatmulPlan
+from aero.kernels.lattice_matmul import Columns, MatmulPlan
 from aero.kernels.rlwe import LARGEST, NOISE_VARIANCE
 
 TAIL = 9.5
 SECRET_NORM = 1.21
 """|s|^2 of a Gaussian secret is at most so many times its mean, n NOISE_VARIANCE, but for probability 2^-60."""
 _ROWS_AT_ONCE = 256  # of a matrix, so that no second copy of a large one is made
+_COLUMNS_AT_ONCE = 32
 
 
 class NoRoomError(ValueError):
@@ -77,6 +79,26 @@ class ColumnSizes:
                 l2_squared += np.einsum("bkm,bkm->bm", some, some)
                 largest = max(largest, float(some.max()))
         return cls(l1, l2_squared, largest)
+
+    @classmethod
+    def of_columns(cls, w: Columns) -> "ColumnSizes":
+        """Of a matrix by its columns."""
+        l1, l2_squared, largest = [], [], 0.0
+        for part in w.parts:
+            for start in range(0, len(part), _COLUMNS_AT_ONCE):
+                some = np.abs(part[start : start + _COLUMNS_AT_ONCE].astype(np.float64))
+                l1.append(some.sum(axis=1))
+                l2_squared.append(np.einsum("mk,mk->m", some, some))
+                largest = max(largest, float(some.max()))
+        return cls(np.concatenate(l1)[None], np.concatenate(l2_squared)[None], largest)
+
+    @classmethod
+    def joined(cls, sizes: Sequence["ColumnSizes"]) -> "ColumnSizes":
+        """Of matrices side by side."""
+        l1, l2_squared = (
+            np.concatenate(parts, axis=1) for parts in zip(*((s.l1, s.l2_squared) for s in sizes), strict=True)
+        )
+        return cls(l1, l2_squared, max(s.largest for s in sizes))
 
 
 def weight_noise(plan: MatmulPlan, sizes: ColumnSizes, *, nonzero: int | None = None, own: float = 0.0) -> Noise:

@@ -25,6 +25,7 @@ from aero.engines.two_party.weight_store import Groups, WeightStore
 from aero.graph import Node, Program
 from aero.graph.ops import rotary
 from aero.graph.ring_plan import Format, RingPlan
+from aero.kernels.lattice_matmul import Columns
 from aero.kernels.lattice_noise import ColumnSizes, weight_noise
 from aero.kernels.rlwe import SHARES, WIDE
 from aero.mpc.protocols.agree import agree_cost
@@ -371,8 +372,8 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     changing = np.full((64, 8), 0.25)
     given = [program.weights, program.weights, {"w": changing}, {"w": changing}]
     loads = []
-    original = weight_store.load_weights
-    monkeypatch.setattr(weight_store, "load_weights", lambda *args, **more: loads.append(1) or original(*args, **more))
+    original = weight_store.encoded_matrix
+    monkeypatch.setattr(weight_store, "encoded_matrix", lambda *args: loads.append(1) or original(*args))
     expected = [16, 16, 16, 32]
 
     def ask():
@@ -393,7 +394,7 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     assert nothing is None
     for output, value in zip(outputs, expected, strict=True):
         assert np.abs(output - value).max() <= 33 * 2.0**-14
-    assert len(loads) == 2 and len(server._loaded) == 1
+    assert len(loads) == 2 and server._loaded.bytes_held == 64 * 8 * 4
 
 
 def products_of(count: int, rows: int = 4) -> tuple[RingPlan, list[Groups], dict[str, np.ndarray]]:
@@ -414,48 +415,37 @@ def products_of(count: int, rows: int = 4) -> tuple[RingPlan, list[Groups], dict
     return plan, several, weights
 
 
-def is_loaded(store: WeightStore, groups: Groups) -> bool:
-    try:
-        return store.of(groups).plan == linear_plan(groups[0])
-    except KeyError:
-        return False
-
-
-def test_encoded_weights_take_no_more_memory_than_allowed_the_longest_unused_going_first():
-    plan, several, weights = products_of(5)
+def test_transforms_take_no_more_memory_than_allowed_and_a_matrix_without_one_is_read_by_its_columns():
+    plan, several, weights = products_of(5, rows=1)
     store = WeightStore(plan)
     store.load(several[:1], weights)
-    each = store.bytes_held
-    assert each == store.of(several[0]).encoded.nbytes >= 64 * 8 * 8
+    each = store.bytes_of_transforms
+    assert each == store.of(several[0]).encoded.nbytes > 0
     store = WeightStore(plan, 3 * each)
-    for groups in several[:3]:
-        store.load([groups], weights)
-    store.load(several[:1], weights)  # used again
-    store.load(several[3:4], weights)
-    assert [is_loaded(store, groups) for groups in several] == [True, False, True, True, False]
-    assert store.bytes_held == 3 * each
-
-
-def test_what_a_run_reads_is_not_dropped_though_it_takes_more_than_allowed():
-    plan, several, weights = products_of(5)
-    store = WeightStore(plan, 0)
-    store.load(several[:4], weights)
-    assert [is_loaded(store, groups) for groups in several] == [True, True, True, True, False]
-    store.load([several[4], several[2]], weights)  # the others are of no use any more
-    assert [is_loaded(store, groups) for groups in several] == [False, False, True, False, True]
+    for _ in range(2):
+        store.load(several, weights)
+        assert [isinstance(store.of(groups).encoded, Columns) for groups in several] == [False] * 3 + [True] * 2
+        assert store.bytes_of_transforms == 3 * each
+    others = {name: 2 * w for name, w in weights.items()}
+    store.load(several[:1], others)  # its transforms are of no use any more
+    assert store.bytes_of_transforms == 3 * each
+    product = store.of(several[0]).plan.product
+    fresh = product.prepare_weights(Columns.of(np.full((64, 8), 2 << 14)))
+    assert np.array_equal(store.of(several[0]).encoded, fresh)
     with pytest.raises(ValueError, match="give 0"):
         WeightStore(plan, -1)
 
 
-def test_encodings_that_plans_share_are_counted_once():
+def test_products_with_any_number_of_rows_read_the_same_memory():
     plan, _, weights = products_of(1)
-    store, sizes = WeightStore(plan), {}
-    for rows in range(5, 12):
+    store, plans = WeightStore(plan, 0), set()
+    for rows in range(1, 12):
         _, [groups], _ = products_of(1, rows)
         store.load([groups], weights)
         loaded = store.of(groups)
-        sizes[loaded.plan.product.weight_layout] = loaded.encoded.nbytes
-    assert len(sizes) < len(store) == 7 and store.bytes_held == sum(sizes.values())
+        plans.add(loaded.plan)
+        assert loaded.encoded.parts[0] is next(iter(store._matrices.values())).columns
+    assert len(plans) == 11 and store.bytes_held == 64 * 8 * 4
 
 
 @pytest.mark.parametrize("what", ["ring plan", "graph"])

@@ -38,7 +38,7 @@ from aero.engines.planning.step_plans import (
 from aero.engines.planning.steps import WEIGHTED, Group, Step, state_format
 from aero.engines.reveal import LOGITS, Reveal
 from aero.engines.two_party.open_output import open_output
-from aero.engines.two_party.weight_store import MAX_BYTES, WeightStore
+from aero.engines.two_party.weight_store import WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
 from aero.graph.ring_plan import RingPlan, encode
@@ -61,8 +61,8 @@ from aero.wire import Channel, Traffic
 class TwoPartyEngine(Engine):
     """One party, over a channel to the other.
 
-    plan: the ring plan, equal at both parties. weights_bytes: memory for the server's encoded weights, see
-    `WeightStore`. A failure ends the channel; an engine is not used again after one.
+    plan: the ring plan, equal at both parties. store: the server's weights as encoded before, which engines may share,
+    in this process or in ones that are forked. A failure ends the channel; an engine is not used again after one.
 
     The server's keys for products of shares bear a number of hints (`aero.mpc.hints`), and are then made anew.
 
@@ -80,14 +80,14 @@ class TwoPartyEngine(Engine):
         plan: RingPlan,
         *,
         progress: Progress | None = None,
-        weights_bytes: int = MAX_BYTES,
+        store: WeightStore | None = None,
     ) -> None:
         self._party = Party(Role.CLIENT if party is EngineParty.CLIENT else Role.SERVER, channel)
         self._plan = plan
         self._progress = progress
         self._states: dict[int, dict[str, Share]] = {}
         self._bare: dict[int, Mapping[str, str]] = {}
-        self._loaded = WeightStore(plan, weights_bytes)
+        self._loaded = WeightStore(plan) if store is None else store
         self._agreed: set[tuple[tuple[int, str], ...]] = set()
         self._scheduled: tuple[Any, Schedule] | None = None
         self._reveal, self._vocabulary = LOGITS, 0
@@ -267,7 +267,6 @@ class TwoPartyEngine(Engine):
 
     def close(self) -> None:
         self._party.channel.close()
-        self._loaded.clear()
         self._states.clear()
 
     @contextmanager

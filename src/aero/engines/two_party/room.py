@@ -2,14 +2,14 @@
 
 How much noise a product with weights adds depends on how it is cut into tiles, and with that on how many rows it has: 1
 to the context in most layers, one for each prompt in the last. So each is planned here for every number of rows, by the
-functions that plan a run, and its noise is bounded from the weights themselves, by the function that loads them. A
-larger modulus adds less; which products take one is part of the ring plan, so both parties know it.
+functions that plan a run, and its noise is bounded from the weights themselves, as they are encoded. A larger modulus
+adds less; which products take one is part of the ring plan, so both parties know it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -26,13 +26,12 @@ from aero.engines.planning.step_plans import (
 )
 from aero.engines.planning.steps import WEIGHTED, Group
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.two_party.weight_store import encoded_matrix
+from aero.engines.two_party.weight_store import WeightPlan, WeightStore, linear_of
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan
-from aero.kernels.lattice_noise import ColumnSizes, NoRoomError
+from aero.kernels.lattice_noise import NoRoomError
 from aero.kernels.rlwe import Params
-from aero.mpc.protocols.embedding import one_for_each_row, side_by_side
-from aero.mpc.protocols.linear import PARAMS, LinearPlan, product_noise
+from aero.mpc.protocols.linear import PARAMS
 
 HELP = "use fewer fractional bits, or train with smaller weights and activations"
 
@@ -56,7 +55,8 @@ def with_room(programs: Programs, plan: RingPlan, prompts: int) -> RingPlan:
     is revealed. NoRoomError, naming the product, where none does; ValueError, naming the node, where an operation has
     no protocol in these formats."""
     moduli: dict[str, int] = {}
-    for product in _products(programs, replace(plan, moduli={}), prompts, (LOGITS, TOKEN)):
+    usual = replace(plan, moduli={})
+    for product in _products(programs, usual, prompts, (LOGITS, TOKEN), WeightStore(usual, 0)):
         bits = product.modulus_bits()
         if bits:
             moduli |= {step.node.name: max(bits, moduli.get(step.node.name, 0)) for step in product.group}
@@ -67,10 +67,15 @@ def with_room(programs: Programs, plan: RingPlan, prompts: int) -> RingPlan:
     return chosen
 
 
-def check_room(programs: Programs, plan: RingPlan, prompts: int, reveal: Reveal) -> None:
-    """NoRoomError or ValueError, as above, unless every step of a session of up to so many prompts can be computed."""
-    for product in _products(programs, plan, prompts, (reveal,)):
+def check_room(programs: Programs, plan: RingPlan, prompts: int, reveal: Reveal, max_bytes: int = 0) -> WeightStore:
+    """NoRoomError or ValueError, as above, unless every step of a session of up to so many prompts can be computed. The
+    weights, encoded for all of them; max_bytes: for the transforms that steps with a single row read, as in
+    `WeightStore`."""
+    store = WeightStore(plan, max_bytes)
+    for product in _products(programs, plan, prompts, (reveal,), store):
         product.require_room()
+        product.transform()
+    return store
 
 
 @dataclass
@@ -79,9 +84,8 @@ class _Product:
 
     group: Group
     rows: int
-    plan: RingPlan
+    store: WeightStore
     weights: Mapping[str, np.ndarray]
-    _sizes: dict[int, ColumnSizes] = field(default_factory=dict)
 
     def modulus_bits(self) -> int:
         """0 where the usual modulus has room; else the bits of the smallest that has."""
@@ -108,14 +112,17 @@ class _Product:
         parameters. None where all have room. modulus_bits: by default the plan's."""
         worst: tuple[int, float, float, Params] | None = None
         for rows in range(1, self.rows + 1):
-            plan, sizes, nonzero = self._planned(rows, modulus_bits)
-            noise = product_noise(plan, sizes, nonzero=nonzero).total
+            planned = self._planned(rows, modulus_bits)
+            plan, noise = linear_of(planned), self.store.noise(self.group, planned, self.weights).total
             if not noise <= plan.max_error and (worst is None or noise > worst[1]):
                 worst = rows, noise, plan.max_error, plan.product.params
         return worst
 
-    def _planned(self, rows: int, modulus_bits: int | None) -> tuple[LinearPlan, ColumnSizes, int | None]:
-        """As a run of so many rows plans it; the sizes of its matrix, and `nonzero` of `weight_noise`."""
+    def transform(self) -> None:
+        self.store.transform(self.group, self._planned(1, None), self.weights)
+
+    def _planned(self, rows: int, modulus_bits: int | None) -> WeightPlan:
+        """As a run of so many rows plans it."""
         steps = tuple(
             replace(
                 step,
@@ -124,20 +131,12 @@ class _Product:
             )
             for step in self.group
         )
-        if steps[0].node.op != "embedding":
-            if not self._sizes:
-                self._sizes[1] = ColumnSizes.of(self._matrix())
-            return linear_plan(steps), self._sizes[1], None
-        found = embedding_plan(steps[0])
-        if found.blocks not in self._sizes:
-            self._sizes[found.blocks] = ColumnSizes.of(side_by_side(found, self._matrix()))
-        return found.product, self._sizes[found.blocks], one_for_each_row(found)
-
-    def _matrix(self) -> np.ndarray:
-        return encoded_matrix(self.plan, self.group, [self.weights[s.node.weights[0]] for s in self.group])
+        return embedding_plan(steps[0]) if steps[0].node.op == "embedding" else linear_plan(steps)
 
 
-def _products(programs: Programs, plan: RingPlan, prompts: int, reveals: Sequence[Reveal]) -> Iterator[_Product]:
+def _products(
+    programs: Programs, plan: RingPlan, prompts: int, reveals: Sequence[Reveal], store: WeightStore
+) -> Iterator[_Product]:
     """Every product with weights of a session, in each pair of rings that it may take. Whatever else there is, is
     planned as well: ValueError, naming the node, where that cannot be."""
     found: dict[tuple[str, int, int], _Product] = {}
@@ -153,7 +152,7 @@ def _products(programs: Programs, plan: RingPlan, prompts: int, reveals: Sequenc
                 if first.node.op not in WEIGHTED or has_row_gains(first):
                     continue
                 key = group_label(group), first.ring_bits if first.factor else 0, first.output.bits
-                product = found.setdefault(key, _Product(group, 0, plan, weights))
+                product = found.setdefault(key, _Product(group, 0, store, weights))
                 whole = any(g.input_shapes[0][0] > 1 for g in stage.steps)
                 product.rows = max(product.rows, programs.context if whole else min(prompts, programs.context))
             rows, columns = len(graphs), graphs[0].shapes[graphs[0].output][1]

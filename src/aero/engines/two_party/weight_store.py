@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,79 +11,134 @@ from numpy.typing import NDArray
 
 from aero.engines.planning.stages import group_label
 from aero.engines.planning.step_plans import embedding_plan, group_plans, has_row_gains, linear_plan
-from aero.engines.planning.steps import Group
+from aero.engines.planning.steps import Group, Step
 from aero.graph.ring_plan import RingPlan, encode, shift
-from aero.kernels.lattice_noise import NoRoomError
+from aero.kernels.lattice_matmul import Columns, integer_type
+from aero.kernels.lattice_noise import ColumnSizes, Noise, NoRoomError, require_noise
+from aero.kernels.rlwe import Words
 from aero.mpc.plan import Plan
-from aero.mpc.protocols.embedding import load_table
-from aero.mpc.protocols.linear import LoadedWeights, load_weights
+from aero.mpc.protocols.embedding import MAX_BLOCKS, EmbeddingPlan, one_for_each_row, side_by_side
+from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, product_noise
 
 Loaded = LoadedWeights | NDArray[np.int64]
-"""Encoded for a product, or as they are, for `known_factor`."""
+"""For a product, or as they are, for `known_factor`."""
 MAX_BYTES = 4_000_000_000
-"""Of encoded weights that are kept: GPT-2 small takes 1.0 to 1.4 GB for a prompt, as much again for single tokens, and
-again for each size of batch that encodes them in its own way."""
+"""Of transforms that are kept: those of GPT-2 small, for single tokens, take 1.3 GB."""
+WeightPlan = LinearPlan | EmbeddingPlan
+_AT_ONCE = 1 << 16  # numbers that are encoded at once: they stay in the cache
 Groups = Sequence[Group]
 """Of each prompt of a batch, the steps that go together."""
 
 
 class WeightStore:
-    """The server's weights as loaded for products: once for each matrix and plan, whichever graphs read it. Plans for
-    other numbers of rows share what they encode alike.
+    """The server's weights as products read them: whole numbers by columns, each matrix once, whatever steps read it
+    and for however many rows; and, up to `max_bytes`, the transforms that products with a single row read, which are
+    made anew in each product where they find no place.
 
-    Loaded anew where the numbers given are others than before. Beyond `max_bytes` the longest unused go first, and
-    never what the run at hand reads: a model that is larger by itself is held whole.
+    A matrix is encoded when it is first needed, and again where the numbers given are others than before. Processes
+    that are forked afterwards share what there is: `aero.engines.two_party.room.check_room` encodes all of a model.
     """
 
     def __init__(self, plan: RingPlan, max_bytes: int = MAX_BYTES) -> None:
         if max_bytes < 0:
-            raise ValueError(f"encoded weights cannot take {max_bytes} bytes; give 0 to keep those of one run alone")
+            raise ValueError(f"transforms cannot take {max_bytes} bytes; give 0 to keep none")
         self._plan = plan
         self._max_bytes = max_bytes
-        self._held: dict[_Key, tuple[list[np.ndarray], bytes, Loaded]] = {}
-
-    def __len__(self) -> int:
-        return len(self._held)
+        self._matrices: dict[tuple[str, int], _Matrix] = {}
+        self._transforms: dict[tuple[object, ...], tuple[list[_Matrix], Words]] = {}
+        self._loaded: dict[_Key, tuple[list[_Matrix], Loaded]] = {}
 
     @property
     def bytes_held(self) -> int:
-        """What the encoded weights take; those that several plans share, once."""
-        arrays = [loaded if isinstance(loaded, np.ndarray) else loaded.encoded for *_, loaded in self._held.values()]
-        return sum({array.__array_interface__["data"][0]: array.nbytes for array in arrays}.values())
+        """What encoded weights take, apart from transforms."""
+        return sum(matrix.columns.nbytes for matrix in self._matrices.values())
+
+    @property
+    def bytes_of_transforms(self) -> int:
+        return sum(words.nbytes for _, words in self._transforms.values())
 
     def load(self, several: Sequence[Groups], weights: Mapping[str, np.ndarray]) -> None:
         """For the products of a run. NoRoomError, naming the nodes, for noise that would not fit."""
-        needed = {_key(groups): groups for groups in several}
-        for key, groups in needed.items():
-            arrays = [np.asarray(weights[name]) for name in key.weights]
-            held = self._held.pop(key, None)
-            if held is not None and _same_arrays(arrays, held[0]):
-                self._held[key] = held  # the last used stand last
+        before, self._loaded = self._loaded, {}
+        for groups in several:
+            key, first = _key(groups), groups[0][0]
+            if has_row_gains(first):
+                names = [group[0].node.weights[0] for group in groups]
+                rows = [encode(name, weights[name], self._plan.of_weight(name)) for name in names]
+                self._loaded[key] = [], np.concatenate(rows)
                 continue
-            digest = _digest(arrays)
-            loaded = held[2] if held is not None and held[1] == digest else self._load(groups, arrays, digest)
-            self._held[key] = arrays, digest, loaded
-            self._drop_unused(needed)
+            matrices, held = self._matrices_of(groups[0], weights), before.get(key)
+            if held is None or not _same(held[0], matrices):
+                plan = _product(groups)
+                noise = self._noise(plan, matrices)
+                try:
+                    require_noise(noise, linear_of(plan).max_error)
+                except NoRoomError as error:
+                    raise NoRoomError(f"{group_label(groups[0])}: {error}") from None
+                held = matrices, LoadedWeights(linear_of(plan), self._encoded(plan, matrices), noise)
+            self._loaded[key] = held
 
     def of(self, groups: Groups) -> Any:
-        return self._held[_key(groups)][2]
+        """What was loaded for them in the last run."""
+        return self._loaded[_key(groups)][1]
 
-    def clear(self) -> None:
-        self._held.clear()
+    def noise(self, group: Group, plan: WeightPlan, weights: Mapping[str, np.ndarray]) -> Noise:
+        """Of the product that the steps of a group are."""
+        return self._noise(plan, self._matrices_of(group, weights))
 
-    def _drop_unused(self, needed: Container[_Key]) -> None:
-        """The longest unused, as far as there is too much."""
-        for key in [key for key in self._held if key not in needed]:
-            if self.bytes_held <= self._max_bytes:
-                return
-            del self._held[key]
+    def transform(self, group: Group, plan: WeightPlan, weights: Mapping[str, np.ndarray]) -> None:
+        """Make the transforms of their matrix that a product with a single row reads, where there is room."""
+        self._encoded(plan, self._matrices_of(group, weights))
 
-    def _load(self, groups: Groups, arrays: list[np.ndarray], digest: bytes) -> Loaded:
-        names, alike = _key(groups).weights, []
-        for key, (_, other, loaded) in self._held.items():
-            if (key.weights, other) == (names, digest) and isinstance(loaded, LoadedWeights):
-                alike.append(loaded)
-        return _load(self._plan, groups, arrays, alike)
+    def _matrices_of(self, group: Group, weights: Mapping[str, np.ndarray]) -> list[_Matrix]:
+        return [self._matrix(step, np.asarray(weights[step.node.weights[0]])) for step in group]
+
+    def _matrix(self, step: Step, array: np.ndarray) -> _Matrix:
+        name = step.node.weights[0]
+        key = name, step.output.fraction_bits if step.node.op == "embedding" else 0
+        held = self._matrices.get(key)
+        if held is None or not (held.array is array or np.array_equal(held.array, array)):
+            self._transforms = {k: v for k, v in self._transforms.items() if held is None or held not in v[0]}
+            kept = array.copy() if array.flags.writeable else array  # what was given may be altered later
+            held = self._matrices[key] = _Matrix(kept, _by_columns(self._plan, step, array))
+        return held
+
+    def _noise(self, plan: WeightPlan, matrices: Sequence[_Matrix]) -> Noise:
+        if isinstance(plan, EmbeddingPlan):
+            sizes = matrices[0].sizes_of(plan.blocks, side_by_side(plan, matrices[0].columns))
+            return product_noise(plan.product, sizes, nonzero=one_for_each_row(plan))
+        sizes = ColumnSizes.joined([matrix.sizes_of(1, Columns((matrix.columns,))) for matrix in matrices])
+        return product_noise(plan, sizes)
+
+    def _encoded(self, plan: WeightPlan, matrices: list[_Matrix]) -> Columns | Words:
+        linear, blocks = linear_of(plan), 1
+        if isinstance(plan, EmbeddingPlan):
+            columns, blocks = side_by_side(plan, matrices[0].columns), plan.blocks
+        else:
+            columns = Columns(tuple(matrix.columns for matrix in matrices))
+        if not linear.prepared:
+            return columns
+        product = linear.product
+        key = *map(id, matrices), blocks, product.params, product.d1, product.d2
+        if key not in self._transforms:
+            if self.bytes_of_transforms + 8 * product.prepared_size > self._max_bytes:
+                return columns
+            self._transforms[key] = matrices, product.prepare_weights(columns)
+        return self._transforms[key][1]
+
+
+@dataclass(eq=False)
+class _Matrix:
+    """array: as it was given. columns: integers [M, K]; of a table, with `MAX_BLOCKS` - 1 zeros behind each."""
+
+    array: np.ndarray
+    columns: NDArray[Any]
+    _sizes: dict[int, ColumnSizes] = field(default_factory=dict)
+
+    def sizes_of(self, blocks: int, columns: Columns) -> ColumnSizes:
+        if blocks not in self._sizes:
+            self._sizes[blocks] = ColumnSizes.of_columns(columns)
+        return self._sizes[blocks]
 
 
 class _Key(NamedTuple):
@@ -100,43 +155,47 @@ def _key(groups: Groups) -> _Key:
     return _Key(first.node.op, tuple(step.node.weights[0] for group in several for step in group), plan)
 
 
-def _same_arrays(arrays: list[np.ndarray], before: list[np.ndarray]) -> bool:
-    """Whether these are the very same arrays, and nobody could have changed them through these names."""
-    return all(a is b and not a.flags.writeable for a, b in zip(arrays, before, strict=True))
+def _product(groups: Groups) -> WeightPlan:
+    if groups[0][0].node.op == "embedding":
+        return embedding_plan(*(group[0] for group in groups))
+    return linear_plan(*groups)
 
 
-def _digest(arrays: list[np.ndarray]) -> bytes:
-    total = hashlib.sha256()
-    for array in arrays:
-        total.update(np.ascontiguousarray(array, dtype=np.float64).data)
-    return total.digest()
+def linear_of(plan: WeightPlan) -> LinearPlan:
+    """The product of a lookup, or what is one."""
+    return plan.product if isinstance(plan, EmbeddingPlan) else plan
 
 
-def _load(plan: RingPlan, groups: Groups, arrays: list[np.ndarray], alike: list[LoadedWeights]) -> Loaded:
-    """alike: the same weights, for other plans."""
-    first = groups[0][0]
-    if has_row_gains(first):
-        names = [group[0].node.weights[0] for group in groups]
-        return np.concatenate([encode(name, w, plan.of_weight(name)) for name, w in zip(names, arrays, strict=True)])
-    matrix = encoded_matrix(plan, groups[0], arrays)
-    try:
-        if first.node.op == "embedding":
-            return load_table(embedding_plan(*(group[0] for group in groups)), matrix, alike)
-        return load_weights(linear_plan(*groups), matrix, alike=alike)
-    except NoRoomError as error:
-        raise NoRoomError(f"{group_label(groups[0])}: {error}") from None
+def _same(some: Sequence[_Matrix], others: Sequence[_Matrix]) -> bool:
+    return all(a is b for a, b in zip(some, others, strict=True))
 
 
-def encoded_matrix(plan: RingPlan, group: Group, arrays: Sequence[np.ndarray]) -> NDArray[np.int64]:
-    """What the steps of a group are multiplied by together, in fixed point: their weights side by side, the diagonal of
-    a gain, the table of an embedding."""
-    matrices, first = [], group[0]
-    for step, array in zip(group, arrays, strict=True):
-        w = np.asarray(array, dtype=np.float64)
-        if step.node.op == "gain":
-            w = np.diag(np.broadcast_to(w, (step.input_shapes[0][1],)))
-        name = step.node.weights[0]
-        matrices.append(encode(name, w, plan.of_weight(name)))
-    if first.node.op == "embedding":
-        return shift(matrices[0], plan.of_weight(first.node.weights[0]).fraction_bits - first.output.fraction_bits)
-    return np.concatenate(matrices, axis=1)
+def _by_columns(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[Any]:
+    """What a step is multiplied by, as `_Matrix` has it: some rows at a time, so that nothing large is made besides."""
+    op, bits = step.node.op, plan.of_weight(step.node.weights[0]).bits
+    if op == "gain":
+        return Columns.of(encoded_matrix(plan, step, array)).parts[0]
+    inner, columns = step.weight_shapes[0]
+    padding = 0
+    if op == "embedding":
+        padding, bits = MAX_BLOCKS - 1, bits + 1 - min(0, _dropped(plan, step))  # rounding may reach a power of two
+    out = np.zeros((columns, inner + padding), integer_type(bits))
+    some = max(1, _AT_ONCE // columns)
+    for start in range(0, inner, some):
+        out[:, start : min(start + some, inner)] = encoded_matrix(plan, step, array[start : start + some]).T
+    return out
+
+
+def encoded_matrix(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[np.int64]:
+    """What a step is multiplied by, in fixed point: its weights, the diagonal of a gain, the table of an embedding; or
+    some rows of it."""
+    name = step.node.weights[0]
+    matrix = encode(name, array, plan.of_weight(name))
+    if step.node.op == "gain":
+        return np.diag(np.broadcast_to(matrix, (step.input_shapes[0][1],)))
+    return shift(matrix, _dropped(plan, step)) if step.node.op == "embedding" else matrix
+
+
+def _dropped(plan: RingPlan, step: Step) -> int:
+    """Fractional bits that a table's rows have more than what is looked up."""
+    return plan.of_weight(step.node.weights[0]).fraction_bits - step.output.fraction_bits

@@ -19,13 +19,14 @@ candidates are already shared (engine design after Cheetah, Huang et al. 2022, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aero.kernels.lattice_cost import cost_of
+from aero.kernels.lattice_matmul import Columns
 from aero.kernels.rlwe import WEIGHTS
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
@@ -124,16 +125,16 @@ def _count_blocks(rows: int) -> list[int]:
     return [1 << k for k in range(MAX_BLOCKS.bit_length()) if 1 << k <= rows]
 
 
-def load_table(plan: EmbeddingPlan, table: NDArray[np.int64], alike: Sequence[LoadedWeights] = ()) -> LoadedWeights:
-    """Encode the table, int64 [V, d]. NoRoomError where noise could exceed the plan's. alike: see `load_weights`."""
-    return load_weights(plan.product, side_by_side(plan, table), nonzero=one_for_each_row(plan), alike=alike)
+def load_table(plan: EmbeddingPlan, table: NDArray[np.int64]) -> LoadedWeights:
+    """Encode the table, int64 [V, d]. NoRoomError where noise could exceed the plan's."""
+    columns = np.ascontiguousarray(np.pad(table, ((0, MAX_BLOCKS - 1), (0, 0))).T)
+    return load_weights(plan.product, side_by_side(plan, columns), nonzero=one_for_each_row(plan))
 
 
-def side_by_side(plan: EmbeddingPlan, table: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The blocks of the table, int64 [R, B d]."""
-    padded = np.zeros((plan.blocks * plan.positions, plan.columns), dtype=np.int64)
-    padded[: plan.rows] = table
-    return padded.reshape(plan.blocks, plan.positions, plan.columns).transpose(1, 0, 2).reshape(plan.positions, -1)
+def side_by_side(plan: EmbeddingPlan, columns: NDArray[Any]) -> Columns:
+    """The blocks of the table, [R, B d], in the memory of its columns, integers [d, V + MAX_BLOCKS - 1], zeros last."""
+    starts = range(0, plan.blocks * plan.positions, plan.positions)
+    return Columns(tuple(columns[:, start : start + plan.positions] for start in starts))
 
 
 def one_for_each_row(plan: EmbeddingPlan) -> int:

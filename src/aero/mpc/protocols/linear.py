@@ -21,14 +21,13 @@ Encoding and packing: Cheetah (Huang et al. 2022), section 4, and BumbleBee (Lu 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aero.kernels.lattice_cost import DEFAULT_RATE, plan_matmul
-from aero.kernels.lattice_matmul import MatmulPlan, Response
+from aero.kernels.lattice_matmul import Columns, MatmulPlan, Response
 from aero.kernels.lattice_noise import ColumnSizes, Noise, require_noise, weight_noise
 from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, WIDE, Ciphertexts, Params
 from aero.mpc.cost import ProtocolCost, message
@@ -51,7 +50,7 @@ PARAMS = (WEIGHTS, SHARES, WIDE)
 class LinearPlan(Plan):
     """What both parties must agree on: shapes, rings and tiles; nothing of it depends on the weights.
 
-    product: the product's plan. prepared: the server keeps the weights' transforms (for one row at a time).
+    product: the product's plan. prepared: the server may keep the weights' transforms (for one row at a time).
     max_error: steps of the result's last place that noise may cost. opened: whether the client learns the result.
     """
 
@@ -146,10 +145,11 @@ def smallest_params(usual: Params, modulus_bits: int) -> Params:
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """A weight matrix as the server keeps it: encoded for one plan, and known to fit its noise budget."""
+    """A weight matrix as the server multiplies by it under one plan, known to fit its noise budget: by its columns, or
+    their transforms."""
 
     plan: LinearPlan
-    encoded: NDArray[np.int64] | Words
+    encoded: Columns | Words
     noise: Noise
 
 
@@ -158,18 +158,13 @@ def product_noise(plan: LinearPlan, sizes: ColumnSizes, *, nonzero: int | None =
     return weight_noise(plan.product, sizes, nonzero=nonzero, own=SERVER_NOISE)
 
 
-def load_weights(
-    plan: LinearPlan, w: NDArray[np.int64], *, nonzero: int | None = None, alike: Sequence[LoadedWeights] = ()
-) -> LoadedWeights:
-    """Encode W: int64 [inner, columns], fixed-point numbers. NoRoomError where the noise from these very weights could
-    exceed `plan.max_error`. nonzero: as in `weight_noise`. alike: the same W, loaded for other numbers of rows: what
-    they encode as this plan does is shared with them."""
-    noise = product_noise(plan, ColumnSizes.of(w), nonzero=nonzero)
+def load_weights(plan: LinearPlan, w: NDArray[np.int64] | Columns, *, nonzero: int | None = None) -> LoadedWeights:
+    """Encode W: int64 [inner, columns], fixed-point numbers, perhaps by its columns. NoRoomError where the noise from
+    these very weights could exceed `plan.max_error`. nonzero: as in `weight_noise`."""
+    columns = w if isinstance(w, Columns) else Columns.of(w)
+    noise = product_noise(plan, ColumnSizes.of_columns(columns), nonzero=nonzero)
     require_noise(noise, plan.max_error)
-    layout = plan.product.weight_layout
-    same = [held.encoded for held in alike if not held.plan.prepared and held.plan.product.weight_layout == layout]
-    encoded = same[0].view(np.int64) if same else plan.product.encode_weights(w)
-    return LoadedWeights(plan, plan.product.prepare_weights(encoded) if plan.prepared else encoded, noise)
+    return LoadedWeights(plan, plan.product.prepare_weights(columns) if plan.prepared else columns, noise)
 
 
 def multiply_weights(

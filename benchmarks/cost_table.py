@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sections import table, write_section
 
-from aero.bench.architecture import compiled_stages
+from aero.compiler.architecture import compiled_stages
 from aero.cost import Estimate, estimate, load_profile
 from aero.cost.estimate import seconds_on
 from aero.cost.flops import paper_count

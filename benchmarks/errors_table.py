@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sections import table, write_section
 
-from aero.bench.architecture import compiled_programs
+from aero.compiler.architecture import compiled_programs
 from aero.cost.two_party import WEIGHTS, typical_plan
 from aero.engines.planning.step_plans import checked_schedule, group_plans, wear_of
 from aero.graph import Graph

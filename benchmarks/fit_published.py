@@ -16,10 +16,11 @@ from aero.cost.algebra import Declaration, Formula
 from aero.cost.profile import TableProfile
 from aero.cost.published import BUMBLEBEE, ROWS, Row
 from aero.cost.quantities import quantities
-from aero.cost.shapes import lowered, simplified
+from aero.cost.simplified import simplified
 from aero.graph import OPS, Graph
 from aero.models.notation import parse
 from aero.report.record import write_json
+from aero.structure import lowered
 
 FOLDER = Path(__file__).parent.parent / "src/aero/cost/profiles"
 

@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from aero.cli.main import app
-from aero.cost.shapes import lowered
 from aero.files import manifest
 from aero.models.notation import parse
 from aero.models.presets import SIZES
+from aero.structure import lowered
 
 
 def run(*arguments):
@@ -33,6 +33,18 @@ def test_a_preset_and_a_notation_need_no_model(tmp_path):
     assert wan["sending"] == pytest.approx(total["bytes_both_ways"] * 8 / 100e6)
     assert wan["waiting"] == pytest.approx(total["rounds"] * 0.04)
     assert not any(line["op"] == "gelu" for line in found["lines"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "notation"),
+    [("pythia-70m", "SM+LN+R"), ("pythia-70m", "SM+ScFuFFN"), ("demo", "EReg(SM(t)+ScFuFFN)"), ("demo", "SM+FLN(p)")],
+)
+def test_rotary_positions_and_gains_of_each_position_have_a_price(preset, notation, tmp_path):
+    path = tmp_path / "cost.json"
+    run("--preset", preset, "--notation", notation, "--context", 8, "--batch", 2, "-n", 2, "--json", path)
+    (data,) = json.loads(path.read_text())
+    prefill = {work["work"]: work["together"] for work in data["sessions"][0]["works"]}["prefill"]
+    assert prefill["bytes_both_ways"] > data["estimates"][0]["total"]["bytes_both_ways"] > 0
 
 
 def test_comparisons_and_networks(tmp_path):

@@ -7,10 +7,10 @@ import pytest
 from aero.cost import Cost, Declaration, Formula, estimate, load_profile, profile_names
 from aero.cost.estimate import seconds_on
 from aero.cost.profile import TableProfile
-from aero.cost.shapes import lowered
 from aero.graph import OPS
 from aero.models.notation import parse
 from aero.models.presets import SIZES
+from aero.structure import lowered
 from aero.wire.network import LAN, LOOPBACK, WAN, Network
 
 

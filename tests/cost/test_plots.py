@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from aero.cost import estimate, load_profile
 from aero.cost.compare import Subject, pareto_front
 from aero.cost.plots import draw_costs, stacks
-from aero.cost.shapes import lowered
 from aero.models.notation import parse
 from aero.models.presets import SIZES
+from aero.structure import lowered
 
 PROFILE = load_profile("aero-published")
 

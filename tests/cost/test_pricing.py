@@ -2,11 +2,11 @@ import pytest
 
 from aero.cost import estimate, load_profile
 from aero.cost.pricing import pricing
-from aero.cost.shapes import lowered
 from aero.cost.two_party import TwoPartyProfile
 from aero.engines.reveal import LOGITS, TOKEN
 from aero.models.notation import parse
 from aero.models.presets import Size
+from aero.structure import lowered
 
 GRAPH = lowered(parse("SM+ScFuFFN"), Size(vocab_size=50, context=4, num_layers=1, num_heads=2, hidden_size=8))
 

@@ -4,9 +4,10 @@ import pytest
 
 from aero.cost import estimate, load_profile
 from aero.cost.published import BUMBLEBEE, ROWS
-from aero.cost.shapes import lowered, simplified
+from aero.cost.simplified import simplified
 from aero.models.notation import parse
 from aero.models.presets import Size
+from aero.structure import lowered
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)

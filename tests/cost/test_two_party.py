@@ -7,13 +7,13 @@ import pytest
 from aero.compiler.positions import prefill
 from aero.compiler.quantize import quantize
 from aero.cost import estimate
-from aero.cost.shapes import lowered
 from aero.cost.two_party import TwoPartyProfile
 from aero.engines.engine import Party
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.models.notation import parse
 from aero.models.presets import SIZES
+from aero.structure import lowered
 from aero.wire.memory import channel_pair
 from programs import RUNGS, random_ids, random_program
 

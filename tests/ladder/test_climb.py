@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from aero.cli.ladder import ladder as verb
 from aero.cost import estimate
-from aero.cost.shapes import lowered
 from aero.cost.two_party import TwoPartyProfile
 from aero.data.build import build
 from aero.data.folder import DataFolder
@@ -21,6 +20,7 @@ from aero.ladder.climb import FILE, climb, most_pruned
 from aero.ladder.rung import Rung, pareto_front
 from aero.models.notation import parse
 from aero.models.presets import SIZES, Size
+from aero.structure import lowered
 from aero.train.callbacks import Progress
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings

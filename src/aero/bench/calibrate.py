@@ -27,7 +27,6 @@ from aero.bench.delay import DelayRelay
 from aero.cost.algebra import Cost, Declaration, Formula
 from aero.cost.profile import TableProfile
 from aero.cost.quantities import quantities
-from aero.cost.shapes import lowered
 from aero.engines.engine import Party
 from aero.engines.spu.engine import free_port
 from aero.graph import Graph
@@ -36,6 +35,7 @@ from aero.graph.ops.sheet import Move, Sum
 from aero.models.notation import parse
 from aero.models.presets import Family, Size
 from aero.report.record import machine
+from aero.structure import lowered
 
 DELAY = 0.15
 _TIME_LIMIT = 1800.0

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from aero.cost.shapes import lowered
 from aero.graph import Node, Program
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
 from aero.models.notation import Notation
 from aero.models.presets import Size
+from aero.structure import lowered
 
 RESIDUAL = 1.0
 """Of the embedding. GPT-2's own is smaller, but its stream reaches this in the first block; without norms, attention

@@ -162,15 +162,15 @@ def _architecture(name: str, preset: str, context: int | None, stage: Stage, roo
     from dataclasses import replace
 
     from aero.cost.compare import Subject
-    from aero.cost.shapes import lowered
     from aero.models import notation, presets
+    from aero.structure import lowered
 
     size, parsed = presets.size(preset), notation.parse(name)
     name, length = f"{preset} {parsed}", context or size.context
     own = replace(size, context=length)  # an untrained model may have any context
     if stage is Stage.lowered:
         return Subject(name, lowered(parsed, own), str(parsed))
-    from aero.bench.architecture import compiled_programs, compiled_stages
+    from aero.compiler.architecture import compiled_programs, compiled_stages
 
     graph, programs = compiled_stages(parsed, own)[-1].graph, None
     if room is not None:

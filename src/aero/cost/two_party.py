@@ -15,7 +15,7 @@ from aero.engines.planning.declared import Declared, DeclaredRun, declared_run
 from aero.engines.planning.step_plans import OTS, OUTPUT
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
-from aero.graph.ring_plan import Format, RingPlan, state_source
+from aero.graph.ring_plan import Format, RingPlan, state_source, whole_weight
 
 NAME = "two-party"
 
@@ -28,7 +28,7 @@ def typical_plan(graph: Graph) -> RingPlan:
     formats = {"activation": ACTIVATIONS, "score": SCORES, "probability": PROBABILITIES}
     values = {node.name: formats[OPS[node.op].precision] for node in graph.nodes}
     values |= {state_source(name): ACTIVATIONS for name in graph.state_in}
-    return RingPlan(values, dict.fromkeys(graph.weight_shapes, WEIGHTS), {})
+    return RingPlan(values, dict.fromkeys(map(whole_weight, graph.weight_shapes), WEIGHTS), {})
 
 
 class TwoPartyProfile(Profile):

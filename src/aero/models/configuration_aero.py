@@ -12,11 +12,10 @@ from transformers import PreTrainedConfig
 from aero.models import notation, presets
 from aero.models.cache_name import CACHE_NAME
 from aero.models.notation import Activation, Block, Ffn, Norm, Notation, Temperature
-from aero.models.presets import Scale, Size
+from aero.models.presets import Positions, Scale, Size
 
 FORMAT_VERSION = 1
 
-Positions = Literal["learned", "rotary"]
 TemperatureInit = Literal["one", "codeparrot", "languini"]
 
 

@@ -8,17 +8,39 @@ by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from aero.models.notation import Notation
+from aero.models.notation import Activation, Notation
 
 Scale = Literal["recommended", "gpt2"]
 Family = Literal["gpt2", "gpt_neox"]
+Positions = Literal["learned", "rotary"]
 
-# Of the GPT-NeoX family: how much of each head turns, and how fast (Black et al. 2022, §2.1).
-ROTARY_FRACTION = 0.25
-ROTARY_BASE = 10_000.0
+
+@dataclass(frozen=True)
+class Traits:
+    """What a family has in common beside the notation: fields of an AeroConfig, and the form that it gives GELU."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    gelu: Activation = "gelu"
+
+
+FAMILIES: Mapping[Family, Traits] = {
+    "gpt2": Traits(),
+    # Black et al. 2022, §2.1.
+    "gpt_neox": Traits(
+        {
+            "positions": "rotary",
+            "rotary_fraction": 0.25,
+            "rotary_base": 10_000.0,
+            "parallel_residual": True,
+            "tie_embeddings": False,
+        },
+        gelu="gelu_erf",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -26,8 +48,7 @@ class Size:
     """The shape of a decoder, without its architecture.
 
     context: T, the most positions it sees; hidden_size: d; embedding_multiplier: recommended for LN-free models of this
-    size; logit_multiplier: recommended for models with LayerNorm; family: "gpt_neox" for rotary positions, a parallel
-    residual, an output embedding of its own and GELU in its exact form (Black et al. 2022, §2.1), as Pythia has them.
+    size; logit_multiplier: recommended for models with LayerNorm; family: of `FAMILIES`.
     """
 
     vocab_size: int
@@ -86,6 +107,7 @@ def config_fields(
         num_layers=num_layers or shape.num_layers,
     )
     tuned, layer_norm = scale == "recommended", notation.norm != "none" or notation.block == "simplified"
+    traits = FAMILIES[shape.family]
     fields = {
         "vocab_size": shape.vocab_size,
         "context": shape.context,
@@ -95,9 +117,8 @@ def config_fields(
         "embedding_multiplier": shape.embedding_multiplier if tuned and not layer_norm else 1.0,
         "logit_multiplier": shape.logit_multiplier if tuned and layer_norm else 1.0,
         **notation.config_fields(shape.num_layers),
+        **traits.fields,
     }
-    if shape.family == "gpt_neox":
-        fields |= {"positions": "rotary", "rotary_fraction": ROTARY_FRACTION, "rotary_base": ROTARY_BASE}
-        fields |= {"parallel_residual": True, "tie_embeddings": False}
-        fields["activation"] = "gelu_erf" if notation.activation == "gelu" else notation.activation
+    if notation.activation == "gelu":
+        fields["activation"] = traits.gelu
     return fields

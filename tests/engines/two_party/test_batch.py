@@ -12,7 +12,6 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.cost.shapes import lowered
 from aero.cost.two_party import typical_plan
 from aero.engines.engine import Party, PromptRun
 from aero.engines.insecure.plain import InsecurePlainEngine
@@ -25,6 +24,7 @@ from aero.graph import Node, Program, interpret, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.models import notation, presets
 from aero.mpc.protocols.pair import pairs_cost
+from aero.structure import lowered
 from aero.wire.memory import channel_pair
 from conformance import stated
 from programs import RUNGS, random_ids, random_program

@@ -1,7 +1,7 @@
 """What the compiler makes of an architecture at full size, without a model of that size.
 
 Which rewrites apply depends on the structure and on ratios of sizes, not on weights: so the compiler runs on a model of
-random weights whose width is a few numbers for each head, and every shape is widened afterwards. Where the compiler
+random weights with a few features in each head, and every shape is widened afterwards. Where the compiler
 chooses between forms by price, it is asked to price the widened ones. Random weights of GPT-2's initial scale stand for
 well-conditioned ones; a trained model's own condition numbers may lead it to another form of FFN elimination.
 """
@@ -9,41 +9,27 @@ well-conditioned ones; a trained model's own condition numbers may lead it to an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aero.cost.shapes import lowered
+from aero.compiler.compile import rewrite
+from aero.compiler.compiled import Compiled, Stage
+from aero.compiler.passes.eliminate_ffn import by_products
+from aero.compiler.positions import prefill
 from aero.graph import Graph, Program
 from aero.graph.ops import Shape
 from aero.models.notation import Notation
-from aero.models.presets import Size
+from aero.models.presets import Size, config_fields
+from aero.structure import Decoder, lowered
 
-if TYPE_CHECKING:
-    from aero.compiler.compiled import Compiled
-
-_NARROW_HEAD = 2  # features; rotary positions turn pairs of them, and a quarter of a head
-_NARROW_ROTARY_HEAD = 8
 _VOCABULARY = 251  # a prime, so that no multiple of a narrow width is mistaken for it
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step of the compiler and the graph after it, of the last position's logits."""
-
-    name: str
-    graph: Graph
 
 
 def compiled_stages(notation: Notation, size: Size, length: int | None = None) -> list[Stage]:
     """The graph as lowered, and after each step of the compiler that changes it; the last one is what engines run.
 
-    Needs the compiler, that is, torch. ValueError where notation, size and length do not fit together.
+    They are of the last position's logits. ValueError where notation, size and length do not fit together.
     """
-    from aero.compiler.positions import prefill
-
     length = size.context if length is None else length
     narrow, final, stages = _rewritten(notation, size)
     found = [Stage("as trained", lowered(notation, size, length))]
@@ -58,25 +44,27 @@ def compiled_stages(notation: Notation, size: Size, length: int | None = None) -
 
 def compiled_programs(notation: Notation, size: Size) -> Compiled:
     """What the compiler makes of it, for any step of a session; the weights are zeros that take no memory."""
-    from aero.compiler.compiled import Compiled
-
     narrow, final, _ = _rewritten(notation, size)
     graph, zero = widen(final.graph, narrow, size), np.zeros(())
     return Compiled(Program(graph, {n: np.broadcast_to(zero, shape) for n, shape in graph.weight_shapes.items()}))
 
 
-def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, Sequence[Any]]:
+def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, tuple[Stage, ...]]:
     """The narrow size, what the compiler makes of it, and the steps in between."""
-    from aero.compiler.compile import rewrite
-    from aero.compiler.passes.eliminate_ffn import by_products
-
-    width = size.num_heads * (_NARROW_ROTARY_HEAD if size.family == "gpt_neox" else _NARROW_HEAD)
-    if size.hidden_size % width:
-        raise ValueError(f"a width of {size.hidden_size} is not a multiple of {width}")
-    narrow = dataclasses.replace(size, hidden_size=width, vocab_size=_VOCABULARY)
+    narrow = _narrow(notation, size)
     program = random_program(lowered(notation, narrow, every_position=True))
     final, stages, _ = rewrite(program, price=lambda graph: by_products(widen(graph, narrow, size)))
     return narrow, final, stages
+
+
+def _narrow(notation: Notation, size: Size) -> Size:
+    """The same with few features in each head, at least two, of which as large a part turns in pairs, if any do."""
+    if size.hidden_size % size.num_heads:
+        raise ValueError(f"a width of {size.hidden_size} is not a multiple of its {size.num_heads} heads")
+    decoder = Decoder.of(config_fields(notation, size))
+    head, turned = decoder.head_width, decoder.rotary_width if decoder.positions == "rotary" else 0
+    fitting = (w for w in range(2, head) if head % w == 0 and turned * w % (2 * head) == 0)
+    return dataclasses.replace(size, hidden_size=next(fitting, head) * size.num_heads, vocab_size=_VOCABULARY)
 
 
 def random_program(graph: Graph, seed: int = 0) -> Program:
@@ -108,10 +96,8 @@ def widen(graph: Graph, narrow: Size, size: Size) -> Graph:
         return tuple(map(dimension, dimensions))
 
     nodes = [
-        dataclasses.replace(node, attrs={**node.attrs, "rotated": int(node.attrs["rotated"]) * factor})
-        if node.op == "rotary"
-        else node
-        for node in graph.nodes
+        n if n.op != "rotary" else n.replace(attrs={**n.attrs, "rotated": factor * n.attrs["rotated"]})
+        for n in graph.nodes
     ]
     shapes = {n: shape(n, s) for n, s in graph.weight_shapes.items()}
     return dataclasses.replace(graph, nodes=tuple(nodes), weight_shapes=shapes)

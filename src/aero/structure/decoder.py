@@ -1,0 +1,201 @@
+"""A decoder as a graph: the names, shapes and operations of its forward pass, nothing folded yet.
+
+The one place that knows how a block is put together. `aero.compiler.lower` brings a trained model's arrays by the names
+that stand here; `aero.cost` needs none. A family is a choice along the axes of `Decoder`; what it has that no axis
+expresses is a new axis, and perhaps an operation of `aero.graph.ops`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from aero.graph import Graph, Node
+from aero.graph.graph import INPUT
+from aero.graph.ops import Shape
+from aero.models.notation import Activation, Block, Ffn, Norm, Notation, Temperature
+from aero.models.presets import Positions, Size, config_fields
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The axes of a decoder, with the names and meanings that they have in `aero.models.AeroConfig`."""
+
+    vocab_size: int
+    context: int
+    num_layers: int
+    num_heads: int
+    hidden_size: int
+    ffn: Sequence[Ffn]
+    norm: Norm = "layer"
+    norm_eps: float = 1e-5
+    activation: Activation = "gelu"
+    ffn_multiplier: int = 4
+    block: Block = "standard"
+    positions: Positions = "learned"
+    rotary_fraction: float = 0.25
+    rotary_base: float = 10_000.0
+    parallel_residual: bool = False
+    attention_temperature: Temperature = "none"
+    embedding_multiplier: float = 1.0
+    logit_multiplier: float = 1.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Decoder:
+        """From fields of an AeroConfig; those that the structure does not depend on are passed over."""
+        return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
+
+    @property
+    def head_width(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @property
+    def rotary_width(self) -> int:
+        """How many features of each head turn."""
+        return int(self.head_width * self.rotary_fraction)
+
+    def graph(self, length: int, *, every_position: bool = False) -> Graph:
+        """The logits [1, V] of the last of `length` positions, or [length, V] of every one.
+
+        ValueError beyond the context, and for simplified blocks.
+        """
+        if not 1 <= length <= self.context:
+            raise ValueError(f"{length} tokens do not fit this model's context of {self.context}; shorten the prompt")
+        if self.block == "simplified":
+            raise ValueError(
+                "simplified blocks cannot be compiled: the graph has no operation for uniform attention beside "
+                "softmax; they are here to be trained and compared, so compile a model of standard blocks"
+            )
+        b = Builder(self)
+        x = b.embedding(length)
+        for index, form in enumerate(self.ffn):
+            x = b.block(f"blocks.{index}", x, length, form)
+        return b.end(x, length, every_position)
+
+
+def lowered(notation: Notation, size: Size, length: int | None = None, *, every_position: bool = False) -> Graph:
+    """The graph of a notation at a size: what the compiler lowers such a model to. length: by default the context.
+
+    ValueError where notation, size and length do not fit together.
+    """
+    decoder = Decoder.of(config_fields(notation, size))
+    return decoder.graph(decoder.context if length is None else length, every_position=every_position)
+
+
+class Builder:
+    """Collects nodes and the shapes of their weights; every method adds some and returns the name of the last value."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, Shape] = {}
+
+    def add(
+        self, name: str, op: str, *inputs: str, weights: Mapping[str, Shape] | None = None, **attrs: float | str
+    ) -> str:
+        """A node whose weights are named after it."""
+        shapes = {f"{name}.{role}": shape for role, shape in (weights or {}).items()}
+        self.shapes |= shapes
+        self.nodes.append(Node(name, op, inputs, tuple(shapes), attrs))
+        return name
+
+    def linear(self, name: str, x: str, k: int, m: int, *, bias: bool = True) -> str:
+        """[.., k] -> [.., m]."""
+        return self.add(name, "linear", x, weights={"w": (k, m), **({"b": (m,)} if bias else {})})
+
+    def embedding(self, length: int) -> str:
+        d = self.decoder
+        x = self.add("embedding", "embedding", INPUT, weights={"table": (d.vocab_size, d.hidden_size)})
+        if d.positions == "learned":
+            x = self.add("positions", "bias", x, weights={"w": (length, d.hidden_size)})
+        return self.add("embedding_multiplier", "scale", x, factor=d.embedding_multiplier)
+
+    def block(self, name: str, x: str, length: int, form: Ffn) -> str:
+        """One layer: attention, then the FFN in its form."""
+        attended = self.add(f"{name}.attention", "add", x, self.attention(name, x, length))
+        if form == "absent":
+            return attended
+        normed = self.norm(f"{name}.norm_2", x if self.decoder.parallel_residual else attended, length)
+        return self.ffn(name, normed, attended, form)
+
+    def attention(self, name: str, x: str, length: int) -> str:
+        """What attention adds to the residual stream."""
+        d, width = self.decoder, self.decoder.hidden_size
+        if d.norm in ("layer", "none"):
+            read = dict.fromkeys("qkv", self.norm(f"{name}.norm_1", x, length))
+        else:  # an affine map of its own for each reader, so that it can be merged there
+            read = {role: self.norm(f"{name}.norm_1.{role}", x, length) for role in "qkv"}
+        q, k, v = (self.linear(f"{name}.{role}", read[role], width, width) for role in "qkv")
+        q = self.add(f"{name}.q.scale", "scale", q, factor=1.0 / math.sqrt(d.head_width))
+        if d.attention_temperature != "none":
+            rows = 1 if d.attention_temperature == "per_head" else length
+            q = self.add(f"{name}.temperature", "gain", q, weights={"w": _of_rows(rows, width)})
+        if d.positions == "rotary":
+            turns: dict[str, Any] = {"heads": d.num_heads, "rotated": d.rotary_width, "base": d.rotary_base, "start": 0}
+            q, k = (self.add(f"{name}.{role}.rotary", "rotary", y, **turns) for role, y in (("q", q), ("k", k)))
+        probabilities = self.probabilities(name, q, k)
+        return self.linear(f"{name}.o", self.add(f"{name}.attend", "attend", probabilities, v), width, width)
+
+    def probabilities(self, name: str, q: str, k: str) -> str:
+        scores = self.add(f"{name}.scores", "scores", q, k, heads=self.decoder.num_heads)
+        return self.add(f"{name}.softmax", "causal_softmax", scores)
+
+    def ffn(self, name: str, normed: str, x: str, form: Ffn) -> str:
+        """x plus the FFN of `normed`, both scaled where the form says so."""
+        d, width = self.decoder, self.decoder.hidden_size
+        if form in ("fused", "scaled_fused"):
+            y = self.linear(f"{name}.ffn.w", normed, width, width)
+        else:
+            inner = d.ffn_multiplier * width
+            y = self.activation(f"{name}.ffn", self.linear(f"{name}.ffn.in", normed, width, inner))
+            y = self.linear(f"{name}.ffn.out", y, inner, width)
+        if form in ("scaled", "scaled_fused"):
+            y = self.add(f"{name}.ffn.alpha", "gain", y, weights={"w": ()})
+            x = self.add(f"{name}.ffn.beta", "gain", x, weights={"w": ()})
+        return self.add(f"{name}.ffn", "add", x, y)
+
+    def activation(self, name: str, x: str) -> str:
+        kind = self.decoder.activation
+        if kind == "identity":
+            return x
+        if kind in ("leaky_relu", "leaky_relu_global"):
+            # leaky(x) = a x + (1 - a) relu(x)
+            positive = self.add(f"{name}.relu", "relu", x)
+            positive = self.add(f"{name}.relu.slope", "gain", positive, weights={"w": ()})
+            return self.add(
+                f"{name}.leaky_relu", "add", self.add(f"{name}.slope", "gain", x, weights={"w": ()}), positive
+            )
+        if kind == "gelu_erf":
+            return self.add(f"{name}.gelu", "gelu", x, form="erf")
+        return self.add(f"{name}.{kind}", kind, x)
+
+    def norm(self, name: str, x: str, rows: int) -> str:
+        """rows: of x. With frozen statistics it is (x / sigma_bar) C: C = I - 11^T / d takes a row's mean away, and
+        sigma_bar is a constant, or one for each position."""
+        d, width = self.decoder, self.decoder.hidden_size
+        if d.norm == "none":
+            return x
+        if d.norm == "layer":
+            x = self.add(name, "layer_norm", x, eps=d.norm_eps)
+        else:
+            shape = () if d.norm == "frozen" else _of_rows(rows, width)
+            scaled = self.add(f"{name}.scale", "gain", x, weights={"w": shape})
+            x = self.linear(name, scaled, width, width, bias=False)
+        x = self.add(f"{name}.gain", "gain", x, weights={"w": (width,)})
+        return self.add(f"{name}.bias", "bias", x, weights={"w": (width,)})
+
+    def end(self, x: str, length: int, every_position: bool) -> Graph:
+        """The final norm and the vocabulary's logits of what the last block gives."""
+        d, rows = self.decoder, length
+        if not every_position:
+            x, rows = self.add("last", "rows", x, start=length - 1, stop=length), 1
+        x = self.linear("logits", self.norm("final_norm", x, rows), d.hidden_size, d.vocab_size, bias=False)
+        x = self.add("logit_multiplier", "scale", x, factor=d.logit_multiplier)
+        return Graph(length, tuple(self.nodes), self.shapes, x)
+
+
+def _of_rows(rows: int, width: int) -> Shape:
+    """Of a gain that differs from row to row; where there is one row, it is a gain like any other."""
+    return (width,) if rows == 1 else (rows, width)

@@ -17,6 +17,7 @@ import pytest
 
 from aero.cli.private import private_session
 from aero.wire import PeerBusyError, PeerClosedError, WireError
+from aero.wire.frame import VERSION
 from aero.wire.keys import Identity, make_keys
 from aero.wire.tcp import connect
 from serve.test_two_processes import client, folder, start_server
@@ -26,6 +27,7 @@ assert folder  # the fixture: a run, and keys
 PATIENCE = 60.0
 """Seconds after which a test that hangs is stopped."""
 RESET = struct.pack("ii", 1, 0)
+GREETING = struct.Struct("<4sB3xdd")
 
 
 class Running:
@@ -131,6 +133,8 @@ def test_a_client_that_is_reset_after_its_handshake(server, folder):
     for read in (0, 24):
         tls = context.wrap_socket(raw(server))
         if read:
+            tls.sendall(GREETING.pack(b"AERO", VERSION, float("inf"), 0.0))
+        if read:
             assert tls.recv(read)[:4] == b"AERO"
         tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         socket.socket.close(tls)
@@ -161,7 +165,7 @@ def test_sessions_side_by_side(server):
     alone = server.tokens(3)
     with ExitStack() as sessions:
         clients = [sessions.enter_context(server.session()) for _ in range(3)]
-        with pytest.raises(PeerBusyError, match="all of its 3 places are taken; try again"):
+        with pytest.raises(PeerBusyError, match="is busy: place 1 in its queue; try again, or wait longer"):
             server.connect()
         prompt = clients[0].tokenizer.encode_prompt("def main")
         answers = [one.generate(prompt, 3) for one in clients]
@@ -272,53 +276,156 @@ def test_clients_that_fall_silent_are_ended_and_cost_nobody_else_anything(folder
 
 @pytest.mark.slow
 def test_a_busy_server_and_the_verb(folder):
-    with running(folder, "--sessions", "1") as server, server.session():
-        second = client(folder, server.address)
+    with running(folder, "--sessions", "1", "--queue", "0") as server, server.session():
+        second = client(folder, server.address, "--wait", "0")
         _, error = second.communicate(timeout=PATIENCE)
     assert second.returncode == 75 and len(error.strip().splitlines()) == 1, error
-    assert f"{server.address} is busy: its one place is taken; try again" in error
+    assert f"{server.address} is busy: 1 session, 0 waiting; try again" in error
 
 
-def test_a_client_that_waits_gets_the_place(folder):
-    with running(folder, "--sessions", "1") as server:
-        with server.session() as first:
-            asked: list[str] = []
-            given_up = threading.Event()
+class Waiting:
+    """A client in a thread that waits for a place, and what it was told meanwhile."""
 
-            def progress(label: str, share: float) -> None:
-                asked.append(label)
-                if "the server is busy" in label:
-                    given_up.set()  # the first leaves once the second has been turned away
+    def __init__(self, server: Running, wait: float = PATIENCE) -> None:
+        self.told: list[str] = []
+        self.failure: Exception | None = None
+        self.inside, self.leave = threading.Event(), threading.Event()
+        self._changed = threading.Condition()
+        self._arguments = server.address, Identity(server.folder / "keys" / "client"), self._progress, None, wait
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-            def second() -> None:
-                keys = Identity(folder / "keys" / "client")
-                with private_session(server.address, keys, progress, wait=PATIENCE) as client:
-                    asked.append(client.offer.notation)
+    def _progress(self, label: str, share: float) -> None:
+        with self._changed:
+            self.told.append(label)
+            self._changed.notify_all()
 
-            thread = threading.Thread(target=second)
-            thread.start()
-            assert given_up.wait(PATIENCE)
-            assert len(list(first.generate([0, 1], 1))) == 1
-        thread.join(PATIENCE)
-    assert asked[0] == "connecting" and asked[-1] == "SM+ScFuFFN"
+    def _run(self) -> None:
+        try:
+            with private_session(*self._arguments):
+                self.inside.set()
+                self.leave.wait(PATIENCE)
+        except WireError as error:
+            self.failure = error
+        self._progress("over", 1.0)
+
+    def wait_for(self, label: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(label in told for told in self.told), PATIENCE), self.told
+
+    def end(self) -> None:
+        self.leave.set()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+def test_clients_wait_in_order_and_are_told_their_place(folder):
+    with running(folder, "--sessions", "1", "--queue", "2") as server:
+        first = Waiting(server)
+        assert first.inside.wait(PATIENCE)
+        second = Waiting(server)
+        second.wait_for("1 in the queue")
+        third = Waiting(server)
+        third.wait_for("2 in the queue")
+        fourth = Waiting(server, wait=0)
+        fourth.wait_for("over")
+        assert "is busy: 1 session, 2 waiting; try again" in str(fourth.failure)
+        assert not second.inside.is_set()
+        first.end()
+        assert second.inside.wait(PATIENCE)
+        third.wait_for("1 in the queue")
+        assert not third.inside.is_set()
+        second.end()
+        assert third.inside.wait(PATIENCE)
+        third.end()
+        assert [one.failure for one in (first, second, third)] == [None] * 3
+        server.wait_for("waits, place 2")
+        server.wait_for_children(0)
+
+
+def test_who_waits_and_goes_gives_its_place_up_at_once(folder):
+    """By a goodbye of its own patience, by a reset, and by an end of its process without a word."""
+    with running(folder, "--sessions", "1", "--queue", "3") as server:
+        first = Waiting(server)
+        assert first.inside.wait(PATIENCE)
+        with pytest.raises(PeerBusyError, match="place 1 in its queue"):
+            server.connect()
+        server.wait_for_children(1)
+        context, _ = Identity(folder / "keys" / "client").tls_context(server_side=False)
+        greeting = GREETING.pack(b"AERO", VERSION, float("inf"), 0.0)
+        for end in (socket.socket.close, reset):
+            tls = context.wrap_socket(raw(server))
+            tls.sendall(greeting)
+            told = b""
+            while len(told) < len(greeting) + 5:
+                told += tls.recv(64)
+            assert told[len(greeting) :][:3] == b"\x01\x01\x00", "waits, at place 1"
+            last = Waiting(server)
+            last.wait_for("2 in the queue")
+            end(tls)
+            last.wait_for("1 in the queue")
+            first.end()
+            assert last.inside.wait(PATIENCE)
+            first = last
+        first.end()
+        server.wait_for_children(0)
+
+
+def test_who_speaks_before_it_was_asked_to_come_in_is_refused(folder):
+    with running(folder, "--sessions", "1") as server, server.session():
+        context, _ = Identity(folder / "keys" / "client").tls_context(server_side=False)
+        with context.wrap_socket(raw(server)) as tls:
+            tls.sendall(GREETING.pack(b"AERO", VERSION, float("inf"), 0.0) + b"\x01\x01let me in")
+            server.wait_for("no session with .*: the client")
+        server.wait_for_children(1)
+
+
+def test_sessions_of_limited_length(folder):
+    with running(folder, "--longest", "2") as server, server.session() as long:
+        prompt = long.tokenizer.encode_prompt("def main")
+        with pytest.raises(PeerClosedError, match="the session has lasted as long as one may; begin a new one"):
+            while True:
+                list(long.generate(prompt, 1))
+        server.wait_for("session 1 ended: it has lasted as long as a session may")
+        assert len(server.tokens()) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_ends_sessions_after_their_step(folder, number):
-    with running(folder) as server:
-        with server.session() as thinking, server.session() as talking:
+def test_a_signal_ends_sessions_after_their_answers(folder, number):
+    with running(folder, "--sessions", "3") as server:
+        with server.session() as thinking, server.session() as talking, server.session() as pausing:
+            waiting = Waiting(server)
+            waiting.wait_for("1 in the queue")
             prompt = talking.tokenizer.encode_prompt("def main")
             assert len(list(thinking.generate(prompt, 1))) == 1
-            answer = talking.generate(prompt, 3)
+            answer, paused = talking.generate(prompt, 3), pausing.generate(prompt, 3)
+            next(paused)
             next(answer)
             server.process.send_signal(number)
-            for one in (answer, thinking.generate(prompt, 1)):
+            with pytest.raises(PeerClosedError, match="it is being stopped; begin a new session"):
+                list(thinking.generate(prompt, 1))
+            assert len(list(answer)) == 2
+            waiting.wait_for("is being stopped; try again in a while")
+            server.wait_for("session 3 ended")  # no answer goes on there
+            for one in (talking.generate(prompt, 1), paused):
                 with pytest.raises(PeerClosedError, match="it is being stopped; begin a new session"):
                     list(one)
             with pytest.raises(WireError):
                 server.connect()
         assert server.ended() == 0
-    assert sum("ended: this server is being stopped" in line for line in server.lines) == 2
+    assert sum("ended: this server is being stopped" in line for line in server.lines) == 3
+
+
+@pytest.mark.slow
+def test_an_answer_that_takes_too_long_ends_after_its_step(folder):
+    with running(folder, "--drain", "4") as server:
+        with server.session() as talking:
+            prompt = talking.tokenizer.encode_prompt("def main")
+            server.process.terminate()
+            with pytest.raises(PeerClosedError, match="it is being stopped"):
+                while True:
+                    list(talking.generate(prompt, 4))
+        assert server.ended() == 0
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def chat(
         ),
     ] = None,
     pad_to: PadTo = None,
-    wait: Wait = 0.0,
+    wait: Wait = None,
     reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,

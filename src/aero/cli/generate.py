@@ -70,7 +70,7 @@ def generate(
     stop: Stop = None,
     special: Special = False,
     pad_to: PadTo = None,
-    wait: Wait = 0.0,
+    wait: Wait = None,
     reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
     insecure_plaintext: NoTls = False,
@@ -96,7 +96,7 @@ def generate(
         raise ValueError("--report is about a private session; give --private HOST:PORT with it")
     if pad_to is not None and private is None:
         raise ValueError("--pad-to is about what a server learns; give --private HOST:PORT with it")
-    if wait and private is None:
+    if wait is not None and private is None:
         raise ValueError("--wait is for a place at a server; give --private HOST:PORT with it")
     sampling = Sampling(temperature, top_k, top_p, seed)
     texts = _texts(prompt or [DEFAULT_PROMPT])

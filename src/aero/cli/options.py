@@ -17,6 +17,8 @@ def json_option(help: str) -> Any:
     )
 
 
+WAIT_SECONDS = 300.0
+
 RunFolder = Annotated[Path, typer.Argument(help="Run folder of a trained model.")]
 Records = Annotated[Path | None, json_option("Write the records here, as a JSON list.")]
 
@@ -70,8 +72,13 @@ PadTo = Annotated[
     ),
 ]
 Wait = Annotated[
-    float,
-    typer.Option("--wait", help="Seconds to wait for a place where the server is busy; then exit with 75.", min=0),
+    float | None,
+    typer.Option(
+        "--wait",
+        help=f"Seconds to wait for a place where the server is busy, then exit with 75; {WAIT_SECONDS:g} if not given.",
+        min=0,
+        show_default=False,
+    ),
 ]
 Reconnect = Annotated[
     int,

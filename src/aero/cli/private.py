@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from aero.cli.live_text import LiveText
+from aero.cli.options import WAIT_SECONDS
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, Party, Progress
 from aero.report.record import Record
@@ -28,12 +29,12 @@ Failure = DeclinedError | ConnectionError
 
 @contextmanager
 def private_session(
-    address: str, security: Security, progress: Progress, pad_to: int | None = None, wait: float = 0.0
+    address: str, security: Security, progress: Progress, pad_to: int | None = None, wait: float | None = 0.0
 ) -> Iterator[Client]:
     """A client of the server at HOST:PORT, connected for the length of the block.
 
-    progress: told what the engine does. pad_to: as in `Client`. wait: seconds for which a server that is busy is asked
-    again; PeerBusyError after them.
+    progress: told what the engine does. pad_to: as in `Client`. wait: seconds to wait for a place at a busy server, in
+    its queue, or until there is room in that, None for as many as a person would; PeerBusyError after them.
     """
     from aero.engines.connect import connect_engine
 
@@ -44,7 +45,7 @@ def private_session(
         return connect_engine(name, Party.CLIENT, channel, insecure_plaintext=plaintext, progress=progress)
 
     with (
-        _connected(host, port, security, progress, wait) as channel,
+        _connected(host, port, security, progress, WAIT_SECONDS if wait is None else wait) as channel,
         Client(channel, engine_for, pad_to=pad_to) as client,
     ):
         yield client
@@ -53,15 +54,23 @@ def private_session(
 def _connected(host: str, port: int, security: Security, progress: Progress, wait: float) -> Channel:
     progress("connecting", 0.0)
     began = time.monotonic()
+
+    def waited() -> float:
+        return time.monotonic() - began
+
+    def on_place(place: int) -> None:
+        progress(f"waiting for a place: {place} in the queue", waited() / wait)
+
     while True:
         try:
-            return connect(host, port, security, timeout=_SILENCE)
-        except PeerBusyError:
-            waited = time.monotonic() - began
-            if waited >= wait:
+            return connect(
+                host, port, security, timeout=_SILENCE, patience=max(wait - waited(), 0.0), on_place=on_place
+            )
+        except PeerBusyError as error:
+            if waited() >= wait:
                 raise
-            progress("waiting: the server is busy", waited / wait)
-            time.sleep(min(wait - waited, _AGAIN * random.uniform(0.5, 1.5)))  # several that wait come apart
+            progress(f"waiting for a place: {error}", waited() / wait)
+            time.sleep(min(wait - waited(), _AGAIN * random.uniform(0.5, 1.5)))  # several that wait come apart
 
 
 def session_of(client: Reconnecting, answers: Sequence[Answer]) -> Session:

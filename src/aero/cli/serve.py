@@ -21,7 +21,7 @@ from aero.kernels import native
 from aero.report.record import Record, write_records
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed, Server
 from aero.serve.session import MAX_PROMPTS
-from aero.serve.supervisor import Limits, Supervisor, Tell
+from aero.serve.supervisor import Event, Limits, Supervisor, Tell
 from aero.wire import Channel, safe_text
 from aero.wire.tcp import Listener
 
@@ -48,8 +48,14 @@ def serve(
     once: Annotated[bool, typer.Option("--once", help="Serve one session, then exit.")] = False,
     wait: Annotated[float | None, typer.Option(help="Exit after so many seconds without a session.")] = None,
     sessions: Annotated[
-        int, typer.Option(help="Sessions at the same time, each in a process of its own; more are told to come again.")
+        int, typer.Option(help="Sessions at the same time, each in a process of its own; more wait for a place.")
     ] = Limits.sessions,
+    queue: Annotated[
+        int, typer.Option(help="Clients that may wait for a place; more are told to come again.")
+    ] = Limits.queue,
+    longest: Annotated[
+        float, typer.Option(help="Seconds that a session may last; it ends after the step at hand.")
+    ] = Limits.longest,
     idle: Annotated[
         float, typer.Option(help="Seconds that a client may be silent between two steps.", min=1)
     ] = IDLE_SECONDS,
@@ -57,7 +63,7 @@ def serve(
         float, typer.Option(help="Seconds that a client may be silent within a step.", min=1)
     ] = STEP_SECONDS,
     drain: Annotated[
-        float, typer.Option(help="Seconds that sessions have to finish their steps when the server is stopped.")
+        float, typer.Option(help="Seconds that sessions have to finish their answers when the server is stopped.")
     ] = Limits.drain,
     engine: Annotated[str, typer.Option(help="two-party, or spu-cheetah: SPU, of the extra `spu`.")] = "two-party",
     reveal: Annotated[
@@ -90,7 +96,7 @@ def serve(
 ) -> None:
     """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them.
 
-    SIGTERM, or Ctrl-C: no new sessions; those that there are end after their step, and their clients are told.
+    SIGTERM, or Ctrl-C: no new sessions; those that there are end after the answer at hand, and their clients are told.
     """
     from aero.data import chat_template, tokenizer
     from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
@@ -99,7 +105,7 @@ def serve(
     if threads is not None:
         native.set_threads(threads)
     console = Console(highlight=False)
-    limits = Limits(sessions=1 if once else sessions, drain=drain)
+    limits = Limits(1 if once else sessions, 0 if once else queue, longest=longest, drain=drain)
     security, revealed = security_of(keys, Party.SERVER, insecure_plaintext, client_ca), Reveal.parse(reveal)
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
@@ -170,6 +176,20 @@ def serve(
         except (OSError, ValueError) as error:
             say(f"{json} cannot be written: {error}")
 
+    refused = _Refusals(say)
+
+    def on_event(event: Event) -> None:
+        if event.kind == "begun":
+            say(f"session {event.session} begins, with {event.who}")
+        elif event.kind == "told":
+            on_told(event.session, event.what)
+        elif event.kind == "ended":
+            on_ended(event.session, event.what["failure"])
+        elif event.kind == "waits":
+            say(f"{event.who} waits, place {event.what['place']}")
+        elif event.kind == "refused":
+            refused(event.who, event.what["why"])
+
     with Listener(host, port, security, timeout=stall) as listener:
         say(f"serving {model.notation} from {run} at {host}:{listener.port}")
         for note in notes:
@@ -179,10 +199,7 @@ def serve(
             serve_one,
             stop=server.stop,
             limits=limits,
-            on_begun=lambda session, who: say(f"session {session} begins, with {who}"),
-            on_told=on_told,
-            on_ended=on_ended,
-            on_refused=_Refusals(say),
+            on_event=on_event,
         )
         supervisor.run(once=once, wait=wait)
         if not once:

@@ -37,9 +37,9 @@ _PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 
 def broke_off(error: BaseException) -> bool:
     """Whether a session ended by this error may be gone on with in a new one: the line, or the other side's process, is
-    gone; the server is being stopped; or this side was silent too long for it."""
+    gone; the server is being stopped; the session has lasted as long as one may; or this side was silent too long."""
     if isinstance(error, PeerClosedError):
-        return error.reason in (Reason.STOPPING, Reason.SILENCE)
+        return error.reason in (Reason.STOPPING, Reason.TIME_UP, Reason.SILENCE)
     return isinstance(error, PeerVanishedError | PeerSilentError)
 
 

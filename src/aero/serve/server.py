@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import aero
@@ -14,13 +16,23 @@ from aero.engines.engine import Cost, Engine, PromptRun
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program
 from aero.serve.session import MAX_PROMPTS, PROTOCOL, Asked, Offer, Step, expect, field_of, read_asked, work_of
-from aero.wire import Channel, ProtocolError, StoppingError
+from aero.wire import Channel, ProtocolError, StoppingError, TimeUpError
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_PROMPTS = 8
 IDLE_SECONDS = 600.0
 """How long a client may be silent between two steps, where a person may think."""
+_PAUSE = 3.0  # seconds between two steps after which they are not those of one answer
+
+
+class Stop(StrEnum):
+    """When a session is to end: after the answers at hand, so that none is lost; after the step at hand; the same,
+    because it has lasted as long as one may."""
+
+    AFTER_ANSWER = "after answer"
+    AFTER_STEP = "after step"
+    TIME_UP = "time up"
 
 
 class Programs(Protocol):
@@ -96,15 +108,26 @@ class Server:
         self._programs = programs
         self._engine_for = engine_for
         self._idle = idle
-        self._stopping = self._between_steps = False
+        self._stop: Stop | None = None
+        self._answering = self._between_steps = False
+        self._silent_since = 0.0
 
-    def stop(self) -> None:
-        """End the session at hand after its step, or now between two: `handle` raises StoppingError, and the client is
-        told. For a signal handler of the thread that handles."""
-        self._stopping = True
+    def stop(self, when: Stop) -> None:
+        """End the session at hand: `handle` raises StoppingError, and the client is told. For a signal handler of the
+        thread that handles, to be called again until the session has ended: that an answer has is known by silence."""
+        self._stop = when
         if self._between_steps:
-            self._between_steps = False
-            raise StoppingError("this server is being stopped")
+            self._raise_if_due()
+
+    def _raise_if_due(self) -> None:
+        if self._stop is None:
+            return
+        if self._stop is Stop.AFTER_ANSWER and self._answering and time.monotonic() < self._silent_since + _PAUSE:
+            return
+        self._between_steps = False
+        if self._stop is Stop.TIME_UP:
+            raise TimeUpError("it has lasted as long as a session may")
+        raise StoppingError("this server is being stopped")
 
     def handle(
         self,
@@ -130,6 +153,7 @@ class Server:
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
             loaded: set[tuple[Step, ...]] = set()  # what the engine has found that it can compute
             while True:
+                self._answering = bool(read)
                 message = self._next_message(channel)
                 said = expect(message, "step", "end", "finish")
                 if said == "finish":
@@ -163,9 +187,9 @@ class Server:
 
     def _next_message(self, channel: Channel) -> Mapping[str, object]:
         try:
+            self._silent_since = time.monotonic()
             self._between_steps = True
-            if self._stopping:
-                self.stop()
+            self._raise_if_due()
             return channel.recv_control(patience=self._idle)
         except StoppingError as error:
             channel.__exit__(StoppingError, error, None)  # before the engine takes a polite leave

@@ -1,11 +1,12 @@
 """One process for each client: the parent accepts and supervises, a child serves one session and ends with it.
 
     parent                                      child, one for each connection
-    accepts; forks           ------------->     TLS, the client proves who it is
-                             <- known --        its name
-    is there a place?        -- place ->        greeting: welcome, or busy
+    accepts; forks           ------------->     TLS, the client proves who it is, the greeting
+                             <- known --
+    a place, or the queue    -- place ->        tells the client: wait, go, or come in
                              <- begun --        the session
     writes what it is told   <- told ---
+                             -- stop -->        ends after the answer or the step at hand
                              <- ended --        exits
 
 As in sshd, everything that reads what a stranger sent runs in a process of its own, so that no connection can stop,
@@ -24,7 +25,6 @@ import ipaddress
 import json
 import logging
 import os
-import queue
 import select
 import signal
 import socket
@@ -35,11 +35,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum, auto
+from typing import Any, Literal
 
-from aero.wire import Channel, PeerAbsentError
-from aero.wire.certificates import Peer
-from aero.wire.tcp import Arrival, Listener
+from aero.serve.admission import Admission
+from aero.serve.server import Stop
+from aero.wire import (
+    Channel,
+    PeerAbsentError,
+    PeerBusyError,
+    PeerSilentError,
+    PeerVanishedError,
+    ProtocolError,
+    RefusedByPeerError,
+    StoppingError,
+    UntrustedPeerError,
+)
+from aero.wire.link import BEAT, DEAD
+from aero.wire.tcp import MAX_PLACE, Arrival, Door, Listener, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -47,30 +60,69 @@ Tell = Callable[[Mapping[str, Any]], None]
 """Takes what a child tells its parent: what JSON can carry."""
 _MAX_MESSAGE = 1 << 20
 _GRACE = 5.0  # seconds that a child has beyond its own deadline for TLS and the greeting
+_STEPS_SHARE = 0.25  # of the time in which a stopped server's sessions end, the part for the steps at hand alone
+_NUDGE = 0.5  # seconds after which a session that is to end looks again whether it can
 _STOP = signal.SIGTERM, signal.SIGINT
+_STOPPING = Refusal("being stopped; try again in a while")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """sessions: at the same time. handshakes: connections whose client has not proved who it is, in all and
-    `handshakes_each` for each address (of IPv6 the first 64 bits). drain: seconds that sessions have to finish their
-    steps when the server is stopped."""
+    """sessions: at the same time. queue: clients that wait for a place. handshakes: connections whose client has not
+    proved who it is, in all and `handshakes_each` for each address (of IPv6 the first 64 bits). longest: seconds that a
+    session may last; it ends after the step at hand. drain: seconds that sessions have to end when the server is
+    stopped."""
 
     sessions: int = 4
+    queue: int = 16
     handshakes: int = 64
     handshakes_each: int = 16
+    longest: float = 4 * 3600.0
     drain: float = 60.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.sessions <= 1000:
             raise ValueError(f"{self.sessions} sessions at the same time; give 1 to 1000")
+        if not 0 <= self.queue <= min(1000, MAX_PLACE):
+            raise ValueError(f"a queue of {self.queue} clients; give 0 to 1000")
         if not 1 <= self.handshakes_each <= self.handshakes:
             raise ValueError(f"{self.handshakes_each} handshakes for each address; give 1 to {self.handshakes}")
+        if not 0 < self.longest < float("inf"):
+            raise ValueError(f"sessions of at most {self.longest} seconds; give more than 0")
         if not 0 <= self.drain < float("inf"):
             raise ValueError(f"{self.drain} seconds to finish; give 0 or more")
 
 
-@dataclass
+@dataclass(frozen=True)
+class Event:
+    """What has happened with a connection.
+
+    kind: it waits (what: place), a session has begun, told something, or ended (what: failure or None, seconds), or it
+    came to nothing (what: why, and reason: one of a few words). session: its number, from 1 on; 0 before it has begun.
+    client: its name, where it has proved one.
+    """
+
+    kind: Literal["waits", "begun", "told", "ended", "refused"]
+    where: str
+    client: str | None
+    session: int
+    what: Mapping[str, Any]
+
+    @property
+    def who(self) -> str:
+        return self.where if self.client is None else f"{self.client} at {self.where}"
+
+
+class _State(Enum):
+    STRANGER = auto()
+    """It has not proved who it is."""
+    WAITING = auto()
+    INSIDE = auto()
+    LEAVING = auto()
+    """It has been turned away."""
+
+
+@dataclass(eq=False)
 class _Child:
     """A process that serves one connection, as the parent knows it."""
 
@@ -79,28 +131,24 @@ class _Child:
     network: str
     """Whose connections are counted together."""
     since: float
+    """When it came, was given a place, or began its session."""
     ear: socket.socket
     heard: bytearray = field(default_factory=bytearray)
-    name: str | None = None
-    """The client's, once it is known; None without TLS."""
-    has_place: bool = False
+    state: _State = _State.STRANGER
+    client: str | None = None
     session: int = 0
-    """The number of its session, from 1 on; 0 before it has begun."""
+    stopping: Stop | None = None
     failure: str | None = None
+    reason: str = "failed"
     ended: bool = False
-
-    @property
-    def who(self) -> str:
-        return self.where if self.name is None else f"{self.name} at {self.where}"
 
 
 class Supervisor:
     """Serves whoever connects to `listener`, each in a process of its own.
 
     serve: called in the child, with a channel to the client and what takes what the parent should be told; raises
-    ConnectionError or ValueError for a session that ends too early. stop: called in the child, by a signal, when the
-    session should end after the step at hand. on_begun(session, who), on_told(session, what), on_ended(session,
-    failure or None) and on_refused(who, why) are called in the parent.
+    ConnectionError or ValueError for a session that ends too early. stop: called in the child's main thread, by a
+    signal, when the session should end, and again until it has. on_event: called in the parent.
     """
 
     def __init__(
@@ -108,23 +156,22 @@ class Supervisor:
         listener: Listener,
         serve: Callable[[Channel, Tell], None],
         *,
-        stop: Callable[[], None],
+        stop: Callable[[Stop], None],
         limits: Limits,
-        on_begun: Callable[[int, str], None],
-        on_told: Callable[[int, Mapping[str, Any]], None],
-        on_ended: Callable[[int, str | None], None],
-        on_refused: Callable[[str, str], None],
+        on_event: Callable[[Event], None],
     ) -> None:
-        self._listener, self._serve, self._stop_step, self._limits = listener, serve, stop, limits
-        self._on_begun, self._on_told, self._on_ended, self._on_refused = on_begun, on_told, on_ended, on_refused
+        self._listener, self._serve, self._stop_session, self._limits = listener, serve, stop, limits
+        self._on_event = on_event
         self._children: dict[int, _Child] = {}  # by the file descriptor of its ear
+        self._admission: Admission[_Child] = Admission(limits.sessions, limits.queue)
         self._begun = 0
         self._stops = 0
         self._hear_signals, self._signals = socket.socketpair()
 
     def run(self, *, once: bool = False, wait: float | None = None) -> None:
-        """Serve until SIGTERM or SIGINT: then every session ends after its step, its client is told, and this returns.
-        A second signal ends this process and its children at once.
+        """Serve until SIGTERM or SIGINT: then every session ends after the answer at hand, or, when the time for that
+        is over, after its step; its client is told, and this returns. A second signal ends this process and its
+        children at once.
 
         once: end after one session, and raise ConnectionError where it failed. wait: PeerAbsentError after so many
         seconds without a session. For the main thread, in a process whose other threads hold no locks.
@@ -161,11 +208,14 @@ class Supervisor:
             if self._stops and drained is None:
                 self._listener.close()
                 drained = now + self._limits.drain
-                for child in self._children.values():
-                    os.kill(child.pid, signal.SIGTERM)
+                self._admission.close(_STOPPING)
+                self._tell_news()
+                self._stop_all(Stop.AFTER_ANSWER)
             if drained is not None and (not self._children or now > drained):
                 return
-            served = any(child.has_place for child in self._children.values())
+            if drained is not None and now > drained - self._limits.drain * _STEPS_SHARE:
+                self._stop_all(Stop.AFTER_STEP)
+            served = self._admission.inside > 0
             if served:
                 idle_since = now
             elif wait is not None and now > idle_since + wait and drained is None:
@@ -191,6 +241,13 @@ class Supervisor:
                 elif not self._stops:
                     self._take()
 
+    def _stop_all(self, how: Stop) -> None:
+        for child in list(self._children.values()):
+            if child.state is _State.INSIDE:
+                self._say(child, {"stop": how})
+            elif child.state is _State.STRANGER:
+                self._end(child, "the server was stopped")  # there is nothing to finish
+
     def _take(self) -> None:
         """A connection, and a child for it."""
         try:
@@ -209,7 +266,8 @@ class Supervisor:
                 if pid == 0:
                     self._child(arrival, mouth, ear)
             except OSError as error:
-                self._on_refused(arrival.where, f"no process for it: {error.strerror}")
+                why = f"no process for it: {error.strerror}"
+                self._on_event(Event("refused", arrival.where, None, 0, {"why": why, "reason": "failed"}))
                 return
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
@@ -220,7 +278,7 @@ class Supervisor:
     def _make_room(self, network: str) -> None:
         """End the oldest handshakes, of the network that has the most, until one more is within the limits."""
         while True:
-            strangers = [child for child in self._children.values() if not child.has_place]
+            strangers = [c for c in self._children.values() if c.state in (_State.STRANGER, _State.LEAVING)]
             counts = Counter(child.network for child in strangers)
             if counts[network] >= self._limits.handshakes_each:
                 fullest = network
@@ -229,12 +287,19 @@ class Supervisor:
             else:
                 return
             oldest = min((child for child in strangers if child.network == fullest), key=lambda child: child.since)
-            self._end(oldest, "too many connections that have not said who they are")
+            self._end(oldest, "too many connections that have not said who they are", "crowd")
 
     def _end_overdue(self, now: float) -> None:
         for child in list(self._children.values()):
-            if not child.session and now > child.since + self._listener.setup_timeout + _GRACE:
-                self._end(child, "it has not finished its greeting")
+            patience = DEAD if child.state is _State.INSIDE else self._listener.setup_timeout
+            if child.session:
+                over = now - child.since - self._limits.longest
+                if over > self._limits.drain:
+                    self._end(child, "it lasted too long, and did not end its step in time")
+                elif over > 0:
+                    self._say(child, {"stop": Stop.TIME_UP})
+            elif child.state is not _State.WAITING and now > child.since + patience + _GRACE:
+                self._end(child, "it has not finished its greeting", "silent")
 
     def _hear(self, child: _Child) -> None:
         """What a child says, and its end."""
@@ -261,22 +326,50 @@ class Supervisor:
 
     def _understand(self, child: _Child, message: Mapping[str, Any]) -> None:
         if message["say"] == "known":
-            child.name = message["name"]
-            others = sum(other.has_place for other in self._children.values())
-            child.has_place = others < self._limits.sessions
-            child.ear.send(_line({"sessions": None if child.has_place else others}))
+            child.client = message["client"]
+            self._admission.ask(child, child.client)
+            self._tell_news()
         elif message["say"] == "begun":
             self._begun += 1
-            child.session = self._begun
-            self._on_begun(child.session, child.who)
+            child.session, child.since = self._begun, time.monotonic()
+            self._report("begun", child, {})
         elif message["say"] == "told":
-            self._on_told(child.session, message["what"])
+            self._report("told", child, message["what"])
         elif message["say"] == "ended":
+            if child.state is not _State.LEAVING:
+                child.reason = message["reason"]
             child.failure, child.ended = message["failure"], True
             self._bury(child)  # which is on its way out; its place is free
 
-    def _end(self, child: _Child, why: str) -> None:
-        child.failure, child.ended = why, True
+    def _tell_news(self) -> None:
+        """What has changed of places and the queue, to whom it concerns."""
+        for child, news in self._admission.news():
+            if isinstance(news, Refusal):
+                child.state, child.since = _State.LEAVING, time.monotonic()
+                child.reason = "busy" if news.again else "limit"
+                self._say(child, {"refused": news.reason, "again": news.again})
+                continue
+            if news == 0:
+                child.state, child.since = _State.INSIDE, time.monotonic()
+            elif child.state is _State.STRANGER:
+                child.state = _State.WAITING
+                self._report("waits", child, {"place": news})
+            self._say(child, {"place": news})
+
+    def _say(self, child: _Child, message: Mapping[str, Any]) -> None:
+        """Tell a child something; one that does not listen is heard of by its end."""
+        if "stop" in message:
+            if child.stopping == message["stop"]:
+                return
+            child.stopping = message["stop"]
+        with suppress(OSError):
+            child.ear.send(_line(message))
+
+    def _report(self, kind: Literal["waits", "begun", "told", "ended", "refused"], child: _Child, what: Any) -> None:
+        self._on_event(Event(kind, child.where, child.client, child.session, what))
+
+    def _end(self, child: _Child, why: str, reason: str = "failed") -> None:
+        child.failure, child.reason, child.ended = why, reason, True
         self._bury(child)
 
     def _bury(self, child: _Child) -> None:
@@ -289,9 +382,12 @@ class Supervisor:
             how = f"by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"with {os.WEXITSTATUS(status)}"
             child.failure, child.ended = f"its process ended {how}", True
         if child.session:
-            self._on_ended(child.session, child.failure)
+            seconds = time.monotonic() - child.since
+            self._report("ended", child, {"failure": child.failure, "reason": child.reason, "seconds": seconds})
         elif child.failure:
-            self._on_refused(child.who, child.failure)
+            self._report("refused", child, {"why": child.failure, "reason": child.reason})
+        self._admission.leave(child)
+        self._tell_news()
 
     def _kill_all(self) -> None:
         for child in list(self._children.values()):
@@ -310,48 +406,110 @@ class Supervisor:
             self._listener.close()
             for other in (ear, self._hear_signals, self._signals, *(child.ear for child in self._children.values())):
                 other.close()
-            failure = self._session(arrival, mouth)
-            mouth.sendall(_line({"say": "ended", "failure": failure}))
+            parent = _Parent(mouth)
+            failure, reason = self._session(arrival, parent)
+            parent.say("ended", failure=failure, reason=reason)
             code = 0
         except BaseException:
             log.exception("the process of %s failed", arrival.where)
         finally:
             os._exit(code)
 
-    def _session(self, arrival: Arrival, mouth: socket.socket) -> str | None:
-        """Why it ended too early, or None."""
-        answers: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # in that thread: a signal is to wake this one
-        threading.Thread(target=_listen, args=(mouth, answers), daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+    def _session(self, arrival: Arrival, parent: _Parent) -> tuple[str | None, str]:
+        """Why it ended too early, or None; and the kind of that reason."""
+        order = Stop.AFTER_ANSWER  # of whoever sends a signal to this process by himself
 
-        def tell(what: Mapping[str, Any]) -> None:
-            mouth.sendall(_line({"say": "told", "what": what}))
-
-        def sessions(peer: Peer | None) -> int | None:
-            mouth.sendall(_line({"say": "known", "name": peer and peer.name}))
-            taken: int | None = answers.get()["sessions"]
-            return taken
+        def obey(message: Mapping[str, Any]) -> None:
+            nonlocal order
+            order = Stop(message["stop"])
 
         try:
-            with self._listener.welcome(arrival, sessions) as channel:
-                signal.signal(signal.SIGTERM, lambda *_: self._stop_step())
-                mouth.sendall(_line({"say": "begun"}))
-                self._serve(channel, tell)
+            with self._listener.welcome(arrival, lambda door: _ask(parent, door)) as channel:
+                signal.signal(signal.SIGTERM, lambda *_: self._stop_session(order))
+                signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # in that thread: a signal is to wake this one
+                arguments = parent, obey, threading.get_ident()
+                threading.Thread(target=_listen, args=arguments, daemon=True).start()
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+                parent.say("begun")
+                self._serve(channel, lambda what: parent.say("told", what=what))
         except (ConnectionError, ValueError) as error:
-            return " ".join(str(error).split()) or type(error).__name__
-        return None
+            return " ".join(str(error).split()) or type(error).__name__, _kind(error)
+        return None, ""
 
 
-def _listen(mouth: socket.socket, answers: queue.SimpleQueue[Mapping[str, Any]]) -> None:
-    """What the parent answers. A child does not outlive its parent."""
-    heard = b""
-    with suppress(OSError):
-        while data := mouth.recv(4096):
-            *lines, heard = (heard + data).split(b"\n")
-            for line in lines:
-                answers.put(json.loads(line))
-    os._exit(1)
+class _Parent:
+    """The parent, as a child knows it. A child does not outlive it."""
+
+    def __init__(self, mouth: socket.socket) -> None:
+        self._mouth, self._heard = mouth, b""
+        self.fileno = mouth.fileno
+
+    def say(self, say: str, **what: Any) -> None:
+        self._mouth.sendall(_line({"say": say, **what}))
+
+    def hear(self) -> list[Mapping[str, Any]]:
+        """What it has said; waits for something."""
+        data = b""
+        with suppress(OSError):
+            data = self._mouth.recv(4096)
+        if not data:
+            os._exit(1)
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+def _ask(parent: _Parent, door: Door) -> Refusal | None:
+    """Have the parent decide whether the client may come in; meanwhile it hears its place, and is listened to."""
+    parent.say("known", client=door.peer and door.peer.name)
+    place, told = 0, 0.0
+    poll = select.poll()
+    poll.register(parent, select.POLLIN)
+    poll.register(door, select.POLLIN)
+    while True:
+        for number, _ in poll.poll(BEAT * 1000):
+            if number != parent.fileno():
+                continue
+            for message in parent.hear():
+                if "refused" in message:
+                    return Refusal(message["refused"], message["again"])
+                if "place" in message:
+                    place, told = message["place"], 0.0
+                    if not place:
+                        return None
+        door.listen()
+        if place and time.monotonic() > told + BEAT:
+            door.wait(place)
+            told = time.monotonic()
+
+
+def _listen(parent: _Parent, obey: Callable[[Mapping[str, Any]], None], main: int) -> None:
+    """What the parent says while a session runs: when it should end. The session then looks again and again whether it
+    can."""
+    poll = select.poll()
+    poll.register(parent, select.POLLIN)
+    stopping = False
+    while True:
+        if poll.poll(_NUDGE * 1000 if stopping else None):
+            for message in parent.hear():
+                obey(message)
+            stopping = True
+        signal.pthread_kill(main, signal.SIGTERM)
+
+
+_KINDS = {
+    StoppingError: "stopped",
+    PeerBusyError: "busy",
+    UntrustedPeerError: "untrusted",
+    RefusedByPeerError: "untrusted",
+    PeerSilentError: "silent",
+    PeerVanishedError: "vanished",
+    ProtocolError: "protocol",
+}
+"""Why a connection or a session ended, in a few words that can be counted."""
+
+
+def _kind(error: Exception) -> str:
+    return next((word for kind, word in _KINDS.items() if isinstance(error, kind)), "failed")
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

@@ -8,7 +8,7 @@
 
 The receiver states dtype and shape, and whatever differs is refused while only the header and the description have been
 read: nothing is ever allocated because the other side claims a size. The first failure ends the channel. The other side
-is told why in one of five words (`frame.Reason`), and every later use raises the same failure again.
+is told why in one of six words (`frame.Reason`), and every later use raises the same failure again.
 
 A party may compute for minutes between two messages. Meanwhile a thread gives signs of life, which are no messages:
 they lengthen no timeout, and who gives none is known to be gone long before it.
@@ -36,6 +36,7 @@ from aero.wire.errors import (
     PeerVanishedError,
     ProtocolError,
     StoppingError,
+    TimeUpError,
     WireError,
 )
 from aero.wire.frame import ArraySpec, Header, Kind, Reason
@@ -308,6 +309,8 @@ class Channel:
             reason = Reason.UNEXPECTED_MESSAGE
         elif isinstance(error, PeerSilentError):
             reason = Reason.SILENCE
+        elif isinstance(error, TimeUpError):
+            reason = Reason.TIME_UP
         elif isinstance(error, StoppingError):
             reason = Reason.STOPPING
         else:

@@ -48,6 +48,10 @@ class StoppingError(WireError):
     """This party is being stopped; the other side is told so."""
 
 
+class TimeUpError(StoppingError):
+    """The session has lasted as long as one may; the other side is told so."""
+
+
 class PeerAbsentError(WireError):
     """Nothing answers at the address."""
 

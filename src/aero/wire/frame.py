@@ -75,6 +75,7 @@ class Reason(IntEnum):
     SILENCE = 2
     FAILURE = 3
     STOPPING = 4
+    TIME_UP = 5
 
     def __str__(self) -> str:
         return _REASONS[self]
@@ -86,6 +87,7 @@ _REASONS = {
     Reason.SILENCE: "it waited for this side longer than its timeout",
     Reason.FAILURE: "it failed (its own log says why)",
     Reason.STOPPING: "it is being stopped; begin a new session when it is there again",
+    Reason.TIME_UP: "the session has lasted as long as one may; begin a new one",
 }
 
 

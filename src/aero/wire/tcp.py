@@ -4,10 +4,9 @@
                  channel = listener.accept()
     client:  channel = connect("server.example", 7700, Identity("keys/client"))
 
-Setting up is: TCP, TLS handshake, then a greeting of 24 bytes from the server and one from the client, which carries
-the wire version, the emulated network, and whether the server has a place for the client. The server greets first:
-under TLS 1.3 a client believes the handshake done before the server has looked at its certificate, and waiting for the
-greeting is how it learns that it was refused.
+Setting up is: TCP, TLS handshake, then a greeting of 24 bytes each way, with the wire version and the emulated network,
+then the server's word: come in, wait, or go, with the reason. Under TLS 1.3 a client believes the handshake done before
+the server has looked at its certificate, and waiting for the greeting is how it learns that it was refused.
 
 Without TLS only on purpose: pass `InsecurePlaintext()` where an `Identity` belongs.
 """
@@ -24,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from types import TracebackType
 
 from aero.wire.certificates import Peer
@@ -44,14 +44,20 @@ from aero.wire.frame import MAGIC, MAX_FRAME_BYTES, VERSION
 from aero.wire.keys import Identity
 from aero.wire.link import ABRUPT_PATIENCE, BEAT, DEAD, DEFAULT_TIMEOUT, Link, Outbox
 from aero.wire.network import LOOPBACK, Network, shape
+from aero.wire.peer_text import one_line
 
 log = logging.getLogger(__name__)
 
 SETUP_TIMEOUT = 10.0
 """Seconds for TCP, TLS and the greeting together."""
 
-_GREETING = struct.Struct("<4sBBHdd")  # magic, version, whether there is no place, sessions, network
-_MOST = 2**16 - 1  # sessions that a greeting can name
+MAX_PLACE = 2**16 - 1
+"""The last place in a queue that can be told."""
+
+_GREETING = struct.Struct("<4sB3xdd")  # magic, version, network
+_WORD = struct.Struct("<BHH")  # a _Say, the place in the queue or 0, bytes of the reason that follows
+_HERE = b"\x01"  # what a client answers to each word that says to wait
+_MAX_REASON = 200
 _PIECE = 1 << 18
 _TLS_RECORD = b"\x16\x03"  # how a TLS handshake begins
 
@@ -86,6 +92,15 @@ class InsecurePlaintext:
 Security = Identity | InsecurePlaintext
 
 
+class _Say(IntEnum):
+    """What a server says to a client that has greeted it."""
+
+    COME_IN = 0
+    WAIT = 1
+    BUSY = 2
+    REFUSED = 3
+
+
 def connect(
     host: str,
     port: int,
@@ -95,10 +110,15 @@ def connect(
     setup_timeout: float = SETUP_TIMEOUT,
     network: Network = LOOPBACK,
     max_frame_bytes: int = MAX_FRAME_BYTES,
+    patience: float = 0.0,
+    on_place: Callable[[int], None] = lambda _: None,
 ) -> Channel:
     """A channel to the party that listens at `host`:`port`. `timeout` is the silence in seconds that ends the session.
 
-    Raises `PeerAbsentError`, `PeerSilentError`, `UntrustedPeerError`, `RefusedByPeerError`, `ProtocolError`."""
+    patience: seconds to wait for a place in the queue of a busy server. on_place: called meanwhile, every few seconds,
+    with the place: 1 is next.
+    Raises `PeerAbsentError`, `PeerSilentError`, `UntrustedPeerError`, `RefusedByPeerError`, `ProtocolError`, and
+    `PeerBusyError` where there is no place, or none in time."""
     deadline = time.monotonic() + setup_timeout
     where = f"{host}:{port}"
     if not 1 <= port <= 65535:
@@ -126,13 +146,75 @@ def connect(
         f"{where} accepted the connection but did not answer within {setup_timeout:g} s: it may be serving another "
         f"client{expects}, or be no AERO server; try again"
     )
-    channel = _set_up(sock, security, where, deadline, silence, timeout, network, max_frame_bytes)
+
+    def enter(link: TcpLink, peer: Peer | None) -> None:
+        _come_in(link, where, deadline, silence, patience, on_place)
+
+    channel = _set_up(sock, security, where, deadline, silence, timeout, network, max_frame_bytes, enter)
     if isinstance(security, Identity):
         security.warn_of_expiry(channel.peer)
     return channel
 
 
-def _place_for_all(_: Peer | None) -> int | None:
+@dataclass(frozen=True)
+class Refusal:
+    """Why a client does not come in; again: whether it may try again soon."""
+
+    reason: str
+    again: bool = True
+
+
+class Door:
+    """The connection of a client that has greeted, and does not know yet whether it may come in. For one thread.
+
+    peer: who it is; None without TLS."""
+
+    def __init__(self, link: TcpLink, peer: Peer | None) -> None:
+        self._link, self.peer = link, peer
+        self._owed = 0
+        self._heard = time.monotonic()
+
+    def fileno(self) -> int:
+        """For `select`: readable when the client has answered, or gone."""
+        return self._link.fileno()
+
+    def wait(self, place: int) -> None:
+        """Tell the client its place in the queue, from 1 on; it answers each time, so that it is known to be there."""
+        self._link.send([memoryview(_WORD.pack(_Say.WAIT, min(place, MAX_PLACE), 0))])
+        self._owed += 1
+
+    def listen(self) -> None:
+        """Take what the client has answered so far. Raises PeerVanishedError when it has gone, PeerSilentError when it
+        has answered nothing for `DEAD`, ProtocolError when it says anything else."""
+        while self._owed and (said := self._link.take(self._owed)):
+            self._took(said)
+        if not self._owed and self._link.take(1):
+            raise ProtocolError("the client spoke before it was asked to come in")
+        if self._owed and time.monotonic() > self._heard + DEAD:
+            raise PeerSilentError(f"the client waited for a place, and was silent for {DEAD:g} s")
+
+    def open(self) -> None:
+        """Ask the client to come in. Raises like `listen` where it is not there any more."""
+        self._link.send([memoryview(_WORD.pack(_Say.COME_IN, 0, 0))])
+        answers = bytearray(self._owed)
+        self._link.receive_into(memoryview(answers), time.monotonic() + DEAD)
+        self._took(bytes(answers))
+
+    def shut(self, refusal: Refusal) -> None:
+        """Turn the client away, and say why."""
+        reason = refusal.reason.encode()[:_MAX_REASON]
+        what = _Say.BUSY if refusal.again else _Say.REFUSED
+        self._link.send([memoryview(_WORD.pack(what, 0, len(reason)) + reason)])
+        self._link.close(abruptly=True)
+
+    def _took(self, said: bytes) -> None:
+        if said.strip(_HERE):
+            raise ProtocolError("the client answered something else than that it is there")
+        self._owed -= len(said)
+        self._heard = time.monotonic()
+
+
+def _let_in(door: Door) -> Refusal | None:
     return None
 
 
@@ -224,17 +306,26 @@ class Listener:
             raise PeerAbsentError(f"a connection could not be taken: {error.strerror}") from None
         return Arrival(sock, str(address[0]), int(address[1]), time.monotonic())
 
-    def welcome(self, arrival: Arrival, sessions: Callable[[Peer | None], int | None] = _place_for_all) -> Channel:
+    def welcome(self, arrival: Arrival, admit: Callable[[Door], Refusal | None] = _let_in) -> Channel:
         """TLS and the greeting with who has connected.
 
-        sessions: asked once the client has proved who it is, with that, which the channel's `peer` says, too (None
-        without TLS): None for a place, or the sessions that take all places. Raises `PeerBusyError` then, after the
-        client was told so; else like `connect`. The connection is closed."""
+        admit: called once the client has proved who it is and greeted; says why it is turned away, or None when it may
+        come in, and meanwhile tells it its place and listens whether it is still there.
+        Raises `PeerBusyError` where the client was turned away; else like `connect`. The connection is closed then."""
         deadline = arrival.since + self._setup_timeout
         wanted = "greet" if isinstance(self._security, InsecurePlaintext) else "finish the TLS handshake"
         silence = f"{arrival.where} connected but did not {wanted} within {self._setup_timeout:g} s"
         limits = self._timeout, self._network, self._max_frame_bytes
-        return _set_up(arrival.socket, self._security, arrival.where, deadline, silence, *limits, sessions)
+
+        def enter(link: TcpLink, peer: Peer | None) -> None:
+            door = Door(link, peer)
+            refusal = admit(door)
+            if refusal is not None:
+                door.shut(refusal)
+                raise PeerBusyError(f"{arrival.where} was told: {refusal.reason}")
+            door.open()
+
+        return _set_up(arrival.socket, self._security, arrival.where, deadline, silence, *limits, enter, server=True)
 
     def close(self) -> None:
         """Stop listening; channels that were accepted live on."""
@@ -258,10 +349,12 @@ def _set_up(
     timeout: float,
     network: Network,
     max_frame_bytes: int,
-    sessions: Callable[[Peer | None], int | None] | None = None,
+    enter: Callable[[TcpLink, Peer | None], None],
+    *,
+    server: bool = False,
 ) -> Channel:
-    """silence: what to say where the other side has not done its part by `deadline`. sessions: the server's, as in
-    `Listener.welcome`. Whatever the other side does, what is raised is a WireError."""
+    """silence: what to say where the other side has not done its part by `deadline`. enter: what follows the greeting.
+    Whatever the other side does, what is raised is a WireError."""
     identity = security if isinstance(security, Identity) else None
     try:
         sock.setblocking(False)
@@ -269,10 +362,11 @@ def _set_up(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         peer = None
         if identity:
-            sock, peer = _handshake(sock, identity, where, deadline, silence, server_side=sessions is not None)
+            sock, peer = _handshake(sock, identity, where, deadline, silence, server_side=server)
         link = TcpLink(sock, timeout)
-        _greet(link, identity, peer, network, where, deadline, silence, sessions)
-        log.info("%s %s (%s)", "accepted" if sessions else "connected to", where, peer.name if peer else "no TLS")
+        _greet(link, identity, network, where, deadline, silence)
+        enter(link, peer)
+        log.info("%s %s (%s)", "accepted" if server else "connected to", where, peer.name if peer else "no TLS")
         link.dead = DEAD
         return Channel(shape(link, network), max_frame_bytes=max_frame_bytes, beat=BEAT, peer=peer)
     except BaseException as error:
@@ -302,28 +396,18 @@ def _handshake(
         except ValueError as error:
             raise UntrustedPeerError(f"the certificate of {where} is not trusted: {error}") from None
     except OSError as error:
-        _shut(tls, politely=isinstance(error, ssl.SSLError))
+        _shut(tls, politely=isinstance(error, ssl.SSLError | UntrustedPeerError))
         tls.close()
         raise error if isinstance(error, WireError) else _explain(error, where, identity) from None
 
 
 def _greet(
-    link: TcpLink,
-    identity: Identity | None,
-    peer: Peer | None,
-    network: Network,
-    where: str,
-    deadline: float,
-    silence: str,
-    sessions: Callable[[Peer | None], int | None] | None,
+    link: TcpLink, identity: Identity | None, network: Network, where: str, deadline: float, silence: str
 ) -> None:
-    taken = sessions(peer) if sessions else None
-    place = (0, 0) if taken is None else (1, min(taken, _MOST))
-    ours = _GREETING.pack(MAGIC, VERSION, *place, network.bits_per_second, network.round_trip_seconds)
+    ours = _GREETING.pack(MAGIC, VERSION, network.bits_per_second, network.round_trip_seconds)
     theirs = bytearray(_GREETING.size)
-    if sessions:
-        link.send([memoryview(ours)])
     try:
+        link.send([memoryview(ours)])  # Even to a version we refuse, so that both sides can say why.
         link.receive_into(memoryview(theirs), deadline)
     except PeerSilentError:
         raise PeerSilentError(silence) from None
@@ -334,22 +418,54 @@ def _greet(
         raise PeerVanishedError(
             f"{where} closed the connection before its greeting: it may {why}, be no AERO party, or have failed"
         ) from None
-    magic, version, busy, others, bits_per_second, round_trip_seconds = _GREETING.unpack(theirs)
+    magic, version, bits_per_second, round_trip_seconds = _GREETING.unpack(theirs)
     if theirs.startswith(_TLS_RECORD) and not identity:
         raise ProtocolError(f"{where} speaks TLS, and this side does not; give both sides keys, or neither")
     if magic != MAGIC:
         raise ProtocolError(f"{where} is not an AERO party: its greeting is another")
-    if not sessions:
-        link.send([memoryview(ours)])  # Even to a version we refuse, so that both sides can say why.
     if version != VERSION:
         raise VersionError(f"{where} speaks wire version {version}, this side {VERSION}; use the same release")
     if (bits_per_second, round_trip_seconds) != (network.bits_per_second, network.round_trip_seconds):
         raise ProtocolError(f"{where} emulates another network than {network}; give both sides the same --network")
-    if taken is not None:
-        raise PeerBusyError(f"{where} was told that all {taken} places are taken")
-    if busy and not sessions:
-        places = "its one place is" if others == 1 else f"all of its {others} places are"
-        raise PeerBusyError(f"{where} is busy: {places} taken; try again in a moment")
+
+
+def _come_in(
+    link: TcpLink, where: str, deadline: float, silence: str, patience: float, on_place: Callable[[int], None]
+) -> None:
+    """Do as the server says, until it says to come in."""
+    patient_until = time.monotonic() + patience
+    place = 0
+    while True:
+        word = bytearray(_WORD.size)
+        try:
+            link.receive_into(memoryview(word), deadline)
+        except PeerSilentError:
+            if place and deadline == patient_until:
+                raise _waiting_in_vain(where, place) from None
+            raise PeerSilentError(silence) from None
+        say, place, size = _WORD.unpack(word)
+        if say == _Say.COME_IN and not place and not size:
+            return
+        if say in (_Say.BUSY, _Say.REFUSED) and not place and size <= _MAX_REASON:
+            text = bytearray(size)
+            link.receive_into(memoryview(text), deadline)
+            reason = one_line(text.decode(errors="replace"))
+            if say == _Say.BUSY:
+                raise PeerBusyError(f"{where} is {reason}")
+            raise RefusedByPeerError(f"{where} refuses this client: {reason}")
+        if say != _Say.WAIT or not place or size:
+            raise ProtocolError(f"{where} says neither to come in, nor to wait, nor to go")
+        now = time.monotonic()
+        if now >= patient_until:
+            raise _waiting_in_vain(where, place)
+        on_place(place)
+        link.send([memoryview(_HERE)])
+        deadline, silence = now + DEAD, f"{where} was silent for {DEAD:g} s while this side waited"
+        deadline = min(deadline, patient_until)
+
+
+def _waiting_in_vain(where: str, place: int) -> PeerBusyError:
+    return PeerBusyError(f"{where} is busy: place {place} in its queue; try again, or wait longer")
 
 
 def _explain(error: OSError, where: str, identity: Identity | None) -> WireError:
@@ -404,6 +520,17 @@ class TcpLink(Link):
     @property
     def hosts(self) -> tuple[str, str]:
         return self._hosts
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def take(self, most: int) -> bytes:
+        """What has come, of `most` bytes at most, without waiting. PeerVanishedError where the connection has ended."""
+        view = memoryview(bytearray(most))
+        count, events = self._attempt(self._socket.recv_into, view, select.POLLIN)
+        if not count and not events:
+            raise PeerVanishedError("the connection ended without a goodbye: the other side died, or the network")
+        return bytes(view[:count])
 
     def send(self, buffers: Sequence[memoryview]) -> None:
         if sum(len(buffer) for buffer in buffers) <= _PIECE:

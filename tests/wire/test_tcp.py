@@ -1,6 +1,7 @@
 """TCP and TLS: who is let in, and that every way to fail is an error of its own on both sides."""
 
 import contextlib
+import select
 import shutil
 import socket
 import ssl
@@ -17,6 +18,7 @@ from aero.wire import (
     AddressError,
     Channel,
     PeerAbsentError,
+    PeerBusyError,
     PeerSilentError,
     PeerVanishedError,
     ProtocolError,
@@ -30,7 +32,7 @@ from aero.wire.certificates import KeyFileError
 from aero.wire.clients import trust
 from aero.wire.keys import Identity, make_keys
 from aero.wire.network import LAN, WAN
-from aero.wire.tcp import InsecurePlaintext, Listener, _explain, connect
+from aero.wire.tcp import Door, InsecurePlaintext, Listener, Refusal, _explain, connect
 
 INSECURE = InsecurePlaintext()
 GREETING = struct.Struct("<4sB3xdd")
@@ -387,6 +389,104 @@ def test_wrong_greetings_are_refused(greeting: bytes, kind: type, words: str, bo
     with Listener("127.0.0.1", 0, INSECURE) as listener:
         server, _ = both(lambda: listener.accept(20), lambda: raw_client(listener.port, None, greeting))
     assert isinstance(server, kind) and words in str(server)
+
+
+# Whether there is a place
+
+
+def test_who_waits_hears_its_place_and_answers(listener: Listener, client_identity: Identity, both: Both) -> None:
+    def admit(door: Door) -> Refusal | None:
+        for place in (2, 1):
+            door.wait(place)
+        poll = select.poll()
+        poll.register(door, select.POLLIN)
+        assert poll.poll(20_000)
+        door.listen()
+        return None
+
+    places: list[int] = []
+    server, client = both(
+        lambda: listener.welcome(listener.arrival(20), admit),
+        lambda: connect("127.0.0.1", listener.port, client_identity, patience=20, on_place=places.append),
+    )
+    with server, client:
+        assert places == [2, 1]
+        client.send(b"in")
+        assert server.recv(2, np.uint8).tobytes() == b"in"
+        assert client.traffic.bytes_sent == 28 + 6 + 2, "what comes before the first frame is not counted"
+
+
+@pytest.mark.parametrize(("again", "kind"), [(True, PeerBusyError), (False, RefusedByPeerError)])
+def test_a_client_is_told_why_it_does_not_come_in(
+    again: bool, kind: type, listener: Listener, client_identity: Identity, both: Both
+) -> None:
+    reason = "busy: 8 sessions, 3 waiting; \x1b[31mtry again" + "!" * 300
+    server, client = both(
+        lambda: listener.welcome(listener.arrival(20), lambda door: Refusal(reason, again)),
+        lambda: connect("127.0.0.1", listener.port, client_identity),
+    )
+    assert type(client) is kind and "busy: 8 sessions, 3 waiting; \ufffd[31mtry again!" in str(client)
+    assert len(str(client)) < 300 and isinstance(server, PeerBusyError)
+
+
+def test_a_client_without_patience_goes_at_once(listener: Listener, client_identity: Identity, both: Both) -> None:
+    def admit(door: Door) -> Refusal | None:
+        door.wait(7)
+        poll = select.poll()
+        poll.register(door, select.POLLIN)
+        while poll.poll(20_000):
+            door.listen()
+        return None
+
+    server, client = both(
+        lambda: listener.welcome(listener.arrival(20), admit),
+        lambda: connect("127.0.0.1", listener.port, client_identity),
+    )
+    assert isinstance(client, PeerBusyError) and "place 7 in its queue" in str(client)
+    assert isinstance(server, PeerVanishedError)
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_a_client_that_waits_and_is_silent(
+    insecure: bool, server_identity: Identity, keys_folder: Path, both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "DEAD", 0.2)
+
+    def admit(door: Door) -> Refusal | None:
+        door.wait(1)
+        while True:
+            door.listen()
+
+    context = None if insecure else client_context(keys_folder / "client", keys_folder / "server" / "cert.pem")
+    greeting = GREETING.pack(b"AERO", 2, float("inf"), 0.0)
+
+    def silent() -> None:
+        sock = socket.create_connection(("127.0.0.1", listener.port), timeout=20)
+        with context.wrap_socket(sock) if context else sock as talk:
+            talk.sendall(greeting)
+            while talk.recv(24):
+                pass
+
+    with Listener("127.0.0.1", 0, INSECURE if insecure else server_identity) as listener:
+        server, _ = both(lambda: listener.welcome(listener.arrival(20), admit), silent)
+    assert isinstance(server, PeerSilentError) and "waited for a place, and was silent" in str(server)
+
+
+@pytest.mark.parametrize(
+    "word", [b"\x00\x01\x00\x00\x00", b"\x01\x00\x00\x00\x00", b"\x02\x00\x00\xc9\x00", b"\x04\x00\x00\x00\x00"]
+)
+def test_words_that_are_none(word: bytes, both: Both) -> None:
+    def answer(other: socket.socket) -> None:
+        with other.accept()[0] as sock:
+            sock.sendall(GREETING.pack(b"AERO", 2, float("inf"), 0.0) + word)
+            with contextlib.suppress(OSError):
+                while sock.recv(1 << 12):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        _, error = both(lambda: answer(other), lambda: connect("127.0.0.1", port, INSECURE, patience=20))
+    assert isinstance(error, ProtocolError) and "neither to come in, nor to wait, nor to go" in str(error)
 
 
 def test_both_sides_must_emulate_the_same_network(both: Both) -> None:

@@ -321,7 +321,7 @@ class Supervisor:
             if len(child.heard) > _MAX_MESSAGE:
                 raise ValueError("it said too much at once")
         except (ValueError, KeyError, OSError) as error:
-            log.warning("the process of %s: %s", child.who, error)
+            log.warning("the process of %s: %s", child.where, error)
             self._end(child, f"its process failed: {error}")
 
     def _understand(self, child: _Child, message: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@
 #   make test      the tests            make test-all      with the slow ones
 #   make check     ruff, mypy, import contracts
 #   make fuzz      all that reads what others wrote, for FUZZ_SECONDS (60)
+#   make soak      a server under mixed clients, faults and strangers, for SOAK_SECONDS (1800)
 #   make bench     the benchmarks       make docs          the documentation as HTML, in site/
 #   make wheel     sdist and wheel, in dist/               make test-wheel: installed alone, elsewhere
 #   make lock      the lock files anew, as far as pyproject.toml demands; UPGRADE=--upgrade takes newer versions
@@ -18,6 +19,7 @@
 
 VENV         ?= .venv
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 1800
 
 BIN       = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
@@ -25,7 +27,7 @@ SETUP     = sh tools/with_python.sh tools/setup.py
 NATIVE    = CMakeLists.txt csrc/*.*
 LOCK      = requirements/*.txt
 
-.PHONY: demo demo-web test test-all fuzz check bench docs venv wheel test-wheel wheels lock test-newest test-oldest format clean
+.PHONY: demo demo-web test test-all fuzz soak check bench docs venv wheel test-wheel wheels lock test-newest test-oldest format clean
 .PHONY: test-native test-arm test-emulated sanitize constant-time
 
 venv: $(INSTALLED)
@@ -55,6 +57,9 @@ test-oldest:
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+soak: $(INSTALLED)
+	$(BIN)/python benchmarks/soak.py --seconds $(SOAK_SECONDS)
 
 test-native:
 	csrc/tests/run native

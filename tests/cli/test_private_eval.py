@@ -20,8 +20,8 @@ from aero.data.build import build
 from aero.data.folder import DataFolder
 from aero.data.settings import DataSettings
 from aero.models import AeroConfig
+from aero.train.run import train
 from aero.train.settings import TrainSettings
-from aero.train.trainer import train
 from conformance import stated
 
 CONTEXT, TOKENS, GIVEN = 12, 10, 7

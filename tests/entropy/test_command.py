@@ -11,8 +11,8 @@ from aero.data.build import build
 from aero.data.settings import DataSettings
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.presets import Size
+from aero.train.run import train
 from aero.train.settings import TrainSettings
-from aero.train.trainer import train
 
 
 @pytest.fixture(scope="module")

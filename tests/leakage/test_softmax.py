@@ -13,6 +13,7 @@ from aero.kernels.slots import P50
 from aero.mpc.dealer import InsecureDealtOts
 from aero.mpc.functions import exp2, softmax
 from aero.mpc.functions.causal_rows import CausalRows
+from aero.mpc.functions.softmax import protocol, tournament
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.share import Share
@@ -52,8 +53,9 @@ class View:
             x = split(party, scores(kind), plan.input_bits, 14, seed=seeds(run)[1][:16])
             return plan.run(party, x)
 
-        names = ("multiplex", "_below_tops", "_powers", "_log_sums")
-        with self._kept((exp2, "from_field"), *((softmax, name) for name in names)):
+        names = ("multiplex", "below_tops", "powers", "log_sums")
+        steps = [(protocol, name) for name in names]
+        with self._kept((exp2, "from_field"), (tournament, "multiplex"), *steps):
             outcome = run_both(program, seeds(run))
         self.sent, self.results = outcome.sent, outcome.results
 
@@ -67,7 +69,7 @@ class View:
     def _keeping(self, name: str, original):
         def kept(party: Party, *args, **kwargs):
             result = original(party, *args, **kwargs)
-            last = result[-1] if name == "_below_tops" else result
+            last = result[-1] if name == "below_tops" else result
             values = last.values if isinstance(last, Share) else last[0]
             self.held.setdefault((party.role, name), []).append(values)
             return result
@@ -103,7 +105,7 @@ def check_exponents() -> None:
 
 def check_powers() -> None:
     """Shares modulo p of powers. What hides them is tested, with mutations, in test_ole.py."""
-    for values in held("_powers", 1):
+    for values in held("powers", 1):
         assert_field_uniform(PLAN.slots.gather(values))
 
 
@@ -112,7 +114,7 @@ def check_logarithms() -> None:
     found: dict[Role, list[np.ndarray]] = {role: [] for role in Role}
     for run in range(13):
         for role in Role:
-            found[role].append(view(run, "sharp").held[role, "_log_sums"][0])
+            found[role].append(view(run, "sharp").held[role, "log_sums"][0])
     for role in Role:
         assert_uniform(np.concatenate(found[role]), PLAN.power.ring_bits)
 
@@ -131,12 +133,12 @@ def check_results() -> None:
 
 def check_window_exponents() -> None:
     """Exponents held between both ends of a window, with scores above, inside and below it."""
-    for values in held("_below_tops", 0, mode="window"):
+    for values in held("below_tops", 0, mode="window"):
         assert_uniform(values, PLANS["window"].power.ring_bits)
 
 
 def check_window_powers() -> None:
-    for values in held("_powers", 1, mode="window"):
+    for values in held("powers", 1, mode="window"):
         assert_field_uniform(PLANS["window"].slots.gather(values))
 
 
@@ -213,11 +215,11 @@ def test_bytes_are_these(mode) -> None:
 
 HASHES = {
     "maxima": [
-        "157767600fa8c01b17d3f24c6971b22fe39c43527ed7f304e79de0b069bbc025",
-        "0a05ffe7f25425f8de3212dbeb50ce1fc6106e83f28ae1cc43a8b95dd10d74cb",
+        "b7f61f598e8febe5160fbd9d9150ef3e33f0ff89d4f6697339947842e4313995",
+        "03602c7561c67d64c5bd86886f6ab1db529d639d865ecc9071aa26d853263783",
     ],
     "window": [
-        "f5a9f38d2da2a6991f746da623336963657d834aacbf6327495fa2f2153aee98",
-        "425bf23426d6331dff940d633a5e5da7f892a694eb875c21723e9fccb5770de9",
+        "d18c5d27e5b81e13e52261d49514a6aa70ff616a2cd5995635c7cbd12f919f37",
+        "4048548493a37afa144f4cc0ebb906ee46ceec9d0e54d05aebd99bacace236fd",
     ],
 }

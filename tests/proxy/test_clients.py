@@ -13,7 +13,7 @@ from aero.compiler.compile import compile
 from aero.compiler.run import load_model
 from aero.proxy.guard import Guard
 from aero.train.harness import run_tasks
-from aero.train.trainer import train
+from aero.train.run import train
 from clear_session import LONGER, Sessions, greedy, tokenizer_file
 from harness_task import write_task
 from served_endpoint import PATIENCE, Served

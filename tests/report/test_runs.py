@@ -18,8 +18,8 @@ from aero.models import AeroConfig
 from aero.models.presets import Size
 from aero.report.runs import summarise
 from aero.train.diagnosis import TrainingDivergedError
+from aero.train.run import train
 from aero.train.settings import TrainSettings
-from aero.train.trainer import train
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ import torch
 
 from aero.data.folder import DataFolder
 from aero.models import AeroConfig
+from aero.train.run import resume, train
 from aero.train.settings import TrainSettings
-from aero.train.trainer import resume, train
 
 
 def forked(work: Callable[[], object], kill_after: float | None = None) -> int:

@@ -18,8 +18,8 @@ from accelerate.utils import DistributedType
 from aero.data.folder import DataFolder
 from aero.models import AeroConfig
 from aero.train.callbacks import Progress, TrainingInterrupted
+from aero.train.run import resume, train
 from aero.train.settings import TrainSettings
-from aero.train.trainer import resume, train
 
 run, data, config, settings, *how = sys.argv[1:]
 torch.set_num_threads(1)

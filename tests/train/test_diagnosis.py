@@ -14,10 +14,10 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
 from aero.train.checkpoints import latest
-from aero.train.diagnosis import TrainingDivergedError, diagnose
+from aero.train.diagnosis import LossTrend, TrainingDivergedError, diagnose
+from aero.train.run import train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
-from aero.train.trainer import LossTrend, train
 
 IDS = torch.arange(32).reshape(2, 16)
 BATCH = {"input_ids": IDS, "labels": IDS}

@@ -15,9 +15,9 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.train.evaluate import evaluate, evaluate_on, evaluate_run, evaluate_run_on_text
 from aero.train.harness import run_tasks
+from aero.train.run import train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
-from aero.train.trainer import train
 from harness_task import write_task
 
 

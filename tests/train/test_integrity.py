@@ -24,9 +24,9 @@ from aero.models import AeroConfig
 from aero.train.callbacks import Progress, TrainingInterrupted
 from aero.train.checkpoints import latest
 from aero.train.diagnosis import TrainingDivergedError
+from aero.train.run import resume, train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
-from aero.train.trainer import resume, train
 from full_disk import file_limit
 
 MODEL_FILES = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]

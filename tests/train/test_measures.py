@@ -19,8 +19,8 @@ from aero.models.notation import parse
 from aero.train.callbacks import Progress
 from aero.train.jsonl import read_rows
 from aero.train.measures import MeasureLog, Measures, measure
+from aero.train.run import resume, train
 from aero.train.settings import TrainSettings
-from aero.train.trainer import resume, train
 
 
 def rows(run: Path) -> list[dict]:

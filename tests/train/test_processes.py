@@ -18,9 +18,9 @@ from aero.models import AeroConfig
 from aero.models.notation import parse
 from aero.train import trainer
 from aero.train.jsonl import read_rows
+from aero.train.run import resume, train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
-from aero.train.trainer import resume, train
 
 pytestmark = pytest.mark.slow  # each launch starts Python three times
 

@@ -17,8 +17,8 @@ from aero.data.settings import DataSettings
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.stabilize import stabilize
 from aero.train.recipes import EXPERIMENTS, experiment
+from aero.train.run import ensure
 from aero.train.run_folder import RunInfo
-from aero.train.trainer import ensure
 
 ALL = [(name, variant) for name, found in EXPERIMENTS.items() for variant in found.variants]
 

@@ -24,9 +24,9 @@ from aero.train.callbacks import FiniteWeights, Progress, TrainingInterrupted
 from aero.train.checkpoints import latest
 from aero.train.diagnosis import TrainingDivergedError
 from aero.train.evaluate import evaluate_run
+from aero.train.run import resume, train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
-from aero.train.trainer import resume, train
 from small_models import PERPLEXITY_SUMMED_ANEW
 
 
@@ -213,7 +213,7 @@ def test_stopped_after_the_last_step_and_resumed(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("aero.train.trainer._save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("aero.train.run._save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         train(out, data, config, settings)
     info = resume(out)
     assert info.status == "finished"

@@ -18,8 +18,8 @@ from aero.models.start import config_for, start_from
 from aero.train.callbacks import TrainingInterrupted
 from aero.train.freezing import FreezeSchedule
 from aero.train.measures import measure
+from aero.train.run import resume, train
 from aero.train.settings import TrainSettings
-from aero.train.trainer import resume, train
 
 
 def variant(config: AeroConfig, notation: str, **fields: object) -> AeroConfig:

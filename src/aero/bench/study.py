@@ -16,8 +16,8 @@ from aero.report.record import Record
 from aero.train.callbacks import Progress
 from aero.train.jsonl import read_rows
 from aero.train.measures import FILE as MEASURES_FILE
+from aero.train.run import ensure
 from aero.train.settings import TrainSettings
-from aero.train.trainer import ensure
 
 NOTATIONS = (
     "SM+LN+G",

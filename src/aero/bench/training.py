@@ -22,8 +22,9 @@ from aero.data.loader import TrainingBlocks, collate
 from aero.models import AeroConfig
 from aero.models.presets import Size
 from aero.report.record import Record
+from aero.train.run import train
 from aero.train.settings import TrainSettings, choose_precision
-from aero.train.trainer import train, training_arguments
+from aero.train.trainer import training_arguments
 
 WARM_UP = 3  # steps of each turn that are not counted
 _SCALED = "SM(t_h)+ScFuFFN"

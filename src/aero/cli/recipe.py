@@ -48,7 +48,7 @@ def recipe(
     from aero.data.folder import DataFolder
     from aero.report.record import Record, write_records
     from aero.train.recipes import EXPERIMENTS, experiment
-    from aero.train.trainer import ensure
+    from aero.train.run import ensure
 
     console = wide_console()
     if name is None:

@@ -76,9 +76,10 @@ def train(
     from aero.models import AeroConfig
     from aero.models.start import config_for
     from aero.report.record import Record, write_records
-    from aero.train import trainer
     from aero.train.callbacks import TrainingInterrupted
     from aero.train.processes import is_main
+    from aero.train.run import resume as go_on
+    from aero.train.run import train as begin
     from aero.train.settings import TrainSettings
 
     main_process = is_main()
@@ -86,7 +87,7 @@ def train(
     try:
         if resume:
             with _bar(console, f"resuming {out}") as show:
-                info = trainer.resume(out, on_progress=show)
+                info = go_on(out, on_progress=show)
         else:
             if data is None:
                 raise ValueError("name the data folder: --data DIR (make one with `aero data DIR`)")
@@ -114,7 +115,7 @@ def train(
             else:
                 config = config_for(start_from, notation)
             with _bar(console, notation) as show:
-                info = trainer.train(out, folder, config, settings, force=force, on_progress=show)
+                info = begin(out, folder, config, settings, force=force, on_progress=show)
     except TrainingInterrupted as stopped:
         Console(stderr=True, highlight=False).print(f"interrupted: {stopped}", soft_wrap=True, markup=False)
         raise typer.Exit(130) from None

@@ -22,8 +22,8 @@ from aero.models import AeroConfig
 from aero.models.presets import Size
 from aero.models.stabilize import Stabilizer
 from aero.train.callbacks import Progress
+from aero.train.run import ensure
 from aero.train.settings import TrainSettings
-from aero.train.trainer import ensure
 
 FILE = "ladder.json"
 BASELINE = "SM+LN+G"

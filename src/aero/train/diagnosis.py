@@ -130,3 +130,19 @@ def _layer_of(part: str | None) -> int | None:
     """The layer that the name of a part begins with, if it is one."""
     words = (part or "").removesuffix("'s attention").removesuffix("'s FFN").split()
     return int(words[1]) if len(words) == 2 and words[0] == "layer" else None
+
+
+class LossTrend:
+    """Tells a loss that climbs without end: its mean over about 20 steps is twice what the run began with.
+
+    A single step counts for at most four times that, however large.
+    """
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+
+    def climbs(self, loss: float, first: float) -> bool:
+        first = max(first, 1.0)
+        loss = min(loss, 4 * first)
+        self._mean = loss if self._mean is None else self._mean + 0.05 * (loss - self._mean)
+        return self._mean > 2 * first

@@ -11,14 +11,15 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sections import table, write_section
 
 from aero.compiler.architecture import compiled_programs
 from aero.cost.two_party import WEIGHTS, typical_plan
-from aero.engines.planning.step_plans import checked_schedule, group_plans, wear_of
+from aero.engines.planning.stages import Stage
+from aero.engines.planning.step_plans import checked_schedule, group_plan, wear_of
 from aero.graph import Graph
 from aero.kernels.lattice_noise import share_noise
 from aero.models.notation import parse
@@ -28,6 +29,7 @@ from aero.mpc.protocols import linear
 from aero.mpc.protocols.embedding import EmbeddingPlan
 from aero.mpc.protocols.linear import LinearPlan
 from aero.mpc.protocols.pair import PairPlan
+from aero.mpc.protocols.stacked import StackedPlan
 
 NAME = "errors"
 LENGTH = 128
@@ -39,7 +41,7 @@ HEADER = (
 def rows(run: str, graph: Graph) -> Iterator[tuple[str, ...]]:
     """A line for each kind of product, those of equal plans together, and one for the whole run."""
     stages = checked_schedule([graph], typical_plan(graph)).stages
-    found = Counter((stage.op, plan) for stage in stages for plan in group_plans(*stage.groups) if _counts(plan))
+    found = Counter((stage.op, plan) for stage in stages for plan in _products(stage))
     total = 0.0
     for (op, plan), times in found.items():
         numbers, known, own = times * _numbers(plan), _known(plan), hints.SERVER_NOISE
@@ -76,8 +78,11 @@ def section() -> str:
     return "\n".join([*lines, "", bears])
 
 
-def _counts(plan: object) -> bool:
-    return isinstance(plan, LinearPlan | EmbeddingPlan | PairPlan)
+def _products(stage: Stage) -> Sequence[LinearPlan | EmbeddingPlan | PairPlan]:
+    plan = group_plan(*stage.groups)
+    if isinstance(plan, StackedPlan):
+        return plan.plans
+    return (plan,) if isinstance(plan, LinearPlan | EmbeddingPlan) else ()
 
 
 def _linear(plan: LinearPlan | EmbeddingPlan) -> LinearPlan:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from aero.engines.planning.stages import joined
-from aero.engines.planning.step_plans import checked_schedule, group_plans
+from aero.engines.planning.step_plans import checked_schedule, group_plan
 from aero.engines.two_party.weight_store import WeightStore
 from aero.graph import Node, Program, interpret_step
 from aero.graph.graph import INPUT
@@ -14,7 +14,7 @@ from aero.graph.ring_plan import RingPlan
 from aero.mpc.protocols.embedding import EmbeddingPlan
 from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan
-from aero.mpc.protocols.pair import PairPlan
+from aero.mpc.protocols.stacked import StackedPlan
 
 Errors = Callable[[Node, np.ndarray, list[np.ndarray]], np.ndarray | float]
 """Of a node with its exact value and inputs: the largest error that it adds."""
@@ -59,10 +59,10 @@ def protocols(program: Program, plan: RingPlan, states: dict[str, str] | None = 
 
     def errors(node: Node, value: np.ndarray, inputs: list[np.ndarray]) -> np.ndarray | float:
         group = of[node.name]
-        step, found = plan.of_value(graph, node.name).step, next(iter(group_plans(group)), None)
+        step, found = plan.of_value(graph, node.name).step, group_plan(group)
         if isinstance(found, LinearPlan | EmbeddingPlan):
             own = step * (store.of([group]).noise.total + 0.5)
-        elif isinstance(found, PairPlan):
+        elif isinstance(found, StackedPlan):
             own = step * found.error
         elif node.op == "causal_softmax":
             own = found.max_error + found.missed

@@ -9,7 +9,7 @@ import pytest
 
 import aero.graph.ops
 from aero.graph import OPS, Sheet
-from aero.graph.ops.sheet import Factor, Product, PublicProduct, SharedProduct
+from aero.graph.ops.sheet import Factor, Product, PublicProduct, SharedProduct, WeightProduct
 
 ROWS, WIDTH, HEADS = 5, 8, 2
 TURN = {"heads": HEADS, "rotated": 2, "base": 50.0, "start": 3}
@@ -147,11 +147,9 @@ def test_the_form_of_a_product_is_its_meaning_on_numbers_of_any_type(case):
         factors += product.constants(inputs[0].shape, **attrs)
     np.testing.assert_array_equal(product.form(*factors, **attrs), sheet.meaning(*inputs, *weights[:1], **attrs))
     integers = [np.rint(1000 * x).astype(np.int64) for x in factors]
-    exact = product.form(*(x.astype(object) for x in integers), **attrs) if case[0] != "scores" else None
+    exact = product.form(*(x.astype(object) for x in integers), **attrs)
     found = product.form(*integers, **attrs)
-    assert found.dtype == np.int64
-    if exact is not None:
-        assert (found == exact).all()
+    assert found.dtype == np.int64 and (found == exact).all()
 
 
 def test_scalar_products_are_counted_as_they_are_written_out():
@@ -162,3 +160,30 @@ def test_scalar_products_are_counted_as_they_are_written_out():
         first = (queries, width) if op == "scores" else (heads, queries, keys)
         expected = sum(1 for _ in itertools.product(range(heads), range(queries), range(keys), range(width // heads)))
         assert arithmetic.terms([first, (keys, width)], [], {"heads": heads}) == expected
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in SAMPLES if isinstance(OPS[c[0]].arithmetic, SharedProduct)], ids=lambda case: case[0]
+)
+def test_a_product_of_shared_values_is_one_of_matrices_for_each_head(case):
+    sheet, inputs, _, attrs = sample(case, 0)
+    product = sheet.arithmetic
+    left, right = product.factors(*inputs, **attrs)
+    heads, queries, keys, width = product.sizes([x.shape for x in inputs], attrs)
+    inner, columns = (keys, width) if product.keys == "inner" else (width, keys)
+    assert left.shape == (heads, queries, inner) and right.shape == (heads, inner, columns)
+    for kind in (np.float64, np.int64, np.uint64):
+        values = [np.rint(10 * x).astype(np.int64).astype(kind) for x in inputs]
+        found = product.joined(np.matmul(*product.factors(*values, **attrs)))
+        assert found.dtype == kind and (found == product.form(*values, **attrs)).all()
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in SAMPLES if isinstance(OPS[c[0]].arithmetic, WeightProduct)], ids=lambda case: case[0]
+)
+def test_a_weight_is_a_whole_matrix_where_every_feature_counts_towards_every_one_of_the_result(case):
+    sheet, (x,), weights, _ = sample(case, 0)
+    moved = x.copy()
+    moved[:, 0] += 1.0
+    changed = (sheet.meaning(moved, *weights) != sheet.meaning(x, *weights)).any(axis=0)
+    assert changed.all() if sheet.arithmetic.whole else changed.sum() == 1

@@ -14,9 +14,9 @@ from leakage.test_softmax import no_pads
 from mpc.ots import split
 from mpc.parties import run_both
 
-PLAN = argmax.plan_top_k(8192, 1, 20)
+PLAN = argmax.TopKPlan(8192, 1, 20)
 RUNS = 13
-SMALL = argmax.plan_top_k(256, 256, 20)
+SMALL = argmax.TopKPlan(256, 256, 20)
 
 
 def numbers(kind: str, count: int) -> np.ndarray:
@@ -35,9 +35,7 @@ class View:
 
         def program(party: Party):
             party.ots = InsecureDealtOts(party.role, seeds(run)[0])
-            return argmax.top_k(
-                party, plan, split(party, numbers(kind, plan.count), plan.bits, seed=seeds(run)[1][:16])
-            )
+            return plan.run(party, split(party, numbers(kind, plan.count), plan.bits, seed=seeds(run)[1][:16]))
 
         original = argmax.together
 
@@ -100,7 +98,7 @@ def test_a_missing_mask_is_noticed(check) -> None:
 def test_nothing_is_opened_on_the_way() -> None:
     def program(party: Party):
         party.ots = InsecureDealtOts(party.role, seeds(0)[0])
-        argmax.top_k(party, SMALL, split(party, numbers("rising", 256), SMALL.bits))
+        SMALL.run(party, split(party, numbers("rising", 256), SMALL.bits))
         return party.openings
 
     assert run_both(program).results == [[], []]

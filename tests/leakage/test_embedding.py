@@ -8,7 +8,7 @@ from aero.kernels.rlwe import WEIGHTS
 from aero.mpc.dealer import insecure_ots
 from aero.mpc.party import Party
 from aero.mpc.protocols import embedding
-from aero.mpc.protocols.embedding import load_table, look_up_rows, plan_embedding
+from aero.mpc.protocols.embedding import load_table, plan_embedding
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.parties import run_both
 
@@ -29,8 +29,8 @@ def looked_up(plan, ids: np.ndarray):
         party.ots = ends[party.role]
         exchange_keys(party, [WEIGHTS])
         if party.is_client:
-            return look_up_rows(party, plan, 8, ids)
-        return look_up_rows(party, plan, 8, table=load_table(plan, table))
+            return plan.run(party, 8, ids)
+        return plan.run(party, 8, table=load_table(plan, table))
 
     return run_both(program)
 

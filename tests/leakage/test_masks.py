@@ -87,7 +87,7 @@ def run_linear(
         exchange_keys(party, (WEIGHTS,))
         mine = to_ring(x, BITS) if party.is_client else np.zeros((ROWS, INNER), np.uint64)
         weights = None if party.is_client else loaded
-        return [linear.multiply_weights(party, plan, Share(mine, BITS, 14), 16, weights) for _ in range(calls)][-1]
+        return [plan.run(party, Share(mine, BITS, 14), 16, weights) for _ in range(calls)][-1]
 
     with kept(responses, uploads):
         outcome = run_both(program, seeds(run))
@@ -124,7 +124,7 @@ def pair_responses(run: int) -> list[np.ndarray]:
     def program(party: Party) -> Share:
         exchange_keys(party, (SHARES,), (SHARES,))
         x, y = np.zeros((2, ROWS, INNER), np.uint64), np.zeros((2, INNER, COLUMNS), np.uint64)
-        return pair.multiply_shares(party, PAIR, Share(x, BITS, 14), Share(y, BITS, 14))
+        return PAIR.run(party, Share(x, BITS, 14), Share(y, BITS, 14))
 
     with kept(responses, []):
         run_both(program, seeds(run))

@@ -25,10 +25,10 @@ from aero.mpc.protocols.agree import agree
 from aero.mpc.protocols.compare import negative
 from aero.mpc.protocols.extend import extend, from_field, to_field
 from aero.mpc.protocols.keys import exchange_keys
-from aero.mpc.protocols.linear import LinearPlan, load_weights, multiply_weights
+from aero.mpc.protocols.linear import LinearPlan, load_weights
 from aero.mpc.protocols.multiply import look_up, multiply
 from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many
-from aero.mpc.protocols.pair import Block, PairPlan, multiply_shares
+from aero.mpc.protocols.pair import Block, PairPlan
 from aero.mpc.protocols.select import multiplex
 from aero.mpc.share import Share, input_shares, open_shares
 from aero.wire import Channel
@@ -75,7 +75,7 @@ def linear(plan: LinearPlan):
         product = plan.product
         x = shared(party, "x", kind, (product.rows, product.inner))
         loaded = load_weights(plan, values(kind, (product.inner, product.columns), 16))
-        multiply_weights(party, plan, x, 16, None if party.is_client else loaded)
+        plan.run(party, x, 16, None if party.is_client else loaded)
 
     return program
 
@@ -83,7 +83,7 @@ def linear(plan: LinearPlan):
 def attend(party: Party, kind: str) -> None:
     exchange_keys(party, (SHARES,), (SHARES,))
     x, y = shared(party, "x", kind, (2, 6, 6)), shared(party, "y", kind, (2, 6, 16))
-    multiply_shares(party, ATTEND, x, y)
+    ATTEND.run(party, x, y)
 
 
 def multiply_slots(party: Party, kind: str) -> None:

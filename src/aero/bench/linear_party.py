@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from aero.kernels.prg import Prg
 from aero.mpc.fixed_point import reduce_ring, to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.keys import exchange_keys
-from aero.mpc.protocols.linear import LinearPlan, load_weights, multiply_weights
-from aero.mpc.protocols.pair import multiply_shares
+from aero.mpc.protocols.linear import LinearPlan, load_weights
 from aero.mpc.share import Share
 from aero.wire import Channel, tcp
 from aero.wire.network import Network
@@ -46,9 +46,11 @@ def measure(party: Party, work: Work, repetitions: int) -> tuple[dict[str, Any],
         if party.role is Role.SERVER:
             weights = load_weights(plan, right[0])
             noise = weights.noise.total
+        multiply = partial(plan.run, party, x, work.right_bits, weights)
     else:
         exchange_keys(party, (plan.params,), (plan.params,))
-        y, noise = _share(party, "right", right, work.right_bits), plan.error
+        noise = plan.error
+        multiply = partial(plan.run, party, x, _share(party, "right", right, work.right_bits))
     set_up, set_up_seconds = party.channel.traffic, time.perf_counter() - started
     seconds: list[float] = []
     cpu_seconds: list[float] = []
@@ -56,10 +58,7 @@ def measure(party: Party, work: Work, repetitions: int) -> tuple[dict[str, Any],
     for _ in range(repetitions + 1):  # the first one warms up
         _meet(party)
         before, started, cpu = party.channel.traffic, time.perf_counter(), time.process_time()
-        if isinstance(plan, LinearPlan):
-            result = multiply_weights(party, plan, x, work.right_bits, weights)
-        else:
-            result = multiply_shares(party, plan, x, y)
+        result = multiply()
         seconds.append(time.perf_counter() - started)
         cpu_seconds.append(time.process_time() - cpu)
     traffic = party.channel.traffic - before

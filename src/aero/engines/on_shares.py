@@ -9,21 +9,21 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import numpy as np
 
 from aero.engines.engine import Progress
 from aero.engines.planning.stages import Schedule, Stage, read
-from aero.engines.planning.steps import Group, Step, state_format
+from aero.engines.planning.steps import Group, Step, columns_of, state_format
 from aero.graph import OPS, Graph
 from aero.graph.graph import INPUT
-from aero.graph.heads import causal_mask
-from aero.graph.interpret import check_ids
-from aero.graph.ops.sheet import PublicProduct
+from aero.graph.interpret import apply, check_ids
+from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct
 from aero.graph.ring_plan import Format, RingPlan, encode
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
-from aero.mpc.share import Share, Words, concatenate, known
+from aero.mpc.share import Share, Words, known
 
 
 class Protocols(ABC):
@@ -40,7 +40,7 @@ class Protocols(ABC):
 
     @abstractmethod
     def pair(self, steps: Sequence[Step], factors: Sequence[tuple[Share, Share]]) -> list[Share]:
-        """[x y] for `scores` and `attend`, all heads: x [H, T, k], y [H, k, m]; only live scores count."""
+        """[x y] for products of two shared values, all heads: x [H, T, k], y [H, k, m]; only live entries count."""
 
     @abstractmethod
     def extend(self, values: Sequence[Share], bits: Sequence[int]) -> list[Share]:
@@ -150,56 +150,58 @@ def _compute(
 ) -> list[list[Share]]:
     """The values of each prompt's group."""
     steps = stage.steps
-    match stage.op:
-        case "linear" | "gain":
+    match OPS[stage.op].arithmetic:
+        case WeightProduct():
             products = protocols.linear(stage.groups, [_ready(s, x) for s, (x,) in zip(steps, inputs, strict=True)])
             return [
                 [_biased(party, step, y, weights) for step, y in zip(group, found, strict=True)]
                 for group, found in zip(stage.groups, products, strict=True)
             ]
-        case "embedding":
+        case LookUp():
             results = protocols.embedding(steps, ids)
-        case "scores":
-            heads = int(steps[0].node.attrs["heads"])
-            queries, keys = ([_heads(x, heads) for x in several] for several in zip(*inputs, strict=True))
-            factors = [
-                (_ready(step, q), k.transpose(0, 2, 1).reduced(step.ring_bits))
-                for step, q, k in zip(steps, queries, keys, strict=True)
-            ]
-            results = [_live(z) for z in protocols.pair(steps, factors)]
-        case "attend":
-            factors = [
-                (_ready(step, p), _heads(v, p.shape[0]).reduced(step.ring_bits))
-                for step, (p, v) in zip(steps, inputs, strict=True)
-            ]
-            products_of_heads = protocols.pair(steps, factors)
-            results = [y.transpose(1, 0, 2).reshape(y.shape[1], -1) for y in products_of_heads]
-        case op if OPS[op].nonlinear:
+        case SharedProduct() as product:
+            factors = [_factors(step, product, *mine) for step, mine in zip(steps, inputs, strict=True)]
+            results = [z.of(product.joined(z.values)) for z in protocols.pair(steps, factors)]
+        case Function():
             results = protocols.nonlinear(steps, [x for (x,) in inputs])
-        case _:
-            results = [_local(party, step, mine, weights) for step, mine in zip(steps, inputs, strict=True)]
+        case Move():
+            results = [_moved(step, mine) for step, mine in zip(steps, inputs, strict=True)]
+        case Sum():
+            results = [_sum(party, step, mine, weights) for step, mine in zip(steps, inputs, strict=True)]
+        case PublicProduct() as public:
+            results = [_times_public(step, public, x) for step, (x,) in zip(steps, inputs, strict=True)]
+        case other:
+            assert_never(other)
     return [[result] for result in results]
 
 
-def _local(party: Party, step: Step, inputs: list[Share], weights: Mapping[str, np.ndarray] | None) -> Share:
-    """What takes no message."""
-    node, out = step.node, step.output
-    match node.op:
-        case "rows":
-            return inputs[0][int(node.attrs["start"]) : int(node.attrs["stop"])].reduced(out.bits)
-        case "concat_rows":
-            return concatenate([x.reduced(out.bits) for x in inputs])
-        case "add":
-            return _to(inputs[0], out) + _to(inputs[1], out)
-        case "bias":
-            return _to(inputs[0], out) + _added(party, step, node.weights[0], weights)
-        case op:
-            product = OPS[op].arithmetic
-            assert isinstance(product, PublicProduct) and step.factor is not None, op
-            x = _ready(step, inputs[0])
-            constants = [to_ring(table, x.bits) for table in _constants(step, product)]
-            y = product.form(x.values, *constants, **node.attrs)  # each party of its own part
-            return x.of(y, fraction_bits=x.fraction_bits + step.factor.fraction_bits).truncated(step.dropped)
+def _factors(step: Step, product: SharedProduct, x: Share, y: Share) -> tuple[Share, Share]:
+    """Those of every head, in the ring of the product."""
+    x, y = _ready(step, x), y.reduced(step.ring_bits)
+    left, right = product.factors(x.values, y.values, **step.node.attrs)
+    return x.of(np.ascontiguousarray(left)), y.of(np.ascontiguousarray(right))
+
+
+# What takes no message: each party does the same to its own parts.
+
+
+def _moved(step: Step, inputs: list[Share]) -> Share:
+    parts = [x.reduced(step.output.bits) for x in inputs]
+    return parts[0].of(apply(step.node, [x.values for x in parts], []))
+
+
+def _sum(party: Party, step: Step, inputs: list[Share], weights: Mapping[str, np.ndarray] | None) -> Share:
+    terms = [_to(x, step.output) for x in inputs]
+    added = [_added(party, step, name, weights).values for name in step.node.weights]
+    return terms[0].of(apply(step.node, [x.values for x in terms], added))
+
+
+def _times_public(step: Step, product: PublicProduct, x: Share) -> Share:
+    assert step.factor is not None
+    x = _ready(step, x)
+    constants = [to_ring(table, x.bits) for table in _constants(step, product)]
+    y = product.form(x.values, *constants, **step.node.attrs)
+    return x.of(y, fraction_bits=x.fraction_bits + step.factor.fraction_bits).truncated(step.dropped)
 
 
 def _biased(party: Party, step: Step, y: Share, weights: Mapping[str, np.ndarray] | None) -> Share:
@@ -240,20 +242,9 @@ def _to(x: Share, held: Format) -> Share:
 
 def _added(party: Party, step: Step, name: str, weights: Mapping[str, np.ndarray] | None) -> Share:
     """What the server adds: a bias, in the format of the sum."""
-    shape = step.input_shapes[0] if step.node.op == "bias" else (step.weight_shapes[1][0],)
-    shape = (step.input_shapes[0][0], shape[-1])
+    shape = (step.input_shapes[0][0], columns_of(step))
     values: Words = np.zeros(shape, dtype=np.uint64)
     if weights is not None and party.role is Role.SERVER:
         bias = encode(name, weights[name], Format(64, step.output.fraction_bits))
         values = np.ascontiguousarray(np.broadcast_to(to_ring(bias, step.output.bits), shape))
     return known(party, Role.SERVER, values, step.output.bits, step.output.fraction_bits)
-
-
-def _live(scores: Share) -> Share:
-    """Scores that no query may see are zero: both parts."""
-    return scores.of(np.where(causal_mask(*scores.shape[1:]), scores.values, np.uint64(0)))
-
-
-def _heads(x: Share, heads: int) -> Share:
-    rows, width = x.shape
-    return x.reshape(rows, heads, width // heads).transpose(1, 0, 2)

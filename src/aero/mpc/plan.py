@@ -6,7 +6,7 @@ A plan is a frozen dataclass; one that leaves out what is abstract here cannot b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Generic, NamedTuple, ParamSpec, TypeVar
 
 from aero.kernels.rlwe import Params
 from aero.kernels.slots import Field
@@ -18,8 +18,12 @@ KeyKinds = tuple[Params | Field, ...]
 """Parameters, and fields, under which a party has a key: `aero.mpc.protocols.keys.exchange_keys`."""
 
 
-class Plan(ABC):
-    """Of one protocol."""
+Given = ParamSpec("Given")
+Made = TypeVar("Made", covariant=True)
+
+
+class Plan(ABC, Generic[Given, Made]):
+    """Of one protocol. Given: what a party brings to it; Made: what it gets."""
 
     @property
     @abstractmethod
@@ -35,8 +39,20 @@ class Plan(ABC):
     def cost(self) -> ProtocolCost:
         """What it sends, and the OTs that it uses up."""
 
+    @abstractmethod
+    def check(self, *given: Given.args, **named: Given.kwargs) -> None:
+        """ValueError unless what is given is as this plan wants it."""
 
-class TransfersAlone(Plan):
+    @abstractmethod
+    def _run(self, party: Party, *given: Given.args, **named: Given.kwargs) -> Made: ...
+
+    def run(self, party: Party, *given: Given.args, **named: Given.kwargs) -> Made:
+        """The protocol, as one party. ValueError unless what is given is as this plan wants it."""
+        self.check(*given, **named)
+        return self._run(party, *given, **named)
+
+
+class TransfersAlone(Plan[Given, Made]):
     """Of a protocol that needs nothing but oblivious transfers: what encrypts nothing says so."""
 
     @property
@@ -56,27 +72,18 @@ class Reads(NamedTuple):
     fraction_bits: int
 
 
-class FunctionPlan(Plan):
-    """Of a function of one shared value."""
+class FunctionPlan(Plan[[Share], Share]):
+    """Of a function of one shared value: [x] is given, [f(x)] made."""
 
     @property
     @abstractmethod
     def reads(self) -> Reads:
         """How [x] is wanted."""
 
-    @abstractmethod
-    def _run(self, party: Party, x: Share) -> Share: ...
-
     def check(self, x: Share) -> None:
-        """ValueError unless [x] is as this plan wants it."""
         found = Reads(x.shape, x.bits, x.fraction_bits)
         if found != self.reads:
             raise ValueError(f"the plan is for {_described(self.reads)}, not {_described(found)}")
-
-    def run(self, party: Party, x: Share) -> Share:
-        """[f(x)], as one party. ValueError unless [x] is as this plan wants it."""
-        self.check(x)
-        return self._run(party, x)
 
 
 def _described(of: Reads) -> str:

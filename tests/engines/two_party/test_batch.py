@@ -16,14 +16,13 @@ from aero.cost.two_party import typical_plan
 from aero.engines.engine import Party, PromptRun
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.planning.declared import declared_batch
-from aero.engines.planning.step_plans import bare_pairs, checked_schedule, pair_plans
+from aero.engines.planning.step_plans import bare_pairs, checked_schedule, stacked_plan
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.spu.engine import SpuEngine
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Node, Program, interpret, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.models import notation, presets
-from aero.mpc.protocols.pair import pairs_cost
 from aero.structure import lowered
 from aero.wire.memory import channel_pair
 from conformance import stated
@@ -238,12 +237,12 @@ def test_products_of_shares_are_stacked_where_that_takes_fewer_bytes():
         steps = checked_schedule([one.graph for _, one, _ in batch_of(program, *parts)], plan).steps
         for op in ("scores", "attend"):
             few = [next(step for step in mine if step.node.op == op) for mine in steps]
-            plans = pair_plans(*few)
-            assert sorted(i for members in plans.values() for i in members) == list(range(len(parts)))
-            alone = sum(pairs_cost(list(pair_plans(step))).total_bytes for step in few)
-            assert pairs_cost(list(plans)).total_bytes <= alone
+            together = stacked_plan(*few)
+            assert sorted(i for members in together.members for i in members) == list(range(len(parts)))
+            alone = sum(stacked_plan(step).cost().total_bytes for step in few)
+            assert together.cost().total_bytes <= alone
             if stacked:
-                assert len(plans) == 1
+                assert len(together.plans) == 1
 
 
 OTHERS = {

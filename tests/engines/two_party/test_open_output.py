@@ -12,12 +12,11 @@ from aero.engines.planning.declared import declared_run
 from aero.engines.planning.output import output_costs
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.spu.engine import SpuEngine
-from aero.engines.two_party import open_output
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.cost import ProtocolCost
-from aero.mpc.functions.argmax import top_k
+from aero.mpc.functions.argmax import TopKPlan
 from aero.wire.memory import channel_pair
 
 WIDTH, COLUMNS, VOCABULARY = 64, 150, 141
@@ -87,11 +86,13 @@ def test_what_is_revealed_is_what_was_chosen(reveal):
 def test_a_place_that_is_no_token_does_not_end_the_session(monkeypatch):
     """A server whose share of the place is not what the protocol gave it would learn of the token by an error."""
 
-    def moved(party, plan, x, *, begin):
-        largest, places = top_k(party, plan, x, begin=begin)
+    run_plan = TopKPlan.run
+
+    def moved(plan, party, x, begin):
+        largest, places = run_plan(plan, party, x, begin)
         return largest, places.of(np.full_like(places.values, party.role * 255))
 
-    monkeypatch.setattr(open_output, "top_k", moved)
+    monkeypatch.setattr(TopKPlan, "run", moved)
     (program, plan), x = logits_program(), x_of()
     (output, nothing), _ = run((TOKEN, TOKEN), program, plan, x)
     assert nothing is None and np.flatnonzero(np.isfinite(output[0])).tolist() == [VOCABULARY - 1]

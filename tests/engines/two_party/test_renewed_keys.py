@@ -13,7 +13,7 @@ from aero.compiler.quantize import quantize
 from aero.engines.engine import Cost, Party, PromptRun
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.planning import session_keys
-from aero.engines.planning.step_plans import bare_pairs, bare_states, checked_schedule, group_plans, wear_of
+from aero.engines.planning.step_plans import bare_pairs, bare_states, checked_schedule, group_plan, wear_of
 from aero.engines.planning.steps import PAIRS
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.engine import TwoPartyEngine
@@ -24,7 +24,7 @@ from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.mpc.hints import hints
 from aero.mpc.protocols.keys import keys_cost
-from aero.mpc.protocols.pair import PairPlan
+from aero.mpc.protocols.stacked import StackedPlan
 from aero.wire import Traffic
 from aero.wire.memory import channel_pair
 from conformance import stated
@@ -125,7 +125,7 @@ def test_hints_are_what_the_plans_count(monkeypatch):
     monkeypatch.setattr(MatmulPlan, "decrypt", counted)
     parties.run(*prompts)
     stages = checked_schedule([one.graph for _, one, _ in prompts], plan).stages
-    assert sum(seen) == sum(p.hints for s in stages if s.op in PAIRS for p in group_plans(*s.groups)) > 0
+    assert sum(seen) == sum(group_plan(*s.groups).hints for s in stages if s.op in PAIRS) > 0
 
 
 @pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(3)], ids=str)
@@ -160,10 +160,10 @@ def test_every_number_of_every_product_gets_noise_of_the_servers_own(monkeypatch
         drawn.clear()
         parties.run(*batch)
         schedule = checked_schedule([one.graph for _, one, _ in batch], plan, [states[n] for n, *_ in batch], reveal)
-        plans = [p for stage in schedule.stages for p in group_plans(*stage.groups)]
+        plans = [group_plan(*stage.groups) for stage in schedule.stages]
         products = [getattr(p, "product", None) for p in plans]  # of a linear layer, or of an embedding's
         products = [getattr(p, "product", p) for p in products if p is not None]
-        assert sum(drawn) == sum(map(hints, products)) + sum(p.hints for p in plans if isinstance(p, PairPlan)) > 0
+        assert sum(drawn) == sum(map(hints, products)) + sum(p.hints for p in plans if isinstance(p, StackedPlan)) > 0
         for number, one, _ in batch:
             states[number] = bare_states(one.graph, states[number])
     assert len(set(all_drawn)) == len(all_drawn) and True in parties.renewed

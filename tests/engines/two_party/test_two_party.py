@@ -17,7 +17,7 @@ from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.on_shares import check_states
 from aero.engines.planning.declared import AGREED, declared_run
 from aero.engines.planning.stages import joined
-from aero.engines.planning.step_plans import bare_pairs, checked_schedule, linear_plan, pair_plans
+from aero.engines.planning.step_plans import bare_pairs, checked_schedule, linear_plan, stacked_plan
 from aero.engines.planning.steps import state_format
 from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
@@ -69,8 +69,7 @@ def bound(program: Program, plan: RingPlan, x: np.ndarray) -> np.ndarray:
         elif nodes[0].op in ("scale", "rotary"):
             errors[nodes[0].name] = 1.0  # a truncation
         elif nodes[0].op in ("scores", "attend"):
-            [plan_of_pair] = pair_plans(group[0])
-            errors[nodes[0].name] = plan_of_pair.error + 0.5
+            errors[nodes[0].name] = stacked_plan(group[0]).error + 0.5
     return error_bound(program, plan, x, errors)
 
 

@@ -9,7 +9,7 @@ from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols import embedding
-from aero.mpc.protocols.embedding import EmbeddingPlan, load_table, look_up_rows, plan_embedding
+from aero.mpc.protocols.embedding import EmbeddingPlan, load_table, plan_embedding
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.parties import run_both
 
@@ -28,10 +28,8 @@ def looked_up(plan: EmbeddingPlan, table: np.ndarray, ids: np.ndarray):
     def program(party: Party):
         exchange_keys(party, [WEIGHTS])
         before = party.channel.traffic
-        if party.is_client:
-            share = look_up_rows(party, plan, 16, ids)
-        else:
-            share = look_up_rows(party, plan, 16, table=load_table(plan, table))
+        given = (ids, None) if party.is_client else (None, load_table(plan, table))
+        share = plan.run(party, 16, *given)
         return share, party.channel.traffic - before
 
     return run_both(with_ots(program)).results
@@ -73,7 +71,7 @@ def test_ids_outside_the_table_are_refused():
     party = Party(Role.CLIENT, None)
     for ids in (np.array([0, 10]), np.array([-1, 0]), np.array([0]), None):
         with pytest.raises(ValueError, match="2 ids from 0 to 9"):
-            look_up_rows(party, plan, 16, ids)
+            plan.run(party, 16, ids)
 
 
 @pytest.mark.parametrize("options, words, bits", [(2, 1, 1), (4, 7, 22), (16, 3, 64)])

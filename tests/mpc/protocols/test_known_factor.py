@@ -6,7 +6,7 @@ import pytest
 from aero.mpc.dealer import insecure_ots
 from aero.mpc.fixed_point import reduce_ring, to_ring
 from aero.mpc.party import Party, Role
-from aero.mpc.protocols.known_factor import KnownFactorPlan, multiply_known
+from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.share import Share
 from mpc.parties import run_both
 
@@ -23,7 +23,7 @@ def test_the_product_is_exact(ring_bits, factor_bits):
     def program(party: Party):
         party.ots = ends[party.role]
         x = Share(parts[party.role], ring_bits, 5)
-        y = multiply_known(party, plan, x, 7, None if party.is_client else factor)
+        y = plan.run(party, x, 7, None if party.is_client else factor)
         return y, party.channel.traffic
 
     (client, traffic), (server, _) = run_both(program).results
@@ -41,4 +41,4 @@ def test_a_factor_that_does_not_fit_is_refused():
     party = Party(Role.SERVER, None)
     for value in (8, -9):
         with pytest.raises(ValueError, match="4 bits"):
-            multiply_known(party, plan, Share(np.zeros(1, np.uint64), 20), 0, np.array([value]))
+            plan.run(party, Share(np.zeros(1, np.uint64), 20), 0, np.array([value]))

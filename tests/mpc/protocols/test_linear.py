@@ -8,7 +8,7 @@ from aero.kernels.rlwe import WEIGHTS, WIDE
 from aero.mpc.fixed_point import from_ring, reduce_ring, to_ring
 from aero.mpc.party import Role
 from aero.mpc.protocols.keys import exchange_keys, keys_cost
-from aero.mpc.protocols.linear import load_weights, multiply_weights, plan_linear
+from aero.mpc.protocols.linear import load_weights, plan_linear
 from aero.mpc.share import input_shares
 from aero.wire import ProtocolError
 from mpc.parties import Run, run_both
@@ -31,7 +31,7 @@ def multiply(shape, w, x, loaded=None, max_error=32.0):
         else:
             party.channel.send(np.zeros(1, np.uint64))
         before = party.channel.traffic
-        y = multiply_weights(party, plan, share, 16, None if party.is_client else loaded)
+        y = plan.run(party, share, 16, None if party.is_client else loaded)
         return share, y, party.channel.traffic - before
 
     return plan, loaded, run_both(program)
@@ -114,10 +114,10 @@ def test_the_server_brings_weights_for_this_plan():
         )
         if not party.is_client:
             with pytest.raises(ValueError, match="loaded for this plan"):
-                multiply_weights(party, plan, share, 16, loaded)
+                plan.run(party, share, 16, loaded)
         else:
             with pytest.raises(ValueError, match="run exchange_keys"):
-                multiply_weights(party, plan, share, 16)
+                plan.run(party, share, 16)
 
     run_both(program)
 
@@ -135,7 +135,7 @@ def test_damaged_uploads_are_an_error_on_both_sides():
             if party.is_client:
                 party.channel.send(np.full(plan.product.upload_bytes, 255, dtype=np.uint8))
                 return party.channel.recv(plan.product.response_bytes, np.uint8)
-            return multiply_weights(party, plan, share, 16, loaded)
+            return plan.run(party, share, 16, loaded)
 
     run = Run(program)
     assert isinstance(run.failures[1], ProtocolError) and "below its modulus" in str(run.failures[1])

@@ -13,7 +13,7 @@ from aero.mpc.fixed_point import from_ring, reduce_ring, to_ring
 from aero.mpc.hints import KEY_ROOM, LOG_LOSS, SERVER_NOISE
 from aero.mpc.party import Role
 from aero.mpc.protocols.keys import exchange_keys
-from aero.mpc.protocols.pair import MIN_GUARD, multiply_shares, plan_attend, plan_pair, plan_scores
+from aero.mpc.protocols.pair import MIN_GUARD, plan_attend, plan_pair, plan_scores
 from aero.mpc.share import input_shares
 from mpc.parties import run_both
 
@@ -31,7 +31,7 @@ def multiply(plan, x, y, fraction_bits=14):
         )
         party.channel.exchange(np.zeros(1))
         before = party.channel.traffic
-        z = multiply_shares(party, plan, left, right)
+        z = plan.run(party, left, right)
         return z, party.channel.traffic - before
 
     (client, traffic), (server, _) = run_both(program).results
@@ -126,7 +126,7 @@ def test_wrong_shapes_are_refused():
             party, Role.CLIENT, (1, 4, 7), 41, 14, np.zeros((1, 4, 7), np.uint64) if party.is_client else None
         )
         with pytest.raises(ValueError, match="not those of the plan"):
-            multiply_shares(party, plan, x, x)
+            plan.run(party, x, x)
 
     run_both(program)
 

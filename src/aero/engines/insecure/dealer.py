@@ -18,7 +18,7 @@ import numpy as np
 from aero.engines.engine import Cost, Engine
 from aero.engines.on_shares import Protocols, check_states, walk
 from aero.engines.planning.stages import schedule
-from aero.engines.planning.steps import Group, Step
+from aero.engines.planning.steps import WHOLE, Group, Step
 from aero.graph import Graph
 from aero.graph.interpret import apply, check_ids
 from aero.graph.ring_plan import RingPlan, decode, encode, shift
@@ -116,7 +116,7 @@ class _Dealt(Protocols):
         name, bits = step.node.weights[0], step.ring_bits
         held = self._plan.of_weight(name)
         w = to_ring(encode(name, self._weights[name], held), bits)
-        product = (lambda a: ring.matmul(a, w)) if step.node.op == "linear" else (lambda a: a * w)
+        product = (lambda a: ring.matmul(a, w)) if step.node.op in WHOLE else (lambda a: a * w)
         f = x.fraction_bits + held.fraction_bits
         return self._dealer.deal_of(self._party, x, product, bits, f).truncated(step.dropped)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aero.engines.reveal import Reveal
 from aero.graph.ring_plan import Format
 from aero.mpc.cost import ProtocolCost
-from aero.mpc.functions.argmax import TopKPlan, plan_top_k
+from aero.mpc.functions.argmax import TopKPlan
 from aero.mpc.party import Role
 from aero.mpc.share import open_cost
 
@@ -18,7 +18,7 @@ def output_costs(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabular
     opened = open_cost((plan.rows, plan.k), plan.place_bits, Role.CLIENT)
     if reveal.values:
         opened = opened + open_cost((plan.rows, plan.k), held.bits, Role.CLIENT)
-    return [*map(plan.stage_cost, plan.stages()), opened]
+    return [*map(plan.merge_cost, plan.merges()), opened]
 
 
 def output_plan(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabulary: int) -> TopKPlan:
@@ -26,4 +26,4 @@ def output_plan(shape: tuple[int, ...], held: Format, reveal: Reveal, vocabulary
     if not 1 <= vocabulary <= shape[1]:
         raise ValueError(f"an output of {list(shape)} has no row of {vocabulary} logits to take the largest from")
     assert reveal.k is not None
-    return plan_top_k(vocabulary, min(reveal.k, vocabulary), held.bits, held.fraction_bits, rows=shape[0])
+    return TopKPlan(vocabulary, min(reveal.k, vocabulary), held.bits, held.fraction_bits, rows=shape[0])

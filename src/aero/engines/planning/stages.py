@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from aero.engines.planning.steps import MOVES, Group, Step, Wants, plan_steps, state_format
+from aero.engines.planning.steps import MOVES, WHOLE, Group, Step, Wants, plan_steps, state_format
 from aero.graph import Graph
 from aero.graph.graph import INPUT
 from aero.graph.ring_plan import RingPlan, whole_weight
@@ -84,15 +83,15 @@ def group_label(group: Group) -> str:
 
 
 def joined(batch: Sequence[Sequence[Step]]) -> list[list[Group]]:
-    """The steps of each prompt in order; linear layers of one value in the same rings go together, as one product,
-    where they do in all prompts."""
-    products: dict[str, list[Any]] = {}
-    for step in (step for steps in batch for step in steps if step.node.op == "linear"):
+    """The steps of each prompt in order; products of one value with whole matrices, in the same rings, go together as
+    one, where they do in all prompts."""
+    products: dict[str, list[tuple[tuple[str, ...], int, int]]] = {}
+    for step in (step for steps in batch for step in steps if step.node.op in WHOLE):
         products.setdefault(step.node.name, []).append((step.node.inputs, step.ring_bits, step.shift))
     return [_joined(steps, products) for steps in batch]
 
 
-def _joined(steps: Sequence[Step], products: Mapping[str, list[Any]]) -> list[Group]:
+def _joined(steps: Sequence[Step], products: Mapping[str, list[tuple[tuple[str, ...], int, int]]]) -> list[Group]:
     groups: list[Group] = []
     done: set[str] = set()
     for step in steps:
@@ -100,8 +99,8 @@ def _joined(steps: Sequence[Step], products: Mapping[str, list[Any]]) -> list[Gr
         if name in done:
             continue
         group: Group = (step,)
-        if step.node.op == "linear":
-            group = tuple(s for s in steps if s.node.op == "linear" and products[s.node.name] == products[name])
+        if step.node.op in WHOLE:
+            group = tuple(s for s in steps if s.node.op in WHOLE and products[s.node.name] == products[name])
         groups.append(group)
         done.update(s.node.name for s in group)
     return groups
@@ -218,7 +217,7 @@ def _other_model(differs: str) -> ValueError:
     return ValueError(f"the graphs of a batch are programs of one model, and these differ: {differs}; run them apart")
 
 
-def _fixed(graph: Graph, step: Step) -> dict[str, Any]:
+def _fixed(graph: Graph, step: Step) -> dict[str, object]:
     """What does not depend on how many rows there are, nor on where they stand."""
     node = step.node
     shapes = [graph.weight_shapes[name] for name in node.weights]

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from aero.engines.planning.session_keys import Keys
 from aero.engines.planning.stages import Extension, Schedule, Stage, schedule
-from aero.engines.planning.steps import PAIRS, Group, Step, known_windows
+from aero.engines.planning.steps import PAIRS, WHOLE, Group, Step, columns_of, has_row_gains, known_windows
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Attrs, Shape
@@ -32,7 +32,8 @@ from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
 from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
-from aero.mpc.protocols.pair import PairPlan, pairs_cost, plan_attend, plan_scores
+from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
+from aero.mpc.protocols.stacked import StackedPlan, plan_stacked
 
 OTS, OUTPUT = "ots", "output"
 OTS_AHEAD = 1 << 25
@@ -52,11 +53,6 @@ def linear_plan(*groups: Group) -> LinearPlan:
     return _linear_plan(rows, first.input_shapes[0][1], columns, *rings, modulus_bits, shown)
 
 
-def has_row_gains(step: Step) -> bool:
-    """Whether this is a gain with factors of its own for each row."""
-    return step.node.op == "gain" and len(step.weight_shapes[0]) == 2
-
-
 def row_gain_plan(*steps: Step) -> KnownFactorPlan:
     first = steps[0]
     assert first.factor is not None
@@ -68,43 +64,14 @@ def rows_of(steps: Iterable[Step]) -> int:
     return sum(step.input_shapes[0][0] for step in steps)
 
 
-def columns_of(step: Step) -> int:
-    return step.weight_shapes[0][1] if step.node.op == "linear" else step.input_shapes[0][1]
-
-
-def pair_plans(*steps: Step) -> dict[PairPlan, tuple[int, ...]]:
-    """The plans of `scores` or `attend`, and of which steps: all in one, shorter ones padded in front to the longest,
-    or those of equal shapes together; whichever takes fewer bytes."""
-    step = steps[0]
-    (first, second), op = step.input_shapes, step.node.op
-    heads = int(step.node.attrs["heads"]) if op == "scores" else first[0]
-    formats = second[1] // heads, step.ring_bits, step.output.bits
-    return dict(_pair_plans(op, heads, tuple(map(_queries_keys, steps)), formats))
-
-
-def _queries_keys(step: Step) -> tuple[int, int]:
-    first, second = step.input_shapes
-    return (first[0], second[0]) if step.node.op == "scores" else (first[1], first[2])
-
-
-@lru_cache(maxsize=256)
-def _pair_plans(
-    op: str, heads: int, shapes: tuple[tuple[int, int], ...], formats: tuple[int, int, int]
-) -> dict[PairPlan, tuple[int, ...]]:
-    """The heads of several prompts go together as if they were one's. The same for all layers."""
-
-    def together(prompts: int, queries: int, keys: int) -> PairPlan:
-        return _pair_plan(op, prompts * heads, queries, keys, *formats)
-
-    places: dict[tuple[int, int], list[int]] = {}
-    for index, shape in enumerate(shapes):
-        places.setdefault(shape, []).append(index)
-    apart = {together(len(few), *shape): tuple(few) for shape, few in places.items()}
-    if len(places) == 1:
-        return apart
-    longest = max(queries for queries, _ in shapes), max(keys for _, keys in shapes)
-    whole = {together(len(shapes), *longest): tuple(range(len(shapes)))}
-    return min(whole, apart, key=lambda plans: pairs_cost(list(plans)).total_bytes)
+def stacked_plan(*steps: Step) -> StackedPlan:
+    """The plan of a product of two shared values."""
+    first = steps[0]
+    product = OPS[first.node.op].arithmetic
+    assert isinstance(product, SharedProduct)
+    heads, _, _, width = product.sizes(list(first.input_shapes), first.node.attrs)
+    sizes = tuple(product.sizes(list(step.input_shapes), step.node.attrs)[1:3] for step in steps)
+    return _stacked_plan(product.keys, heads, sizes, width, first.ring_bits, first.output.bits)
 
 
 def embedding_plan(*steps: Step) -> EmbeddingPlan:
@@ -146,9 +113,19 @@ def _linear_plan(
     return plan_linear(*shape, *rings, modulus_bits=modulus_bits, opened=shown > 0, weight_bits=shown)
 
 
+@lru_cache(maxsize=256)
+def _stacked_plan(
+    keys_are: str, heads: int, sizes: tuple[tuple[int, int], ...], width: int, ring_bits: int, output_bits: int
+) -> StackedPlan:
+    """The same for all layers."""
+    return plan_stacked(lambda *stack: _pair_plan(keys_are, *stack, width, ring_bits, output_bits), heads, sizes)
+
+
 @lru_cache(maxsize=1024)
-def _pair_plan(op: str, heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int) -> PairPlan:
-    make = plan_scores if op == "scores" else plan_attend
+def _pair_plan(
+    keys_are: str, heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int
+) -> PairPlan:
+    make = {"columns": plan_scores, "inner": plan_attend}[keys_are]
     return make(heads, queries, keys, width, ring_bits, output_bits)
 
 
@@ -235,7 +212,7 @@ def bare_pairs(graph: Graph, states: Mapping[str, str] = NO_STATES) -> dict[str,
     for node in graph.nodes:
         if node.op in PAIRS:
             bare[node.name] = node.name
-        elif node.op != "linear":
+        elif node.op not in WHOLE:
             for name in node.inputs:
                 if name in bare:
                     bare[node.name] = bare[name]
@@ -274,10 +251,8 @@ def checked_schedule(
 
 def stage_cost(stage: Stage) -> ProtocolCost:
     """What a stage declares, extensions before it included."""
-    cost = extensions_cost([extension for wider in stage.wider for extension in wider])
-    if stage.op in PAIRS:
-        return cost + pairs_cost(list(pair_plans(*stage.steps)))
-    return sum((plan.cost() for plan in group_plans(*stage.groups)), cost)
+    cost, plan = extensions_cost([extension for wider in stage.wider for extension in wider]), group_plan(*stage.groups)
+    return cost if plan is None else cost + plan.cost()
 
 
 def ots_ahead(stages: Sequence[Stage]) -> list[ProtocolCost]:
@@ -299,23 +274,20 @@ def ots_ahead(stages: Sequence[Stage]) -> list[ProtocolCost]:
     return ahead
 
 
-def group_plans(*groups: Group) -> list[Plan]:
-    """The plan of the protocol that steps take: none for what is local, several for products of shares in the same
-    messages."""
+def group_plan(*groups: Group) -> Plan[..., object] | None:
+    """The plan of the protocol that steps take; None for what takes no message."""
     steps = [group[0] for group in groups]
-    if has_row_gains(steps[0]):
-        return [row_gain_plan(*steps)]
     match OPS[steps[0].node.op].arithmetic:
         case WeightProduct():
-            return [linear_plan(*groups)]
+            return row_gain_plan(*steps) if has_row_gains(steps[0]) else linear_plan(*groups)
         case SharedProduct():
-            return list(pair_plans(*steps))
+            return stacked_plan(*steps)
         case LookUp():
-            return [embedding_plan(*steps)]
+            return embedding_plan(*steps)
         case Function():
-            return [function_plan(*steps)]
+            return function_plan(*steps)
         case Sum() | Move() | PublicProduct():
-            return []
+            return None
         case other:
             assert_never(other)
 
@@ -328,12 +300,12 @@ def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
 
 def wear_of(stages: Sequence[Stage]) -> float:
     """The part of a key of the server's that a run takes, for all products of shares together."""
-    return sum(plan.wear for stage in stages if stage.op in PAIRS for plan in pair_plans(*stage.steps))
+    return sum(stacked_plan(*stage.steps).wear for stage in stages if stage.op in PAIRS)
 
 
 def keys_needed(stages: Sequence[Stage]) -> Keys:
     """Under which parameters each party encrypts."""
-    plans = [plan for stage in stages for plan in group_plans(*stage.groups)]
+    plans = [plan for plan in (group_plan(*stage.groups) for stage in stages) if plan is not None]
     client = dict.fromkeys(key for plan in plans for key in plan.client_keys)
     server = dict.fromkeys(key for plan in plans for key in plan.server_keys)
     return Keys(tuple(client), tuple(server))

@@ -21,6 +21,8 @@ PAIRS = of_arithmetic(SharedProduct)
 PRODUCTS = of_arithmetic(WeightProduct, PublicProduct, SharedProduct)
 WEIGHTED = of_arithmetic(WeightProduct, LookUp)
 """Products with the server's weights, and look-ups."""
+WHOLE = tuple(op for op, sheet in OPS.items() if isinstance(sheet.arithmetic, WeightProduct) and sheet.arithmetic.whole)
+"""Products with a whole matrix of the server's."""
 MOVES = of_arithmetic(Move)
 TERMS = of_arithmetic(Sum)
 SUMS = (*TERMS, *MOVES)
@@ -135,7 +137,7 @@ def _shown_products(graph: Graph) -> set[str]:
             continue
         if node.op in WEIGHTED:
             shown.add(node.name)
-        if node.op not in ("linear", *PAIRS):
+        if node.op not in (*WHOLE, *PAIRS):
             read.update(node.inputs)
     return shown
 
@@ -176,6 +178,17 @@ def _steps(
         known = known_windows(node, plan), plan.moduli.get(node.name, 0), node.name in shown
         steps.append(Step(node, shapes, weights, inputs, output, factor, promised, wanted, *known))
     return steps
+
+
+def columns_of(step: Step) -> int:
+    """Of the value of a product with weights, or of a sum with them."""
+    return step.weight_shapes[0][1] if step.node.op in WHOLE else step.input_shapes[0][1]
+
+
+def has_row_gains(step: Step) -> bool:
+    """Whether every number is multiplied by a factor of its own."""
+    product = OPS[step.node.op].arithmetic
+    return isinstance(product, WeightProduct) and not product.whole and len(step.weight_shapes[0]) == 2
 
 
 def known_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:
@@ -229,10 +242,10 @@ def _held_bits(
             elif target > own:
                 need = max(need, own + 1)
         bits[node.name] = min(need, 64)
-    for name in {n.inputs[0] for n in graph.nodes if n.op == "linear"}:
+    for name in {n.inputs[0] for n in graph.nodes if n.op in WHOLE}:
         groups: dict[int, list[Node]] = {}
         for reader in graph.consumers[name]:
-            if reader.op == "linear":
+            if reader.op in WHOLE:
                 shift = plan.of_weight(reader.weights[0]).fraction_bits - formats[reader.name].fraction_bits
                 groups.setdefault(shift, []).append(reader)
         for group in groups.values():

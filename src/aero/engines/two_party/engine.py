@@ -23,19 +23,17 @@ from aero.engines.planning.step_plans import (
     OUTPUT,
     bare_states,
     checked_schedule,
-    columns_of,
     embedding_plan,
     function_plan,
-    has_row_gains,
     keys_needed,
     linear_plan,
     needs_ots,
     ots_ahead,
-    pair_plans,
     row_gain_plan,
+    stacked_plan,
     wear_of,
 )
-from aero.engines.planning.steps import WEIGHTED, Group, Step, state_format
+from aero.engines.planning.steps import WEIGHTED, Group, Step, columns_of, has_row_gains, state_format
 from aero.engines.reveal import LOGITS, Reveal
 from aero.engines.two_party.open_output import open_output
 from aero.engines.two_party.weight_store import WeightStore
@@ -48,13 +46,9 @@ from aero.mpc.ot.supply import set_up_ots
 from aero.mpc.ot.transfer import together
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
-from aero.mpc.protocols.embedding import look_up_rows
 from aero.mpc.protocols.extend import extension
 from aero.mpc.protocols.keys import drop_keys, exchange_keys
-from aero.mpc.protocols.known_factor import multiply_known
-from aero.mpc.protocols.linear import multiply_weights
-from aero.mpc.protocols.pair import multiply_pairs
-from aero.mpc.share import Share, Words, concatenate, input_shares, split
+from aero.mpc.share import Share, concatenate, input_shares, split
 from aero.wire import Channel, Traffic
 
 
@@ -340,10 +334,10 @@ class _TwoParty(Protocols):
         first, rows = groups[0][0], [len(x.values) for x in xs]
         weights = None if self._party.is_client else self._loaded.of(groups)
         if has_row_gains(first):
-            y = multiply_known(self._party, row_gain_plan(*(group[0] for group in groups)), concatenate(xs), 0, weights)
+            y = row_gain_plan(*(group[0] for group in groups)).run(self._party, concatenate(xs), 0, weights)
             y = y.of(y.values, fraction_bits=first.output.fraction_bits + first.dropped).truncated(first.dropped)
             return [[part] for part in split(y, rows)]
-        y = multiply_weights(self._party, linear_plan(*groups), concatenate(xs), 0, weights)
+        y = linear_plan(*groups).run(self._party, concatenate(xs), 0, weights)
         ends = np.cumsum([columns_of(step) for step in groups[0]])[:-1]
         return [
             [
@@ -354,22 +348,7 @@ class _TwoParty(Protocols):
         ]
 
     def pair(self, steps: Sequence[Step], factors: Sequence[tuple[Share, Share]]) -> list[Share]:
-        plans = pair_plans(*steps)
-        jobs = [
-            (
-                plan,
-                concatenate([_padded(factors[i][0], plan.rows, plan.inner) for i in members]),
-                concatenate([_padded(factors[i][1], plan.inner, plan.columns) for i in members]),
-            )
-            for plan, members in plans.items()
-        ]
-        results: dict[int, Share] = {}
-        for product, members in zip(multiply_pairs(self._party, jobs), plans.values(), strict=True):
-            heads = len(product.values) // len(members)
-            for i, z in zip(members, split(product, [heads] * len(members)), strict=True):
-                x, y = factors[i]
-                results[i] = z.of(np.ascontiguousarray(z.values[:, -x.shape[1] :, -y.shape[2] :]))
-        return [results[i] for i in range(len(steps))]
+        return stacked_plan(*steps).run(self._party, factors)
 
     def extend(self, values: Sequence[Share], bits: Sequence[int]) -> list[Share]:
         jobs = [extension(self._party, x, to) for x, to in zip(values, bits, strict=True)]
@@ -385,12 +364,5 @@ class _TwoParty(Protocols):
         groups, given = [(step,) for step in steps], [mine for mine in ids if mine is not None]
         table = None if self._party.is_client else self._loaded.of(groups)
         all_ids = np.concatenate(given) if given else None
-        rows = look_up_rows(self._party, embedding_plan(*steps), steps[0].output.fraction_bits, all_ids, table)
+        rows = embedding_plan(*steps).run(self._party, steps[0].output.fraction_bits, all_ids, table)
         return split(rows, [step.input_shapes[0][0] for step in steps])
-
-
-def _padded(x: Share, rows: int, columns: int) -> Share:
-    """[heads, rows, columns], with zeros in front of what is there: the causal triangle is counted from the end."""
-    padded: Words = np.zeros((len(x.values), rows, columns), np.uint64)
-    padded[:, rows - x.shape[1] :, columns - x.shape[2] :] = x.values
-    return x.of(padded)

@@ -15,7 +15,6 @@ from aero.engines.reveal import Reveal
 from aero.graph.ring_plan import Format, decode
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import from_ring
-from aero.mpc.functions.argmax import top_k
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, open_shares
 
@@ -38,7 +37,7 @@ def open_output(
         opened = open_shares(party, x, Role.CLIENT, what)
         return None if opened is None else decode(from_ring(opened, x.bits), held)
     plan = output_plan(x.shape, held, reveal, vocabulary)
-    largest, places = top_k(party, plan, x.of(x.values[:, :vocabulary]), begin=reserve)
+    largest, places = plan.run(party, x.of(x.values[:, :vocabulary]), reserve)
     ids = open_shares(party, places, Role.CLIENT, f"{what}: ids")
     values = open_shares(party, largest, Role.CLIENT, f"{what}: values") if reveal.values else None
     if ids is None:

@@ -20,11 +20,10 @@ from aero.engines.planning.step_plans import (
     bare_states,
     checked_schedule,
     embedding_plan,
-    group_plans,
-    has_row_gains,
+    group_plan,
     linear_plan,
 )
-from aero.engines.planning.steps import WEIGHTED, Group
+from aero.engines.planning.steps import WEIGHTED, Group, has_row_gains
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.weight_store import WeightPlan, WeightStore, linear_of
 from aero.graph import Graph, Program
@@ -175,6 +174,6 @@ def _batches(programs: Programs) -> Iterator[list[Graph]]:
 
 def _check_planned(stage: Stage) -> None:
     try:
-        group_plans(*stage.groups)
+        group_plan(*stage.groups)
     except ValueError as error:
         raise type(error)(f"{stage.label}: {error}") from None

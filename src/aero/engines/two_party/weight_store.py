@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aero.engines.planning.stages import group_label
-from aero.engines.planning.step_plans import embedding_plan, group_plans, has_row_gains, linear_plan
-from aero.engines.planning.steps import Group, Step
+from aero.engines.planning.step_plans import embedding_plan, group_plan, linear_plan
+from aero.engines.planning.steps import Group, Step, has_row_gains
 from aero.graph.ring_plan import RingPlan, encode, shift
 from aero.kernels.lattice_matmul import Columns, integer_type
 from aero.kernels.lattice_noise import ColumnSizes, Noise, NoRoomError, require_noise
@@ -144,14 +144,15 @@ class _Matrix:
 class _Key(NamedTuple):
     op: str
     weights: tuple[str, ...]
-    plan: Plan
+    plan: Plan[..., object]
 
 
 def _key(groups: Groups) -> _Key:
     """Rows of a weight differ from prompt to prompt; a matrix is the same for all."""
     first = groups[0][0]
     several = groups if has_row_gains(first) else groups[:1]
-    [plan] = group_plans(*groups)
+    plan = group_plan(*groups)
+    assert plan is not None
     return _Key(first.node.op, tuple(step.node.weights[0] for group in several for step in group), plan)
 
 

@@ -15,8 +15,17 @@ def _shape(inputs: Shapes, weights: Shapes, attrs: Attrs) -> Shape:
     return (p[1], v[1])
 
 
+def _factors(p: Array, v: Array) -> tuple[Array, Array]:
+    return p, split_heads(v, p.shape[0])
+
+
+def _sizes(inputs: Shapes, attrs: Attrs) -> tuple[int, int, int, int]:
+    (heads, queries, keys), (_, width) = inputs
+    return heads, queries, keys, width // heads
+
+
 def _attend(p: Array, v: Array) -> Array:
-    return merge_heads(p @ split_heads(v, p.shape[0]))
+    return merge_heads(np.matmul(*_factors(p, v)))
 
 
 SHEET = Sheet(
@@ -26,7 +35,14 @@ SHEET = Sheet(
     optional={},
     shape=_shape,
     meaning=_attend,
-    arithmetic=SharedProduct(form=_attend, terms=lambda inputs, *_: math.prod(inputs[0][1:]) * inputs[1][1]),
+    arithmetic=SharedProduct(
+        form=_attend,
+        terms=lambda inputs, _, attrs: math.prod(_sizes(inputs, attrs)),
+        factors=_factors,
+        joined=merge_heads,
+        sizes=_sizes,
+        keys="inner",
+    ),
     bound=lambda p, v: v,  # a mean of values, as a row of probabilities adds up to one
     magnitude=lambda value, p, v: _attend(np.abs(p), np.abs(v)),
     row_by_row=False,

@@ -9,7 +9,9 @@ SHEET = Sheet(
     optional={},
     shape=broadcast,
     meaning=lambda x, w: x * w,
-    arithmetic=WeightProduct(form=lambda x, w: x * w, terms=lambda inputs, *_: inputs[0][0] * inputs[0][1]),
+    arithmetic=WeightProduct(
+        form=lambda x, w: x * w, terms=lambda inputs, *_: inputs[0][0] * inputs[0][1], whole=False
+    ),
     bound=lambda x, w: x * over_rows(w),
     magnitude=own_magnitude,
     row_by_row=True,

@@ -24,7 +24,9 @@ SHEET = Sheet(
     shape=_shape,
     meaning=_linear,
     arithmetic=WeightProduct(
-        form=lambda x, w: x @ w, terms=lambda inputs, weights, _: inputs[0][0] * weights[0][0] * weights[0][1]
+        form=lambda x, w: x @ w,
+        terms=lambda inputs, weights, _: inputs[0][0] * weights[0][0] * weights[0][1],
+        whole=True,
     ),
     bound=_linear,
     magnitude=lambda value, x, w, b=None: np.abs(x) @ np.abs(w),

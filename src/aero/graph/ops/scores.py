@@ -1,5 +1,7 @@
 """queries [T, d], keys [S, d] -> [H, T, S]: q_h k_h^T for each head, unscaled."""
 
+import math
+
 import numpy as np
 
 from aero.graph.heads import causal_mask, split_heads
@@ -15,10 +17,22 @@ def _shape(inputs: Shapes, weights: Shapes, attrs: Attrs) -> Shape:
     return (heads, q[0], k[0])
 
 
-def live_scores(q: Array, k: Array, heads: int) -> Array:
+def _factors(q: Array, k: Array, heads: int) -> tuple[Array, Array]:
+    return split_heads(q, heads), split_heads(k, heads).transpose(0, 2, 1)
+
+
+def _live(scores: Array) -> Array:
     """Zero where the query does not see the key."""
-    scores = split_heads(q, heads) @ split_heads(k, heads).transpose(0, 2, 1)
-    return np.where(causal_mask(*scores.shape[1:]), scores, 0)
+    return np.where(causal_mask(*scores.shape[1:]), scores, scores.dtype.type(0))
+
+
+def _sizes(inputs: Shapes, attrs: Attrs) -> tuple[int, int, int, int]:
+    (queries, width), (keys, _), heads = *inputs, int(attrs["heads"])
+    return heads, queries, keys, width // heads
+
+
+def live_scores(q: Array, k: Array, heads: int) -> Array:
+    return _live(np.matmul(*_factors(q, k, heads)))
 
 
 SHEET = Sheet(
@@ -28,7 +42,14 @@ SHEET = Sheet(
     optional={},
     shape=_shape,
     meaning=live_scores,
-    arithmetic=SharedProduct(form=live_scores, terms=lambda inputs, *_: inputs[0][0] * inputs[1][0] * inputs[0][1]),
+    arithmetic=SharedProduct(
+        form=live_scores,
+        terms=lambda inputs, _, attrs: math.prod(_sizes(inputs, attrs)),
+        factors=_factors,
+        joined=_live,
+        sizes=_sizes,
+        keys="columns",
+    ),
     bound=lambda q, k, heads: (q * k).reshape(heads, -1).sum(axis=1),
     magnitude=lambda value, q, k, heads: live_scores(np.abs(q), np.abs(k), heads),
     row_by_row=False,

@@ -60,12 +60,29 @@ class Product:
 
 @dataclass(frozen=True)
 class WeightProduct(Product):
-    """The factors are the value and the server's first weight; a second weight is added."""
+    """The factors are the value and the server's first weight; a second weight is added.
+
+    whole: whether the weight is a whole matrix, every feature of the value being read for every one of the result: such
+    products of one value go together, side by side, and hide the noise of products before them. Otherwise every feature
+    has a factor of its own, as with a diagonal; or every number has one.
+    """
+
+    whole: bool
 
 
 @dataclass(frozen=True)
 class SharedProduct(Product):
-    """The factors are both values, over live entries alone."""
+    """The factors are both values: of every head a product of matrices, over live entries alone.
+
+    factors: (values, **attrs) -> [H, T, k] and [H, k, m]. joined: of their product [H, T, m], the value.
+    sizes: (shapes of inputs, attrs) -> H, T, S, d_k. keys: which dimension of the product the S keys are.
+    All are for arrays of any type of number.
+    """
+
+    factors: Callable[..., tuple[Array, Array]]
+    joined: Callable[[Array], Array]
+    sizes: Callable[[Shapes, Attrs], tuple[int, int, int, int]]
+    keys: Literal["inner", "columns"]
 
 
 @dataclass(frozen=True)

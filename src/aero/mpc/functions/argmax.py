@@ -31,13 +31,17 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.party import Party, Role
+from aero.mpc.plan import TransfersAlone
 from aero.mpc.protocols.compare import negative, negative_cost
 from aero.mpc.protocols.select import multiplexing, multiplexing_shapes
 from aero.mpc.share import Share, Words, known
 
+Begin = Callable[[ProtocolCost], None]
+"""Called before each merge with its cost, so that OTs can be made ready merge by merge."""
+
 
 @dataclass(frozen=True)
-class Stage:
+class Merge:
     """Steps 1 to 3 for all lists. lists, size: of those before; whole: they have k numbers already."""
 
     lists: int
@@ -52,7 +56,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class TopKPlan:
+class TopKPlan(TransfersAlone[[Share, Begin], tuple[Share, Share]]):
     """count: n numbers; k: how many of the largest; bits, fraction_bits: of the numbers; rows: of n numbers each."""
 
     count: int
@@ -84,63 +88,56 @@ class TopKPlan:
         """The ring of indices."""
         return max(2, (self.padded - 1).bit_length())
 
-    def stages(self) -> Iterator[Stage]:
+    def merges(self) -> Iterator[Merge]:
         lists, size = self.padded, 1
         while lists > 1:
             whole = size == self.width
-            yield Stage(lists, size, whole)
+            yield Merge(lists, size, whole)
             lists, size = lists - lists // 2, size if whole else 2 * size
 
     @property
     def comparisons(self) -> int:
         """Of one row."""
-        return sum(sum(stage.pairs()) for stage in self.stages())
+        return sum(sum(merge.pairs()) for merge in self.merges())
 
     @property
     def levels(self) -> int:
         """Comparisons that wait for one another."""
-        return sum(len(stage.pairs()) for stage in self.stages())
+        return sum(len(merge.pairs()) for merge in self.merges())
 
-    def stage_cost(self, stage: Stage) -> ProtocolCost:
+    def merge_cost(self, merge: Merge) -> ProtocolCost:
         total = ProtocolCost()
-        for pairs in (self.rows * pairs for pairs in stage.pairs()):
+        for pairs in (self.rows * pairs for pairs in merge.pairs()):
             shapes = [s for bits in (self.bits, self.place_bits) for s in multiplexing_shapes(pairs, bits)]
             total = total + negative_cost(pairs, self.bits) + products_cost(shapes)
         return total
 
     def cost(self) -> ProtocolCost:
-        return sum(map(self.stage_cost, self.stages()), ProtocolCost())
+        return sum(map(self.merge_cost, self.merges()), ProtocolCost())
 
+    def check(self, x: Share, begin: Begin = lambda _: None) -> None:
+        """x [rows, n], or [n] where there is one row."""
+        shapes = [(self.rows, self.count)] + [(self.count,)] * (self.rows == 1)
+        if x.shape not in shapes or (x.bits, x.fraction_bits) != (self.bits, self.fraction_bits):
+            raise ValueError(
+                f"this plan is for {self.count} numbers of {self.bits} bits in {self.rows} rows, not {x.shape} of "
+                f"{x.bits}"
+            )
 
-def plan_top_k(count: int, k: int, bits: int, fraction_bits: int = 0, rows: int = 1) -> TopKPlan:
-    """The plan for the k largest of `count` numbers, in each of several rows; k = 1 is the argmax."""
-    return TopKPlan(count, k, bits, fraction_bits, rows)
-
-
-def top_k(
-    party: Party, plan: TopKPlan, x: Share, *, begin: Callable[[ProtocolCost], None] = lambda _: None
-) -> tuple[Share, Share]:
-    """The k largest numbers of each row of x [rows, n], or of x [n] where there is one, from the largest down, and
-    their indices from 0: shares [rows, k], or [k], of each.
-
-    begin: called before each stage with its cost, so that OTs can be made ready stage by stage.
-    """
-    shapes = [(plan.rows, plan.count)] + [(plan.count,)] * (plan.rows == 1)
-    if x.shape not in shapes or (x.bits, x.fraction_bits) != (plan.bits, plan.fraction_bits):
-        raise ValueError(
-            f"this plan is for {plan.count} numbers of {plan.bits} bits in {plan.rows} rows, not {x.shape} of {x.bits}"
-        )
-    wide = (plan.padded, plan.rows, 1)  # lists, rows, numbers of a list
-    least = np.full(plan.padded - plan.count, -(1 << (plan.bits - 2)), np.int64).view(np.uint64)
-    filler = known(party, Role.CLIENT, reduce_ring(least, plan.bits), plan.bits).values
-    numbers = np.concatenate([x.values.reshape(plan.rows, -1).T, np.repeat(filler[:, None], plan.rows, axis=1)])
-    places = np.repeat(np.arange(plan.padded, dtype=np.uint64), plan.rows)
-    lists = _Lists(x.of(numbers.reshape(wide)), known(party, Role.CLIENT, places.reshape(wide), plan.place_bits))
-    for stage in plan.stages():
-        begin(plan.stage_cost(stage))
-        lists = _stage(party, stage, lists)
-    found = lists.each(lambda v: v[0, :, : plan.k].reshape(*x.shape[:-1], plan.k))
-    return found.values, found.places
+    def _run(self, party: Party, x: Share, begin: Begin = lambda _: None) -> tuple[Share, Share]:
+        """The k largest numbers of each row, from the largest down, and their indices from 0: shares [rows, k], or [k],
+        of each."""
+        wide = (self.padded, self.rows, 1)  # lists, rows, numbers of a list
+        least = np.full(self.padded - self.count, -(1 << (self.bits - 2)), np.int64).view(np.uint64)
+        filler = known(party, Role.CLIENT, reduce_ring(least, self.bits), self.bits).values
+        numbers = np.concatenate([x.values.reshape(self.rows, -1).T, np.repeat(filler[:, None], self.rows, axis=1)])
+        places = np.repeat(np.arange(self.padded, dtype=np.uint64), self.rows)
+        lists = _Lists(x.of(numbers.reshape(wide)), known(party, Role.CLIENT, places.reshape(wide), self.place_bits))
+        for merge in self.merges():
+            begin(self.merge_cost(merge))
+            lists = _merged(party, merge, lists)
+        found = lists.each(lambda v: v[0, :, : self.k].reshape(*x.shape[:-1], self.k))
+        return found.values, found.places
 
 
 class _Lists(NamedTuple):
@@ -157,12 +154,12 @@ class _Lists(NamedTuple):
         return _Lists(*(x.of(change(x.values, y.values)) for x, y in zip(self, other, strict=True)))
 
 
-def _stage(party: Party, stage: Stage, lists: _Lists) -> _Lists:
-    rows, size, even = lists.values.shape[1], stage.size, stage.lists // 2 * 2
+def _merged(party: Party, merge: Merge, lists: _Lists) -> _Lists:
+    rows, size, even = lists.values.shape[1], merge.size, merge.lists // 2 * 2
     firsts, seconds = lists.each(lambda v: v[0:even:2]), lists.each(lambda v: v[1:even:2, :, ::-1])
     high, low = _ordered(party, firsts, seconds)
     merged = high
-    if not stage.whole:
+    if not merge.whole:
         merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=1).reshape(-1, rows, size))
     distance = size // 2
     while distance:
@@ -172,10 +169,10 @@ def _stage(party: Party, stage: Stage, lists: _Lists) -> _Lists:
         high, low = _ordered(party, firsts, seconds)
         merged = high.with_each(low, lambda h, o: np.stack([h, o], axis=2).reshape(-1, rows, size))
         distance //= 2
-    if not stage.whole:
+    if not merge.whole:
         apart = (-1, 2, rows, size)
         merged = merged.each(lambda v: v.reshape(*apart).transpose(0, 2, 1, 3).reshape(-1, rows, 2 * size))
-    if even == stage.lists:
+    if even == merge.lists:
         return merged
     return merged.with_each(lists, lambda m, all_: np.concatenate([m, all_[even:]]))
 

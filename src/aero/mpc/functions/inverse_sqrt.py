@@ -44,7 +44,7 @@ SLOPE_BITS = 12
 
 
 @dataclass(frozen=True)
-class InverseSqrtPlan(TransfersAlone, FunctionPlan):
+class InverseSqrtPlan(TransfersAlone[[Share], Share], FunctionPlan):
     """count: of numbers. lowest, highest: of V, at least 1. factor: from 1 to 2, that results are multiplied by.
 
     V has no fractional bits; results are in the ring of `output_bits`.

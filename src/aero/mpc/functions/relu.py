@@ -32,7 +32,7 @@ SIGN_FRACTION = 10
 
 
 @dataclass(frozen=True)
-class ReluPlan(TransfersAlone, FunctionPlan):
+class ReluPlan(TransfersAlone[[Share], Share], FunctionPlan):
     """shape: of x. value_bits: x, with its `input_fraction` fractional bits, fits the ring of 2^value_bits.
     input_bits: the ring in which x is wanted. sign_fraction: fractional bits that decide on the sign."""
 

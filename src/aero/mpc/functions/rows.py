@@ -42,7 +42,7 @@ _RESOLUTION = 7
 
 
 @dataclass(frozen=True)
-class Log2Plan(TransfersAlone, FunctionPlan):
+class Log2Plan(TransfersAlone[[Share], Share], FunctionPlan):
     """[log2 x], from [`LOG2_SCALE` x].
 
     count: numbers. low, high: 2^low <= x <= 2^high (1 + 2^-7). input_fraction: of x times `LOG2_SCALE`.

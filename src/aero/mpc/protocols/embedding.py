@@ -54,7 +54,7 @@ NETWORK_RATE = 12e6
 
 
 @dataclass(frozen=True)
-class EmbeddingPlan(Plan):
+class EmbeddingPlan(Plan[[int, NDArray[np.int64] | None, LoadedWeights | None], Share]):
     """What both parties must agree on. tokens: T; rows: V; columns: d; blocks: B; product: [T, R] by [R, B d]."""
 
     tokens: int
@@ -85,6 +85,23 @@ class EmbeddingPlan(Plan):
         if self.blocks == 1:
             return product
         return product | one_of_cost(Role.SERVER, self.tokens, self.blocks, self.columns, self.output_bits)
+
+    def check(
+        self, fraction_bits: int, ids: NDArray[np.int64] | None = None, table: LoadedWeights | None = None
+    ) -> None:
+        """The client gives int64 ids [T] below V, the server the table, loaded for this plan."""
+        if ids is not None and not (ids.shape == (self.tokens,) and ((ids >= 0) & (ids < self.rows)).all()):
+            raise ValueError(f"the client gives {self.tokens} ids from 0 to {self.rows - 1}")
+
+    def _run(
+        self,
+        party: Party,
+        fraction_bits: int,
+        ids: NDArray[np.int64] | None = None,
+        table: LoadedWeights | None = None,
+    ) -> Share:
+        """[table[ids]], [T, d]."""
+        return _look_up(party, self, fraction_bits, ids, table)
 
 
 def plan_embedding(
@@ -142,19 +159,18 @@ def one_for_each_row(plan: EmbeddingPlan) -> int:
     return min(plan.tokens, plan.product.product.d0)
 
 
-def look_up_rows(
+def _look_up(
     party: Party,
     plan: EmbeddingPlan,
     fraction_bits: int,
-    ids: NDArray[np.int64] | None = None,
-    table: LoadedWeights | None = None,
+    ids: NDArray[np.int64] | None,
+    table: LoadedWeights | None,
 ) -> Share:
-    """[table[ids]], [T, d]: the client gives int64 ids [T] below V, the server the table, loaded for this plan."""
     bits, several = plan.output_bits, plan.blocks > 1
     stacked = (plan.tokens, plan.blocks, plan.columns)
     hot = np.zeros((plan.tokens, plan.positions), dtype=np.uint64)
     if party.is_client:
-        if ids is None or ids.shape != (plan.tokens,) or not ((ids >= 0) & (ids < plan.rows)).all():
+        if ids is None:
             raise ValueError(f"the client gives {plan.tokens} ids from 0 to {plan.rows - 1}")
         # Comparisons in place of a division, and of an index: neither time nor an address depends on an id.
         block = (ids[:, None] >= plan.positions * np.arange(1, plan.blocks)).sum(axis=1)

@@ -24,7 +24,7 @@ from aero.mpc.share import Share
 
 
 @dataclass(frozen=True)
-class KnownFactorPlan(TransfersAlone):
+class KnownFactorPlan(TransfersAlone[[Share, int, NDArray[np.int64] | None], Share]):
     """shape: of x and w. ring_bits: l, the ring of the product. factor_bits: of w, from 2 up to l."""
 
     shape: tuple[int, ...]
@@ -40,31 +40,33 @@ class KnownFactorPlan(TransfersAlone):
         sizes = [self.ring_bits - j for j in range(self.factor_bits)]
         return products_cost([ProductShape(Role.SERVER, count, bits) for bits in sizes])
 
+    def check(self, x: Share, factor_fraction_bits: int, factor: NDArray[np.int64] | None = None) -> None:
+        """x in a ring of at least `ring_bits`; `factor` is given by the server alone, from -2^(factor_bits - 1) on."""
+        if x.shape != self.shape or x.bits < self.ring_bits:
+            raise ValueError(f"the plan is for {self.shape} in {self.ring_bits} bits, not {x.shape} in {x.bits}")
+        if factor is not None and not (factor.shape == self.shape and _fits(factor, self.factor_bits)):
+            raise ValueError(f"the server gives factors {self.shape} of {self.factor_bits} bits")
 
-def multiply_known(
-    party: Party, plan: KnownFactorPlan, x: Share, factor_fraction_bits: int, factor: NDArray[np.int64] | None = None
-) -> Share:
-    """x in a ring of at least `ring_bits`; `factor` is given by the server alone, from -2^(factor_bits - 1) on."""
-    x = x.reduced(plan.ring_bits)
-    own = np.zeros(plan.shape, dtype=np.uint64)
-    if party.is_client:
-        jobs = [
-            BitProduct(Role.SERVER, bits, reduce_ring(x.values, bits))
-            for bits in range(plan.ring_bits, plan.ring_bits - plan.factor_bits, -1)
-        ]
-    else:
-        if factor is None or factor.shape != plan.shape or not _fits(factor, plan.factor_bits):
-            raise ValueError(f"the server gives factors {plan.shape} of {plan.factor_bits} bits")
-        own = x.values * factor.view(np.uint64)
-        jobs = [
-            BitProduct(Role.SERVER, plan.ring_bits - j, (factor >> j & 1).astype(np.uint8))
-            for j in range(plan.factor_bits)
-        ]
-    total = own
-    for j, share in enumerate(multiply_bits(party, jobs)):
-        term = share.reshape(plan.shape) << np.uint64(j)
-        total = total - term if j == plan.factor_bits - 1 else total + term
-    return Share(reduce_ring(total, plan.ring_bits), plan.ring_bits, x.fraction_bits + factor_fraction_bits)
+    def _run(self, party: Party, x: Share, factor_fraction_bits: int, factor: NDArray[np.int64] | None = None) -> Share:
+        x = x.reduced(self.ring_bits)
+        total = np.zeros(self.shape, dtype=np.uint64)
+        if party.is_client:
+            jobs = [
+                BitProduct(Role.SERVER, bits, reduce_ring(x.values, bits))
+                for bits in range(self.ring_bits, self.ring_bits - self.factor_bits, -1)
+            ]
+        else:
+            if factor is None:
+                raise ValueError("the server gives the factors")
+            total = x.values * factor.view(np.uint64)
+            jobs = [
+                BitProduct(Role.SERVER, self.ring_bits - j, (factor >> j & 1).astype(np.uint8))
+                for j in range(self.factor_bits)
+            ]
+        for j, share in enumerate(multiply_bits(party, jobs)):
+            term = share.reshape(self.shape) << np.uint64(j)
+            total = total - term if j == self.factor_bits - 1 else total + term
+        return Share(reduce_ring(total, self.ring_bits), self.ring_bits, x.fraction_bits + factor_fraction_bits)
 
 
 def _fits(factor: NDArray[np.int64], bits: int) -> bool:

@@ -47,7 +47,7 @@ PARAMS = (WEIGHTS, SHARES, WIDE)
 
 
 @dataclass(frozen=True)
-class LinearPlan(Plan):
+class LinearPlan(Plan[[Share, int, "LoadedWeights | None"], Share]):
     """What both parties must agree on: shapes, rings and tiles; nothing of it depends on the weights.
 
     product: the product's plan. prepared: the server may keep the weights' transforms (for one row at a time).
@@ -73,6 +73,18 @@ class LinearPlan(Plan):
 
     def cost(self) -> ProtocolCost:
         return message(Role.CLIENT, self.product.upload_bytes) + message(Role.SERVER, self.product.response_bytes)
+
+    def check(self, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None = None) -> None:
+        """x [rows, inner] in a ring of at least `ring_bits`; `weights` is given by the server alone."""
+        product = self.product
+        if x.shape != (product.rows, product.inner) or x.bits < product.ring_bits:
+            raise ValueError(
+                f"the plan is for [{product.rows}, {product.inner}] in {product.ring_bits} bits, not {list(x.shape)} "
+                f"in {x.bits}"
+            )
+
+    def _run(self, party: Party, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None = None) -> Share:
+        return _multiply(party, self, x, weight_fraction_bits, weights)
 
 
 def plan_linear(
@@ -167,10 +179,9 @@ def load_weights(plan: LinearPlan, w: NDArray[np.int64] | Columns, *, nonzero: i
     return LoadedWeights(plan, plan.product.prepare_weights(columns) if plan.prepared else columns, noise)
 
 
-def multiply_weights(
-    party: Party, plan: LinearPlan, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None = None
+def _multiply(
+    party: Party, plan: LinearPlan, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None
 ) -> Share:
-    """[X W]: x [rows, inner] in a ring of at least `ring_bits`; `weights` is given by the server alone."""
     product = plan.product
     x = x.reduced(product.ring_bits)
     if party.is_client:

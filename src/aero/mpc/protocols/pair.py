@@ -66,7 +66,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class PairPlan(Plan):
+class PairPlan(Plan[[Share, Share], Share]):
     """What both parties must agree on, from shapes and rings alone. `plan_pair` makes it.
 
     heads, rows, inner, columns: X is [heads, rows, inner], Y [heads, inner, columns]. joined: heads to a product.
@@ -118,6 +118,15 @@ class PairPlan(Plan):
     def cost(self) -> ProtocolCost:
         return pairs_cost([self])
 
+    def check(self, x: Share, y: Share) -> None:
+        """x [heads, rows, inner], y [heads, inner, columns], in rings of at least `ring_bits`."""
+        if x.shape != (self.heads, self.rows, self.inner) or y.shape != (self.heads, self.inner, self.columns):
+            raise ValueError(f"shares of {x.shape} and {y.shape} are not those of the plan")
+
+    def _run(self, party: Party, x: Share, y: Share) -> Share:
+        [product] = multiply_pairs(party, [(self, x, y)])
+        return product
+
 
 def plan_scores(
     heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
@@ -153,14 +162,10 @@ def pairs_cost(plans: Sequence[PairPlan]) -> ProtocolCost:
     return first + second
 
 
-def multiply_shares(party: Party, plan: PairPlan, x: Share, y: Share) -> Share:
-    """[X Y]: x [heads, rows, inner], y [heads, inner, columns], in rings of at least `plan.ring_bits`."""
-    [result] = multiply_pairs(party, [(plan, x, y)])
-    return result
-
-
 def multiply_pairs(party: Party, jobs: Sequence[tuple[PairPlan, Share, Share]]) -> list[Share]:
-    """`multiply_shares` of several, all in the same two rounds."""
+    """[X Y] of several plans, all in the same two rounds. ValueError unless each x and y are as its plan wants them."""
+    for plan, x, y in jobs:
+        plan.check(x, y)
     products = [_Multiplication(party, *job) for job in jobs]
     plans = [product.plan for product in products]
     arrived = _exchange(party, [product.uploads() for product in products], plans, "upload_bytes")
@@ -184,8 +189,6 @@ class _Multiplication:
 
     def __init__(self, party: Party, plan: PairPlan, x: Share, y: Share) -> None:
         self.party, self.plan, bits = party, plan, plan.ring_bits
-        if x.shape != (plan.heads, plan.rows, plan.inner) or y.shape != (plan.heads, plan.inner, plan.columns):
-            raise ValueError(f"shares of {x.shape} and {y.shape} are not those of the plan")
         self.fraction_bits = x.fraction_bits + y.fraction_bits - (bits - plan.output_bits)
         self.secret, self.keys = party.secret_key(plan.params), party.keys_of_peer(plan.params)
         x_values, self.y_values = x.reduced(bits).values, from_ring(y.reduced(bits).values, bits)

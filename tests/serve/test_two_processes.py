@@ -39,7 +39,7 @@ def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen, str]:
         [*command, "--keys", str(folder / "keys"), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     line = server.stdout.readline()
-    match = re.search(r" at (\S+)$", line.strip())
+    match = re.search(r" at (\S+:\d+)", line)
     assert match, line + server.stderr.read()
     return server, match[1]
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import signal
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from aero.cli.logs import EventLog, LogFormat, events, start_log
 from aero.cli.options import Keys, NoTls, Threads, json_option
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
-from aero.engines.two_party.weight_store import MAX_BYTES, WeightStore
+from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.weight_store import MAX_BYTES
 from aero.kernels import native
 from aero.report.record import Record, write_records
-from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed, Server
+from aero.serve.metrics import Metrics
+from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed
 from aero.serve.session import MAX_PROMPTS
 from aero.serve.supervisor import Event, Limits, Supervisor, Tell
-from aero.wire import Channel, safe_text
+from aero.wire import Channel
 from aero.wire.tcp import Listener
 
-if TYPE_CHECKING:
-    from aero.compiler.run import CompiledRun
-
 STEP_SECONDS = 60.0
-_REFUSALS, _MINUTE = 10, 60.0  # lines about connections that came to nothing
 
 
 def serve(
@@ -92,153 +91,119 @@ def serve(
     ] = None,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Show metrics for Prometheus, /healthz and /readyz over HTTP; at 127.0.0.1 where no HOST is given.",
+            metavar="[HOST:]PORT",
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How events are written.")] = LogFormat.TEXT,
     json: Annotated[Path | None, json_option("Write a record of each prompt and token, after each session.")] = None,
 ) -> None:
     """Serve a run privately. The server sees how many tokens a prompt and its answer have, and nothing of them.
 
     SIGTERM, or Ctrl-C: no new sessions; those that there are end after the answer at hand, and their clients are told.
+    SIGHUP: the model is read again, and new sessions are served by it; one that cannot be read changes nothing.
     """
-    from aero.data import chat_template, tokenizer
-    from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
-    from aero.engines.two_party.room import check_room
+    from aero.cli.serving import Serving, load
+    from aero.compiler.folder import is_compiled
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to be read again
+    start_log(log_format)
     if threads is not None:
         native.set_threads(threads)
-    console = Console(highlight=False)
     limits = Limits(1 if once else sessions, 0 if once else queue, longest=longest, drain=drain)
-    security, revealed = security_of(keys, Party.SERVER, insecure_plaintext, client_ca), Reveal.parse(reveal)
-    if engine not in ENGINES:
-        raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
-    if revealed.k is not None and engine != TWO_PARTY:
-        raise ValueError(f"the engine {engine!r} reveals all logits; serve with --reveal logits, or --engine two-party")
-    if engine != TWO_PARTY and (max_prompts or 1) > 1:
-        raise ValueError(f"the engine {engine!r} computes one prompt at a time; leave --max-prompts out")
-    if engine != TWO_PARTY and weights_gb is not None:
-        raise ValueError(f"the engine {engine!r} encodes no weights ahead; leave --weights-gb out")
-    model, by_text = _compiled(run, with_plan=engine == TWO_PARTY)
-    tokenizer.load(run)  # refuse a damaged one before a client meets it
-    plan, notes = model.plan, [f"clients will learn {revealed.described} of each output"]
-    if not by_text:
-        notes.append(f"{run} has no validation text: number formats come from random tokens")
-    at_once = max_prompts or (DEFAULT_MAX_PROMPTS if engine == TWO_PARTY else 1)
-    store: WeightStore | None = None
-    if engine == TWO_PARTY and plan is not None:
-        most = MAX_BYTES if weights_gb is None else round(weights_gb * 1e9)
-        store = check_room(model.compiled, plan, at_once, revealed, most)
-    server = Server(
-        notation=model.notation,
-        context=model.context,
-        vocab_size=model.vocab_size,
-        tokenizer=(run / tokenizer.FILE).read_bytes(),
-        programs=model.compiled,
-        engine=engine,
-        engine_for=lambda channel: connect_engine(
-            engine,
-            Party.SERVER,
-            channel,
-            plan=plan,
-            insecure_plaintext=insecure_plaintext,
-            store=store,
-        ),
-        reveal=revealed,
-        max_prompts=at_once,
-        end_tokens=model.compiled.end_tokens,
-        chat_template=chat_template.load(run),
-        idle=idle,
+    security = security_of(keys, Party.SERVER, insecure_plaintext, client_ca)
+    ours = engine == TwoPartyEngine.name
+    if ours and weights_gb is None:
+        weights_gb = MAX_BYTES / 1e9
+    how = Serving(
+        engine,
+        Reveal.parse(reveal),
+        max_prompts or (DEFAULT_MAX_PROMPTS if ours else 1),
+        None if weights_gb is None else round(weights_gb * 1e9),
+        insecure_plaintext,
+        idle,
     )
-    records: list[Record] = []
+    with ExitStack() as scope:
+        shown = None if metrics is None else _metrics(metrics)
+        if shown is not None:
+            scope.callback(shown.close)
+        model = load(run, how)
+        records: list[Record] = []
 
-    def say(text: str, style: str | None = None) -> None:
-        with suppress(OSError):  # a full disk, or a reader that has gone, stops no session
-            console.print(safe_text(text), style=style, soft_wrap=True, markup=False)
+        def reload() -> None:
+            nonlocal model
+            if is_compiled(run):  # to compile one takes what is better not loaded beside sessions
+                model = load(run, how)
 
-    def serve_one(channel: Channel, tell: Tell) -> None:
-        def on_step(done: Computed) -> None:
-            each = [f"{s.length} tokens" if s.work == "prefill" else f"token after {s.past}" for s in done.steps]
-            record = Record.of_cost(done.cost, done.work, engine, model.notation, done.context)
-            record = replace(record, extra={**record.extra, "prompts": len(done.steps)})
-            line = f"{done.work}: {', '.join(each)}  {done.cost.seconds:.2f} s"
-            tell({"line": line, **({} if json is None else {"record": record.to_json()})})
+        def serve_one(channel: Channel, tell: Tell) -> None:
+            def on_step(done: Computed) -> None:
+                record = Record.of_cost(done.cost, done.work, engine, model.notation, done.context)
+                record = replace(record, extra={**record.extra, "prompts": len(done.steps)})
+                tell({**_told(done), **({} if json is None else {"record": record.to_json()})})
 
-        server.handle(channel, on_step, lambda reason: tell({"line": f"declined: {reason}"}))
+            model.server.handle(channel, on_step, lambda reason: tell({"declined": reason}))
 
-    def on_told(session: int, what: Mapping[str, Any]) -> None:
-        say(f"  session {session}: {what['line']}")
-        if "record" in what:
-            records.append(Record.from_json(what["record"]))
+        def on_event(event: Event) -> None:
+            log_event(event)
+            if event.kind == "told" and "record" in event.what:
+                records.append(Record.from_json(event.what["record"]))
+            elif event.kind == "ended" and json is not None:
+                try:
+                    write_records(json, records)
+                except (OSError, ValueError) as error:
+                    events.error("%s cannot be written: %s", json, error)
 
-    def on_ended(session: int, failure: str | None) -> None:
-        say(f"session {session} ended: {failure}" if failure else f"session {session} finished")
-        if json is None:
-            return
-        try:
-            write_records(json, records)
-        except (OSError, ValueError) as error:
-            say(f"{json} cannot be written: {error}")
-
-    refused = _Refusals(say)
-
-    def on_event(event: Event) -> None:
-        if event.kind == "begun":
-            say(f"session {event.session} begins, with {event.who}")
-        elif event.kind == "told":
-            on_told(event.session, event.what)
-        elif event.kind == "ended":
-            on_ended(event.session, event.what["failure"])
-        elif event.kind == "waits":
-            say(f"{event.who} waits, place {event.what['place']}")
-        elif event.kind == "refused":
-            refused(event.who, event.what["why"])
-
-    with Listener(host, port, security, timeout=stall) as listener:
-        say(f"serving {model.notation} from {run} at {host}:{listener.port}")
-        for note in notes:
-            say(note, style="dim")
+        listener = scope.enter_context(Listener(host, port, security, timeout=stall))
+        where = f"{host}:{listener.port}"
+        about = {"event": "serving", "model": model.notation, "folder": str(run), "address": where}
+        events.info("serving %s from %s at %s", model.notation, run, where, extra={"about": about})
+        for note in model.notes:
+            events.info("%s", note)
+        if shown is not None:
+            events.info("metrics at port %d", shown.port, extra={"about": {"event": "metrics", "port": shown.port}})
+        log_event = EventLog()
         supervisor = Supervisor(
             listener,
             serve_one,
-            stop=server.stop,
+            stop=lambda how: model.server.stop(how),
             limits=limits,
             on_event=on_event,
+            reload=reload,
+            metrics=shown,
         )
         supervisor.run(once=once, wait=wait)
         if not once:
-            say("stopped")
+            events.info("stopped", extra={"about": {"event": "stopped"}})
 
 
-class _Refusals:
-    """Says of connections that came to nothing why; of many in a minute how many more there were, so that nobody can
-    fill a log."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._since, self._count = say, 0.0, 0
-
-    def __call__(self, where: str, why: str) -> None:
-        now = time.monotonic()
-        if now > self._since + _MINUTE:
-            if self._count > _REFUSALS:
-                self._say(f"{self._count - _REFUSALS} more connections came to nothing")
-            self._since, self._count = now, 0
-        self._count += 1
-        if self._count <= _REFUSALS:
-            self._say(f"no session with {where}: {why}")
+def _metrics(where: str) -> Metrics:
+    """[HOST:]PORT. Before the model is read, so that the process that shows them is small."""
+    host, _, port = where.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"--metrics {where}: give PORT, or HOST:PORT")
+    if find_spec("prometheus_client") is None:
+        raise ValueError("--metrics needs a package: pip install 'aero-private-inference[server]'")
+    return Metrics(host.strip("[]") or "127.0.0.1", int(port))
 
 
-def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
-    """A run, which is compiled now, or what was compiled before; and False where number formats had to come from random
-    tokens."""
-    from aero.compiler.folder import is_compiled
-    from aero.compiler.run import CompiledRun, load_model
-
-    if is_compiled(run) or not with_plan:
-        found = CompiledRun.load(run)
-        if not with_plan or found.plan is not None:
-            return found, True  # without torch, which takes seconds to load
-    from aero.cli.served import plan_of, serve_run
-
-    if not is_compiled(run):
-        model = load_model(run)
-        served, by_text = serve_run(run, model)
-        return CompiledRun(str(model.config.notation), served.compiled, served.quantized.plan), by_text
-    plan, by_text = plan_of(run, found.compiled)
-    return CompiledRun(found.notation, found.compiled, plan), by_text
+def _told(done: Computed) -> dict[str, Any]:
+    """Of a step, for the log and for metrics: counts and times."""
+    each = [f"{s.length} tokens" if s.work == "prefill" else f"token after {s.past}" for s in done.steps]
+    operations: dict[str, Counter[str]] = {
+        f"operation_{what}": Counter() for what in ("seconds", "waiting_seconds", "bytes_received", "bytes_sent")
+    }
+    for row in done.report:
+        counts = row.seconds, row.waiting_seconds, row.bytes_client_to_server, row.bytes_server_to_client
+        for counter, count in zip(operations.values(), counts, strict=True):
+            counter[row.op] += count  # type: ignore[assignment]
+    return {
+        "line": f"{done.work}: {', '.join(each)}  {done.cost.seconds:.2f} s",
+        "work": done.work,
+        "seconds": done.cost.seconds,
+        "tokens": sum(step.length for step in done.steps),
+        "operations": operations,
+        "totals": {"set_up_seconds": done.set_up_seconds, **done.tallies},
+    }

@@ -161,6 +161,11 @@ class Engine(ABC):
         """What connecting cost: keys and base transfers, for all runs so far, keys that were renewed included."""
         return Cost(0.0)
 
+    @property
+    def tallies(self) -> Mapping[str, int]:
+        """What was made for all runs so far, by name; empty for an engine that counts nothing."""
+        return {}
+
     def reveal_only(self, what: Reveal, vocabulary: int) -> None:
         """From now on the client learns this alone of each output, in `run`'s result; both parties ask for the same.
 

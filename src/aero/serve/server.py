@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 import aero
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost, Engine, PromptRun
+from aero.engines.engine import Cost, Engine, PromptRun, StepReport
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program
 from aero.serve.session import MAX_PROMPTS, PROTOCOL, Asked, Offer, Step, expect, field_of, read_asked, work_of
@@ -47,10 +47,15 @@ class Programs(Protocol):
 
 @dataclass(frozen=True)
 class Computed:
-    """One computation, as the server knows it: how many tokens of which prompts, and what it cost in all."""
+    """One computation, as the server knows it: how many tokens of which prompts, and what it cost in all.
+
+    report: by operation. set_up_seconds, tallies: of the engine, since the computation before."""
 
     steps: tuple[Step, ...]
     cost: Cost
+    report: tuple[StepReport, ...] = ()
+    set_up_seconds: float = 0.0
+    tallies: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def work(self) -> str:
@@ -152,6 +157,7 @@ class Server:
             engine.reveal_only(self._offer.revealed, self._tokens)
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
             loaded: set[tuple[Step, ...]] = set()  # what the engine has found that it can compute
+            set_up, tallies = 0.0, dict(engine.tallies)
             while True:
                 self._answering = bool(read)
                 message = self._next_message(channel)
@@ -181,7 +187,9 @@ class Server:
                     loaded.add(steps)
                 engine.run_batch(batch, weights=weights)
                 read |= {one.prompt: one.step.context for one in asked}
-                done = Computed(steps, engine.cost)
+                new = {name: count - tallies.get(name, 0) for name, count in engine.tallies.items()}
+                done = Computed(steps, engine.cost, engine.report, engine.set_up_cost.seconds - set_up, new)
+                set_up, tallies = engine.set_up_cost.seconds, dict(engine.tallies)
                 log.info("%s: %s in %.2f s", done.work, done.steps, engine.cost.seconds)
                 on_step(done)
 

@@ -13,6 +13,9 @@ As in sshd, everything that reads what a stranger sent runs in a process of its 
 block or read another, and what a session held goes with it. The parent has one thread, handles no client's bytes, and
 never waits for anybody. Children are forked and not started anew, because the model is then in memory once.
 
+SIGHUP has what is served read again. A process of its own tries that first, while the parent goes on; where it succeeds
+the parent reads it, too, and who connects from then on is served by the new model.
+
 What does not yet know whom it serves is bounded in number, in all and for each address. Beyond that the oldest
 connection of the address that has the most is ended, so that silence keeps nobody out: who means to talk does so within
 milliseconds.
@@ -39,6 +42,7 @@ from enum import Enum, auto
 from typing import Any, Literal
 
 from aero.serve.admission import Admission
+from aero.serve.metrics import Metrics
 from aero.serve.server import Stop
 from aero.wire import (
     Channel,
@@ -62,7 +66,9 @@ _MAX_MESSAGE = 1 << 20
 _GRACE = 5.0  # seconds that a child has beyond its own deadline for TLS and the greeting
 _STEPS_SHARE = 0.25  # of the time in which a stopped server's sessions end, the part for the steps at hand alone
 _NUDGE = 0.5  # seconds after which a session that is to end looks again whether it can
+_RELOAD_EVERY = 1.0  # seconds between two reloads, however many signals come
 _STOP = signal.SIGTERM, signal.SIGINT
+_SIGNALS = *_STOP, signal.SIGHUP
 _STOPPING = Refusal("being stopped; try again in a while")
 
 
@@ -93,16 +99,19 @@ class Limits:
             raise ValueError(f"{self.drain} seconds to finish; give 0 or more")
 
 
+Kind = Literal["waits", "begun", "told", "ended", "refused", "reloaded"]
+
+
 @dataclass(frozen=True)
 class Event:
     """What has happened with a connection.
 
     kind: it waits (what: place), a session has begun, told something, or ended (what: failure or None, seconds), or it
-    came to nothing (what: why, and reason: one of a few words). session: its number, from 1 on; 0 before it has begun.
-    client: its name, where it has proved one.
+    came to nothing (what: why, and reason: one of `metrics.REASONS`); or, of no connection, a reload (what: failure or
+    None). session: its number, from 1 on; 0 before it has begun. client: its name, where it has proved one.
     """
 
-    kind: Literal["waits", "begun", "told", "ended", "refused"]
+    kind: Kind
     where: str
     client: str | None
     session: int
@@ -148,7 +157,9 @@ class Supervisor:
 
     serve: called in the child, with a channel to the client and what takes what the parent should be told; raises
     ConnectionError or ValueError for a session that ends too early. stop: called in the child's main thread, by a
-    signal, when the session should end, and again until it has. on_event: called in the parent.
+    signal, when the session should end, and again until it has. reload: reads again what is served, for SIGHUP; called
+    in a process that is then thrown away, and where it raises nothing there, in the parent, which goes on as before
+    where it raises ValueError or OSError. on_event: called in the parent. metrics: what is told and asked there.
     """
 
     def __init__(
@@ -159,9 +170,14 @@ class Supervisor:
         stop: Callable[[Stop], None],
         limits: Limits,
         on_event: Callable[[Event], None],
+        reload: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._listener, self._serve, self._stop_session, self._limits = listener, serve, stop, limits
-        self._on_event = on_event
+        self._on_event, self._reload, self._metrics = on_event, reload, metrics
+        self._hangups, self._reloaded = 0, -_RELOAD_EVERY
+        self._trial: _Child | None = None
+        self._at_terminal = os.isatty(0)
         self._children: dict[int, _Child] = {}  # by the file descriptor of its ear
         self._admission: Admission[_Child] = Admission(limits.sessions, limits.queue)
         self._begun = 0
@@ -177,11 +193,14 @@ class Supervisor:
         seconds without a session. For the main thread, in a process whose other threads hold no locks.
         """
         before = {number: signal.signal(number, self._on_signal) for number in _STOP}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
         for end in (self._hear_signals, self._signals):
             end.setblocking(False)
         wakeup = signal.set_wakeup_fd(self._signals.fileno(), warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # what there is now stays where it is, in pages that all children share
+        if self._metrics is not None:
+            self._metrics.say(self._status())
         try:
             self._loop(once, wait)
         finally:
@@ -199,6 +218,11 @@ class Supervisor:
             for child in self._children.values():
                 os.kill(child.pid, signal.SIGKILL)
             os._exit(1)
+
+    def _on_hangup(self, *_: object) -> None:
+        if self._at_terminal and not os.isatty(0):  # it was closed, and nobody asks for a reload
+            self._stops = max(self._stops, 1)
+        self._hangups += 1
 
     def _loop(self, once: bool, wait: float | None) -> None:
         idle_since = time.monotonic()
@@ -221,7 +245,13 @@ class Supervisor:
             elif wait is not None and now > idle_since + wait and drained is None:
                 raise PeerAbsentError(f"no client came within {wait:g} s")
             self._end_overdue(now)
+            if self._hangups and self._trial is None and drained is None and now > self._reloaded + _RELOAD_EVERY:
+                self._try_reload()
             poll = select.poll()
+            if self._metrics is not None:
+                poll.register(self._metrics, select.POLLIN)
+            if self._trial is not None:
+                poll.register(self._trial.ear, select.POLLIN)
             poll.register(self._hear_signals, select.POLLIN)
             if drained is None and not (once and served):
                 poll.register(self._listener, select.POLLIN)
@@ -231,6 +261,12 @@ class Supervisor:
                 if number == self._hear_signals.fileno():
                     with suppress(BlockingIOError):
                         self._hear_signals.recv(4096)
+                elif self._metrics is not None and number == self._metrics.fileno():
+                    if not self._metrics.asked(self._status()):
+                        log.error("the process that shows metrics has ended; start the server again to have them")
+                        self._metrics = None
+                elif self._trial is not None and number == self._trial.ear.fileno():
+                    self._reload_or_not(self._trial)
                 elif number in self._children:
                     child = self._children[number]
                     self._hear(child)
@@ -240,6 +276,107 @@ class Supervisor:
                         return
                 elif not self._stops:
                     self._take()
+
+    def _status(self) -> dict[str, Any]:
+        """How the server does, for who asks over HTTP."""
+        inside, waiting = self._admission.inside, self._admission.waiting
+        not_ready = ""
+        if self._stops:
+            not_ready = "being stopped"
+        elif inside >= self._limits.sessions and waiting >= self._limits.queue:
+            not_ready = f"busy: {inside} sessions, {waiting} waiting"
+        return {
+            "sessions": inside,
+            "queue": waiting,
+            "handshakes": sum(child.state is _State.STRANGER for child in self._children.values()),
+            "pids": [child.pid for child in self._children.values()],
+            "not_ready": not_ready,
+        }
+
+    # Reload
+
+    def _try_reload(self) -> None:
+        """In a process of its own, so that the parent goes on, and no folder can harm it."""
+        self._hangups, self._reloaded = 0, time.monotonic()
+        try:
+            pid, ear, mouth = self._fork()
+        except OSError as error:
+            self._report_reload(f"no process for it: {error.strerror}")
+            return
+        if pid == 0:
+            with suppress(OSError):
+                mouth.sendall(_line({"failure": _failure_of(self._reload)}))
+            os._exit(0)
+        self._trial = _Child(pid, "", "", self._reloaded, ear)
+
+    def _reload_or_not(self, trial: _Child) -> None:
+        data = b""
+        with suppress(OSError):
+            data = trial.ear.recv(_MAX_MESSAGE)
+        trial.ear.close()
+        os.kill(trial.pid, signal.SIGKILL)
+        os.waitpid(trial.pid, 0)
+        self._trial = None
+        try:
+            failure = json.loads(data)["failure"]
+        except ValueError:
+            failure = "the process that tried it failed"
+        if failure is None:
+            if self._metrics is not None:
+                self._metrics.say({**self._status(), "state": "reading a model"})
+            failure = _failure_of(self._reload)
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            if self._metrics is not None:
+                self._metrics.say(self._status())
+        self._report_reload(failure)
+
+    def _report_reload(self, failure: str | None) -> None:
+        self._event(Event("reloaded", "", None, 0, {"failure": failure}))
+
+    # Children
+
+    def _event(self, event: Event) -> None:
+        if self._metrics is not None:
+            self._metrics.note(event.kind, event.what)
+        self._on_event(event)
+
+    def _fork(self) -> tuple[int, socket.socket, socket.socket]:
+        """0 in the child, or its number; the parent's end of what is between them, and the child's. OSError where there
+        is no room for a process."""
+        sys.stdout.flush()  # or both processes would write what waits
+        ear, mouth = socket.socketpair()
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child takes none by its parent's handler
+            pid = os.fork()
+            if pid == 0:
+                self._become_child(ear)
+        except OSError:
+            ear.close()
+            mouth.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        if pid:
+            mouth.close()
+            ear.setblocking(False)
+        return pid, ear, mouth
+
+    def _become_child(self, ear: socket.socket) -> None:
+        """Let go of what is the parent's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # before a session there is nothing to finish
+        for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal, to all: the parent says what to do
+            signal.signal(number, signal.SIG_IGN)
+        self._listener.close()
+        if self._metrics is not None:
+            self._metrics.left_in_child()
+        if self._trial is not None:
+            self._trial.ear.close()
+        ears = [child.ear for child in self._children.values()]
+        for other in (ear, self._hear_signals, self._signals, *ears):
+            other.close()
 
     def _stop_all(self, how: Stop) -> None:
         for child in list(self._children.values()):
@@ -258,21 +395,14 @@ class Supervisor:
             return
         with arrival.socket:
             self._make_room(_network(arrival.host))
-            sys.stdout.flush()  # or both processes would write what waits
             try:
-                ear, mouth = socket.socketpair()
-                signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # the child takes none by its parent's handler
-                pid = os.fork()
-                if pid == 0:
-                    self._child(arrival, mouth, ear)
+                pid, ear, mouth = self._fork()
             except OSError as error:
                 why = f"no process for it: {error.strerror}"
-                self._on_event(Event("refused", arrival.where, None, 0, {"why": why, "reason": "failed"}))
+                self._event(Event("refused", arrival.where, None, 0, {"why": why, "reason": "failed"}))
                 return
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
-            mouth.close()
-            ear.setblocking(False)
+            if pid == 0:
+                self._child(arrival, mouth)
         self._children[ear.fileno()] = _Child(pid, arrival.where, _network(arrival.host), arrival.since, ear)
 
     def _make_room(self, network: str) -> None:
@@ -365,8 +495,8 @@ class Supervisor:
         with suppress(OSError):
             child.ear.send(_line(message))
 
-    def _report(self, kind: Literal["waits", "begun", "told", "ended", "refused"], child: _Child, what: Any) -> None:
-        self._on_event(Event(kind, child.where, child.client, child.session, what))
+    def _report(self, kind: Kind, child: _Child, what: Any) -> None:
+        self._event(Event(kind, child.where, child.client, child.session, what))
 
     def _end(self, child: _Child, why: str, reason: str = "failed") -> None:
         child.failure, child.reason, child.ended = why, reason, True
@@ -390,22 +520,18 @@ class Supervisor:
         self._tell_news()
 
     def _kill_all(self) -> None:
+        if self._trial is not None:
+            os.kill(self._trial.pid, signal.SIGKILL)
+            os.waitpid(self._trial.pid, 0)
         for child in list(self._children.values()):
             self._end(child, "the server was stopped")
 
     # The child
 
-    def _child(self, arrival: Arrival, mouth: socket.socket, ear: socket.socket) -> None:
+    def _child(self, arrival: Arrival, mouth: socket.socket) -> None:
         """Serve one connection and exit. Never returns."""
         code = 1
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # before a session there is nothing to finish
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, to all: the parent passes on what to do
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
-            self._listener.close()
-            for other in (ear, self._hear_signals, self._signals, *(child.ear for child in self._children.values())):
-                other.close()
             parent = _Parent(mouth)
             failure, reason = self._session(arrival, parent)
             parent.say("ended", failure=failure, reason=reason)
@@ -433,6 +559,7 @@ class Supervisor:
                 parent.say("begun")
                 self._serve(channel, lambda what: parent.say("told", what=what))
         except (ConnectionError, ValueError) as error:
+            log.debug("the session of %s ended", arrival.where, exc_info=True)
             return " ".join(str(error).split()) or type(error).__name__, _kind(error)
         return None, ""
 
@@ -506,6 +633,16 @@ _KINDS = {
     ProtocolError: "protocol",
 }
 """Why a connection or a session ended, in a few words that can be counted."""
+
+
+def _failure_of(reload: Callable[[], None]) -> str | None:
+    """Why it cannot be done, or None where it was."""
+    try:
+        reload()
+    except Exception as error:
+        log.debug("not reloaded", exc_info=True)
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
 
 
 def _kind(error: Exception) -> str:

@@ -34,6 +34,7 @@ class SessionKeys:
     def __init__(self) -> None:
         self._held = Keys((), ())
         self.worn = 0.0
+        self.renewed = 0
 
     def drop_worn(self, wear: float) -> bool:
         """Whether the server's keys for products of shares are gone, as a run that takes so much of a key was too much
@@ -43,6 +44,7 @@ class SessionKeys:
             return False
         self._held = Keys(self._held.client, tuple(one for one in self._held.server if isinstance(one, Field)))
         self.worn = 0.0
+        self.renewed += 1
         return True
 
     def add_missing(self, needed: Keys) -> Keys:

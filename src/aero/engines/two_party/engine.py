@@ -255,6 +255,11 @@ class TwoPartyEngine(Engine):
         return self._set_up
 
     @property
+    def tallies(self) -> dict[str, int]:
+        ots = self._party.ots.made if self._party.has_ots else 0
+        return {"oblivious_transfers": ots, "keys_renewed": self._keys.renewed}
+
+    @property
     def traffic(self) -> Traffic:
         """Everything that the channel counted, by node."""
         return self._party.channel.traffic

@@ -28,6 +28,11 @@ class RandomOts(ABC):
         """Whether these OTs are with the party at the other end of this channel."""
         return True
 
+    @property
+    def made(self) -> int:
+        """How many there were so far, of both directions; 0 where nobody counts them."""
+        return 0
+
     @abstractmethod
     def reserve(self, sent: int, received: int) -> None:
         """Have at least this many ready in each direction, so that `send` and `receive` take no message. The other

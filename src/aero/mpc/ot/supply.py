@@ -125,6 +125,11 @@ class OtSupply(RandomOts):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a supply of OTs cannot be copied or pickled: they would be used twice")
 
+    @property
+    def made(self) -> int:
+        """How many there were so far, of both directions."""
+        return sum(stock.used + stock.ready for stock in self._stocks.values())
+
     def serves(self, channel: Channel) -> bool:
         return channel is self._channel
 

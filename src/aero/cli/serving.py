@@ -1,0 +1,111 @@
+"""What `aero serve` serves: a model, loaded and checked, with all that a client is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aero.compiler.folder import is_compiled
+from aero.data import chat_template, tokenizer
+from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
+from aero.engines.engine import Party
+from aero.engines.reveal import Reveal
+from aero.engines.two_party.room import check_room
+from aero.engines.two_party.weight_store import WeightStore
+from aero.serve.server import Server
+
+if TYPE_CHECKING:
+    from aero.compiler.run import CompiledRun
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How models are served. ValueError for what an engine has not.
+
+    max_prompts: at once. weights_bytes: memory for transforms of weights; None where the engine keeps none."""
+
+    engine: str
+    reveal: Reveal
+    max_prompts: int
+    weights_bytes: int | None
+    insecure_plaintext: bool
+    idle: float
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"no engine {self.engine!r}; there are {', '.join(ENGINES)}")
+        if self.engine == TWO_PARTY:
+            return
+        if self.reveal.k is not None:
+            raise ValueError(
+                f"the engine {self.engine!r} reveals all logits; serve with --reveal logits, or --engine two-party"
+            )
+        if self.max_prompts > 1:
+            raise ValueError(f"the engine {self.engine!r} computes one prompt at a time; leave --max-prompts out")
+        if self.weights_bytes is not None:
+            raise ValueError(f"the engine {self.engine!r} encodes no weights ahead; leave --weights-gb out")
+
+
+@dataclass(frozen=True)
+class Model:
+    """notes: what whoever runs the server should know of it."""
+
+    server: Server
+    notation: str
+    notes: tuple[str, ...]
+
+
+def load(run: Path, how: Serving) -> Model:
+    """The model in a folder. ValueError for one that is damaged, or that cannot be served so."""
+    model, by_text = _compiled(run, with_plan=how.engine == TWO_PARTY)
+    tokenizer.load(run)  # refuse a damaged one before a client meets it
+    plan, notes = model.plan, [f"clients will learn {how.reveal.described} of each output"]
+    if not is_compiled(run):
+        notes.append(f"{run} is not compiled: SIGHUP does not read it again")
+    if not by_text:
+        notes.append(f"{run} has no validation text: number formats come from random tokens")
+    store: WeightStore | None = None
+    if plan is not None and how.weights_bytes is not None:
+        store = check_room(model.compiled, plan, how.max_prompts, how.reveal, how.weights_bytes)
+    server = Server(
+        notation=model.notation,
+        context=model.context,
+        vocab_size=model.vocab_size,
+        tokenizer=(run / tokenizer.FILE).read_bytes(),
+        programs=model.compiled,
+        engine=how.engine,
+        engine_for=lambda channel: connect_engine(
+            how.engine,
+            Party.SERVER,
+            channel,
+            plan=plan,
+            insecure_plaintext=how.insecure_plaintext,
+            store=store,
+        ),
+        reveal=how.reveal,
+        max_prompts=how.max_prompts,
+        end_tokens=model.compiled.end_tokens,
+        chat_template=chat_template.load(run),
+        idle=how.idle,
+    )
+    return Model(server, model.notation, tuple(notes))
+
+
+def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
+    """A run, which is compiled now, or what was compiled before; and False where number formats had to come from random
+    tokens."""
+    from aero.compiler.run import CompiledRun, load_model
+
+    if is_compiled(run) or not with_plan:
+        found = CompiledRun.load(run)
+        if not with_plan or found.plan is not None:
+            return found, True  # without torch, which takes seconds to load
+    from aero.cli.served import plan_of, serve_run
+
+    if not is_compiled(run):
+        model = load_model(run)
+        served, by_text = serve_run(run, model)
+        return CompiledRun(str(model.config.notation), served.compiled, served.quantized.plan), by_text
+    plan, by_text = plan_of(run, found.compiled)
+    return CompiledRun(found.notation, found.compiled, plan), by_text

@@ -94,7 +94,7 @@ def serve(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Show metrics for Prometheus, /healthz and /readyz over HTTP; at 127.0.0.1 where no HOST is given.",
+            help="Show metrics for Prometheus, /healthz and /readyz over HTTP; 127.0.0.1 where no HOST is given.",
             metavar="[HOST:]PORT",
         ),
     ] = None,

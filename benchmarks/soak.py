@@ -11,8 +11,8 @@ than the engine's errors allow.
 
 Writes soak.json, soak.svg and the server's log into the folder. The exit code is 1 where an answer was wrong, a client
 without a fault failed, the parent ended or did not end well at last, or a process or a descriptor was left. The second
-form writes a record into a page. Without RUN the demo's model is served, or, where that has not been made, a tiny one
-of random weights.
+form writes a record into a page. Without RUN the demo's model is served, or, where that has not been made, one that is
+trained in a minute.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ from sections import table, write_section
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from aero.cli.private import private_session
 from aero.compiler.run import load_model
-from aero.data.tokenizer import train
 from aero.files.atomic import write_text
-from aero.models import AeroConfig, AeroForCausalLM
 from aero.report.record import Record
 from aero.serve.reconnecting import Reconnecting
 from aero.wire import WireError
@@ -68,11 +66,15 @@ class Soak:
         self.model = load_model(run).eval()
         self.keys = out / "keys"
         for folder in (self.keys, out / "strangers"):
-            make_keys(folder)
-        command = [sys.executable, "-m", "aero.cli.main", "serve", str(run), "--keys", str(self.keys), "--port", "0"]
+            make_keys(folder, force=True)
+        aero("compile", str(run), "--out", str(out / "compiled"), "--force")
+        command = [sys.executable, "-m", "aero.cli.main", "serve", str(out / "compiled"), "--keys", str(self.keys)]
         self._log = (out / "server.log").open("w+")
         self.server = subprocess.Popen(
-            [*command, "--sessions", str(SESSIONS)], stdout=self._log, stderr=subprocess.STDOUT, text=True
+            [*command, "--port", "0", "--sessions", str(SESSIONS)],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.port = self._port()
         self.over, self.lock = threading.Event(), threading.Lock()
@@ -275,16 +277,15 @@ class Soak:
         return len(self.children())
 
 
-def tiny(folder: Path) -> Path:
-    """A run of a model of random weights, whose logits differ by far more than the engine's errors."""
-    tokenizer = train(["def main():\n    return 1\n", *TEXTS] * 4, 270)
-    torch.manual_seed(0)
-    config = AeroConfig.from_notation(
-        "SM+ScFuFFN", "demo", vocab_size=tokenizer.vocab_size, context=24, hidden_size=16, initializer_range=0.2
-    )
-    AeroForCausalLM(config).save_pretrained(folder)
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+def trained(folder: Path) -> Path:
+    """A small run, in a minute."""
+    aero("data", str(folder / "data"), "--max-megabytes", "1", "--vocab", "512")
+    aero("train", str(folder / "run"), "--data", str(folder / "data"), "--notation", "SM+ScFuFFN", "--steps", "40")
+    return folder / "run"
+
+
+def aero(*command: str) -> None:
+    subprocess.run([sys.executable, "-m", "aero.cli.main", *command], check=True, stdout=subprocess.DEVNULL)
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
@@ -361,7 +362,7 @@ def main() -> int:
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
-        run = options.run or (DEMO if DEMO.is_dir() else tiny(Path(made) / "run"))
+        run = options.run or (DEMO if DEMO.is_dir() else trained(Path(made)))
         soak = Soak(run, options.out, options.seed)
         try:
             record = soak.run(options.seconds)

@@ -150,7 +150,10 @@ def test_what_is_no_break_is_not_tried_again(tokenizer, error):
     assert caught.value is error and len(sessions.opened) == 1 and not sessions.said
 
 
-@pytest.mark.parametrize("error", [PeerSilentError("silent"), PeerClosedError("is being stopped", Reason.STOPPING)])
+@pytest.mark.parametrize(
+    "error",
+    [PeerSilentError("silent"), *(PeerClosedError("ended it", why) for why in (Reason.STOPPING, Reason.TIME_UP))],
+)
 def test_other_breaks(tokenizer, error):
     sessions = Breaking(tokenizer, {5: error})
     with sessions.client() as client:

@@ -23,6 +23,8 @@ from aero.serve.client import Client
 from aero.serve.reconnecting import RECONNECTIONS
 from aero.wire import safe_text
 
+_WAIT = 30.0  # seconds in the queue of a busy server, before programs are told to come again
+
 
 def proxy(
     server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Private server to ask.")],
@@ -77,7 +79,7 @@ def proxy(
     console = Console(highlight=False)
     named = [*(allow_host or []), *([] if host in ("0.0.0.0", "::") else [host])]
     guard = Guard(named, allow_origin or [], api_key)
-    batcher = Batcher(lambda: private_session(server, security, lambda *_: None, pad_to), queue, reconnect)
+    batcher = Batcher(lambda: private_session(server, security, lambda *_: None, pad_to, _WAIT), queue, reconnect)
     client = batcher.start()
     try:
         chats = Template(client.tokenizer, client.chat_template if template is None else _read(template, client))

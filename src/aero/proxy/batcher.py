@@ -254,14 +254,15 @@ class Batcher:
     def _connect_again(self) -> Client:
         """AwayError, or PeerBusyError where the server is there and has no place."""
         pause = PAUSE
-        busy: PeerBusyError | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._connect()
+            except PeerBusyError:  # who opens the session has waited already
+                self._leave()
+                raise
             except (OSError, ValueError) as error:
                 self._leave()
                 reason = one_line(str(error))
-                busy = error if isinstance(error, PeerBusyError) else None
                 log.warning("connection %d of %d: %s", attempt, ATTEMPTS, reason)
             with self._changed:
                 if attempt < ATTEMPTS and not self._closing:
@@ -269,8 +270,6 @@ class Batcher:
                 if self._closing:
                     break
             pause *= 2
-        if busy is not None:
-            raise busy
         raise AwayError(f"the private server is away: {reason}")
 
     def _leave(self) -> None:

@@ -227,7 +227,7 @@ def test_weights_on_disk_are_those_of_the_graph(tmp_path):
     for changed, message in (
         ({**weights, "more": np.ones(2)}, "disagree on the weight 'more'"),
         ({key: array for key, array in weights.items() if key != name}, f"disagree on the weight '{name}'"),
-        ({**weights, name: weights[name].astype(np.float32)}, "as float32, not float64"),
+        ({**weights, name: weights[name].astype(np.float32)}, "as F32, not F64"),
         ({**weights, name: weights[name] * np.nan}, "NaN or infinity"),
         ({**weights, name: weights[name].ravel()[:1]}, "has shape"),
     ):

@@ -251,7 +251,7 @@ def test_products_and_packing_equal_the_reference(params: Params, merge: int, pr
     assert np.array_equal(response.a[0].astype(object), reference.switch_modulus(expected_a, residues[:-1], a_bits))
     b = reference.switch_modulus(expected_b, residues, a_bits)
     mask = stream("masks").uniform((1, plan.rows, plan.columns), a_bits)
-    masked = b[plan._where] - mask
+    masked = b[plan._where()] - mask
     half = 1 << (a_bits - b_bits - 1)
     assert np.array_equal(response.b, ((masked + half) % (1 << a_bits) >> (a_bits - b_bits)).astype(np.uint64))
     assert np.array_equal(fine, mask)
@@ -336,7 +336,7 @@ def test_the_response_says_nothing_about_the_weights() -> None:
 
     def phases(masks: Prg) -> tuple[np.ndarray, np.ndarray]:
         response, _ = plan.respond(public, packed.copy(), errors, masks)
-        phase = response.b + secret.times(response.a, a_bits).reshape(-1)[plan._where]
+        phase = response.b + secret.times(response.a, a_bits).reshape(-1)[plan._where()]
         return phase & np.uint64((1 << a_bits) - 1), response.a
 
     def chi_squared(values: np.ndarray, shift: int) -> float:

@@ -155,7 +155,7 @@ def key_from_openings(product: MatmulPlan, openings: int, noise: float, number: 
         apart = (response.a << np.uint64(64 - a_bits)) - (exactly.a << np.uint64(60 - a_bits))
         roundings.append(apart.view(np.int64).reshape(-1) * 2.0**-64)
     opened = np.zeros((openings, n))
-    opened[:, product._where.reshape(-1)] = np.array(sums) - np.mean(sums, axis=0)
+    opened[:, product._where().reshape(-1)] = np.array(sums) - np.mean(sums, axis=0)
     found = sum(negacyclic(z) * np.conj(negacyclic(d)) for z, d in zip(opened, roundings, strict=True))
     return coefficients(found)
 

@@ -154,7 +154,7 @@ def phase(view: View, call: int = 0) -> np.ndarray:
     """b + a s of a response, modulo 2^(bits of a): what the client's key makes of it."""
     response = view.responses[call]
     b_bits, a_bits = PRODUCT.response_bits
-    times = view.client.secret_key(WEIGHTS).times(response.a, a_bits).reshape(-1)[PRODUCT._where]
+    times = view.client.secret_key(WEIGHTS).times(response.a, a_bits).reshape(-1)[PRODUCT._where()]
     return (response.b << np.uint64(a_bits - b_bits)) + times & np.uint64(2**a_bits - 1)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from aero.files import manifest
 from aero.files.atomic import replacing
@@ -69,14 +71,18 @@ def load(folder: Path) -> Program:
 
 
 def _read_weights(path: Path, graph: Graph) -> dict[str, np.ndarray]:
-    """The graph's weights, and no others, in the type in which `save` writes them."""
-    with foreign(str(path), "compile the model again"):  # some types are not NumPy's
-        weights = load_file(path)
-    different = sorted(set(weights) ^ set(graph.weight_shapes))
+    """The graph's weights, and no others, in the type in which `save` writes them: in the file's own pages, which the
+    system can have back. They must not be overwritten in place, which nothing of ours does."""
+    with foreign(str(path), "compile the model again"):
+        with safe_open(path, framework="numpy"):  # checks that the header fits the file
+            data = np.asarray(np.memmap(path, np.uint8, "r"))
+        start = 8 + int(data[:8].view("<u8")[0])
+        header = json.loads(data[8:start].tobytes())
+    header.pop("__metadata__", None)
+    different = sorted(set(header) ^ set(graph.weight_shapes))
     if different:
         raise ValueError(f"{path} and {GRAPH_FILE} disagree on the weight {different[0]!r}; compile the model again")
-    if other := [name for name, array in weights.items() if array.dtype != np.float64]:
-        raise ValueError(
-            f"{path} holds {other[0]!r} as {weights[other[0]].dtype}, not float64; compile the model again"
-        )
-    return weights
+    if other := [name for name, entry in header.items() if entry["dtype"] != "F64"]:
+        raise ValueError(f"{path} holds {other[0]!r} as {header[other[0]]['dtype']}, not F64; compile the model again")
+    places = {name: slice(*(start + place for place in entry["data_offsets"])) for name, entry in header.items()}
+    return {name: data[places[name]].view("<f8").reshape(entry["shape"]) for name, entry in header.items()}

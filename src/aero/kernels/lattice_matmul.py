@@ -28,7 +28,6 @@ of the j-th move up by d1/merge times the bits of j in reverse order.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -187,7 +186,7 @@ class MatmulPlan:
         output_bits + guard_a bits count."""
         b_bits, a_bits = self.response_bits
         phase = response.b << np.uint64(a_bits - b_bits)
-        phase += secret.times(response.a, a_bits).reshape(-1)[self._where]
+        phase += secret.times(response.a, a_bits).reshape(-1)[self._where()]
         return phase
 
     # The evaluator
@@ -300,7 +299,7 @@ class MatmulPlan:
         public = keys.encryption_b.reshape(-1), keys.encryption_a.reshape(-1)
         self.params.lattice.respond(packed, *public, u, e_b, e_a, a_bits, b.reshape(-1), a.reshape(-1))
         mask = masks.uniform((self.batch, self.rows, self.columns), a_bits)
-        masked = b.reshape(-1)[self._where] - mask
+        masked = b.reshape(-1)[self._where()] - mask
         return Response(_round_shift(masked, a_bits, b_bits), a), mask
 
     # Both
@@ -348,20 +347,20 @@ class MatmulPlan:
         digits = rows.reshape(self.batch, self.row_tiles, 1, tiles, -1) << shifts.reshape(-1, 1, 1)
         return digits.reshape(self.uploads, self.params.n)
 
-    @cached_property
     def _where(self) -> NDArray[np.int64]:
-        """Where each result stands among the packed ciphertexts' coefficients: [batch, T, M]."""
-        member, t, column = np.ogrid[: self.batch, : self.rows, : self.columns]
-        row, tile = member * self.row_tiles + t // self.d0, column // self.d2
+        """Where each result stands among the packed ciphertexts' coefficients: [batch, T, M]. Made anew each time: the
+        plans of a long session are many."""
+        row, tile = np.ogrid[: self.batch * self.row_tiles, : self.column_tiles]
         if self.column_tiles >= self.merge:
             groups = -(-self.column_tiles // self.merge)
             packed, slot = row * groups + tile // self.merge, tile % self.merge
         else:
             flat = row * self.column_tiles + tile
             packed, slot = flat // self.merge, flat % self.merge
-        moved = _reversed_bits(self.merge)[slot] * (self.d1 // self.merge)
-        coefficient = t % self.d0 * (self.d1 * self.d2) + column % self.d2 * self.d1 + moved
-        return packed * self.params.n + coefficient
+        of_tile = packed * self.params.n + _reversed_bits(self.merge)[slot] * (self.d1 // self.merge)
+        member, t, column = np.ogrid[: self.batch, : self.rows, : self.columns]
+        within = t % self.d0 * (self.d1 * self.d2) + column % self.d2 * self.d1
+        return of_tile[member * self.row_tiles + t // self.d0, column // self.d2] + within
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Cost, Engine, PromptRun, StepReport
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program
+from aero.serve.memory import give_back
 from aero.serve.session import MAX_PROMPTS, PROTOCOL, Asked, Offer, Step, expect, field_of, read_asked, work_of
 from aero.wire import Channel, ProtocolError, StoppingError, TimeUpError
 
@@ -192,6 +193,7 @@ class Server:
                 set_up, tallies = engine.set_up_cost.seconds, dict(engine.tallies)
                 log.info("%s: %s in %.2f s", done.work, done.steps, engine.cost.seconds)
                 on_step(done)
+                give_back()
 
     def _next_message(self, channel: Channel) -> Mapping[str, object]:
         try:

@@ -9,11 +9,16 @@ import pytest
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
 from aero.engines.engine import Party, PromptRun
+from aero.engines.planning.step_plans import checked_schedule
+from aero.engines.planning.steps import WEIGHTED
 from aero.engines.reveal import LOGITS, TOKEN
+from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.room import check_room, with_room
+from aero.engines.two_party.weight_store import MAX_BYTES, WeightStore
 from aero.graph import Program, interpret
 from aero.graph.ring_plan import Format
+from aero.kernels.lattice_matmul import Columns, MatmulPlan
 from aero.kernels.lattice_noise import NoRoomError
 from aero.wire.memory import channel_pair
 from conformance import stated
@@ -150,6 +155,40 @@ def test_a_larger_modulus_computes_the_same_function(name):
     exact = interpret(step, ids)
     allowed = stated.tolerance(step, ids, stated.protocols(step, plan))
     assert np.abs(found - exact).max() <= allowed < np.abs(exact).max()
+
+
+def test_a_store_that_was_checked_has_all_that_any_step_reads(monkeypatch):
+    """Nothing is encoded or transformed after it, whatever a session asks for, as processes do that share it; and what
+    is computed is what an engine computes that encodes for itself."""
+    compiled = Compiled(a_program(vocabulary=300))
+    plan = with_room(compiled, planned(compiled.program), PROMPTS)
+    store = check_room(compiled, plan, PROMPTS, LOGITS, MAX_BYTES)
+    held = store.bytes_held, store.bytes_of_transforms
+    expected = WeightStore(plan)
+    for steps in steps_of(compiled):
+        stages = checked_schedule([step.graph for step in steps], plan).stages
+        groups = [stage.groups for stage in stages if stage.op in WEIGHTED]
+        weights = {name: array for step in steps for name, array in step.weights.items()}
+        expected.load(groups, weights)
+        with monkeypatch.context() as patched:
+            patched.setattr(weight_store, "encoded_matrix", forbidden)
+            patched.setattr(MatmulPlan, "prepare_weights", forbidden)
+            store.load(groups, weights)
+        for several in groups:
+            one, other = store.of(several), expected.of(several)
+            assert (one.plan, one.noise) == (other.plan, other.noise)
+            assert isinstance(one.encoded, np.ndarray) == one.plan.prepared
+            for a, b in zip(arrays_of(one.encoded), arrays_of(other.encoded), strict=True):
+                assert np.array_equal(a, b)
+    assert (store.bytes_held, store.bytes_of_transforms) == held and held[1] > 0
+
+
+def forbidden(*args):
+    raise AssertionError("this was to be done before")
+
+
+def arrays_of(encoded):
+    return encoded.parts if isinstance(encoded, Columns) else [encoded]
 
 
 def test_what_nothing_can_carry_is_refused_by_name():

@@ -8,7 +8,9 @@ adds less; which products take one is part of the ring plan, so both parties kno
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -69,11 +71,24 @@ def with_room(programs: Programs, plan: RingPlan, prompts: int) -> RingPlan:
 def check_room(programs: Programs, plan: RingPlan, prompts: int, reveal: Reveal, max_bytes: int = 0) -> WeightStore:
     """NoRoomError or ValueError, as above, unless every step of a session of up to so many prompts can be computed. The
     weights, encoded for all of them; max_bytes: for the transforms that steps with a single row read, as in
-    `WeightStore`."""
-    store = WeightStore(plan, max_bytes)
-    for product in _products(programs, plan, prompts, (reveal,), store):
-        product.require_room()
-        product.transform()
+    `WeightStore`. A server waits for this, so some of it is done side by side, in threads that end here."""
+    store, weights = WeightStore(plan, max_bytes), programs.program.weights
+    [steps] = checked_schedule([programs.prefill(1, leave_state=True).graph], plan, reveal=reveal).steps
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        matrices = (step for step in steps if step.node.op in WEIGHTED and not has_row_gains(step))
+        encoding = [pool.submit(store.encode, step, weights) for step in matrices]
+        products = list(_products(programs, plan, prompts, (reveal,), store))
+        for encoded in encoding:
+            encoded.result()
+
+        def transform() -> None:
+            for product in products:
+                product.transform()
+
+        transforming = pool.submit(transform)
+        for product in products:
+            product.require_room()
+        transforming.result()
     return store
 
 

@@ -25,7 +25,7 @@ Loaded = LoadedWeights | NDArray[np.int64]
 MAX_BYTES = 4_000_000_000
 """Of transforms that are kept: those of GPT-2 small, for single tokens, take 1.3 GB."""
 WeightPlan = LinearPlan | EmbeddingPlan
-_AT_ONCE = 1 << 16  # numbers that are encoded at once: they stay in the cache
+_AT_ONCE = 1 << 17  # numbers that are encoded at once: they stay in the cache
 Groups = Sequence[Group]
 """Of each prompt of a batch, the steps that go together."""
 
@@ -85,6 +85,10 @@ class WeightStore:
     def noise(self, group: Group, plan: WeightPlan, weights: Mapping[str, np.ndarray]) -> Noise:
         """Of the product that the steps of a group are."""
         return self._noise(plan, self._matrices_of(group, weights))
+
+    def encode(self, step: Step, weights: Mapping[str, np.ndarray]) -> None:
+        """Its matrix. Threads may encode different ones side by side."""
+        self._matrices_of((step,), weights)
 
     def transform(self, group: Group, plan: WeightPlan, weights: Mapping[str, np.ndarray]) -> None:
         """Make the transforms of their matrix that a product with a single row reads, where there is room."""

@@ -1,7 +1,10 @@
 """What a ring plan has room for, every step of a session is computed with; and the check is the engine's own."""
 
 import dataclasses
+import json
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +19,8 @@ from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.room import check_room, with_room
 from aero.engines.two_party.weight_store import MAX_BYTES, WeightStore
-from aero.graph import Program, interpret
-from aero.graph.ring_plan import Format
+from aero.graph import Node, Program, interpret
+from aero.graph.ring_plan import Format, RingPlan, state_name
 from aero.kernels.lattice_matmul import Columns, MatmulPlan
 from aero.kernels.lattice_noise import NoRoomError
 from aero.wire.memory import channel_pair
@@ -181,6 +184,40 @@ def test_a_store_that_was_checked_has_all_that_any_step_reads(monkeypatch):
             for a, b in zip(arrays_of(one.encoded), arrays_of(other.encoded), strict=True):
                 assert np.array_equal(a, b)
     assert (store.bytes_held, store.bytes_of_transforms) == held and held[1] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux counts memory of a process's own so")
+def test_a_forked_process_reads_weights_without_memory_of_its_own():
+    """Numbers and transforms of 12 MB, read whole by products of four rows and of one."""
+    node = Node("n", "linear", (state_name("x"),), ("w",))
+    plan = RingPlan({"x": Format(41, 14), "n": Format(27, 14)}, {"w": Format(17, 14)}, {})
+    weights = {"w": np.random.default_rng(0).normal(0, 0.2, (1024, 1024))}
+    programs = [Program.of(rows, [node], weights, "n", state_in={state_name("x"): (rows, 1024)}) for rows in (4, 1)]
+    groups = [checked_schedule([program.graph], plan).stages[0].groups for program in programs]
+    store = WeightStore(plan)
+    store.load(groups, weights := programs[0].weights)
+    shared = store.bytes_held + store.bytes_of_transforms
+    assert shared >= 12 * 1024**2
+    hear, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            before = own_memory()
+            store.load(groups, weights)
+            found = sum(int(part.sum()) for of in groups for part in arrays_of(store.of(of).encoded)) % 2**31
+            os.write(tell, json.dumps([own_memory() - before, found]).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    grown, found = json.loads(os.read(hear, 1000))
+    assert found == sum(int(part.sum()) for of in groups for part in arrays_of(store.of(of).encoded)) % 2**31
+    assert grown < shared / 10
+
+
+def own_memory() -> int:
+    """Bytes that no other process shares."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
 def forbidden(*args):

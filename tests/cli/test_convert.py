@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import (
+    BertConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 from typer.testing import CliRunner
 
 from aero.cli.main import app
@@ -28,7 +36,14 @@ MODELS = {
             num_attention_heads=4, initializer_range=0.3,
         )
     ),
+    "opt": lambda: OPTForCausalLM(
+        OPTConfig(
+            vocab_size=304, max_position_embeddings=16, hidden_size=32, word_embed_proj_dim=32, ffn_dim=128,
+            num_hidden_layers=2, num_attention_heads=4, init_std=0.3,
+        )
+    ),
 }  # fmt: skip
+NOTATIONS = {"gpt2": "SM+LN+G", "pythia": "SM+LN+G", "opt": "SM+LN+R"}
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}  # roundings of sums of tens of terms through two layers
 
 
@@ -59,13 +74,17 @@ def test_convert_and_use(name, data, tmp_path):
     run, result = tmp_path / "run", tmp_path / "convert.json"
     done = aero("convert", tmp_path / "theirs", run, "--json", result)
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "SM+LN+G" in done.output
+    assert NOTATIONS[name] in done.output
     ids = torch.randint(300, (2, 16), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected, found = theirs(ids).logits, AeroForCausalLM.from_pretrained(run)(ids).logits
     torch.testing.assert_close(found, expected, **FLOAT32)
     (record,) = json.loads(result.read_text())
-    assert (record["work"], record["notation"], record["source"]) == ("convert", "SM+LN+G", str(tmp_path / "theirs"))
+    assert (record["work"], record["notation"], record["source"]) == (
+        "convert",
+        NOTATIONS[name],
+        str(tmp_path / "theirs"),
+    )
     assert 0 <= record["relative_error"] < 1e-4
     info = RunInfo.read(run)
     assert (info.status, info.context, info.settings, info.data) == ("finished", 16, None, None)
@@ -150,7 +169,7 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(data, tmp_path):
     checkpoint("gpt2", data, tmp_path / "theirs")
     out = tmp_path / "run"
     for change, message in (
-        ({"model_type": "bert"}, "model of type 'bert'; convertible: gpt2, gpt_neox"),
+        ({"model_type": "bert"}, "model of type 'bert'; convertible: gpt2, gpt_neox, opt"),
         ({"activation_function": "silu"}, "activation 'silu'"),
     ):
         path = tmp_path / "theirs" / "config.json"

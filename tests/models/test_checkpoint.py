@@ -4,6 +4,7 @@ logits; what is missing, superfluous or another's is refused by name."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
 
 from aero.models import AeroForCausalLM
 from aero.models.convert_hf import convert
@@ -35,7 +36,13 @@ def neox(**fields) -> GPTNeoXForCausalLM:
     return GPTNeoXForCausalLM(GPTNeoXConfig(**{**sizes, **more, **fields})).eval()
 
 
-MODELS = {"gpt2": gpt2, "neox": neox}
+def opt(**fields) -> OPTForCausalLM:
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=40, max_position_embeddings=12, hidden_size=16, word_embed_proj_dim=16, ffn_dim=64)
+    return OPTForCausalLM(OPTConfig(**{**sizes, "num_hidden_layers": 2, "num_attention_heads": 2, **fields})).eval()
+
+
+MODELS = {"gpt2": gpt2, "neox": neox, "opt": opt}
 
 
 def saved(model, folder: Path, change: Callable[[Tensors], Tensors] = dict) -> Path:
@@ -64,7 +71,8 @@ def inside(tensors: Tensors) -> Tensors:
 
 
 def without_base(tensors: Tensors) -> Tensors:
-    return {name.removeprefix("transformer.").removeprefix("gpt_neox."): t for name, t in tensors.items()}
+    bases = re.compile(r"^(transformer|gpt_neox|model)\.")
+    return {bases.sub("", name): t for name, t in tensors.items()}
 
 
 WRAPPED = {

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
 
 from aero.models.convert_hf import convert, convert_config
 
@@ -81,6 +81,33 @@ NEOX_FIELDS: dict[str, list[tuple[object, str | None]]] = {
     "classifier_dropout": [(0.5, None)],
     "use_cache": [(False, None)],
 }
+OPT = dict(
+    vocab_size=40, max_position_embeddings=12, hidden_size=16, word_embed_proj_dim=16, ffn_dim=64, num_hidden_layers=2,
+    num_attention_heads=2, init_std=0.3,
+)  # fmt: skip
+OPT_FIELDS: dict[str, list[tuple[object, str | None]]] = {
+    "vocab_size": [(39, None)],
+    "max_position_embeddings": [(15, None)],
+    "hidden_size": [(32, "opt-350m")],
+    "word_embed_proj_dim": [(8, "opt-350m")],
+    "num_hidden_layers": [(3, None)],
+    "num_attention_heads": [(1, None), (4, None)],
+    "ffn_dim": [(32, None), (40, "ffn_dim 40")],
+    "activation_function": [("gelu", None), ("gelu_new", None), ("silu", "activation 'silu'")],
+    "do_layer_norm_before": [(False, "opt-350m")],
+    "_remove_final_layer_norm": [(True, "_remove_final_layer_norm")],
+    "enable_bias": [(False, None)],
+    "layer_norm_elementwise_affine": [(False, None)],
+    "init_std": [(0.5, None)],
+    "tie_word_embeddings": [(False, None)],
+    "bos_token_id": [(3, None)],
+    "eos_token_id": [(3, None), ([3, 4], None)],
+    "pad_token_id": [(3, None)],
+    "dropout": [(0.5, None)],
+    "attention_dropout": [(0.5, None)],
+    "layerdrop": [(0.5, None)],
+    "use_cache": [(False, None)],
+}
 # Older names, which transformers still reads.
 LEGACY: dict[str, list[tuple[object, str | None]]] = {
     "rotary_pct": [(0.5, None)],
@@ -93,7 +120,9 @@ def cases(fields):
     return [(name, value, refusal) for name, values in fields.items() for value, refusal in values]
 
 
-@pytest.mark.parametrize(("config", "fields"), [(GPT2Config, GPT2_FIELDS), (GPTNeoXConfig, NEOX_FIELDS)])
+@pytest.mark.parametrize(
+    ("config", "fields"), [(GPT2Config, GPT2_FIELDS), (GPTNeoXConfig, NEOX_FIELDS), (OPTConfig, OPT_FIELDS)]
+)
 def test_the_lists_are_whole(config, fields):
     """A release of transformers with another field is to be looked at before its models are converted."""
     own = {name for name, p in inspect.signature(config.__init__).parameters.items() if p.kind is not p.VAR_KEYWORD}
@@ -129,3 +158,8 @@ def test_gpt2(field, value, refusal):
 @pytest.mark.parametrize(("field", "value", "refusal"), cases(NEOX_FIELDS | LEGACY))
 def test_gpt_neox(field, value, refusal):
     check(GPTNeoXForCausalLM, GPTNeoXConfig(**{**NEOX, field: value}), refusal)
+
+
+@pytest.mark.parametrize(("field", "value", "refusal"), cases(OPT_FIELDS))
+def test_opt(field, value, refusal):
+    check(OPTForCausalLM, OPTConfig(**{**OPT, field: value}), refusal)

@@ -7,7 +7,7 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from aero.models import AeroConfig, AeroForCausalLM
-from aero.models.convert_hf import convert_gpt_neox, convert_gpt_neox_config
+from aero.models.convert_hf import convert, convert_config
 
 SMALL = {
     "vocab_size": 61,
@@ -41,7 +41,7 @@ def pair(dtype, *, exact=True, **fields):
                 parameter.add_(0.2 * torch.randn_like(parameter))
     if exact:
         theirs.gpt_neox.rotary_emb.forward = types.MethodType(exact_angles, theirs.gpt_neox.rotary_emb)
-    return theirs, convert_gpt_neox(theirs)
+    return theirs, convert(theirs)
 
 
 VARIANTS = [
@@ -102,7 +102,7 @@ def test_left_padding_is_not_seen():
 )
 def test_what_cannot_be_expressed_is_refused(fields, word):
     with pytest.raises(ValueError, match=word):
-        convert_gpt_neox_config(GPTNeoXConfig(**{**SMALL, **fields}))
+        convert_config(GPTNeoXConfig(**{**SMALL, **fields}))
 
 
 @pytest.mark.parametrize("size", ["pythia-70m", "pythia-160m", "pythia-410m"])

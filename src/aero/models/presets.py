@@ -27,7 +27,7 @@ class Traits:
     gelu: Activation = "gelu"
 
 
-FAMILIES: Mapping[Family, Traits] = {
+TRAITS: Mapping[Family, Traits] = {
     "gpt2": Traits(),
     # Black et al. 2022, §2.1.
     "gpt_neox": Traits(
@@ -48,7 +48,7 @@ class Size:
     """The shape of a decoder, without its architecture.
 
     context: T, the most positions it sees; hidden_size: d; embedding_multiplier: recommended for LN-free models of this
-    size; logit_multiplier: recommended for models with LayerNorm; family: of `FAMILIES`.
+    size; logit_multiplier: recommended for models with LayerNorm; family: of `TRAITS`.
     """
 
     vocab_size: int
@@ -75,6 +75,8 @@ SIZES: dict[str, Size] = {
     "pythia-70m": Size(50_304, 2048, 6, 8, 512, family="gpt_neox"),
     "pythia-160m": Size(50_304, 2048, 12, 12, 768, family="gpt_neox"),
     "pythia-410m": Size(50_304, 2048, 24, 16, 1024, family="gpt_neox"),
+    # Zhang et al. 2022, table 1: GPT-2's family, as SM+LN+R.
+    "opt-125m": Size(50_272, 2048, 12, 12, 768),
 }
 
 
@@ -107,7 +109,7 @@ def config_fields(
         num_layers=num_layers or shape.num_layers,
     )
     tuned, layer_norm = scale == "recommended", notation.norm != "none" or notation.block == "simplified"
-    traits = FAMILIES[shape.family]
+    traits = TRAITS[shape.family]
     fields = {
         "vocab_size": shape.vocab_size,
         "context": shape.context,

@@ -10,39 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, GPT2LMHeadModel, GPTNeoXForCausalLM
+from transformers import AutoConfig
 
 from aero.files.reading import present, read_json
 from aero.models.checkpoint import fill, plain_names, read_tensors
-from aero.models.convert_hf import convert_config
+from aero.models.convert_hf import convert_config, family_of
+from aero.models.families import Family
 
-
-@dataclass(frozen=True)
-class Family:
-    """A kind of model. base: what its tensors' names begin with; embedding: the input embedding's name; constants: what
-    older files hold beside parameters (causal masks, the number for what is masked, rotary frequencies): nothing is
-    learnt there, transformers makes them from the configuration, and the two are compared."""
-
-    model: type[GPT2LMHeadModel] | type[GPTNeoXForCausalLM]
-    base: str
-    embedding: str
-    constants: re.Pattern[str]
-
-
-FAMILIES = {
-    "gpt2": Family(
-        GPT2LMHeadModel,
-        "transformer",
-        "transformer.wte.weight",
-        re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)"),
-    ),
-    "gpt_neox": Family(
-        GPTNeoXForCausalLM,
-        "gpt_neox",
-        "gpt_neox.embed_in.weight",
-        re.compile(r"gpt_neox\.(layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)|rotary_emb\.inv_freq)"),
-    ),
-}
 _HEADS = ("lm_head.weight", "embed_out.weight")  # names that GPT-NeoX's output matrix has had
 _ROTARY = {
     "rotary_emb_base": "rope_theta",
@@ -57,12 +31,12 @@ class Reference:
     """model: in float32, for evaluation, with the tensors of the files and no others. notes: what a user should know of
     how they were read, a sentence each."""
 
-    model: GPT2LMHeadModel | GPTNeoXForCausalLM
+    model: Any
     notes: tuple[str, ...]
 
 
 def read_reference(folder: Path) -> Reference:
-    """The model of a folder with config.json and weights, a GPT-2 or a GPT-NeoX.
+    """The model of a folder with config.json and weights, of one of `aero.models.families`.
 
     A checkpoint that says of its output matrix that it is the input embedding and holds another one has its own, as for
     transformers. FileNotFoundError or ValueError say what is missing, superfluous, not usable, or cannot be converted.
@@ -71,9 +45,9 @@ def read_reference(folder: Path) -> Reference:
         raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
     config = _read_config(folder)
     convert_config(config)  # what cannot be expressed is refused before anything is built
-    family = FAMILIES[config.model_type]
+    family = family_of(config.model_type)
     tensors = plain_names(read_tensors(folder), family.base, folder)
-    constants = {name: tensors.pop(name) for name in list(tensors) if family.constants.fullmatch(name)}
+    constants = {name: tensors.pop(name) for name in list(tensors) if re.fullmatch(family.constants, name)}
     notes = _types(tensors)
     tied = _head(config, family, tensors)
     if tied is not None:
@@ -85,7 +59,7 @@ def read_reference(folder: Path) -> Reference:
     head = next(name for name in model.state_dict() if name in _HEADS)
     fill(model, {head if name in _HEADS else name: tensor for name, tensor in tensors.items()}, folder)
     for name, tensor in constants.items():
-        _check_constant(name, tensor, model, folder)
+        _check_constant(name, tensor, model.get_submodule(family.base), folder)
     return Reference(model, notes)
 
 
@@ -95,8 +69,7 @@ def _read_config(folder: Path) -> Any:
     if not isinstance(raw, dict):
         raise ValueError(f"{folder}/config.json is not a JSON object; get the file again")
     kind = raw.get("model_type")
-    if kind not in FAMILIES:
-        raise ValueError(f"cannot convert a model of type {kind!r}; convertible: {', '.join(FAMILIES)}")
+    family_of(kind)
     code = raw.get("auto_map")
     if isinstance(code, dict) and any(name.startswith(("AutoConfig", "AutoModel")) for name in code):
         raise ValueError(f"{folder} brings a model's code of its own (auto_map), which is not run; it may be no {kind}")
@@ -145,10 +118,10 @@ def _types(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     )
 
 
-def _check_constant(name: str, tensor: Tensor, model: Any, where: object) -> None:
+def _check_constant(name: str, tensor: Tensor, base: Any, where: object) -> None:
     """ValueError where a file was made for another mask or other rotary frequencies than its config.json says."""
     if name.endswith(".inv_freq"):
-        expected = model.gpt_neox.rotary_emb.inv_freq
+        expected = base.rotary_emb.inv_freq
         # Files in bfloat16 hold them to 8 bits.
         same = tensor.shape == expected.shape and torch.allclose(tensor.float(), expected.float(), rtol=2**-8, atol=0)
     elif name.endswith(".masked_bias"):

@@ -1,4 +1,4 @@
-"""A checkpoint of Hugging Face's GPT-2 or GPT-NeoX (Pythia) as a run folder, as if it had been trained here."""
+"""A checkpoint of Hugging Face's as a run folder, as if it had been trained here."""
 
 from __future__ import annotations
 

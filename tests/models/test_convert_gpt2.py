@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from aero.models.convert_hf import convert_gpt2, convert_gpt2_config
+from aero.models.convert_hf import convert, convert_config
 
 SMALL = {
     "vocab_size": 61,
@@ -25,7 +25,7 @@ def pair(dtype, **fields):
         for name, parameter in theirs.named_parameters():
             if "ln_" in name or name.endswith("bias"):
                 parameter.add_(0.2 * torch.randn_like(parameter))
-    return theirs, convert_gpt2(theirs)
+    return theirs, convert(theirs)
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_loss_equals_gpt2():
 )
 def test_what_cannot_be_expressed_is_refused(fields, word):
     with pytest.raises(ValueError, match=word):
-        convert_gpt2_config(GPT2Config(**SMALL, **fields))
+        convert_config(GPT2Config(**SMALL, **fields))

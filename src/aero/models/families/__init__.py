@@ -1,0 +1,9 @@
+"""Families of Hugging Face's models that can be converted, one in a file: what each is as one of ours."""
+
+from aero.models.families import gpt2, gpt_neox, opt
+from aero.models.families.family import Family
+
+FAMILIES: dict[str, Family] = {"gpt2": gpt2.FAMILY, "gpt_neox": gpt_neox.FAMILY, "opt": opt.FAMILY}
+"""By Hugging Face's `model_type`."""
+
+__all__ = ["FAMILIES", "Family"]

@@ -1,0 +1,52 @@
+"""Models of each family that can be converted: their greedy tokens, computed privately."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
+
+from aero.compiler.compile import compile
+from aero.compiler.quantize import quantize
+from aero.models.convert_hf import convert
+from aero.models.families import FAMILIES
+from conformance.test_engines import on_two_party
+
+VOCABULARY, CONTEXT, GIVEN = 61, 10, 4
+MODELS = {
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=24, n_layer=2, n_head=3, initializer_range=0.3)
+    ),
+    "gpt_neox": lambda: GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=24, intermediate_size=96,
+            num_hidden_layers=2, num_attention_heads=3, initializer_range=0.3,
+        )
+    ),
+    "opt": lambda: OPTForCausalLM(
+        OPTConfig(
+            vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=24, word_embed_proj_dim=24, ffn_dim=96,
+            num_hidden_layers=2, num_attention_heads=3, init_std=0.3,
+        )
+    ),
+}  # fmt: skip
+
+
+def test_every_family_is_here():
+    assert set(MODELS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_private_greedy_tokens_are_those_of_the_model(family):
+    torch.manual_seed(3)
+    theirs = MODELS[family]().double().eval()
+    text = torch.randint(3, VOCABULARY, (1, GIVEN))
+    options = {"do_sample": False, "pad_token_id": 1, "attention_mask": torch.ones_like(text), "eos_token_id": None}
+    expected = theirs.generate(text, max_new_tokens=CONTEXT - GIVEN, **options)[0].numpy()
+    compiled = compile(convert(theirs), softmax_base="2")
+    blocks = [np.random.default_rng(seed).integers(VOCABULARY, size=CONTEXT) for seed in range(8)]
+    plan = quantize(compiled.program, [*blocks, expected]).plan
+    runs = [(compiled.prefill(GIVEN, leave_state=True), expected[:GIVEN])]
+    runs += [(compiled.decode(past), expected[past : past + 1]) for past in range(GIVEN, CONTEXT - 1)]
+    found = [int(logits[0].argmax()) for logits in on_two_party(plan, runs)]
+    assert found == expected[GIVEN:].tolist()
+    assert len(set(found)) > 2, "the text must vary, or this shows nothing"

@@ -81,6 +81,9 @@ def test_the_objects_name_each_other():
     assert {port["targetPort"] for port in OBJECTS["Service"]["spec"]["ports"]} <= ports
     allowed = {port["port"] for rule in OBJECTS["NetworkPolicy"]["spec"]["ingress"] for port in rule["ports"]}
     assert allowed == ports
+    open_to_all = [rule["ports"] for rule in OBJECTS["NetworkPolicy"]["spec"]["ingress"] if "from" not in rule]
+    assert open_to_all == [[{"port": "private"}]]
+    assert OBJECTS["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == "aero"
     volumes = {volume["name"] for volume in POD["volumes"]}
     mounted = {m["name"] for c in (*POD["initContainers"], *POD["containers"]) for m in c["volumeMounts"]}
     assert mounted == volumes
@@ -90,6 +93,19 @@ def test_the_objects_name_each_other():
     for service in COMPOSE["services"].values():
         assert service["build"]["target"] in targets and service["image"] == f"aero-{service['build']['target']}"
     assert {container["image"] for container in (*POD["initContainers"], *POD["containers"])} == {"aero-server"}
+
+
+def test_probes_and_the_metric_are_those_of_the_server():
+    source = (DEPLOY.parent / "src" / "aero" / "serve" / "metrics.py").read_text()
+    server = POD["containers"][0]
+    port = next(port["containerPort"] for port in server["ports"] if port["name"] == "metrics")
+    assert options("Deployment")["--metrics"].endswith(f":{port}")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert server[probe]["httpGet"]["port"] == "metrics"
+        assert f'"{server[probe]["httpGet"]["path"]}"' in source
+    metric = OBJECTS["HorizontalPodAutoscaler"]["spec"]["metrics"][0]["pods"]
+    assert metric["metric"]["name"] == "aero_server_sessions" and '"aero_server_{name}"' in source
+    assert int(metric["target"]["averageValue"]) < int(options("Deployment")["--sessions"])
 
 
 def test_what_the_image_is_built_from_is_in_its_context():

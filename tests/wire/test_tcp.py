@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -578,6 +579,14 @@ def test_who_gives_no_sign_of_life_is_gone_long_before_the_timeout(
         answering = threading.Timer(2.0, client.send, (bytes(1),))  # four times as long
         answering.start()
         assert server.recv(1, "u1").tolist() == [0]
+
+
+def test_who_always_has_something_to_say_has_no_more_time_than_others() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"more")
+        with pytest.raises(PeerSilentError, match="late"):
+            tcp._wait(ours, select.POLLIN, time.monotonic(), "late")
 
 
 def test_corrupted_ciphertext_is_refused(server_identity: Identity, client_identity: Identity, both: Both) -> None:

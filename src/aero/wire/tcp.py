@@ -496,7 +496,8 @@ def _wait(sock: socket.socket, events: int, deadline: float, complaint: str) -> 
     """Wait until `sock` may be read or written. Raises `PeerSilentError(complaint)` after `deadline`."""
     poll = select.poll()
     poll.register(sock, events)
-    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+    left = deadline - time.monotonic()  # a peer that always has something to say has no more time than another
+    if left <= 0 or not poll.poll(left * 1000):
         raise PeerSilentError(complaint)
 
 

@@ -62,9 +62,9 @@ class InsecureTestEngine(Engine):
         self.what, self.vocabulary = what, vocabulary
 
     def run(self, graph, *, weights=None, ids=None):
-        return self.run_batch([PromptRun(graph, ids)], weights=weights)[0]
+        return self.run_batch([PromptRun(graph, ids, weights=weights)])[0]
 
-    def run_batch(self, batch, *, weights=None):
+    def run_batch(self, batch):
         said = [(one.graph.digest, one.prompt) for one in batch]
         if self.party is Party.CLIENT:
             self.ids.put((said, self.what, [one.ids for one in batch]))
@@ -76,7 +76,7 @@ class InsecureTestEngine(Engine):
         assert (theirs, what) == (said, self.what)
         outputs = []
         for one, mine in zip(batch, ids, strict=True):
-            own = {name: weights[name] for name in one.graph.weight_shapes}
+            own = {name: one.weights[name] for name in one.graph.weight_shapes}
             state = self.states.pop(one.prompt, {})
             logits, self.states[one.prompt] = interpret_step(Program(one.graph, own), mine, state)
             outputs.append(self.what.of(logits, self.vocabulary))
@@ -84,9 +84,9 @@ class InsecureTestEngine(Engine):
         self.outputs.put(outputs)
         return [None] * len(batch)
 
-    def load(self, batch, weights):
+    def load(self, batch):
         assert self.party is Party.SERVER
-        assert all(weights[name].shape == s for one in batch for name, s in one.graph.weight_shapes.items())
+        assert all(one.weights[name].shape == s for one in batch for name, s in one.graph.weight_shapes.items())
         lengths = [one.graph.length for one in batch]
         self.loaded.append(lengths)
         if lengths == self.refused:

@@ -134,7 +134,7 @@ def test_what_was_generated_is_kept_when_a_step_is_declined(generate, monkeypatc
 
 
 def test_what_was_generated_is_kept_when_the_server_goes_away(generate, monkeypatch, tmp_path):
-    def load(self, batch, weights):
+    def load(self, batch):
         if batch[0].graph.state_in:
             raise RuntimeError("the server's process dies")
 

@@ -45,9 +45,10 @@ def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, mo
         ids = [random_ids(full, number)[past : past + length] for number in numbers]
         blind = [PromptRun(program.graph, prompt=number) for number in numbers]
         asked = [PromptRun(program.graph, mine, number) for number, mine in zip(numbers, ids, strict=True)]
+        held = [PromptRun(program.graph, None, number, program.weights) for number in numbers]
         for jobs in (
-            (lambda e: e.prepare_batch(blind), lambda e: e.prepare_batch(blind, program.weights)),
-            (lambda e: e.run_batch(asked), lambda e: e.run_batch(blind, weights=program.weights)),
+            (lambda e: e.prepare_batch(blind), lambda e: e.prepare_batch(held)),
+            (lambda e: e.run_batch(asked), lambda e: e.run_batch(held)),
         ):
             with ThreadPoolExecutor(2) as pool:
                 for future in [pool.submit(job, engine) for job, engine in zip(jobs, engines, strict=True)]:

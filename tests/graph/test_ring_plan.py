@@ -1,6 +1,11 @@
+"""Number formats: what they hold, and their files."""
+
 import json
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow, load_plan
 from programs import random_program
@@ -64,3 +69,15 @@ def test_what_moves_rows_has_the_format_of_what_it_moves():
     assert plan.of_weight("positions.w[2:3]") == plan.of_weight("positions.w")
     with pytest.raises(ValueError, match="no format for"):
         RingPlan({}, {}, {}).of_value(graph, "embedding")
+
+
+@given(st.integers(0, 30), st.floats(-1000, 1000))
+def test_a_number_is_rounded_to_the_nearest_step(bits, x):
+    held = Format(64, bits)
+    assert abs(held.decode(held.encode(np.array([x]), "x"))[0] - x) <= held.step / 2
+
+
+@pytest.mark.parametrize("x", [2.0**45, np.nan])
+def test_a_number_that_does_not_fit_is_refused_by_name(x):
+    with pytest.raises(OverflowError, match=r"scores: .* does not fit"):
+        Format(64, 18).encode(np.array([x]), "scores")

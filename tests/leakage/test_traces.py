@@ -240,8 +240,8 @@ def two_prompts(program: Program, reveal: Reveal, ids: str, weights: str) -> lis
                 texts = [text[past : past + count] for text, (past, count) in zip(kinds[ids], parts, strict=True)]
                 engine.run_batch([PromptRun(step.graph, texts[i], i) for i, step in enumerate(steps)])
             else:
-                held = {name: factor * w for step in steps for name, w in step.weights.items()}
-                engine.run_batch([PromptRun(step.graph, None, i) for i, step in enumerate(steps)], weights=held)
+                held = [{name: factor * w for name, w in step.weights.items()} for step in steps]
+                engine.run_batch([PromptRun(step.graph, None, i, held[i]) for i, step in enumerate(steps)])
 
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(run, engine) for engine in engines]:

@@ -98,9 +98,9 @@ def test_an_answer_is_stopped_and_made_again(page, served, monkeypatch):
     """The session computes as many tokens as the test lets it."""
     let, run_batch = threading.Semaphore(3), InsecureTestEngine.run_batch
 
-    def wait(self, batch, **more):
+    def wait(self, batch):
         assert self.party is not Party.CLIENT or let.acquire(timeout=LOADING / 1e3)
-        return run_batch(self, batch, **more)
+        return run_batch(self, batch)
 
     monkeypatch.setattr(InsecureTestEngine, "run_batch", wait)
     say(page, "a", tokens=20)

@@ -32,11 +32,12 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
         for work, start, stop in works:
             program = compiled.decode(start) if start else compiled.prefill(stop, leave_state=True)
             each = [None] * batch if ids is None else [one[start:stop] for one in ids]
-            asked = [PromptRun(program.graph, mine, number) for number, mine in enumerate(each)]
+            weights = None if client else program.weights
+            asked = [PromptRun(program.graph, mine, number, weights) for number, mine in enumerate(each)]
             begun = time.perf_counter()
-            engine.prepare_batch(asked, None if client else program.weights)
+            engine.prepare_batch(asked)
             prepared, cpu = time.perf_counter(), time.process_time()
-            outputs = engine.run_batch(asked, weights=None if client else program.weights)
+            outputs = engine.run_batch(asked)
             if client:
                 logits.append(np.concatenate([output for output in outputs if output is not None]))
             steps.append(

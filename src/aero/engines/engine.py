@@ -84,11 +84,14 @@ class PromptRun:
 
     graph: a program of the model, of any length and past. ids: int64 [graph.length], given by the client alone.
     prompt: the number under which the engine keeps this prompt's state: what the graph reads of it, and leaves.
+    weights: float64 arrays by name, given by the server alone; all programs of a batch name the same rows of the same
+    weights alike.
     """
 
     graph: Graph
     ids: np.ndarray | None = None
     prompt: int = 0
+    weights: Mapping[str, np.ndarray] | None = None
 
 
 def check_batch(batch: Sequence[PromptRun]) -> None:
@@ -121,20 +124,17 @@ class Engine(ABC):
         Returns the output in float64 to the client, None to the server.
         """
 
-    def run_batch(
-        self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
-    ) -> list[np.ndarray | None]:
+    def run_batch(self, batch: Sequence[PromptRun]) -> list[np.ndarray | None]:
         """Compute each prompt's output, all in the rounds of one.
 
-        weights: of all programs, which name the same rows of the same weights alike.
         ValueError for graphs that are not programs of one model, for a prompt that is there twice, and for several
         prompts at an engine that runs one at a time.
         """
         if len(batch) != 1 or batch[0].prompt:
             raise ValueError(f"the engine {self.name!r} runs one prompt at a time, the prompt 0")
-        return [self.run(batch[0].graph, weights=weights, ids=batch[0].ids)]
+        return [self.run(batch[0].graph, weights=batch[0].weights, ids=batch[0].ids)]
 
-    def load(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray]) -> None:  # noqa: B027
+    def load(self, batch: Sequence[PromptRun]) -> None:  # noqa: B027
         """Make ready what a batch takes of the server's weights, before anything is sent.
 
         ValueError or OverflowError for weights that this engine cannot compute with for so many rows, or in these

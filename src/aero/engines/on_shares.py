@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aero.engines.engine import Progress
 from aero.engines.planning.stages import Schedule, Stage, read
@@ -20,7 +21,7 @@ from aero.graph import OPS, Graph
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, check_ids
 from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct
-from aero.graph.ring_plan import Format, RingPlan, encode
+from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, Words, known
@@ -32,6 +33,10 @@ class Protocols(ABC):
 
     def begin(self, stage: Stage) -> None:  # noqa: B027
         """Called before each stage."""
+
+    @abstractmethod
+    def added(self, step: Step, name: str) -> NDArray[np.int64] | None:
+        """The server's numbers of this name, which are added to the step's value; None to the client."""
 
     @abstractmethod
     def linear(self, groups: Sequence[Group], xs: Sequence[Share]) -> list[list[Share]]:
@@ -79,7 +84,6 @@ def walk(
     schedule: Schedule,
     protocols: Protocols,
     *,
-    weights: Mapping[str, np.ndarray] | None,
     ids: Sequence[np.ndarray | None],
     states: Sequence[Mapping[str, Share]],
     progress: Progress | None = None,
@@ -102,7 +106,7 @@ def walk(
         with party.channel.op(stage.label):
             _extend(protocols, stage, values)
             inputs = [[values[p][name] for name in read(s)] for p, s in zip(stage.prompts, stage.steps, strict=True)]
-            results = _compute(party, stage, protocols, inputs, weights, [ids[prompt] for prompt in stage.prompts])
+            results = _compute(party, stage, protocols, inputs, [ids[prompt] for prompt in stage.prompts])
         for prompt, group, found in zip(stage.prompts, stage.groups, results, strict=True):
             for step, value in zip(group, found, strict=True):
                 name, held = step.node.name, step.output
@@ -145,7 +149,6 @@ def _compute(
     stage: Stage,
     protocols: Protocols,
     inputs: list[list[Share]],
-    weights: Mapping[str, np.ndarray] | None,
     ids: Sequence[np.ndarray | None],
 ) -> list[list[Share]]:
     """The values of each prompt's group."""
@@ -154,7 +157,7 @@ def _compute(
         case WeightProduct():
             products = protocols.linear(stage.groups, [_ready(s, x) for s, (x,) in zip(steps, inputs, strict=True)])
             return [
-                [_biased(party, step, y, weights) for step, y in zip(group, found, strict=True)]
+                [_biased(party, step, protocols, y) for step, y in zip(group, found, strict=True)]
                 for group, found in zip(stage.groups, products, strict=True)
             ]
         case LookUp():
@@ -167,7 +170,7 @@ def _compute(
         case Move():
             results = [_moved(step, mine) for step, mine in zip(steps, inputs, strict=True)]
         case Sum():
-            results = [_sum(party, step, mine, weights) for step, mine in zip(steps, inputs, strict=True)]
+            results = [_sum(party, step, protocols, mine) for step, mine in zip(steps, inputs, strict=True)]
         case PublicProduct() as public:
             results = [_times_public(step, public, x) for step, (x,) in zip(steps, inputs, strict=True)]
         case other:
@@ -190,9 +193,9 @@ def _moved(step: Step, inputs: list[Share]) -> Share:
     return parts[0].of(apply(step.node, [x.values for x in parts], []))
 
 
-def _sum(party: Party, step: Step, inputs: list[Share], weights: Mapping[str, np.ndarray] | None) -> Share:
+def _sum(party: Party, step: Step, protocols: Protocols, inputs: list[Share]) -> Share:
     terms = [_to(x, step.output) for x in inputs]
-    added = [_added(party, step, name, weights).values for name in step.node.weights]
+    added = [_added(party, step, protocols, name).values for name in step.node.added]
     return terms[0].of(apply(step.node, [x.values for x in terms], added))
 
 
@@ -204,8 +207,10 @@ def _times_public(step: Step, product: PublicProduct, x: Share) -> Share:
     return x.of(y, fraction_bits=x.fraction_bits + step.factor.fraction_bits).truncated(step.dropped)
 
 
-def _biased(party: Party, step: Step, y: Share, weights: Mapping[str, np.ndarray] | None) -> Share:
-    return y + _added(party, step, step.node.weights[1], weights) if len(step.node.weights) == 2 else y
+def _biased(party: Party, step: Step, protocols: Protocols, y: Share) -> Share:
+    for name in step.node.added:
+        y = y + _added(party, step, protocols, name)
+    return y
 
 
 def _ready(step: Step, x: Share) -> Share:
@@ -218,7 +223,7 @@ def _constants(step: Step, product: PublicProduct) -> list[np.ndarray]:
     """The public factors, as integers."""
     assert step.factor is not None
     tables = product.constants(step.input_shapes[0], **step.node.attrs)
-    return [encode(step.node.name, table, step.factor) for table in tables]
+    return [step.factor.encode(table, step.node.name) for table in tables]
 
 
 def angles_digest(steps: Sequence[Step]) -> str:
@@ -240,11 +245,10 @@ def _to(x: Share, held: Format) -> Share:
     return x.reduced(held.bits)
 
 
-def _added(party: Party, step: Step, name: str, weights: Mapping[str, np.ndarray] | None) -> Share:
-    """What the server adds: a bias, in the format of the sum."""
-    shape = (step.input_shapes[0][0], columns_of(step))
+def _added(party: Party, step: Step, protocols: Protocols, name: str) -> Share:
+    """What the server adds, in the format of the sum."""
+    shape, bias = (step.input_shapes[0][0], columns_of(step)), protocols.added(step, name)
     values: Words = np.zeros(shape, dtype=np.uint64)
-    if weights is not None and party.role is Role.SERVER:
-        bias = encode(name, weights[name], Format(64, step.output.fraction_bits))
+    if bias is not None:
         values = np.ascontiguousarray(np.broadcast_to(to_ring(bias, step.output.bits), shape))
     return known(party, Role.SERVER, values, step.output.bits, step.output.fraction_bits)

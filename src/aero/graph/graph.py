@@ -51,6 +51,11 @@ class Node:
         attrs = {key: kinds[key](value) for key, value in self.attrs.items()}
         object.__setattr__(self, "attrs", MappingProxyType(attrs))
 
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The weights that are added to the value; those before are factors, or a table."""
+        return self.weights[OPS[self.op].factors :]
+
     def replace(self, **changes: object) -> Node:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 

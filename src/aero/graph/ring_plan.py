@@ -53,26 +53,24 @@ class Format:
         """Magnitudes from here on do not fit."""
         return 2.0 ** (self.bits - 1 - self.fraction_bits)
 
+    def encode(self, x: np.ndarray, name: str) -> np.ndarray:
+        """float64 -> int64, to the nearest step. OverflowError, with the name, where a number does not fit."""
+        scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**self.fraction_bits)
+        if not (np.abs(scaled) < 2.0 ** (self.bits - 1)).all():
+            raise OverflowError(
+                f"{name}: {np.abs(x).max():.3g} does not fit a ring of {self.bits} bits with {self.fraction_bits} "
+                "fractional bits; use fewer of them, or calibrate on such text"
+            )
+        return scaled.astype(np.int64)
+
+    def decode(self, x: np.ndarray) -> np.ndarray:
+        """int64 -> float64."""
+        return x.astype(np.float64) * self.step
+
 
 def shift(x: np.ndarray, bits: int) -> np.ndarray:
     """Divide by 2^bits, to the nearest integer; negative bits multiply."""
     return (x + (1 << (bits - 1))) >> bits if bits > 0 else x << -bits
-
-
-def encode(name: str, x: np.ndarray, held: Format) -> np.ndarray:
-    """float64 -> int64, to the nearest step. OverflowError where a number does not fit."""
-    scaled = np.rint(np.asarray(x, dtype=np.float64) * 2.0**held.fraction_bits)
-    if not (np.abs(scaled) < 2.0 ** (held.bits - 1)).all():
-        raise OverflowError(
-            f"{name}: {np.abs(x).max():.3g} does not fit a ring of {held.bits} bits with {held.fraction_bits} "
-            "fractional bits; use fewer of them, or calibrate on such text"
-        )
-    return scaled.astype(np.int64)
-
-
-def decode(x: np.ndarray, held: Format) -> np.ndarray:
-    """int64 -> float64."""
-    return x.astype(np.float64) * held.step
 
 
 @dataclass(frozen=True)

@@ -172,13 +172,12 @@ class Server:
                     continue
                 asked = self._checked(channel, message, read)
                 programs = [self._program(one.step) for one in asked]
-                weights = {name: array for program in programs for name, array in program.weights.items()}
                 pairs = zip(asked, programs, strict=True)
-                batch = [PromptRun(program.graph, prompt=one.prompt) for one, program in pairs]
+                batch = [PromptRun(p.graph, prompt=one.prompt, weights=p.weights) for one, p in pairs]
                 steps = tuple(one.step for one in asked)
                 if steps not in loaded:
                     try:
-                        engine.load(batch, weights)
+                        engine.load(batch)
                     except (ValueError, OverflowError) as error:
                         log.warning("declined %s: %s", steps, error)
                         _decline(channel, asked)
@@ -186,7 +185,7 @@ class Server:
                         continue
                     _send_graphs(channel, asked, programs)
                     loaded.add(steps)
-                engine.run_batch(batch, weights=weights)
+                engine.run_batch(batch)
                 read |= {one.prompt: one.step.context for one in asked}
                 new = {name: count - tallies.get(name, 0) for name, count in engine.tallies.items()}
                 done = Computed(steps, engine.cost, engine.report, engine.set_up_cost.seconds - set_up, new)

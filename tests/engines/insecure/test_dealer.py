@@ -8,8 +8,8 @@ from aero.engines.engine import Engine
 from aero.engines.insecure.dealer import InsecureDealerEngine
 from aero.engines.insecure.plain import Arithmetic, InsecurePlainEngine
 from aero.engines.planning.steps import plan_steps
-from aero.graph.ring_plan import Format, RingPlan, encode
-from aero.mpc.fixed_point import FixedPoint, from_ring, reduce_ring, to_ring
+from aero.graph.ring_plan import Format, RingPlan
+from aero.mpc.fixed_point import from_ring, reduce_ring, to_ring
 from aero.mpc.party import Role
 from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program
 from programs import RUNGS, random_ids, random_program
@@ -45,8 +45,8 @@ def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch
     seen: dict[tuple[str, Role], tuple] = {}
     original = on_shares._compute
 
-    def keeping(party, stage, protocols, inputs, weights, given):
-        values = original(party, stage, protocols, inputs, weights, given)
+    def keeping(party, stage, protocols, inputs, given):
+        values = original(party, stage, protocols, inputs, given)
         seen.update(
             {(s.node.name, party.role): (inputs[0], v) for s, v in zip(stage.groups[0], values[0], strict=True)}
         )
@@ -63,7 +63,7 @@ def test_each_operation_is_the_plain_one_up_to_one_step(rung, rings, monkeypatch
         (own, value), (theirs, other) = (seen[node.name, role] for role in Role)
         inputs = [join(*pair) for pair in zip(own, theirs, strict=True)] if node.op != "embedding" else [ids]
         arithmetic = Arithmetic(graph, node, plan)
-        tensors = [encode(name, program.weights[name], arithmetic.weight_format(name)) for name in node.weights]
+        tensors = [arithmetic.weight_format(name).encode(program.weights[name], name) for name in node.weights]
         difference = np.abs(join(value, other) - arithmetic.apply(inputs, tensors))
         if node.op in ("linear", "gain", "scale", "rotary", "scores", "attend"):
             steps = int(step.dropped > 0)
@@ -90,7 +90,7 @@ def test_parts_are_uniform_whatever_the_value():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dealer.InsecureDealer, "deal", keeping)
         for _ in range(4):
-            InsecureDealerEngine(FixedPoint(16)).run(program.graph, weights=program.weights, ids=ids)
+            InsecureDealerEngine(Format(64, 16)).run(program.graph, weights=program.weights, ids=ids)
     for drawn in parts.values():
         counts = np.bincount(np.concatenate(drawn).astype(int), minlength=16)
         expected = counts.sum() / 16
@@ -118,7 +118,7 @@ def test_a_failure_ends_both_threads():
     program = random_program()
     with pytest.raises(OverflowError, match="does not fit"):
         large = {**program.weights, "logits.w": program.weights["logits.w"] * 1e12}
-        InsecureDealerEngine(FixedPoint(30)).run(program.graph, weights=large, ids=random_ids(program))
+        InsecureDealerEngine(Format(64, 30)).run(program.graph, weights=large, ids=random_ids(program))
 
 
 def test_it_says_that_it_is_insecure_and_is_nobodys_default():

@@ -9,13 +9,12 @@ import pytest
 from aero.engines.insecure.plain import Arithmetic, InsecurePlainEngine
 from aero.graph import OPS, Node, Program, interpret
 from aero.graph.heads import merge_heads, split_heads
-from aero.graph.ring_plan import Format, RingPlan, decode
+from aero.graph.ring_plan import Format, RingPlan
 from aero.graph.rotary import turns
-from aero.mpc.fixed_point import FixedPoint
 from programs import RUNGS, random_ids, random_program
 
 
-def error_bound(program: Program, ids: np.ndarray, fixed: FixedPoint) -> float:
+def error_bound(program: Program, ids: np.ndarray, fixed: Format) -> float:
     """Largest possible error of the output: first-order propagation of every rounding, entry by entry, doubled.
 
     With e the bound on a value's error and u the step: a product adds |a| e_b + e_a |b| + u; a nonlinear function adds
@@ -75,7 +74,7 @@ def error_bound(program: Program, ids: np.ndarray, fixed: FixedPoint) -> float:
 @pytest.mark.parametrize("bits", [22, 26])
 def test_error_stays_within_the_bound(rung, bits):
     """One layer: through more, the worst case grows far beyond what happens and would show nothing."""
-    program, fixed = random_program(layers=1, **RUNGS[rung]), FixedPoint(bits)
+    program, fixed = random_program(layers=1, **RUNGS[rung]), Format(64, bits)
     ids = random_ids(program)
     bound = error_bound(program, ids, fixed)
     assert bound < 1
@@ -89,7 +88,7 @@ def test_each_operation_alone_is_right_to_half_a_step(rung, bits, monkeypatch):
     """Against float64 on the very numbers that the engine read, so nothing accumulates: at most half a step for a
     product or a rounding, none for sums and moves."""
     program = random_program(**RUNGS[rung])
-    check_each_operation(program, FixedPoint(bits), random_ids(program), monkeypatch)
+    check_each_operation(program, Format(64, bits), random_ids(program), monkeypatch)
 
 
 def mixed_plan(program: Program, seed: int) -> RingPlan:
@@ -125,7 +124,7 @@ def check_each_operation(program, numbers, ids, monkeypatch):
 
     def checking(self, inputs, weights):
         node, value = self.node, original(self, inputs, weights)
-        reals = inputs if node.op == "embedding" else [decode(x, f) for x, f in zip(inputs, self.inputs, strict=True)]
+        reals = inputs if node.op == "embedding" else [f.decode(x) for x, f in zip(inputs, self.inputs, strict=True)]
         attrs = dict(node.attrs)
         if node.op == "scale":
             step = self.inputs[0].step
@@ -133,8 +132,8 @@ def check_each_operation(program, numbers, ids, monkeypatch):
         expected = OPS[node.op].meaning
         if node.op == "rotary":
             expected = functools.partial(turned, step=self.inputs[0].step)
-        tensors = [decode(w, self.weight_format(name)) for name, w in zip(node.weights, weights, strict=True)]
-        error = np.abs(decode(value, self.output) - expected(*reals, *tensors, **attrs)).max()
+        tensors = [self.weight_format(name).decode(w) for name, w in zip(node.weights, weights, strict=True)]
+        error = np.abs(self.output.decode(value) - expected(*reals, *tensors, **attrs)).max()
         roundings = 0 if node.op in moves else 2 if node.op == "add" else 1  # each term of a sum may change its format
         assert error <= roundings * self.output.step / 2 * (1 + 1e-6), node
         checked.add(node.op)

@@ -55,10 +55,6 @@ def both(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[Any, Any]:
         return jobs[0].result(PATIENCE), jobs[1].result(PATIENCE)
 
 
-def weights_of(batch: Batch) -> dict[str, np.ndarray]:
-    return {name: w for _, program, _ in batch for name, w in program.weights.items()}
-
-
 class Parties:
     """Both engines, and the plain one beside them."""
 
@@ -74,17 +70,14 @@ class Parties:
         """The client's outputs."""
         asked = [PromptRun(program.graph, ids, number) for number, program, ids in batch]
         blind = [dataclasses.replace(one, ids=None) for one in asked]
-        weights = weights_of(batch)
-        both(lambda: self.client.prepare_batch(blind), lambda: self.server.prepare_batch(blind, weights))
-        outputs, nothing = both(
-            lambda: self.client.run_batch(asked), lambda: self.server.run_batch(blind, weights=weights)
-        )
+        held = [PromptRun(program.graph, None, number, program.weights) for number, program, _ in batch]
+        both(lambda: self.client.prepare_batch(blind), lambda: self.server.prepare_batch(held))
+        outputs, nothing = both(lambda: self.client.run_batch(asked), lambda: self.server.run_batch(held))
         assert nothing == [None] * len(batch)
         return outputs
 
     def run_plain(self, batch: Batch) -> list[np.ndarray]:
-        asked = [PromptRun(program.graph, ids, number) for number, program, ids in batch]
-        return self.plain.run_batch(asked, weights=weights_of(batch))
+        return self.plain.run_batch([PromptRun(one.graph, ids, number, one.weights) for number, one, ids in batch])
 
 
 PREFILL = [(0, 0, 5), (1, 0, 3), (2, 0, 6)]

@@ -53,11 +53,8 @@ class Parties:
     def run(self, *batch: Prompt) -> list[np.ndarray]:
         """The client's outputs."""
         asked = [PromptRun(one.graph, ids, number) for number, one, ids in batch]
-        blind = [dataclasses.replace(one, ids=None) for one in asked]
-        weights = {name: w for _, one, _ in batch for name, w in one.weights.items()}
-        outputs, nothing = run_engines(
-            lambda: self.client.run_batch(asked), lambda: self.server.run_batch(blind, weights=weights)
-        )
+        held = [PromptRun(one.graph, None, number, one.weights) for number, one, _ in batch]
+        outputs, nothing = run_engines(lambda: self.client.run_batch(asked), lambda: self.server.run_batch(held))
         for result in (outputs, nothing):
             if isinstance(result, BaseException):
                 raise result

@@ -78,9 +78,9 @@ def declined(compiled: Compiled, plan, reveal=LOGITS) -> list[str]:
     engine = TwoPartyEngine(Party.SERVER, channel_pair()[1], plan)
     engine.reveal_only(reveal, compiled.program.graph.shapes[compiled.program.graph.output][1])
     for programs in steps_of(compiled):
-        batch = [PromptRun(program.graph, prompt=i) for i, program in enumerate(programs)]
+        batch = [PromptRun(program.graph, prompt=i, weights=program.weights) for i, program in enumerate(programs)]
         try:
-            engine.load(batch, {name: w for program in programs for name, w in program.weights.items()})
+            engine.load(batch)
         except NoRoomError as error:
             found.append(str(error))
     return found

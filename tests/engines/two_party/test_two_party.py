@@ -276,9 +276,9 @@ def test_weights_that_do_not_fit_for_some_rows_are_found_before_anything_is_sent
     programs = {4: small, 12: large}
     client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
     with pytest.raises(ValueError, match="wide: the noise may reach"):
-        server.load([PromptRun(programs[4].graph)], programs[4].weights)
+        server.load([PromptRun(programs[4].graph, weights=programs[4].weights)])
     assert server.traffic.messages == 0 and not server._party.channel.ended
-    server.load([PromptRun(programs[12].graph)], programs[12].weights)
+    server.load([PromptRun(programs[12].graph, weights=programs[12].weights)])
     x = np.random.default_rng(1).normal(0, 1, (12, 64))
 
     def ask():
@@ -293,7 +293,7 @@ def test_weights_that_do_not_fit_for_some_rows_are_found_before_anything_is_sent
     rounding = 2.0**-15 * np.abs(w).sum(axis=0).max()
     assert nothing is None and np.abs(output - x @ w).max() <= 2 * (1 + MAX_ERROR) * 2.0**-19 + rounding
     with pytest.raises(ValueError, match="the client has no weights"):
-        client.load([PromptRun(programs[12].graph)], {})
+        client.load([PromptRun(programs[12].graph, weights={})])
 
 
 def test_what_each_party_gives():

@@ -18,13 +18,13 @@ import numpy as np
 from aero.engines.engine import Cost, Engine
 from aero.engines.on_shares import Protocols, check_states, walk
 from aero.engines.planning.stages import schedule
-from aero.engines.planning.steps import WHOLE, Group, Step
+from aero.engines.planning.steps import WHOLE, Group, Step, added_format
 from aero.graph import Graph
 from aero.graph.interpret import apply, check_ids
-from aero.graph.ring_plan import RingPlan, decode, encode, shift
+from aero.graph.ring_plan import Format, RingPlan, shift
 from aero.kernels import ring
 from aero.mpc.dealer import InsecureDealer
-from aero.mpc.fixed_point import FixedPoint, from_ring, to_ring
+from aero.mpc.fixed_point import from_ring, to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, Words, open_shares
 from aero.wire.memory import channel_pair
@@ -33,14 +33,14 @@ from aero.wire.memory import channel_pair
 class InsecureDealerEngine(Engine):
     """Both parties in two threads of one process, and a dealer, for tests.
 
-    numbers: a ring plan; or one number format for all values and weights, in the ring of 64 bits.
+    numbers: a ring plan; or one number format for all values and weights.
     """
 
     name: ClassVar[str] = "insecure-dealer"
     insecure: ClassVar[bool] = True
 
-    def __init__(self, numbers: FixedPoint | RingPlan | None = None) -> None:
-        self._numbers = numbers or FixedPoint()
+    def __init__(self, numbers: Format | RingPlan | None = None) -> None:
+        self._numbers = numbers or Format(64, 18)
         self._state: dict[Role, dict[str, Share]] = {role: {} for role in Role}
         self._cost = Cost(0.0)
 
@@ -51,8 +51,8 @@ class InsecureDealerEngine(Engine):
         if weights is None or ids is None:
             raise ValueError("the dealer engine is both parties at once: it needs the weights and the ids")
         plan = self._numbers
-        if isinstance(plan, FixedPoint):
-            plan = RingPlan.uniform(graph, plan.fraction_bits)
+        if isinstance(plan, Format):
+            plan = RingPlan.uniform(graph, plan.fraction_bits, plan.bits)
         for state in self._state.values():
             check_states(graph, plan, state)
         start, ids = time.perf_counter(), check_ids(ids, graph.length)
@@ -67,7 +67,6 @@ class InsecureDealerEngine(Engine):
                     party,
                     plans,
                     protocols,
-                    weights=weights,
                     ids=[ids if party.is_client else None],
                     states=[{name: self._state[party.role][name] for name in graph.state_in}],
                 )
@@ -88,7 +87,7 @@ class InsecureDealerEngine(Engine):
         self._cost = Cost(time.perf_counter() - start)
         output, held = outputs[Role.CLIENT], plans.outputs[0].output
         assert output is not None
-        return decode(from_ring(output, held.bits), held)
+        return held.decode(from_ring(output, held.bits))
 
     def forget(self, prompt: int) -> None:
         if prompt == 0:
@@ -109,13 +108,16 @@ class _Dealt(Protocols):
         self._party, self._dealer, self._plan = party, dealer, plan
         self._weights = weights
 
+    def added(self, step: Step, name: str) -> np.ndarray | None:
+        return None if self._party.is_client else added_format(step).encode(self._weights[name], name)
+
     def linear(self, groups: Sequence[Group], xs: Sequence[Share]) -> list[list[Share]]:
         return [[self._linear(step, x) for step in group] for group, x in zip(groups, xs, strict=True)]
 
     def _linear(self, step: Step, x: Share) -> Share:
         name, bits = step.node.weights[0], step.ring_bits
         held = self._plan.of_weight(name)
-        w = to_ring(encode(name, self._weights[name], held), bits)
+        w = to_ring(held.encode(self._weights[name], name), bits)
         product = (lambda a: ring.matmul(a, w)) if step.node.op in WHOLE else (lambda a: a * w)
         f = x.fraction_bits + held.fraction_bits
         return self._dealer.deal_of(self._party, x, product, bits, f).truncated(step.dropped)
@@ -143,8 +145,8 @@ class _Dealt(Protocols):
 
     def _nonlinear(self, step: Step, x: Share) -> Share:
         def function(a: Words) -> Words:
-            real = decode(from_ring(a, x.bits), step.inputs[0])
-            return to_ring(encode(step.node.name, apply(step.node, [real], []), step.output), step.output.bits)
+            real = step.inputs[0].decode(from_ring(a, x.bits))
+            return to_ring(step.output.encode(apply(step.node, [real], []), step.node.name), step.output.bits)
 
         return self._dealer.deal_of(self._party, x, function, step.output.bits, step.output.fraction_bits)
 
@@ -156,7 +158,7 @@ class _Dealt(Protocols):
         held = self._plan.of_weight(name)
 
         def look_up(ids: np.ndarray, table: np.ndarray) -> Words:
-            rows = apply(step.node, [ids], [encode(name, table, held)])
+            rows = apply(step.node, [ids], [held.encode(table, name)])
             return to_ring(shift(rows, held.fraction_bits - out.fraction_bits), out.bits)
 
         mine = ids if self._party.is_client else self._weights[name]

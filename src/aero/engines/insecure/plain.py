@@ -19,8 +19,7 @@ from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, check_ids, check_state
 from aero.graph.ops.sheet import Function, LookUp, Move, Product, PublicProduct, SharedProduct, Sum, WeightProduct
-from aero.graph.ring_plan import Format, RingPlan, decode, encode, shift
-from aero.mpc.fixed_point import FixedPoint
+from aero.graph.ring_plan import Format, RingPlan, shift
 
 _EXACT_IN_FLOAT64 = 2.0**53
 
@@ -28,7 +27,7 @@ _EXACT_IN_FLOAT64 = 2.0**53
 class InsecurePlainEngine(Engine):
     """Both parties in one process, for tests and as the reference of every secure engine.
 
-    numbers: a ring plan; or one number format for all values and weights, in the ring of 64 bits.
+    numbers: a ring plan; or one number format for all values and weights.
 
     Error: each truncated product, rounded weight, input or nonlinear value is off by at most half a step of its format;
     `tests/engines/insecure/test_plain.py` carries these bounds through the graph.
@@ -37,8 +36,8 @@ class InsecurePlainEngine(Engine):
     name: ClassVar[str] = "insecure-plain"
     insecure: ClassVar[bool] = True
 
-    def __init__(self, numbers: FixedPoint | RingPlan | None = None) -> None:
-        self._numbers = numbers or FixedPoint()
+    def __init__(self, numbers: Format | RingPlan | None = None) -> None:
+        self._numbers = numbers or Format(64, 18)
         self._states: dict[int, dict[str, np.ndarray]] = {}
         self._cost = Cost(0.0)
 
@@ -49,34 +48,32 @@ class InsecurePlainEngine(Engine):
 
         Raises OverflowError, naming the node, where a value leaves its ring.
         """
-        [output] = self.run_batch([PromptRun(graph, ids)], weights=weights)
+        [output] = self.run_batch([PromptRun(graph, ids, weights=weights)])
         assert output is not None
         return output
 
-    def run_batch(
-        self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
-    ) -> list[np.ndarray | None]:
+    def run_batch(self, batch: Sequence[PromptRun]) -> list[np.ndarray | None]:
         """One prompt after the other."""
         check_batch(batch)
         start = time.perf_counter()
-        outputs: list[np.ndarray | None] = [self._run(one, weights) for one in batch]
+        outputs: list[np.ndarray | None] = [self._run(one) for one in batch]
         self._cost = Cost(time.perf_counter() - start)
         return outputs
 
-    def _run(self, one: PromptRun, weights: Mapping[str, np.ndarray] | None) -> np.ndarray:
-        graph, ids = one.graph, one.ids
+    def _run(self, one: PromptRun) -> np.ndarray:
+        graph, ids, weights = one.graph, one.ids, one.weights
         if weights is None or ids is None:
             raise ValueError("the plain engine is both parties at once: it needs the weights and the ids")
         plan = self._numbers
-        if isinstance(plan, FixedPoint):
-            plan = RingPlan.uniform(graph, plan.fraction_bits)
+        if isinstance(plan, Format):
+            plan = RingPlan.uniform(graph, plan.fraction_bits, plan.bits)
         values = {INPUT: check_ids(ids, graph.length), **check_state(graph, self._states.get(one.prompt, {}))}
         for node in graph.nodes:
             arithmetic = Arithmetic(graph, node, plan)
-            arrays = [encode(name, weights[name], arithmetic.weight_format(name)) for name in node.weights]
+            arrays = [arithmetic.weight_format(name).encode(weights[name], name) for name in node.weights]
             values[node.name] = arithmetic.apply([values[i] for i in node.inputs], arrays)
         self._states[one.prompt] = {name: values[value] for name, value in graph.state_out.items()}
-        return decode(values[graph.output], plan.of_value(graph, graph.output))
+        return plan.of_value(graph, graph.output).decode(values[graph.output])
 
     def forget(self, prompt: int) -> None:
         self._states.pop(prompt, None)
@@ -100,7 +97,7 @@ class Arithmetic:
 
     def weight_format(self, name: str) -> Format:
         """What is added to a product is held as the value is; a factor, as the plan says."""
-        added = isinstance(OPS[self.node.op].arithmetic, Sum) or name in self.node.weights[1:]
+        added = name in self.node.added
         return Format(64, self.output.fraction_bits) if added else self.plan.of_weight(name)
 
     def apply(self, inputs: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
@@ -110,8 +107,8 @@ class Arithmetic:
             case Move():
                 return apply(node, inputs, weights)
             case Function():
-                reals = [decode(x, f) for x, f in zip(inputs, self.inputs, strict=True)]
-                return encode(node.name, apply(node, reals, []), self.output)
+                reals = [f.decode(x) for x, f in zip(inputs, self.inputs, strict=True)]
+                return self.output.encode(apply(node, reals, []), node.name)
             case LookUp():
                 value = self._to_output(apply(node, inputs, weights), self.plan.of_weight(node.weights[0]))
             case Sum():
@@ -125,7 +122,7 @@ class Arithmetic:
             case PublicProduct() as product:
                 held = Format(64, self.inputs[0].fraction_bits)
                 constants = product.constants(inputs[0].shape, **node.attrs)
-                value = self._product(product, inputs[0], *(encode(node.name, c, held) for c in constants), held=held)
+                value = self._product(product, inputs[0], *(held.encode(c, node.name) for c in constants), held=held)
             case other:
                 assert_never(other)
         self._check(np.abs(value).max(), self.output.bits, self.output.fraction_bits)

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from aero.engines.planning.session_keys import Keys
 from aero.engines.planning.stages import Extension, Schedule, Stage, schedule
-from aero.engines.planning.steps import PAIRS, WHOLE, Group, Step, columns_of, has_row_gains, known_windows
+from aero.engines.planning.steps import LOOK_UPS, PAIRS, WHOLE, Group, Step, columns_of, has_row_gains, known_windows
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.ops import Attrs, Shape
@@ -38,6 +38,7 @@ from aero.mpc.protocols.stacked import StackedPlan, plan_stacked
 OTS, OUTPUT = "ots", "output"
 OTS_AHEAD = 1 << 25
 """What waits takes 2 MB of memory for a million, at either party."""
+WeightPlan = LinearPlan | EmbeddingPlan
 NO_STATES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -79,6 +80,12 @@ def embedding_plan(*steps: Step) -> EmbeddingPlan:
     first = steps[0]
     shown = first.output.bits if first.shown else 0  # a table's numbers have as many bits as its rows, at most
     return _embedding_plan(rows_of(steps), rows, columns, first.output.bits, first.modulus_bits, shown)
+
+
+def weight_plan(*groups: Group) -> WeightPlan:
+    """The plan of a product with a matrix of weights, or of a look-up in a table."""
+    steps = [group[0] for group in groups]
+    return embedding_plan(*steps) if steps[0].node.op in LOOK_UPS else linear_plan(*groups)
 
 
 def function_plan(*steps: Step) -> FunctionPlan:
@@ -278,12 +285,10 @@ def group_plan(*groups: Group) -> Plan[..., object] | None:
     """The plan of the protocol that steps take; None for what takes no message."""
     steps = [group[0] for group in groups]
     match OPS[steps[0].node.op].arithmetic:
-        case WeightProduct():
-            return row_gain_plan(*steps) if has_row_gains(steps[0]) else linear_plan(*groups)
+        case WeightProduct() | LookUp():
+            return row_gain_plan(*steps) if has_row_gains(steps[0]) else weight_plan(*groups)
         case SharedProduct():
             return stacked_plan(*steps)
-        case LookUp():
-            return embedding_plan(*steps)
         case Function():
             return function_plan(*steps)
         case Sum() | Move() | PublicProduct():

@@ -23,6 +23,7 @@ WEIGHTED = of_arithmetic(WeightProduct, LookUp)
 """Products with the server's weights, and look-ups."""
 WHOLE = tuple(op for op, sheet in OPS.items() if isinstance(sheet.arithmetic, WeightProduct) and sheet.arithmetic.whole)
 """Products with a whole matrix of the server's."""
+LOOK_UPS = of_arithmetic(LookUp)
 MOVES = of_arithmetic(Move)
 TERMS = of_arithmetic(Sum)
 SUMS = (*TERMS, *MOVES)
@@ -189,6 +190,11 @@ def has_row_gains(step: Step) -> bool:
     """Whether every number is multiplied by a factor of its own."""
     product = OPS[step.node.op].arithmetic
     return isinstance(product, WeightProduct) and not product.whole and len(step.weight_shapes[0]) == 2
+
+
+def added_format(step: Step) -> Format:
+    """Of the server's numbers that are added to a value: as many fractional bits as it has."""
+    return Format(64, step.output.fraction_bits)
 
 
 def known_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:

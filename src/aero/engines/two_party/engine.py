@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aero.engines.engine import NOTHING, Cost, Engine, Progress, PromptRun, StepReport, check_batch
 from aero.engines.engine import Party as EngineParty
@@ -33,13 +34,13 @@ from aero.engines.planning.step_plans import (
     stacked_plan,
     wear_of,
 )
-from aero.engines.planning.steps import WEIGHTED, Group, Step, columns_of, has_row_gains, state_format
+from aero.engines.planning.steps import Group, Step, columns_of, has_row_gains, state_format
 from aero.engines.reveal import LOGITS, Reveal
 from aero.engines.two_party.open_output import open_output
 from aero.engines.two_party.weight_store import WeightStore
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
-from aero.graph.ring_plan import RingPlan, encode
+from aero.graph.ring_plan import RingPlan
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.ot.supply import set_up_ots
@@ -50,6 +51,9 @@ from aero.mpc.protocols.extend import extension
 from aero.mpc.protocols.keys import drop_keys, exchange_keys
 from aero.mpc.share import Share, concatenate, input_shares, split
 from aero.wire import Channel, Traffic
+
+_Asked = tuple[list[str], list[Mapping[str, str]], Reveal]
+"""What a schedule depends on: the graphs, which states carry noise, and what is opened."""
 
 
 class TwoPartyEngine(Engine):
@@ -83,7 +87,7 @@ class TwoPartyEngine(Engine):
         self._bare: dict[int, Mapping[str, str]] = {}
         self._loaded = WeightStore(plan) if store is None else store
         self._agreed: set[tuple[tuple[int, str], ...]] = set()
-        self._scheduled: tuple[Any, Schedule] | None = None
+        self._scheduled: tuple[_Asked, Schedule] | None = None
         self._reveal, self._vocabulary = LOGITS, 0
         self._keys = SessionKeys()
         self._report: tuple[StepReport, ...] = ()
@@ -94,22 +98,20 @@ class TwoPartyEngine(Engine):
         """Make plans, load the server's weights, compare graph and ring plan with the other party's, and exchange the
         keys that are missing. `run` does it where it was not done. ValueError, naming the node, for a graph that cannot
         be run or weights whose noise would not fit, and at both parties where they differ; any ends the channel."""
-        self.prepare_batch([PromptRun(graph)], weights)
+        self.prepare_batch([PromptRun(graph, weights=weights)])
 
-    def prepare_batch(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray] | None = None) -> None:
+    def prepare_batch(self, batch: Sequence[PromptRun]) -> None:
         """The same for a batch, whose ids are not looked at."""
         check_batch(batch)
         with self._ending():
-            self._prepare(batch, weights)
+            self._prepare(batch)
 
-    def _prepare(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray] | None) -> Schedule:
+    def _prepare(self, batch: Sequence[PromptRun]) -> Schedule:
         start, before = time.perf_counter(), self._party.channel.traffic
         schedule = self._schedule(batch)
         stages = schedule.stages
         if self._party.role is Role.SERVER:
-            if weights is None:
-                raise ValueError("the server gives the weights")
-            self._load(schedule, weights)
+            self._load(schedule, batch)
         if self._keys.drop_worn(wear_of(stages)):
             drop_keys(self._party, Role.SERVER)
         missing = self._keys.add_missing(keys_needed(stages))
@@ -132,22 +134,24 @@ class TwoPartyEngine(Engine):
         self._set_up += spent
         return schedule
 
-    def load(self, batch: Sequence[PromptRun], weights: Mapping[str, np.ndarray]) -> None:
+    def load(self, batch: Sequence[PromptRun]) -> None:
         if self._party.is_client:
             raise ValueError("the client has no weights to load")
         check_batch(batch)
         schedule = self._schedule(batch)
         check_wear(wear_of(schedule.stages))
-        self._load(schedule, weights)
+        self._load(schedule, batch)
 
-    def _load(self, schedule: Schedule, weights: Mapping[str, np.ndarray]) -> None:
-        weighted = [stage.groups for stage in schedule.stages if stage.op in WEIGHTED]
-        self._loaded.load(weighted, weights)
+    def _load(self, schedule: Schedule, batch: Sequence[PromptRun]) -> None:
+        if any(one.weights is None for one in batch):
+            raise ValueError("the server gives the weights")
+        weights = {name: w for one in batch for name, w in (one.weights or {}).items()}
+        self._loaded.load([stage.groups for stage in schedule.stages], weights)
 
     def _schedule(self, batch: Sequence[PromptRun]) -> Schedule:
         """The last one is kept, for `load` or `prepare`, and then `run`, of the same batch."""
         states = [self._bare.get(one.prompt, NO_STATES) for one in batch]
-        key = [one.graph.digest for one in batch], states, self._reveal
+        key: _Asked = [one.graph.digest for one in batch], states, self._reveal
         if self._scheduled is None or self._scheduled[0] != key:
             found = checked_schedule([one.graph for one in batch], self._plan, states, self._reveal)
             self._scheduled = key, found
@@ -162,7 +166,7 @@ class TwoPartyEngine(Engine):
         if self._party.is_client:
             if value is None or value.shape != shape:
                 raise ValueError(f"the client gives the state {name!r}, of shape {list(shape)}")
-            encoded = to_ring(encode(name, value, held), held.bits)
+            encoded = to_ring(held.encode(value, name), held.bits)
         with self._ending(), self._party.channel.op("input"):
             shared = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
         self._states.setdefault(prompt, {})[name] = shared
@@ -177,33 +181,29 @@ class TwoPartyEngine(Engine):
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
     ) -> np.ndarray | None:
-        return self.run_batch([PromptRun(graph, ids)], weights=weights)[0]
+        return self.run_batch([PromptRun(graph, ids, weights=weights)])[0]
 
-    def run_batch(
-        self, batch: Sequence[PromptRun], *, weights: Mapping[str, np.ndarray] | None = None
-    ) -> list[np.ndarray | None]:
+    def run_batch(self, batch: Sequence[PromptRun]) -> list[np.ndarray | None]:
         check_batch(batch)
-        if self._party.is_client and weights is not None:
-            raise ValueError("the client gives no weights")
         for one in batch:
+            if self._party.is_client and one.weights is not None:
+                raise ValueError("the client gives no weights")
             if not self._party.is_client and one.ids is not None:
                 raise ValueError("the server gives no ids")
             if one.ids is not None:
                 check_ids(one.ids, one.graph.length)
             check_states(one.graph, self._plan, self._states.get(one.prompt, {}))
         with self._ending():
-            return self._run(batch, self._prepare(batch, weights), weights)
+            return self._run(batch, self._prepare(batch))
 
-    def _run(
-        self, batch: Sequence[PromptRun], schedule: Schedule, weights: Mapping[str, np.ndarray] | None
-    ) -> list[np.ndarray | None]:
+    def _run(self, batch: Sequence[PromptRun], schedule: Schedule) -> list[np.ndarray | None]:
         party = self._party
         start, before = time.perf_counter(), party.channel.traffic
         states = [self._taken(one) for one in batch]
         clock = _Clock(party.channel)
         protocols = _TwoParty(party, self._loaded, clock, schedule.stages)
         ids = [one.ids for one in batch]
-        found = walk(party, schedule, protocols, weights=weights, ids=ids, states=states, progress=self._progress)
+        found = walk(party, schedule, protocols, ids=ids, states=states, progress=self._progress)
         for one, (_, state) in zip(batch, found, strict=True):
             bare = bare_states(one.graph, self._bare.pop(one.prompt, NO_STATES))
             if state:
@@ -335,13 +335,17 @@ class _TwoParty(Protocols):
             counts = cost.ots_from_client, cost.ots_from_server
             self._party.ots.reserve(*(counts if self._party.is_client else reversed(counts)))
 
+    def added(self, step: Step, name: str) -> NDArray[np.int64] | None:
+        return None if self._party.is_client else self._loaded.added(step, name)
+
     def linear(self, groups: Sequence[Group], xs: Sequence[Share]) -> list[list[Share]]:
         first, rows = groups[0][0], [len(x.values) for x in xs]
-        weights = None if self._party.is_client else self._loaded.of(groups)
         if has_row_gains(first):
-            y = row_gain_plan(*(group[0] for group in groups)).run(self._party, concatenate(xs), 0, weights)
+            factors = None if self._party.is_client else self._loaded.factors(groups)
+            y = row_gain_plan(*(group[0] for group in groups)).run(self._party, concatenate(xs), 0, factors)
             y = y.of(y.values, fraction_bits=first.output.fraction_bits + first.dropped).truncated(first.dropped)
             return [[part] for part in split(y, rows)]
+        weights = None if self._party.is_client else self._loaded.of(groups)
         y = linear_plan(*groups).run(self._party, concatenate(xs), 0, weights)
         ends = np.cumsum([columns_of(step) for step in groups[0]])[:-1]
         return [

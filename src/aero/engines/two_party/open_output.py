@@ -12,7 +12,7 @@ import numpy as np
 
 from aero.engines.planning.output import output_plan
 from aero.engines.reveal import Reveal
-from aero.graph.ring_plan import Format, decode
+from aero.graph.ring_plan import Format
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import from_ring
 from aero.mpc.party import Party, Role
@@ -35,7 +35,7 @@ def open_output(
     held = Format(x.bits, x.fraction_bits)
     if reveal.k is None:
         opened = open_shares(party, x, Role.CLIENT, what)
-        return None if opened is None else decode(from_ring(opened, x.bits), held)
+        return None if opened is None else held.decode(from_ring(opened, x.bits))
     plan = output_plan(x.shape, held, reveal, vocabulary)
     largest, places = plan.run(party, x.of(x.values[:, :vocabulary]), reserve)
     ids = open_shares(party, places, Role.CLIENT, f"{what}: ids")
@@ -44,5 +44,5 @@ def open_output(
         return None
     # Others come from a server that moved its shares alone, and an error would tell it something of the token.
     ids = np.minimum(ids, vocabulary - 1)
-    logits = None if values is None else decode(from_ring(values, x.bits), held)
+    logits = None if values is None else held.decode(from_ring(values, x.bits))
     return reveal.spread(ids.astype(np.int64), logits, x.shape[1])

@@ -18,16 +18,10 @@ import numpy as np
 
 from aero.engines.planning.output import output_costs
 from aero.engines.planning.stages import Stage, group_label
-from aero.engines.planning.step_plans import (
-    bare_states,
-    checked_schedule,
-    embedding_plan,
-    group_plan,
-    linear_plan,
-)
+from aero.engines.planning.step_plans import WeightPlan, bare_states, checked_schedule, group_plan, weight_plan
 from aero.engines.planning.steps import WEIGHTED, Group, has_row_gains
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
-from aero.engines.two_party.weight_store import WeightPlan, WeightStore, linear_of
+from aero.engines.two_party.weight_store import WeightStore, linear_of
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_noise import NoRoomError
@@ -145,7 +139,7 @@ class _Product:
             )
             for step in self.group
         )
-        return embedding_plan(steps[0]) if steps[0].node.op == "embedding" else linear_plan(steps)
+        return weight_plan(steps)
 
 
 def _products(

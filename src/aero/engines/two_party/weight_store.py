@@ -10,21 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aero.engines.planning.stages import group_label
-from aero.engines.planning.step_plans import embedding_plan, group_plan, linear_plan
-from aero.engines.planning.steps import Group, Step, has_row_gains
-from aero.graph.ring_plan import RingPlan, encode, shift
+from aero.engines.planning.step_plans import WeightPlan, weight_plan
+from aero.engines.planning.steps import LOOK_UPS, WEIGHTED, WHOLE, Group, Step, added_format, has_row_gains
+from aero.graph.ring_plan import Format, RingPlan, shift
 from aero.kernels.lattice_matmul import Columns, integer_type
 from aero.kernels.lattice_noise import ColumnSizes, Noise, NoRoomError, require_noise
 from aero.kernels.rlwe import Words
-from aero.mpc.plan import Plan
 from aero.mpc.protocols.embedding import MAX_BLOCKS, EmbeddingPlan, one_for_each_row, side_by_side
 from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, product_noise
 
-Loaded = LoadedWeights | NDArray[np.int64]
-"""For a product, or as they are, for `known_factor`."""
 MAX_BYTES = 4_000_000_000
 """Of transforms that are kept: those of GPT-2 small, for single tokens, take 1.3 GB."""
-WeightPlan = LinearPlan | EmbeddingPlan
 _AT_ONCE = 1 << 17  # numbers that are encoded at once: they stay in the cache
 Groups = Sequence[Group]
 """Of each prompt of a batch, the steps that go together."""
@@ -46,7 +42,8 @@ class WeightStore:
         self._max_bytes = max_bytes
         self._matrices: dict[tuple[str, int], _Matrix] = {}
         self._transforms: dict[tuple[object, ...], tuple[list[_Matrix], Words]] = {}
-        self._loaded: dict[_Key, tuple[list[_Matrix], Loaded]] = {}
+        self._loaded: dict[_Key, tuple[list[_Matrix], LoadedWeights]] = {}
+        self._numbers: dict[tuple[str, Format], NDArray[np.int64]] = {}
 
     @property
     def bytes_held(self) -> int:
@@ -58,18 +55,21 @@ class WeightStore:
         return sum(words.nbytes for _, words in self._transforms.values())
 
     def load(self, several: Sequence[Groups], weights: Mapping[str, np.ndarray]) -> None:
-        """For the products of a run. NoRoomError, naming the nodes, for noise that would not fit."""
-        before, self._loaded = self._loaded, {}
+        """For the steps of a run. NoRoomError, naming the nodes, for noise that would not fit."""
+        before, self._loaded, self._numbers = self._loaded, {}, {}
         for groups in several:
-            key, first = _key(groups), groups[0][0]
-            if has_row_gains(first):
-                names = [group[0].node.weights[0] for group in groups]
-                rows = [encode(name, weights[name], self._plan.of_weight(name)) for name in names]
-                self._loaded[key] = [], np.concatenate(rows)
+            first = groups[0][0]
+            for step in (step for group in groups for step in group):
+                named = {name: added_format(step) for name in step.node.added}
+                if has_row_gains(step):
+                    named[step.node.weights[0]] = self._plan.of_weight(step.node.weights[0])
+                self._numbers |= {(name, held): held.encode(weights[name], name) for name, held in named.items()}
+            if first.node.op not in WEIGHTED or has_row_gains(first):
                 continue
+            key = _key(groups)
             matrices, held = self._matrices_of(groups[0], weights), before.get(key)
             if held is None or not _same(held[0], matrices):
-                plan = _product(groups)
+                plan = weight_plan(*groups)
                 noise = self._noise(plan, matrices)
                 try:
                     require_noise(noise, linear_of(plan).max_error)
@@ -78,9 +78,18 @@ class WeightStore:
                 held = matrices, LoadedWeights(linear_of(plan), self._encoded(plan, matrices), noise)
             self._loaded[key] = held
 
-    def of(self, groups: Groups) -> Any:
-        """What was loaded for them in the last run."""
+    def of(self, groups: Groups) -> LoadedWeights:
+        """The matrix that was loaded for their product in the last run."""
         return self._loaded[_key(groups)][1]
+
+    def factors(self, groups: Groups) -> NDArray[np.int64]:
+        """A factor for each number, of all prompts, as they were loaded in the last run."""
+        names = [group[0].node.weights[0] for group in groups]
+        return np.concatenate([self._numbers[name, self._plan.of_weight(name)] for name in names])
+
+    def added(self, step: Step, name: str) -> NDArray[np.int64]:
+        """What a step adds, as it was loaded in the last run."""
+        return self._numbers[name, added_format(step)]
 
     def noise(self, group: Group, plan: WeightPlan, weights: Mapping[str, np.ndarray]) -> Noise:
         """Of the product that the steps of a group are."""
@@ -99,7 +108,7 @@ class WeightStore:
 
     def _matrix(self, step: Step, array: np.ndarray) -> _Matrix:
         name = step.node.weights[0]
-        key = name, step.output.fraction_bits if step.node.op == "embedding" else 0
+        key = name, step.output.fraction_bits if step.node.op in LOOK_UPS else 0
         held = self._matrices.get(key)
         if held is None or not (held.array is array or np.array_equal(held.array, array)):
             self._transforms = {k: v for k, v in self._transforms.items() if held is None or held not in v[0]}
@@ -148,22 +157,13 @@ class _Matrix:
 class _Key(NamedTuple):
     op: str
     weights: tuple[str, ...]
-    plan: Plan[..., object]
+    plan: WeightPlan
 
 
 def _key(groups: Groups) -> _Key:
-    """Rows of a weight differ from prompt to prompt; a matrix is the same for all."""
+    """The matrix is the same for all prompts."""
     first = groups[0][0]
-    several = groups if has_row_gains(first) else groups[:1]
-    plan = group_plan(*groups)
-    assert plan is not None
-    return _Key(first.node.op, tuple(step.node.weights[0] for group in several for step in group), plan)
-
-
-def _product(groups: Groups) -> WeightPlan:
-    if groups[0][0].node.op == "embedding":
-        return embedding_plan(*(group[0] for group in groups))
-    return linear_plan(*groups)
+    return _Key(first.node.op, tuple(step.node.weights[0] for step in groups[0]), weight_plan(*groups))
 
 
 def linear_of(plan: WeightPlan) -> LinearPlan:
@@ -178,11 +178,11 @@ def _same(some: Sequence[_Matrix], others: Sequence[_Matrix]) -> bool:
 def _by_columns(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[Any]:
     """What a step is multiplied by, as `_Matrix` has it: some rows at a time, so that nothing large is made besides."""
     op, bits = step.node.op, plan.of_weight(step.node.weights[0]).bits
-    if op == "gain":
+    if op not in (*WHOLE, *LOOK_UPS):
         return Columns.of(encoded_matrix(plan, step, array)).parts[0]
     inner, columns = step.weight_shapes[0]
     padding = 0
-    if op == "embedding":
+    if op in LOOK_UPS:
         padding, bits = MAX_BLOCKS - 1, bits + 1 - min(0, _dropped(plan, step))  # rounding may reach a power of two
     out = np.zeros((columns, inner + padding), integer_type(bits))
     some = max(1, _AT_ONCE // columns)
@@ -195,10 +195,10 @@ def encoded_matrix(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[np.
     """What a step is multiplied by, in fixed point: its weights, the diagonal of a gain, the table of an embedding; or
     some rows of it."""
     name = step.node.weights[0]
-    matrix = encode(name, array, plan.of_weight(name))
-    if step.node.op == "gain":
-        return np.diag(np.broadcast_to(matrix, (step.input_shapes[0][1],)))
-    return shift(matrix, _dropped(plan, step)) if step.node.op == "embedding" else matrix
+    matrix = plan.of_weight(name).encode(array, name)
+    if step.node.op in LOOK_UPS:
+        return shift(matrix, _dropped(plan, step))
+    return matrix if step.node.op in WHOLE else np.diag(np.broadcast_to(matrix, (step.input_shapes[0][1],)))
 
 
 def _dropped(plan: RingPlan, step: Step) -> int:

@@ -153,6 +153,11 @@ class Sheet:
         return sum(not name.endswith("?") for name in self.weights)
 
     @property
+    def factors(self) -> int:
+        """How many of the weights are not added to the value: a matrix, a table, none of a sum."""
+        return 0 if isinstance(self.arithmetic, Sum) else 1
+
+    @property
     def nonlinear(self) -> bool:
         return isinstance(self.arithmetic, Function)
 

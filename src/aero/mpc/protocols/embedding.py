@@ -101,7 +101,29 @@ class EmbeddingPlan(Plan[[int, NDArray[np.int64] | None, LoadedWeights | None], 
         table: LoadedWeights | None = None,
     ) -> Share:
         """[table[ids]], [T, d]."""
-        return _look_up(party, self, fraction_bits, ids, table)
+        bits, several = self.output_bits, self.blocks > 1
+        stacked = (self.tokens, self.blocks, self.columns)
+        hot = np.zeros((self.tokens, self.positions), dtype=np.uint64)
+        if party.is_client:
+            if ids is None:
+                raise ValueError(f"the client gives {self.tokens} ids from 0 to {self.rows - 1}")
+            # Comparisons in place of a division, and of an index: neither time nor an address depends on an id.
+            block = (ids[:, None] >= self.positions * np.arange(1, self.blocks)).sum(axis=1)
+            hot[:] = (ids - self.positions * block)[:, None] == np.arange(self.positions)
+            ask(party, self.product, Share(hot, bits))
+            offer = receive_one_of(party, block, self.blocks, self.columns, bits) if several else np.uint64(0)
+            candidates = read_answer(party, self.product).reshape(stacked)
+            own = (block[:, None] == np.arange(self.blocks)).astype(np.uint64)
+            mine = (candidates * own[..., None]).sum(axis=1, dtype=np.uint64)
+            return Share(reduce_ring(mine + offer, bits), bits, fraction_bits)
+        response, candidates = prepare_answer(party, self.product, Share(hot, bits), table)
+        share = candidates
+        if several:
+            share = party.stream("masks").uniform((self.tokens, self.columns), bits)
+            offers = reduce_ring(candidates.reshape(stacked) - share[:, None], bits)
+            send_one_of(party, offers, bits)
+        party.channel.send(response)
+        return Share(share, bits, fraction_bits)
 
 
 def plan_embedding(
@@ -157,35 +179,3 @@ def side_by_side(plan: EmbeddingPlan, columns: NDArray[Any]) -> Columns:
 def one_for_each_row(plan: EmbeddingPlan) -> int:
     """Of one row tile, how many of the client's messages are not zero: `nonzero` of `weight_noise`."""
     return min(plan.tokens, plan.product.product.d0)
-
-
-def _look_up(
-    party: Party,
-    plan: EmbeddingPlan,
-    fraction_bits: int,
-    ids: NDArray[np.int64] | None,
-    table: LoadedWeights | None,
-) -> Share:
-    bits, several = plan.output_bits, plan.blocks > 1
-    stacked = (plan.tokens, plan.blocks, plan.columns)
-    hot = np.zeros((plan.tokens, plan.positions), dtype=np.uint64)
-    if party.is_client:
-        if ids is None:
-            raise ValueError(f"the client gives {plan.tokens} ids from 0 to {plan.rows - 1}")
-        # Comparisons in place of a division, and of an index: neither time nor an address depends on an id.
-        block = (ids[:, None] >= plan.positions * np.arange(1, plan.blocks)).sum(axis=1)
-        hot[:] = (ids - plan.positions * block)[:, None] == np.arange(plan.positions)
-        ask(party, plan.product, Share(hot, bits))
-        offer = receive_one_of(party, block, plan.blocks, plan.columns, bits) if several else np.uint64(0)
-        candidates = read_answer(party, plan.product).reshape(stacked)
-        own = (block[:, None] == np.arange(plan.blocks)).astype(np.uint64)
-        mine = (candidates * own[..., None]).sum(axis=1, dtype=np.uint64)
-        return Share(reduce_ring(mine + offer, bits), bits, fraction_bits)
-    response, candidates = prepare_answer(party, plan.product, Share(hot, bits), table)
-    share = candidates
-    if several:
-        share = party.stream("masks").uniform((plan.tokens, plan.columns), bits)
-        offers = reduce_ring(candidates.reshape(stacked) - share[:, None], bits)
-        send_one_of(party, offers, bits)
-    party.channel.send(response)
-    return Share(share, bits, fraction_bits)

@@ -84,7 +84,16 @@ class LinearPlan(Plan[[Share, int, "LoadedWeights | None"], Share]):
             )
 
     def _run(self, party: Party, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None = None) -> Share:
-        return _multiply(party, self, x, weight_fraction_bits, weights)
+        product = self.product
+        x = x.reduced(product.ring_bits)
+        if party.is_client:
+            ask(party, self, x)
+            values = read_answer(party, self)
+        else:
+            response, values = prepare_answer(party, self, x, weights)
+            party.channel.send(response)
+        dropped = product.ring_bits - product.output_bits
+        return Share(values, product.output_bits, x.fraction_bits + weight_fraction_bits - dropped)
 
 
 def plan_linear(
@@ -177,21 +186,6 @@ def load_weights(plan: LinearPlan, w: NDArray[np.int64] | Columns, *, nonzero: i
     noise = product_noise(plan, ColumnSizes.of_columns(columns), nonzero=nonzero)
     require_noise(noise, plan.max_error)
     return LoadedWeights(plan, plan.product.prepare_weights(columns) if plan.prepared else columns, noise)
-
-
-def _multiply(
-    party: Party, plan: LinearPlan, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None
-) -> Share:
-    product = plan.product
-    x = x.reduced(product.ring_bits)
-    if party.is_client:
-        ask(party, plan, x)
-        values = read_answer(party, plan)
-    else:
-        response, values = prepare_answer(party, plan, x, weights)
-        party.channel.send(response)
-    dropped = product.ring_bits - product.output_bits
-    return Share(values, product.output_bits, x.fraction_bits + weight_fraction_bits - dropped)
 
 
 def ask(party: Party, plan: LinearPlan, x: Share) -> None:

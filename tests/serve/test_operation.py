@@ -7,11 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,6 +166,15 @@ def test_a_server_that_logs_json(home):
     assert [one for one in found if one] == ["begun", "step", "step", "ended", "stopped"]
     assert all(one["client"] == "client" and one["session"] == 1 for one in said if one.get("event") == "step")
     assert "main" not in "".join(server.lines)
+
+
+def test_a_fault_of_ours_has_its_traceback_and_ends_one_session_alone():
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parent / "faulty_server.py", "DEBUG"],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0 and "its process ended with 1" in done.stdout, done.stderr
+    assert "Traceback" in done.stderr and "TypeError: a fault of ours" in done.stderr
 
 
 # Metrics

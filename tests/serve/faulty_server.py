@@ -27,7 +27,7 @@ if __name__ == "__main__":
             serve,
             stop=lambda how: None,
             limits=Limits(),
-            on_event=lambda event: print(event.kind, event.what),
+            on_event=lambda it: print(it.kind, it.what),
         )
         with suppress(ConnectionError):
             supervisor.run(once=True)

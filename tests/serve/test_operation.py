@@ -20,6 +20,7 @@ import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from aero.cli.logs import EventLog, LogFormat, events, start_log
+from aero.cli.serve import threads_of
 from aero.cli.served import serve_run
 from aero.compiler.folder import write
 from aero.data.tokenizer import train
@@ -273,6 +274,15 @@ def test_metrics_of_a_server(home):
         assert server.ended() == 0
         with pytest.raises(urllib.error.URLError):
             get(port, "/healthz")
+
+
+# Threads
+
+
+@pytest.mark.parametrize(("cores", "sessions", "threads"), [(2, 4, 1), (2, 1, 2), (16, 4, 4), (16, 5, 3), (1, 1, 1)])
+def test_sessions_share_the_cores(monkeypatch, cores, sessions, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert threads_of(sessions) == threads
 
 
 # Models put in place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from aero.cli.logs import EventLog, LogFormat, events, start_log
-from aero.cli.options import Keys, NoTls, Threads, json_option
+from aero.cli.options import Keys, NoTls, json_option
 from aero.cli.security import security_of
 from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
@@ -90,7 +91,14 @@ def serve(
         ),
     ] = None,
     insecure_plaintext: NoTls = False,
-    threads: Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads of our own kernels for each session; AERO_THREADS if not given, else the processor's cores "
+            "divided by --sessions, and 1 with --once.",
+            min=1,
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -111,6 +119,8 @@ def serve(
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to be read again
     start_log(log_format)
+    if threads is None and not once and native.THREADS_VARIABLE not in os.environ:
+        threads = threads_of(sessions)
     if threads is not None:
         native.set_threads(threads)
     limits = Limits(1 if once else sessions, 0 if once else queue, longest=longest, drain=drain)
@@ -177,6 +187,13 @@ def serve(
         supervisor.run(once=once, wait=wait)
         if not once:
             events.info("stopped", extra={"about": {"event": "stopped"}})
+
+
+def threads_of(sessions: int) -> int:
+    """For each session's kernels, where all places may be taken: what the cores that this process may use allow."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(max(1, cores // sessions), native.MAX_THREADS)
 
 
 def _metrics(where: str) -> Metrics:

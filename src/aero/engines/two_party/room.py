@@ -24,6 +24,7 @@ from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.weight_store import WeightStore, linear_of
 from aero.graph import Graph, Program
 from aero.graph.ring_plan import RingPlan
+from aero.kernels import native
 from aero.kernels.lattice_noise import NoRoomError
 from aero.kernels.rlwe import Params
 from aero.mpc.protocols.linear import PARAMS
@@ -68,7 +69,8 @@ def check_room(programs: Programs, plan: RingPlan, prompts: int, reveal: Reveal,
     `WeightStore`. A server waits for this, so some of it is done side by side, in threads that end here."""
     store, weights = WeightStore(plan, max_bytes), programs.program.weights
     [steps] = checked_schedule([programs.prefill(1, leave_state=True).graph], plan, reveal=reveal).steps
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    cores = min(os.cpu_count() or 1, native.MAX_THREADS)
+    with native.use_threads(cores), ThreadPoolExecutor(cores) as pool:
         matrices = (step for step in steps if step.node.op in WEIGHTED and not has_row_gains(step))
         encoding = [pool.submit(store.encode, step, weights) for step in matrices]
         products = list(_products(programs, plan, prompts, (reveal,), store))

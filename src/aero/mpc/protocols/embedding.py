@@ -103,20 +103,19 @@ class EmbeddingPlan(Plan[[int, NDArray[np.int64] | None, LoadedWeights | None], 
         """[table[ids]], [T, d]."""
         bits, several = self.output_bits, self.blocks > 1
         stacked = (self.tokens, self.blocks, self.columns)
-        hot = np.zeros((self.tokens, self.positions), dtype=np.uint64)
         if party.is_client:
             if ids is None:
                 raise ValueError(f"the client gives {self.tokens} ids from 0 to {self.rows - 1}")
             # Comparisons in place of a division, and of an index: neither time nor an address depends on an id.
             block = (ids[:, None] >= self.positions * np.arange(1, self.blocks)).sum(axis=1)
-            hot[:] = (ids - self.positions * block)[:, None] == np.arange(self.positions)
-            ask(party, self.product, Share(hot, bits))
+            hot = (ids - self.positions * block)[:, None] == np.arange(self.positions)
+            ask(party, self.product, Share(hot.astype(np.uint64), bits))
             offer = receive_one_of(party, block, self.blocks, self.columns, bits) if several else np.uint64(0)
             candidates = read_answer(party, self.product).reshape(stacked)
             own = (block[:, None] == np.arange(self.blocks)).astype(np.uint64)
             mine = (candidates * own[..., None]).sum(axis=1, dtype=np.uint64)
             return Share(reduce_ring(mine + offer, bits), bits, fraction_bits)
-        response, candidates = prepare_answer(party, self.product, Share(hot, bits), table)
+        response, candidates = prepare_answer(party, self.product, None, table)
         share = candidates
         if several:
             share = party.stream("masks").uniform((self.tokens, self.columns), bits)

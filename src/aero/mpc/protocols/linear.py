@@ -204,15 +204,22 @@ def read_answer(party: Party, plan: LinearPlan) -> Words:
     return share.reshape(product.rows, product.columns)
 
 
-def prepare_answer(party: Party, plan: LinearPlan, x: Share, weights: LoadedWeights | None) -> tuple[bytes, Words]:
-    """The server's steps 2 and 3: what is to be sent, and its part of [Y]."""
+def prepare_answer(
+    party: Party, plan: LinearPlan, x: Share | None, weights: LoadedWeights | None
+) -> tuple[bytes, Words]:
+    """The server's steps 2 and 3: what is to be sent, and its part of [Y]. x: None where its part of [X] is zero."""
     product = plan.product
     if weights is None or weights.plan != plan:
         raise ValueError("the server brings the weights, loaded for this plan: use load_weights")
     keys = party.keys_of_peer(product.params)
-    data = party.channel.recv(product.upload_bytes, np.uint8)
-    upload = parse(Ciphertexts.from_bytes, product.params, data.data, product.uploads)
-    packed = product.evaluate(keys, product.load(upload, x.values), weights.encoded)
+    packed = product.evaluate(keys, _uploaded(party, product, x), weights.encoded)
     response, fine = product.respond(keys, packed, party.stream("errors"), party.stream("masks"))
     share = product.rounded(fine, party.stream("share noise"), SERVER_NOISE)
     return response.to_bytes(product), share.reshape(product.rows, product.columns)
+
+
+def _uploaded(party: Party, product: MatmulPlan, x: Share | None) -> Words:
+    """What the client sends, plus this party's own part, as `evaluate` reads it, and in no other form any more."""
+    data = party.channel.recv(product.upload_bytes, np.uint8)
+    upload = parse(Ciphertexts.from_bytes, product.params, data.data, product.uploads)
+    return product.load(upload, None if x is None else x.values)

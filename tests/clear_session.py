@@ -1,6 +1,7 @@
 """A session in memory, in which the computation itself is in the clear: for tests of the talk around it."""
 
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -123,9 +124,11 @@ def tokenizer_file(folder: Path) -> bytes:
 
 
 class Session:
-    """A server in a thread; `failure` is what its side ended with. refused: lengths that the engine does not load."""
+    """A server in a thread; `failure` is what its side ended with. refused: lengths that the engine does not load.
+    admit: as of `Server.handle`."""
 
     refused: tuple[int, ...] = ()
+    admit: Callable[[int, int], None] = staticmethod(lambda tokens, outputs: None)
     chat_template: ChatTemplate | None = None
 
     def __init__(
@@ -159,7 +162,7 @@ class Session:
     def _serve(self) -> None:
         try:
             with self.server_channel as channel:
-                self.server.handle(channel, self.done.append, self.declined.append)
+                self.server.handle(channel, self.done.append, self.declined.append, lambda *asked: self.admit(*asked))
         except BaseException as error:
             self.failure = error
 
@@ -190,12 +193,14 @@ class Sessions:
         self.tokenizer, self.max_prompts, self.reveal, self.program = tokenizer, max_prompts, reveal, program
         self.opened: list[Session] = []
         self.away: bool | Exception = False
+        self.admit: Callable[[int, int], None] | None = None
 
     @contextmanager
     def open(self):
         if self.away:
             raise self.away if isinstance(self.away, Exception) else ConnectionRefusedError("nobody listens there")
         session = Session(self.tokenizer, self.reveal, self.max_prompts, self.program, timeout=120.0)
+        session.admit = self.admit or session.admit
         self.opened.append(session)
         try:
             with session.client() as client:

@@ -13,6 +13,7 @@ from aero.data.chat_template import ChatTemplate
 from aero.engines.reveal import Reveal
 from aero.proxy.guard import Guard
 from aero.serve.chat import Template
+from aero.serve.limits import LimitError
 from aero.serve.sampling import Sampler, Sampling
 from aero.wire import PeerBusyError
 from clear_session import LONGER as PROGRAM
@@ -270,6 +271,33 @@ def test_a_full_queue_is_429(serve):
     served = serve(queue=1, max_prompts=1)
     with pytest.raises(openai.RateLimitError):
         served.client().completions.create(model="toy", prompt=[1], max_tokens=2, n=4)
+
+
+@pytest.mark.parametrize(
+    ("limit", "retry", "status", "code", "header"),
+    [
+        ("tokens_a_minute", 41.5, 429, "rate_limit_exceeded", "42"),
+        ("tokens_a_day", 7200.0, 429, "rate_limit_exceeded", "7200"),
+        ("outputs", None, 429, "insufficient_quota", None),
+        ("", 30.0, 503, "declined", "30"),
+    ],
+)
+def test_a_limit_is_told_as_the_api_tells_it(serve, limit, retry, status, code, header):
+    served = serve()
+
+    def over(tokens, outputs):
+        raise LimitError("alice has used 9 of its 9", limit, retry)
+
+    served.sessions.opened[0].admit = over
+    client = served.client()
+    with pytest.raises(openai.APIStatusError) as told:
+        client.with_options(max_retries=0).completions.create(model="toy", prompt="to", max_tokens=2)
+    assert isinstance(told.value, openai.RateLimitError) == (status == 429)
+    assert told.value.status_code == status and told.value.code == code
+    assert told.value.response.headers.get("retry-after") == header
+    assert "alice has used 9 of its 9" in told.value.message
+    served.sessions.opened[0].admit = lambda tokens, outputs: None
+    assert client.completions.create(model="toy", prompt="to be", max_tokens=2, temperature=0).choices
 
 
 def test_a_program_that_hangs_up_frees_its_place(serve):

@@ -12,9 +12,10 @@ from aero.data.chat_template import ChatTemplate
 from aero.engines.engine import Party
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.serve.client import Client, check_length
+from aero.serve.limits import LimitError
 from aero.serve.sampling import Sampling, probabilities
 from aero.serve.session import PROTOCOL, DeclinedError, Step
-from aero.wire import Channel, PeerClosedError, ProtocolError
+from aero.wire import Channel, PeerClosedError, ProtocolError, UntrustedPeerError
 from aero.wire.memory import channel_pair
 from clear_session import (
     CONTEXT,
@@ -110,8 +111,8 @@ def test_several_prompts_in_one_session(session):
     session.join()
     assert session.failure is None
     assert session.steps == [step for n in (3, 3, 2) for step in (Step(0, n), Step(n, 1), Step(n + 1, 1))]
-    # Nine requests, three ends; each of the five graphs, an announcement and the structure, was sent once.
-    assert len(set(session.steps)) == 5 and messages == 9 + 3 + 2 * 5
+    # Nine requests and their goes, three ends; each of the five graphs was sent once.
+    assert len(set(session.steps)) == 5 and messages == 9 + 9 + 3 + 5
 
 
 def test_a_prompt_that_continues_the_last_one_is_not_read_again(session):
@@ -170,6 +171,53 @@ def test_a_step_that_the_engine_refuses_is_declined_before_any_work_and_the_sess
     assert theirs.states == {}  # what was held when a batch was declined is dropped
 
 
+def test_a_step_over_a_limit_is_declined_and_the_session_goes_on(session):
+    asked: list[tuple[int, int]] = []
+    over: list[LimitError] = []
+
+    def admit(tokens: int, outputs: int) -> None:
+        asked.append((tokens, outputs))
+        if over:
+            raise over.pop()
+
+    session.admit = admit
+    with session.client() as client:
+        growing = client.generate([1, 2], 4)
+        first = next(growing)
+        over.append(LimitError("alice has used 3 of its 3 tokens a minute; free again in 9 s", "tokens_a_minute", 8.2))
+        with pytest.raises(DeclinedError, match=r"the server declines: alice has used 3 .* free again in 9 s") as told:
+            next(growing)
+        assert (told.value.limit, told.value.retry) == ("tokens_a_minute", 9)
+        assert [first.id, *(token.id for token in client.generate([1, 2, first.id], 2))] == greedy([1, 2], 3)
+        over.append(LimitError("it cannot count", detail="accounts at /secret: locked"))
+        with pytest.raises(
+            DeclinedError, match=r"declines: it cannot count$"
+        ) as told:  # of steps that were computed before
+            list(client.generate([1, 2, first.id], 2))
+        assert (told.value.limit, told.value.retry) == ("", None)
+        list(client.generate_batch([[1, 2], [3]], 1))
+    session.join()
+    assert asked == [(2, 1), (1, 1), (3, 1), (1, 1), (3, 1), (3, 2)]
+    assert session.declined == [
+        "alice has used 3 of its 3 tokens a minute; free again in 9 s",
+        "accounts at /secret: locked",
+    ]
+    assert len(session.done) == 4 and session.failure is None
+
+
+def test_a_client_that_is_revoked_hears_so_at_its_next_step(session):
+    def revoked(tokens: int, outputs: int) -> None:
+        raise UntrustedPeerError("alice was revoked")
+
+    with pytest.raises(ProtocolError, match="the other side refuses: alice was revoked"), session.client() as client:
+        list(client.generate([1, 2], 2))
+        session.admit = revoked
+        client.next_logits([1, 2])
+    session.client_channel.close()
+    session.join()
+    assert isinstance(session.failure, UntrustedPeerError) and len(session.done) == 2
+
+
 def test_what_the_engine_can_compute_is_asked_once(session):
     with session.client() as client:
         for prompt in ([1, 2], [5, 6]):
@@ -179,7 +227,7 @@ def test_what_the_engine_can_compute_is_asked_once(session):
         list(client.generate_batch([[1, 2], [3, 4]], 1))  # known graphs, together for the first time
         assert session.client_channel.traffic.messages - before == 3  # request, go, end
         list(client.generate_batch([[1, 2], [3, 4]], 1))
-        assert session.client_channel.traffic.messages - before == 5
+        assert session.client_channel.traffic.messages - before == 6
     session.join()
     assert session.failure is None and session.server_engine.loaded == [[2], [1], [2, 2]]
 
@@ -221,8 +269,8 @@ def test_prompts_that_end_at_different_times_share_their_runs(session):
     assert shared[0].steps == (Step(0, 2), Step(0, 1), Step(0, 2)) and shared[0].work == "prefill"
     assert len(shared) == max(map(len, found))
     assert all(len(computed.steps) == sum(len(t) > n for t in found) for n, computed in enumerate(shared))
-    # A request each, an end of each prompt, and a go where prompts of these sizes met for the first time; no graph.
-    assert messages == len(shared) + 3 + 3
+    # A request and a go each, and an end of each prompt; no graph.
+    assert messages == 2 * len(shared) + 3
 
 
 def test_prompts_of_one_length_get_one_graph(session):

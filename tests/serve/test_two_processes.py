@@ -22,6 +22,7 @@ PATIENCE = 240
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("private")
     make_keys(folder / "keys")
+    (folder / "keys" / "server" / "limits.toml").write_text("sessions = 100\n")  # the tests' clients are one
     make_keys(folder / "other-keys")
     tokenizer = train(["def main():\n    return 1\n"] * 4, 270)
     torch.manual_seed(0)

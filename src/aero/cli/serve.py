@@ -22,11 +22,13 @@ from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.weight_store import MAX_BYTES
 from aero.kernels import native
 from aero.report.record import Record, write_records
+from aero.serve.limits import ACCOUNTS_FILE, ClientLimits
 from aero.serve.metrics import Metrics
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed
 from aero.serve.session import MAX_PROMPTS
 from aero.serve.supervisor import Event, Limits, Supervisor, Tell
 from aero.wire import Channel
+from aero.wire.keys import Identity
 from aero.wire.tcp import Listener
 
 STEP_SECONDS = 60.0
@@ -41,6 +43,17 @@ def serve(
             "--client-ca",
             help="Certificates of an authority (PEM): whom it has signed for clients may come in, by the common name, "
             "instead of those whose certificates are among the keys.",
+        ),
+    ] = None,
+    accounts: Annotated[
+        str | None,
+        typer.Option(
+            help="Where what each client has used is counted: a file, or postgresql://USER@HOST/NAME for replicas; "
+            f"{ACCOUNTS_FILE} beside the keys if not given. Limits, unless limits.toml there says otherwise: "
+            f"{ClientLimits().described}.",
+            metavar="FILE|URL",
+            envvar="AERO_ACCOUNTS",
+            show_envvar=True,
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
@@ -116,6 +129,7 @@ def serve(
     """
     from aero.cli.serving import Serving, load
     from aero.compiler.folder import is_compiled
+    from aero.serve.door import Doorkeeper
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to be read again
     start_log(log_format)
@@ -136,6 +150,12 @@ def serve(
         insecure_plaintext,
         idle,
     )
+    door: Doorkeeper | None = None
+    if isinstance(security, Identity):
+        door = Doorkeeper(security, accounts)
+        door.check()
+    elif accounts is not None:
+        raise ValueError("--accounts counts what each client uses, and with --insecure-plaintext nobody is known")
     with ExitStack() as scope:
         shown = None if metrics is None else _metrics(metrics)
         if shown is not None:
@@ -154,7 +174,13 @@ def serve(
                 record = replace(record, extra={**record.extra, "prompts": len(done.steps)})
                 tell({**_told(done), **({} if json is None else {"record": record.to_json()})})
 
-            model.server.handle(channel, on_step, lambda reason: tell({"declined": reason}))
+            def on_declined(reason: str) -> None:
+                tell({"declined": reason})
+
+            if door is None or channel.peer is None:
+                model.server.handle(channel, on_step, on_declined)
+            else:
+                model.server.handle(channel, on_step, on_declined, door.admit(channel.peer))
 
         def on_event(event: Event) -> None:
             log_event(event)
@@ -183,6 +209,7 @@ def serve(
             on_event=on_event,
             reload=reload,
             metrics=shown,
+            doorkeeper=door,
         )
         supervisor.run(once=once, wait=wait)
         if not once:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class Endpoint:
                 self._guard.check(request)
                 response = await route(request)
             except ApiError as error:
-                headers = {"Retry-After": str(RETRY_AFTER)} if error.status in (429, 503) else None
+                headers = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
                 response = JSONResponse(error.body, error.status, headers)
             self._metrics.answered(path, response.status_code)
             return response
@@ -232,7 +233,9 @@ class Endpoint:
         try:
             self._batcher.submit(*jobs)
         except BusyError as error:
-            raise ApiError(str(error), status=429, type="rate_limit_error", code="queue_full") from None
+            raise ApiError(
+                str(error), status=429, type="rate_limit_error", code="queue_full", retry_after=RETRY_AFTER
+            ) from None
         except AwayError as error:
             raise _away(error) from None
         answer = Answer(chat, self._model, self._tokenizer, wanted.logprobs)
@@ -426,14 +429,26 @@ def _api_error(error: Exception) -> ApiError:
     if isinstance(error, AwayError):
         return _away(error)
     if isinstance(error, PeerBusyError):
-        return ApiError(one_line(str(error)), status=503, type="server_error", code="private_server_busy")
+        return ApiError(
+            one_line(str(error)), status=503, type="server_error", code="private_server_busy", retry_after=RETRY_AFTER
+        )
     if isinstance(error, DeclinedError):
-        return ApiError(str(error), status=503, type="server_error", code="declined")
+        return _declined(error)
     return ApiError(str(error))
 
 
 def _away(error: AwayError) -> ApiError:
-    return ApiError(str(error), status=503, type="server_error", code="private_server_away")
+    return ApiError(str(error), status=503, type="server_error", code="private_server_away", retry_after=RETRY_AFTER)
+
+
+def _declined(error: DeclinedError) -> ApiError:
+    """A limit of this client's is the API's 429; "insufficient_quota" where time does not lift it."""
+    retry = None if error.retry is None else math.ceil(error.retry)
+    if not error.limit:
+        return ApiError(str(error), status=503, type="server_error", code="declined", retry_after=retry)
+    if retry is None:
+        return ApiError(str(error), status=429, type="insufficient_quota", code="insufficient_quota")
+    return ApiError(str(error), status=429, type="tokens", code="rate_limit_exceeded", retry_after=retry)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -41,7 +41,8 @@ _NOT_HONOURED: dict[str, tuple[Any, ...]] = {
 class ApiError(Exception):
     """An error as the API tells it.
 
-    status: of HTTP; type and code: the API's words; param: the field that is at fault.
+    status: of HTTP; type and code: the API's words; param: the field that is at fault; retry_after: seconds after which
+    a program may ask again, None where it would be told the same.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class ApiError(Exception):
         type: str = "invalid_request_error",
         param: str | None = None,
         code: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
         self.body = {"error": {"message": message, "type": type, "param": param, "code": code}}
 
 

@@ -28,7 +28,6 @@ from sqlalchemy.pool import NullPool
 from aero.files.reading import present
 from aero.serve.limits import ClientLimits, LimitError
 
-FILE = "accounts.sqlite"
 MINUTE, DAY = 60, 86400
 _PATIENCE = 5  # seconds for a lock, or a connection
 _AWAY = "this server cannot count what its clients use at the moment; try again later"

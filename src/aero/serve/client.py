@@ -144,7 +144,6 @@ class Client:
                 raise ProtocolError(f"the server's chat template is not usable: {one_line(str(error))}") from None
         self._channel = channel
         self._graphs: dict[Step, Graph] = {}
-        self._accepted: set[tuple[Step, ...]] = set()
         # By prompt, the tokens whose keys and values the engines hold, and how many they are with padding.
         self._read: dict[int, tuple[list[int], int]] = {}
         self._pad_to, self._padding = pad_to, 0 if pad_to is None else self.tokenizer.end_of_text
@@ -187,7 +186,7 @@ class Client:
     def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Step]:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
         they are not revealed. Where `ids` continue what was read before, only what is new is computed; keys and values
-        stay, see `forget`. DeclinedError where the server cannot compute so many tokens at once."""
+        stay, see `forget`. DeclinedError where the server does not compute them."""
         read = [int(i) for i in ids]
         check_length(len(read), 1, self.offer.context)
         found, _ = self._run({0: (read, self._reading(0, read, 0))})
@@ -208,7 +207,7 @@ class Client:
         otherwise. Of an iteration that is not gone through to its end they stay, until the place is used again or
         `forget`.
         ValueError, before any work, when that would leave the context, or when the server reveals too little;
-        DeclinedError, while it goes on, when the server cannot compute so many tokens at once.
+        DeclinedError, while it goes on, when the server does not compute a step.
         """
         tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop, keep=keep)
         return (token for _, token in tokens)
@@ -256,7 +255,7 @@ class Client:
         """One token for each of the prompts, which stand at these places of the session, in as few runs as possible.
 
         A prompt continues what was read at its place, where it begins with it; what was read stays there, see `forget`.
-        DeclinedError when the server cannot compute so many tokens at once; what was chosen before it stays chosen.
+        DeclinedError when the server does not compute a step; what was chosen before it stays chosen.
         """
         for several in self._fitting(prompts):
             found, run = self._run(several)
@@ -353,10 +352,7 @@ class Client:
         digests = {step: graph.digest for step, graph in self._graphs.items()}
         asked = [Asked(prompt, step, digests.get(step, "")) for prompt, step in steps.items()]
         self._channel.send_control({"say": "step", "prompts": [one.message() for one in asked]})
-        together = tuple(steps.values())
-        if together not in self._accepted:
-            self._receive_graphs([step for step in dict.fromkeys(together) if step not in self._graphs])
-            self._accepted.add(together)
+        self._receive_graphs([step for step in dict.fromkeys(steps.values()) if step not in self._graphs])
         batch = [
             PromptRun(self._graphs[reading.step], np.array(reading.tokens, dtype=np.int64), prompt)
             for prompt, (_, reading) in prompts.items()
@@ -391,7 +387,7 @@ class Client:
         """DeclinedError where the server does not go on."""
         message = self._channel.recv_control()
         if expect(message, "go", "declined") == "declined":
-            raise DeclinedError(f"the server declines: {one_line(field_of(message, 'reason', str))}")
+            raise DeclinedError.read(message)
         sizes = field_of(message, "graphs", list)
         if len(sizes) != len(missing) or any(type(n) is not int or not 0 < n <= MAX_GRAPH_BYTES for n in sizes):
             raise ProtocolError(f"the server announces no usable sizes of the {len(missing)} graphs that are missing")

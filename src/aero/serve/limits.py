@@ -21,7 +21,7 @@ from typing import Any
 from aero.files.reading import foreign, present, read_bytes
 from aero.wire.certificates import check_name
 
-FILE = "limits.toml"
+FILE, ACCOUNTS_FILE = "limits.toml", "accounts.sqlite"
 MAX_FILE_BYTES = 1 << 20
 _MOST = 10**15
 
@@ -55,6 +55,13 @@ class ClientLimits:
             value = getattr(self, f.name)
             if type(value) is not int or not 0 <= value <= _MOST:
                 raise ValueError(f"{f.name} = {value!r}; give a whole number of 0 to {_MOST:.0e}")
+
+    @property
+    def described(self) -> str:
+        return (
+            f"{self.sessions} sessions at the same time, {self.tokens_a_minute:,} tokens a minute and "
+            f"{self.tokens_a_day:,} a day, {self.outputs:,} outputs in all"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,21 @@ from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Cost, Engine, PromptRun, StepReport
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program
+from aero.serve.limits import LimitError
 from aero.serve.memory import give_back
-from aero.serve.session import MAX_PROMPTS, PROTOCOL, Asked, Offer, Step, expect, field_of, read_asked, work_of
-from aero.wire import Channel, ProtocolError, StoppingError, TimeUpError
+from aero.serve.session import (
+    MAX_PROMPTS,
+    MAX_RETRY,
+    PROTOCOL,
+    Asked,
+    Offer,
+    Step,
+    expect,
+    field_of,
+    read_asked,
+    work_of,
+)
+from aero.wire import Channel, ProtocolError, StoppingError, TimeUpError, UntrustedPeerError
 
 log = logging.getLogger(__name__)
 
@@ -140,10 +153,13 @@ class Server:
         channel: Channel,
         on_step: Callable[[Computed], None] = lambda _: None,
         on_declined: Callable[[str], None] = lambda _: None,
+        admit: Callable[[int, int], None] = lambda tokens, outputs: None,
     ) -> None:
         """Serve one client until it finishes. Raises a WireError when the session breaks off, StoppingError by `stop`.
 
-        on_declined: called with the reason for which a step was not computed; the session goes on.
+        on_declined: called with the reason for which a step was not computed; the session goes on. admit: called before
+        each step with its tokens and outputs; raises LimitError for a step that is declined, and UntrustedPeerError
+        where the client may not go on.
         """
         hello = channel.recv_control()
         expect(hello, "hello")
@@ -171,6 +187,15 @@ class Server:
                         engine.forget(prompt)
                     continue
                 asked = self._checked(channel, message, read)
+                try:
+                    admit(sum(one.step.length for one in asked), len(asked))
+                except LimitError as error:
+                    _decline(channel, str(error), error.limit, error.retry)
+                    on_declined(error.detail or str(error))
+                    continue
+                except UntrustedPeerError as error:
+                    channel.send_control({"say": "refusal", "reason": str(error)})
+                    raise
                 programs = [self._program(one.step) for one in asked]
                 pairs = zip(asked, programs, strict=True)
                 batch = [PromptRun(p.graph, prompt=one.prompt, weights=p.weights) for one, p in pairs]
@@ -180,11 +205,11 @@ class Server:
                         engine.load(batch)
                     except (ValueError, OverflowError) as error:
                         log.warning("declined %s: %s", steps, error)
-                        _decline(channel, asked)
+                        _decline(channel, _no_room(asked))
                         on_declined(str(error))
                         continue
-                    _send_graphs(channel, asked, programs)
                     loaded.add(steps)
+                _send_graphs(channel, asked, programs)
                 engine.run_batch(batch)
                 read |= {one.prompt: one.step.context for one in asked}
                 new = {name: count - tallies.get(name, 0) for name, count in engine.tallies.items()}
@@ -265,12 +290,16 @@ def _send_graphs(channel: Channel, asked: Sequence[Asked], programs: Sequence[Pr
         channel.send(structure)
 
 
-def _decline(channel: Channel, asked: Sequence[Asked]) -> None:
+def _decline(channel: Channel, reason: str, limit: str = "", retry: float | None = None) -> None:
+    seconds = 0 if retry is None else min(math.ceil(retry), MAX_RETRY)
+    channel.send_control({"say": "declined", "reason": reason, "limit": limit, "retry": seconds})
+
+
+def _no_room(asked: Sequence[Asked]) -> str:
     """The error itself would tell the client how large the weights are."""
     rows = sum(one.step.length for one in asked)
     prompts = "one prompt" if len(asked) == 1 else f"{len(asked)} prompts"
-    reason = (
+    return (
         f"it cannot compute {rows} tokens of {prompts} at once; ask for more or fewer at once, or have the model "
         "compiled again"
     )
-    channel.send_control({"say": "declined", "reason": reason})

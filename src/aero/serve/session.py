@@ -8,7 +8,7 @@
       step {prompts: [{prompt, past, length, digest}, ...]}
                                       ->
                                       <-     go {graphs: [bytes, ...]}, then each graph's structure; or declined
-      ... the engine runs ...                {reason}: before pasts and lengths that were not computed together yet
+      ... the engine runs ...                {reason, limit, retry}
       end {prompts: [prompt, ...]}    ->     both drop what they hold of these
       step ... / finish               ->
 
@@ -20,10 +20,11 @@ one step, each token after it another; keys and set-up serve any number of promp
 graph that it has by its digest, and the server then sends it no second time; "" asks for it. `go` has those of the
 others, in order, once for prompts of one past and length.
 
-How many rows the weights are multiplied by decides how large the noise may be, and how much is computed what a key
-bears, so the server knows only when it is asked whether it can compute a step, and says so before any work: after
-`declined`, nothing is computed and the session goes on. The reason names no weight: the client would learn how large it
-is.
+How many rows the weights are multiplied by decides how large the noise may be, how much is computed what a key bears,
+and what a client has used whether it may use more. So the server knows only when it is asked whether it computes a
+step, and says so before any work: after `declined`, nothing is computed and the session goes on. The reason names no
+weight: the client would learn how large it is. `limit` names the limit that stands in the way (`aero.serve.limits`), or
+is ""; after `retry` seconds it is free again, 0 where time changes nothing.
 
 Everything here is public: sizes, the structure of the model, the tokenizer, the chat template, the number of tokens. No
 weight, no token and no logit passes through these messages.
@@ -39,7 +40,7 @@ from aero.data import chat_template
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError, one_line
 
-PROTOCOL = 8
+PROTOCOL = 9
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -48,10 +49,27 @@ MAX_CONTEXT = 1 << 20
 MAX_VOCABULARY = 1 << 21
 MAX_PROMPTS = 32
 MAX_END_TOKENS = 64
+MAX_RETRY = 2 * 86400
 
 
 class DeclinedError(ValueError):
-    """The server cannot compute what was asked for. Nothing was computed, and the session goes on."""
+    """The server does not compute what was asked for. Nothing was computed, and the session goes on.
+
+    limit: which of the client's limits stands in the way, or "". retry: seconds after which it may be asked again, None
+    where time changes nothing."""
+
+    def __init__(self, message: str, limit: str = "", retry: float | None = None) -> None:
+        super().__init__(message)
+        self.limit, self.retry = limit, retry
+
+    @classmethod
+    def read(cls, message: Mapping[str, Any]) -> DeclinedError:
+        """What a `declined` says. ProtocolError where it is none."""
+        reason, limit = (one_line(field_of(message, name, str)) for name in ("reason", "limit"))
+        retry = field_of(message, "retry", int)
+        if not 0 <= retry <= MAX_RETRY:
+            raise ProtocolError(f"the server says to ask again after {retry} seconds")
+        return cls(f"the server declines: {reason}", limit, retry or None)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aero.serve.admission import Admission
 from aero.serve.metrics import Metrics
@@ -57,6 +57,9 @@ from aero.wire import (
 )
 from aero.wire.link import BEAT, DEAD
 from aero.wire.tcp import MAX_PLACE, Arrival, Door, Listener, Refusal
+
+if TYPE_CHECKING:
+    from aero.serve.door import Doorkeeper
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +163,7 @@ class Supervisor:
     signal, when the session should end, and again until it has. reload: reads again what is served, for SIGHUP; called
     in a process that is then thrown away, and where it raises nothing there, in the parent, which goes on as before
     where it raises ValueError or OSError. on_event: called in the parent. metrics: what is told and asked there.
+    doorkeeper: says of clients that have proved who they are whether they may come in.
     """
 
     def __init__(
@@ -172,14 +176,18 @@ class Supervisor:
         on_event: Callable[[Event], None],
         reload: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
+        doorkeeper: Doorkeeper | None = None,
     ) -> None:
         self._listener, self._serve, self._stop_session, self._limits = listener, serve, stop, limits
         self._on_event, self._reload, self._metrics = on_event, reload, metrics
+        self._doorkeeper = doorkeeper
         self._hangups, self._reloaded = 0, -_RELOAD_EVERY
         self._trial: _Child | None = None
         self._at_terminal = os.isatty(0)
         self._children: dict[int, _Child] = {}  # by the file descriptor of its ear
-        self._admission: Admission[_Child] = Admission(limits.sessions, limits.queue)
+        self._admission: Admission[_Child] = Admission(
+            limits.sessions, limits.queue, *([] if doorkeeper is None else [doorkeeper.objection])
+        )
         self._begun = 0
         self._stops = 0
         self._hear_signals, self._signals = socket.socketpair()
@@ -459,6 +467,8 @@ class Supervisor:
             child.client = message["client"]
             self._admission.ask(child, child.client)
             self._tell_news()
+        elif message["say"] == "spent":  # it is turned away for what it has used
+            child.client, child.state, child.reason = message["client"], _State.LEAVING, "limit"
         elif message["say"] == "begun":
             self._begun += 1
             child.session, child.since = self._begun, time.monotonic()
@@ -550,7 +560,7 @@ class Supervisor:
             order = Stop(message["stop"])
 
         try:
-            with self._listener.welcome(arrival, lambda door: _ask(parent, door)) as channel:
+            with self._listener.welcome(arrival, lambda door: self._refusal(parent, door)) as channel:
                 signal.signal(signal.SIGTERM, lambda *_: self._stop_session(order))
                 signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # in that thread: a signal is to wake this one
                 arguments = parent, obey, threading.get_ident()
@@ -562,6 +572,15 @@ class Supervisor:
             log.debug("the session of %s ended", arrival.where, exc_info=True)
             return " ".join(str(error).split()) or type(error).__name__, _kind(error)
         return None, ""
+
+    def _refusal(self, parent: _Parent, door: Door) -> Refusal | None:
+        """Why a client does not come in, after it has waited for its turn."""
+        if self._doorkeeper is not None and door.peer is not None:
+            refusal = self._doorkeeper.spent(door.peer)
+            if refusal is not None:
+                parent.say("spent", client=door.peer.name)
+                return refusal
+        return _ask(parent, door)
 
 
 class _Parent:

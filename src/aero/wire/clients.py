@@ -171,6 +171,8 @@ def trust(home: Path, source: Path, name: str | None = None, *, force: bool = Fa
         if entry.name == name and entry.problem != REVOKED and entry.certificate != held and not force:
             raise ValueError(f"{entry.path} is another certificate; give another --name, or --force to replace it")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.is_symlink() or (present(path) and not path.is_file() and not path.is_dir()):
+        path.unlink()  # what is written is not to go elsewhere
     with replacing(path) as temporary:
         temporary.write_bytes(certificate.public_bytes(PEM))
     path.with_suffix(".revoked").unlink(missing_ok=True)

@@ -43,6 +43,7 @@ from aero.wire.certificates import (
     self_signed,
     warn_of_expiry,
 )
+from aero.wire.peer_text import one_line
 
 DEFAULT_DAYS = 365
 
@@ -190,7 +191,8 @@ class Identity:
         if self.client_ca is not None:
             return []
         found = clients.entries(self.folder)
-        lines = [f"{e.path} lets nobody in: {e.problem}" for e in found if e.problem not in ("", clients.REVOKED)]
+        bad = [e for e in found if e.problem not in ("", clients.REVOKED)]
+        lines = [one_line(f"{e.path} lets nobody in: {e.problem}", 1000) for e in bad]
         return lines if any(not e.problem for e in found) else [*lines, self._nobody]
 
     @property

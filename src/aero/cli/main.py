@@ -143,9 +143,14 @@ _PROXY = ("uvicorn", "starlette", "prometheus_client")
 
 def _extra(package: str | None) -> str:
     root = (package or "").split(".")[0]
-    return {"spu": "spu", "jax": "spu", "matplotlib": "plot", "lm_eval": "eval", **dict.fromkeys(_PROXY, "proxy")}.get(
-        root, "train"
-    )
+    return {
+        "spu": "spu",
+        "jax": "spu",
+        "psycopg": "postgresql",
+        "matplotlib": "plot",
+        "lm_eval": "eval",
+        **dict.fromkeys(_PROXY, "proxy"),
+    }.get(root, "train")
 
 
 def _fail(message: str, code: int = 1) -> None:

@@ -151,7 +151,7 @@ def test_replicas_with_clocks_on_both_sides_of_a_border_share_one_count(where, c
 def _spend_all(where: str, number: int, start, results) -> None:
     """As many steps of one token as there are, for two clients in turn."""
     accounts = Accounts(where, lambda: float(NOON))
-    limits = ClientLimits(tokens_a_minute=120, tokens_a_day=1000, outputs=90)
+    limits = ClientLimits(tokens_a_minute=50, tokens_a_day=1000, outputs=40)
     start.wait()
     got = {"alice": 0, "bob": 0}
     for name, tokens in (("alice", 2), ("bob", 1)):
@@ -182,9 +182,9 @@ def test_processes_that_race_get_exactly_what_there_is(where):
     for process in processes:
         process.join(60)
     assert all(isinstance(one, dict) for one in got), got
-    assert sum(one["alice"] for one in got) == 60  # 120 tokens
-    assert sum(one["bob"] for one in got) == 90  # outputs
-    assert accounts.used()["alice"]["minute_tokens"] == 120 and accounts.used()["bob"]["outputs"] == 90
+    assert sum(one["alice"] for one in got) == 25  # 50 tokens
+    assert sum(one["bob"] for one in got) == 40  # outputs
+    assert accounts.used()["alice"]["minute_tokens"] == 50 and accounts.used()["bob"]["outputs"] == 40
     accounts.close()
 
 

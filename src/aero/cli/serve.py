@@ -165,6 +165,8 @@ def serve(
 
         def reload() -> None:
             nonlocal model
+            if door is not None:
+                door.reload()
             if is_compiled(run):  # to compile one takes what is better not loaded beside sessions
                 model = load(run, how)
 

@@ -29,7 +29,7 @@ from aero.files.reading import present
 from aero.serve.limits import ClientLimits, LimitError
 
 MINUTE, DAY = 60, 86400
-_PATIENCE = 5  # seconds for a lock, or a connection
+_PATIENCE = 10  # seconds for a lock, or a connection
 _AWAY = "this server cannot count what its clients use at the moment; try again later"
 _RETRY = 30.0
 
@@ -66,7 +66,7 @@ class Accounts:
         if url.get_backend_name() != "postgresql":
             raise ValueError(f"accounts are kept by SQLite, in a file, or PostgreSQL, not {url.get_backend_name()!r}")
         self._shown = url.render_as_string(hide_password=True)
-        options = f"-c lock_timeout={_PATIENCE}s -c statement_timeout={2 * _PATIENCE}s"
+        options = f"-c lock_timeout={_PATIENCE}s -c statement_timeout={_PATIENCE}s"
         self._engine = sql.create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_size=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from aero.wire import UntrustedPeerError
 from aero.wire.certificates import Peer
 from aero.wire.keys import Identity
 from aero.wire.tcp import Refusal
+
+log = logging.getLogger(__name__)
 
 _SOON = 120.0  # seconds for which somebody would wait for a limit
 
@@ -34,6 +37,12 @@ class Doorkeeper:
             accounts.prepare()
         finally:
             accounts.close()  # a connection must not be shared by processes
+
+    def reload(self) -> None:
+        """Look at what is read anew anyway, and say what is wrong with it. ValueError for limits that are none."""
+        LimitsOfAll.read(self._identity.folder)
+        for problem in self._identity.problems():
+            log.warning("%s", problem)
 
     def objection(self, name: str | None, running: int) -> Refusal | None:
         """Why a client that has so many sessions gets no further one."""

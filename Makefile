@@ -1,6 +1,6 @@
 # Each target sets up what it needs in a virtual environment of its own, from the lock files in requirements/.
 #
-#   make demo      the whole idea on real input: train two small models, generate privately, write runs/demo/
+#   make demo      the whole idea on real input: train three small models, generate privately, write runs/demo/
 #   make demo-web  a private chat in the browser, on the demo's model
 #   make test      the tests            make test-all      with the slow ones
 #   make check     ruff, mypy, import contracts

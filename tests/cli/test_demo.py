@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from aero.cli.demo import AERO, BASELINE, PREDICTED
+from aero.cli.demo import BASELINE, FROZEN, PAPERS, PREDICTED
 from aero.cli.main import app
 
 TABLE = Path(__file__).parents[2] / "benchmarks" / "demo_table.py"
@@ -30,7 +30,7 @@ def test_everything_is_there_and_the_readme_can_have_it(tmp_path):
     result = CliRunner().invoke(app, ["demo", "--out", str(out), *options])
     assert result.exit_code == 0, result.output
     records = json.loads((out / "results.json").read_text())
-    for notation in (BASELINE, AERO):
+    for notation in (BASELINE, PAPERS, FROZEN):
         mine = [record for record in records if record["notation"] == notation]
         works = ["set-up", "prefill", "next-token", "eval", "set-up", "prefill", *["next-token"] * (PREDICTED - 1)]
         assert [record["work"] for record in mine] == works
@@ -39,7 +39,7 @@ def test_everything_is_there_and_the_readme_can_have_it(tmp_path):
         assert evaluation["perplexity"] == pytest.approx(evaluation["model_perplexity"], rel=2e-3)
         assert f"{evaluation['perplexity']:.2f}" in result.output
         assert (out / f"session-{notation}.html").is_file()
-    alone = json.loads((out / f"session-{AERO}-token.json").read_text())
+    alone = json.loads((out / f"session-{FROZEN}-token.json").read_text())
     assert alone["reveal"] == "token" and "What each party saw" in result.output
     assert "2 ids, without their logits in 2 outputs" in result.output
 
@@ -47,7 +47,7 @@ def test_everything_is_there_and_the_readme_can_have_it(tmp_path):
     subprocess.run([sys.executable, str(TABLE), str(out / "results.json"), "--out", str(readme)], check=True)
     text = readme.read_text()
     assert text.startswith("above\n") and text.endswith("below\n")
-    assert f"| {AERO} |" in text and "2 of 2" in text
+    assert f"| {FROZEN} |" in text and "2 of 2" in text
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_a_chat_in_the_browser_ends_at_control_c(tmp_path):
                     assert b"AERO" in urllib.request.urlopen(page).read()
                     break
                 time.sleep(0.1)
-            asked = {"model": AERO, "prompt": "import", "max_tokens": 2, "temperature": 0}
+            asked = {"model": FROZEN, "prompt": "import", "max_tokens": 2, "temperature": 0}
             request = urllib.request.Request(page + "/v1/completions", json.dumps(asked).encode())
             assert json.loads(urllib.request.urlopen(request).read())["usage"]["completion_tokens"] == 2
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the server gets it, too

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from aero.cli.calibration import BLOCKS
 from aero.cli.data import data
-from aero.cli.demo import AERO, BASELINE, BATCH, MEGABYTES, PROMPTS, SIZE, STEPS, VOCABULARY
+from aero.cli.demo import BASELINE, BATCH, FROZEN, MEGABYTES, PAPERS, PROMPTS, SIZE, STEPS, VOCABULARY
 from aero.cli.main import app
 from aero.cli.private import private_session
 from aero.cli.private_eval import compile_into
@@ -65,7 +65,7 @@ def trained_run(notation: str) -> Path:
     return run
 
 
-@pytest.fixture(scope="module", params=[BASELINE, AERO])
+@pytest.fixture(scope="module", params=[BASELINE, PAPERS, FROZEN])
 def trained(request, tmp_path_factory) -> Trained:
     run, folder = trained_run(request.param), tmp_path_factory.mktemp("served")
     make_keys(folder / "keys")

@@ -29,7 +29,9 @@ from aero.report.record import Record, read_records, write_records
 from aero.report.session import SEEN_HEADER
 from aero.wire.keys import make_keys
 
-BASELINE, AERO = "SM+LN+G", "SM+ScFuFFN"
+BASELINE, PAPERS, FROZEN = "SM+LN+G", "SM+ScFuFFN", "SM+FLN+ScFuFFN"
+"""What usual decoders have; softmax alone, as the papers train it; softmax alone at inference, where LayerNorms were
+there to learn with, and their statistics were frozen on the way, so that the compiler folds them away."""
 PROMPTS = ("class Node:\n    def __init__(self", "    def __init__(self, name")
 STEPS, SIZE, VOCABULARY, MEGABYTES, BATCH = 600, "demo", 2048, 12.0, 32
 PREDICTED = 16
@@ -88,7 +90,7 @@ class Outcome:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("runs/demo"),
     steps: Annotated[int, typer.Option(help="Training steps for each model.", min=1)] = STEPS,
-    size: Annotated[str, typer.Option(help="Size of both models.")] = SIZE,
+    size: Annotated[str, typer.Option(help="Size of the models.")] = SIZE,
     vocab: Annotated[int, typer.Option(help="Vocabulary of the tokenizer.")] = VOCABULARY,
     max_megabytes: Annotated[float, typer.Option(help="Use at most so much text (MB: 10^6 bytes).")] = MEGABYTES,
     tokens: Annotated[int, typer.Option(help="Tokens to generate privately after each prompt.", min=1)] = 6,
@@ -102,7 +104,7 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the page, with --web.", min=1, max=65535)] = 8000,
     json: Annotated[Path | None, json_option("Write the records here as well.")] = None,
 ) -> None:
-    """Text, a tokenizer, two small models trained from scratch, and private tokens from two processes.
+    """Text, a tokenizer, three small models trained from scratch, and private tokens from two processes.
 
     With --web, a chat in the browser instead, until Ctrl-C; an earlier demo's model is used where there is one.
     Writes OUT/results.json, OUT/report.html, a page of each session, OUT/entropy.png, and the data and run folders. The
@@ -137,7 +139,7 @@ def _demo(
     from aero.cli.entropy import entropy
 
     console, started = Console(highlight=False), time.perf_counter()
-    runs = {notation: out / notation for notation in (BASELINE, AERO)}
+    runs = {notation: out / notation for notation in (BASELINE, PAPERS, FROZEN)}
 
     _data(console, out, vocab, max_megabytes)
     for notation, run in runs.items():
@@ -151,11 +153,11 @@ def _demo(
         [_private(console, run, out / "keys", tokens, engine) for run in runs.values()]
         for engine in ((TWO_PARTY, SPU) if spu else (TWO_PARTY,))
     ]
-    _token_alone(console, runs[AERO], out / "keys", tokens, by_engine[0][-1])
+    _token_alone(console, runs[FROZEN], out / "keys", tokens, by_engine[0][-1])
 
     seconds = time.perf_counter() - started
     console.print()
-    _show(console, f"What each party saw of the session of {AERO}", SEEN_HEADER, _seen(by_engine[0][-1]), left=3)
+    _show(console, f"What each party saw of the session of {FROZEN}", SEEN_HEADER, _seen(by_engine[0][-1]), left=3)
     for several in by_engine:
         title = f"Private inference between two processes, by {several[0].engine} (up: from client to server)"
         _show(console, title, _header(several), _rows(several))
@@ -166,7 +168,7 @@ def _demo(
         write_records(json, records)
     _report(by_engine, out, seconds)
     console.print(f"{seconds:.0f} s in all; wrote {out}/results.json, entropy.png, report.html", soft_wrap=True)
-    console.print(f"to chat with {AERO} in the browser: aero demo --web --out {out} (make demo-web)", soft_wrap=True)
+    console.print(f"to chat with {FROZEN} in the browser: aero demo --web --out {out} (make demo-web)", soft_wrap=True)
     return all(outcome.same_tokens for outcome in outcomes)
 
 
@@ -195,13 +197,13 @@ def _web(out: Path, steps: int, size: str, vocab: int, max_megabytes: float, por
     """Server, endpoint and page, until Ctrl-C. What an earlier demo has made is used."""
     from aero.cli.proxy import proxy
 
-    console, run = Console(highlight=False), out / AERO
+    console, run = Console(highlight=False), out / FROZEN
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARKER).touch()
     if not present(out / "data" / "data.json"):
         _data(console, out, vocab, max_megabytes)
     if not present(run / "model.safetensors"):
-        _train(console, run, AERO, size, steps)
+        _train(console, run, FROZEN, size, steps)
     if not present(out / "keys"):
         make_keys(out / "keys")
     _announce(console, "A server process, which holds the weights", f"aero serve {run} --keys {out}/keys &")
@@ -295,7 +297,7 @@ def _seen(outcome: Outcome) -> list[tuple[str, ...]]:
 
 
 def _header(outcomes: list[Outcome]) -> tuple[str, ...]:
-    return ("", *(o.notation for o in outcomes), "savings")
+    return ("", *(o.notation for o in outcomes))
 
 
 _FIGURES = (
@@ -313,12 +315,10 @@ def _mean(records: Sequence[Record], field: str) -> float | None:
 
 
 def _rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
-    """One row for each quantity: its name, its value for each model, and how many times less the last one needs."""
-    rows: list[tuple[str, ...]] = [
-        ("perplexity of the validation text", *(f"{o.perplexity:.1f}" for o in outcomes), "")
-    ]
+    """One row for each quantity: its name, its value for each model, and how many times less than the first that is."""
+    rows: list[tuple[str, ...]] = [("perplexity of the validation text", *(f"{o.perplexity:.1f}" for o in outcomes))]
     for name, key in ((f"of {PREDICTED} tokens of it", "model_perplexity"), ("of the same, privately", "perplexity")):
-        rows.append((name, *(f"{o.evaluation.extra[key]:.2f}" for o in outcomes), ""))
+        rows.append((name, *(f"{o.evaluation.extra[key]:.2f}" for o in outcomes)))
     measured = [("a next token", [o.steps for o in outcomes])]
     together = len(outcomes[0].new_ids)
     if together > 1:
@@ -328,9 +328,10 @@ def _rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
             values = [_mean(several, field) for several in records]
             if None not in values:  # SPU counts no rounds
                 found = [value / unit for value in values if value is not None]
-                rows.append((f"{what}: {name}", *(f"{v:.{digits}f}" for v in found), f"{found[0] / found[-1]:.1f}x"))
-    rows.append(("largest error of a logit", *(f"{o.evaluation.max_abs_error:.4f}" for o in outcomes), ""))
-    rows.append(("same tokens as in plaintext", *("yes" if o.same_tokens else "NO" for o in outcomes), ""))
+                others = (f"{v:.{digits}f} ({found[0] / v:.1f}x less)" for v in found[1:])
+                rows.append((f"{what}: {name}", f"{found[0]:.{digits}f}", *others))
+    rows.append(("largest error of a logit", *(f"{o.evaluation.max_abs_error:.4f}" for o in outcomes)))
+    rows.append(("same tokens as in plaintext", *("yes" if o.same_tokens else "NO" for o in outcomes)))
     return rows
 
 
@@ -345,7 +346,7 @@ def _show(console: Console, title: str, header: Sequence[str], rows: Sequence[Se
 
 
 def _report(by_engine: list[list[Outcome]], out: Path, seconds: float) -> None:
-    page = Page("AERO: private inference of two small language models")
+    page = Page("AERO: private inference of three small language models")
     page.text(
         "A server process held the weights, a client process held the prompts. Figures are means; MB are 10^6 bytes, "
         "up from client to server; a round is one message's delay. Set-up, once for a session, is not in them."

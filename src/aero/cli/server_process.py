@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 PATIENCE = 600.0
 """Seconds for a server to wait for its client, and to finish after it; on a busy machine both take long."""
-_LAST_WORDS = 5.0
+_LAST_WORDS = 5.0  # seconds
 
 
 @contextmanager
@@ -52,6 +52,9 @@ def server_process(run: Path, keys: Path, *options: str, once: bool = True) -> I
         except subprocess.TimeoutExpired:
             raise ConnectionError(f"the server did not finish within {PATIENCE:g} s after its client") from None
     finally:
+        process.terminate()  # so that it ends its sessions' processes itself
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WORDS)
         process.kill()
         for reader in readers:
             reader.join()

@@ -224,7 +224,9 @@ class Supervisor:
         self._stops += 1
         if self._stops > 1:
             for child in self._children.values():
-                os.kill(child.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError, ChildProcessError):  # it may have been on its way out already
+                    os.kill(child.pid, signal.SIGKILL)
+                    os.waitpid(child.pid, 0)
             os._exit(1)
 
     def _on_hangup(self, *_: object) -> None:

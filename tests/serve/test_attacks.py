@@ -416,6 +416,31 @@ def test_a_signal_ends_sessions_after_their_answers(folder, number):
 
 
 @pytest.mark.slow
+def test_a_stopped_server_under_load_loses_no_answer(folder):
+    with running(folder, "--sessions", "4", "--queue", "0") as server:
+        expected = server.tokens(8)
+        begun, answers = threading.Barrier(5), []
+
+        def talk() -> None:
+            with server.session() as talking:
+                answer = talking.generate(talking.tokenizer.encode_prompt("def main"), 8)
+                tokens = [next(answer).id]
+                begun.wait(PATIENCE)
+                tokens += [token.id for token in answer]
+                answers.append(tokens)
+
+        threads = [threading.Thread(target=talk) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        begun.wait(PATIENCE)
+        server.process.terminate()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert answers == [expected] * 4
+        assert server.ended() == 0
+
+
+@pytest.mark.slow
 def test_an_answer_that_takes_too_long_ends_after_its_step(folder):
     with running(folder, "--drain", "4") as server:
         with server.session() as talking:

@@ -20,7 +20,7 @@ import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from aero.cli.logs import EventLog, LogFormat, events, start_log
-from aero.cli.serve import threads_of
+from aero.cli.serve import metrics_at, threads_of
 from aero.cli.served import serve_run
 from aero.compiler.folder import write
 from aero.data.tokenizer import train
@@ -208,6 +208,17 @@ def test_what_is_counted(shown):
         ("oblivious_transfers_total",): 1280, ("keys_renewed_total",): 2, ("reloads_failed_total",): 1,
     }.items():  # fmt: skip
         assert found[name] == value, name
+
+
+def test_where_metrics_cannot_be_shown(shown, monkeypatch):
+    with pytest.raises(ValueError, match=f"cannot be shown at 127.0.0.1:{shown.port} .*choose another --metrics"):
+        Metrics("127.0.0.1", shown.port)
+    for wrong in ("here", "localhost:", "1:2:99999"):
+        with pytest.raises(ValueError, match="give PORT, or HOST:PORT"):
+            metrics_at(wrong)
+    monkeypatch.setattr("aero.cli.serve.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'aero-private-inference\[server\]'"):
+        metrics_at("9464")
 
 
 def test_labels_are_bounded(shown):

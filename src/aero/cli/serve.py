@@ -157,7 +157,7 @@ def serve(
     elif accounts is not None:
         raise ValueError("--accounts counts what each client uses, and with --insecure-plaintext nobody is known")
     with ExitStack() as scope:
-        shown = None if metrics is None else _metrics(metrics)
+        shown = None if metrics is None else metrics_at(metrics)
         if shown is not None:
             scope.callback(shown.close)
         model = load(run, how)
@@ -225,7 +225,7 @@ def threads_of(sessions: int) -> int:
     return min(max(1, cores // sessions), native.MAX_THREADS)
 
 
-def _metrics(where: str) -> Metrics:
+def metrics_at(where: str) -> Metrics:
     """[HOST:]PORT. Before the model is read, so that the process that shows them is small."""
     host, _, port = where.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:

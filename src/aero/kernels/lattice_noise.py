@@ -19,8 +19,7 @@ from aero.kernels.rlwe import LARGEST, NOISE_VARIANCE
 TAIL = 9.5
 SECRET_NORM = 1.21
 """|s|^2 of a Gaussian secret is at most so many times its mean, n NOISE_VARIANCE, but for probability 2^-60."""
-_ROWS_AT_ONCE = 256  # of a matrix, so that no second copy of a large one is made
-_COLUMNS_AT_ONCE = 32
+_COLUMNS_AT_ONCE = 32  # of a matrix, so that no second copy of a large one is made
 
 
 class NoRoomError(ValueError):
@@ -70,19 +69,13 @@ class ColumnSizes:
     @classmethod
     def of(cls, *digits: NDArray[np.int64]) -> "ColumnSizes":
         """Of W, int64 [inner, columns] or [batch, inner, columns]; or of its digits, by `MatmulPlan.digits_of`."""
-        shape = digits[0].reshape(-1, *digits[0].shape[-2:]).shape
-        l1, l2_squared, largest = np.zeros((shape[0], shape[2])), np.zeros((shape[0], shape[2])), 0.0
-        for part in digits:
-            for start in range(0, shape[1], _ROWS_AT_ONCE):
-                some = np.abs(part.reshape(shape)[:, start : start + _ROWS_AT_ONCE].astype(np.float64))
-                l1 += some.sum(axis=1)
-                l2_squared += np.einsum("bkm,bkm->bm", some, some)
-                largest = max(largest, float(some.max()))
-        return cls(l1, l2_squared, largest)
+        parts = [np.abs(part.reshape(-1, *part.shape[-2:]).astype(np.float64)) for part in digits]
+        l1, l2_squared = sum(part.sum(axis=1) for part in parts), sum((part * part).sum(axis=1) for part in parts)
+        return cls(np.asarray(l1), np.asarray(l2_squared), max(float(part.max()) for part in parts))
 
     @classmethod
     def of_columns(cls, w: Columns) -> "ColumnSizes":
-        """Of a matrix by its columns."""
+        """Of a matrix by its columns, however large."""
         l1, l2_squared, largest = [], [], 0.0
         for part in w.parts:
             for start in range(0, len(part), _COLUMNS_AT_ONCE):

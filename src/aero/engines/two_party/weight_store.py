@@ -21,7 +21,7 @@ from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, product_noise
 
 MAX_BYTES = 4_000_000_000
 """Of transforms that are kept: those of GPT-2 small, for single tokens, take 1.3 GB."""
-_AT_ONCE = 1 << 17  # numbers that are encoded at once: they stay in the cache
+_AT_ONCE = 384  # rows and columns that are encoded together: they stay in the cache
 Groups = Sequence[Group]
 """Of each prompt of a batch, the steps that go together."""
 
@@ -176,7 +176,7 @@ def _same(some: Sequence[_Matrix], others: Sequence[_Matrix]) -> bool:
 
 
 def _by_columns(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[Any]:
-    """What a step is multiplied by, as `_Matrix` has it: some rows at a time, so that nothing large is made besides."""
+    """What a step is multiplied by, as `_Matrix` has it: a part at a time, so that nothing large is made besides."""
     op, bits = step.node.op, plan.of_weight(step.node.weights[0]).bits
     if op not in (*WHOLE, *LOOK_UPS):
         return Columns.of(encoded_matrix(plan, step, array)).parts[0]
@@ -185,15 +185,16 @@ def _by_columns(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[Any]:
     if op in LOOK_UPS:
         padding, bits = MAX_BLOCKS - 1, bits + 1 - min(0, _dropped(plan, step))  # rounding may reach a power of two
     out = np.zeros((columns, inner + padding), integer_type(bits))
-    some = max(1, _AT_ONCE // columns)
-    for start in range(0, inner, some):
-        out[:, start : min(start + some, inner)] = encoded_matrix(plan, step, array[start : start + some]).T
+    for row in range(0, inner, _AT_ONCE):
+        for column in range(0, columns, _AT_ONCE):
+            some = encoded_matrix(plan, step, array[row : row + _AT_ONCE, column : column + _AT_ONCE])
+            out[column : column + some.shape[1], row : row + len(some)] = some.T
     return out
 
 
 def encoded_matrix(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[np.int64]:
     """What a step is multiplied by, in fixed point: its weights, the diagonal of a gain, the table of an embedding; or
-    some rows of it."""
+    a part of it."""
     name = step.node.weights[0]
     matrix = plan.of_weight(name).encode(array, name)
     if step.node.op in LOOK_UPS:

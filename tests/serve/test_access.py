@@ -39,6 +39,14 @@ def limit(home: Path, text: str) -> None:
     os.replace(new, home / "keys/server/limits.toml")
 
 
+def put(path: Path, data: bytes) -> None:
+    """In place of what is there, which may be open."""
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.chmod(0o600)
+    os.replace(new, path)
+
+
 def used(home: Path) -> dict[str, dict[str, int]]:
     accounts = Accounts(home / "keys/server/accounts.sqlite")
     found = accounts.used()
@@ -125,7 +133,7 @@ def test_what_it_counts_with_in_trouble_declines_steps_and_no_more(home, trouble
             holder = sqlite3.connect(path, isolation_level=None)
             holder.execute("BEGIN EXCLUSIVE")
         elif trouble == "damaged":
-            path.write_bytes(os.urandom(len(whole)))
+            put(path, os.urandom(len(whole)))
         elif trouble == "away":
             path.rename(home / "away")
         else:
@@ -133,7 +141,9 @@ def test_what_it_counts_with_in_trouble_declines_steps_and_no_more(home, trouble
         with pytest.raises(DeclinedError, match=r"this server cannot .* at the moment; try again later") as told:
             list(alice.generate([1], 1))
         assert str(home) not in str(told.value) and told.value.retry == 30
-        server.wait_for("session 1: declined: .*" + ("limits.toml" if trouble == "limits" else "accounts.sqlite"))
+        server.wait_for(
+            r"session 1 \(alice\): declined: .*" + ("limits.toml" if trouble == "limits" else "accounts.sqlite")
+        )
         with pytest.raises(PeerBusyError, match="this server cannot"):
             session(server, home, "bob").__enter__()
         if holder is not None:
@@ -142,8 +152,7 @@ def test_what_it_counts_with_in_trouble_declines_steps_and_no_more(home, trouble
         elif trouble == "limits":
             limits.unlink()
         else:
-            path.write_bytes(whole)
-            path.chmod(0o600)
+            put(path, whole)
         assert len(list(alice.generate([1], 1))) == 1
         with session(server, home, "bob") as bob:
             assert len(list(bob.generate([1], 1))) == 1

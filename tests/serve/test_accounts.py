@@ -212,15 +212,29 @@ def refused(path: Path) -> str:
 
 
 def test_the_file_is_its_owners_alone(path):
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    accounts = Accounts(path)
+    accounts.spend("alice", LIMITS, 1, 1)
+    assert len(list(path.parent.iterdir())) == 3  # what SQLite writes ahead lies beside it
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    accounts.close()
     path.chmod(0o640)
     with pytest.raises(ValueError, match="chmod 600"):
         Accounts(path).prepare()
 
 
 def test_a_file_that_is_taken_away_does_not_begin_anew(path):
+    accounts = Accounts(path)
+    accounts.spend("alice", LIMITS, 1, 1)
     path.rename(path.with_suffix(".away"))
-    assert "unable to open" in refused(path)
+    with pytest.raises(LimitError) as away:
+        accounts.spend("alice", LIMITS, 1, 1)  # not into the file that is open
+    assert "No such file" in away.value.detail or "unable to open" in away.value.detail
+    assert not path.exists()
+    path.with_suffix(".away").rename(path)
+    assert accounts.used()["alice"]["outputs"] == 2
+    accounts.close()
+    path.rename(path.with_suffix(".away"))
+    refused(path)
     assert not path.exists()
     path.mkdir()
     refused(path)

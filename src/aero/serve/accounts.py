@@ -23,7 +23,7 @@ from urllib.parse import quote
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import QueuePool
 
 from aero.files.reading import present
 from aero.serve.limits import ClientLimits, LimitError
@@ -50,11 +50,12 @@ class Accounts:
     1970. An object is of one process; ValueError for a URL that is none of these."""
 
     def __init__(self, where: str | Path, clock: Callable[[], float] = time.time) -> None:
-        self._clock, self._file = clock, None
+        self._clock, self._file, self._opened = clock, None, (0, 0)
         if "://" not in str(where):
             self._file = Path(where)
             self._shown = str(where)
-            self._engine = sql.create_engine("sqlite://", creator=self._open, poolclass=NullPool)
+            pool: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+            self._engine = sql.create_engine("sqlite://", creator=self._open, **pool)
             # A transaction has the lock from its beginning: two that read first and write then would stand in each
             # other's way.
             sql.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -81,11 +82,13 @@ class Accounts:
         try:
             if self._file is not None:
                 self._make_file(self._file)
+                # Written ahead, a count waits for no disk: where the power fails, those of the last seconds are lost.
+                self._open().execute("PRAGMA journal_mode=WAL").connection.close()
             with suppress(SQLAlchemyError), self._engine.begin() as connection:
                 _USED.metadata.create_all(connection)  # another replica may be quicker
             with self._engine.begin() as connection:
                 connection.execute(sql.select(_USED).limit(1))
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise ValueError(f"the accounts at {self._shown} cannot be used: {_why(error)}") from None
 
     def spend(self, client: str, limits: ClientLimits, tokens: int, outputs: int) -> None:
@@ -122,7 +125,9 @@ class Accounts:
         """Never makes a new file: one that was taken away would begin with nothing used."""
         assert self._file is not None
         uri = f"file:{quote(os.path.abspath(self._file))}?mode=rw"
-        return sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
 
     def _make_file(self, path: Path) -> None:
         if not present(path):
@@ -135,9 +140,15 @@ class Accounts:
     def _transaction(self) -> Iterator[sql.Connection]:
         """LimitError where the database cannot be used; nothing has then been counted, or it is not known."""
         try:
+            if self._file is not None:
+                found = os.stat(self._file)
+                if self._opened != (found.st_dev, found.st_ino):  # another file than the one that is open
+                    self._engine.dispose()
+                self._opened = found.st_dev, found.st_ino
             with self._engine.begin() as connection:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
+            self._engine.dispose()  # what it has open may be in no better state
             raise LimitError(_AWAY, "", _RETRY, f"the accounts at {self._shown}: {_why(error)}") from None
 
 

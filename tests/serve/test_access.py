@@ -144,7 +144,7 @@ def test_what_it_counts_with_in_trouble_declines_steps_and_no_more(home, trouble
         server.wait_for(
             r"session 1 \(alice\): declined: .*" + ("limits.toml" if trouble == "limits" else "accounts.sqlite")
         )
-        with pytest.raises(PeerBusyError, match="this server cannot"):
+        with pytest.raises(PeerBusyError, match="is busy: this server cannot"):
             session(server, home, "bob").__enter__()
         if holder is not None:
             holder.execute("ROLLBACK")

@@ -29,7 +29,7 @@ from aero.files.reading import present
 from aero.serve.limits import ClientLimits, LimitError
 
 MINUTE, DAY = 60, 86400
-_PATIENCE = 10  # seconds for a lock, or a connection
+_PATIENCE = 3  # seconds for a lock, or a connection: a client waits for its greeting no longer than 10
 _AWAY = "this server cannot count what its clients use at the moment; try again later"
 _RETRY = 30.0
 

@@ -51,7 +51,7 @@ class Doorkeeper:
         try:
             most = self._limits().of(name).sessions
         except LimitError as error:
-            return Refusal(str(error))
+            return _refusal(error)
         if running < most:
             return None
         return Refusal(f"busy: {name} has {running} sessions, and may have {most}; try again", again=most > 0)
@@ -61,7 +61,7 @@ class Doorkeeper:
         try:
             self._accounts.spend(peer.name, self._limits().of(peer.name), 0, 0)
         except LimitError as error:
-            return Refusal(str(error), again=error.retry is not None and error.retry < _SOON)
+            return _refusal(error)
         return None
 
     def admit(self, peer: Peer) -> Callable[[int, int], None]:
@@ -86,3 +86,11 @@ class Doorkeeper:
         except ValueError as error:
             text = "this server cannot read its limits at the moment; try again later"
             raise LimitError(text, "", 30.0, str(error)) from None
+
+
+def _refusal(error: LimitError) -> Refusal:
+    if error.detail:
+        log.warning("%s", error.detail)
+    if error.retry is not None and error.retry < _SOON:
+        return Refusal(f"busy: {error}")
+    return Refusal(str(error), again=False)

@@ -55,6 +55,7 @@ ERROR = 0.02
 SESSIONS, CLIENTS = 4, 3
 KILL_EVERY, SAMPLE_EVERY = 20.0, 2.0
 SAMPLES_KEPT = 240
+TITLE = "Memory and descriptors of the server's parent, and what its clients did, over time"
 TEXTS = ("def main", "return", "import os\n", "for i in", "class A:\n    def", "1 + 2 ==", "x = {")
 
 
@@ -67,6 +68,8 @@ class Soak:
         self.keys = out / "keys"
         for folder in (self.keys, out / "strangers"):
             make_keys(folder, force=True)
+        many = "".join(f"{name} = {10**9}\n" for name in ("sessions", "tokens_a_minute", "tokens_a_day", "outputs"))
+        (self.keys / "server" / "limits.toml").write_text(many)  # all clients here are one by name
         aero("compile", str(run), "--out", str(out / "compiled"), "--force")
         command = [sys.executable, "-m", "aero.cli.main", "serve", str(out / "compiled"), "--keys", str(self.keys)]
         self._log = (out / "server.log").open("w+")
@@ -316,13 +319,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
         axes[-1].set_xlabel("minutes", color=INK)
         figure.tight_layout()
-        save(figure, path, "A soak of the server: the parent's memory and descriptors stay level while tokens are made")
+        save(figure, path, TITLE)
 
 
 def page(record: dict[str, Any]) -> str:
     """The section of docs/results.md."""
     samples = record["samples"]
     settled = [sample for sample in samples if sample["seconds"] > 60] or samples
+    tokens = record["tokens"]
     memory, descriptors = ([sample[key] for sample in settled] for key in ("parent_mb", "descriptors"))
     rows = [
         ("minutes", f"{record['seconds'] / 60:.0f}"),
@@ -339,6 +343,8 @@ def page(record: dict[str, Any]) -> str:
     failed = [("of " + kind, str(count)) for kind, count in record["failures"].items()]
     return "\n".join([
         "## A soak of the server\n",
+        f"![{TITLE}: {min(memory):.0f} to {max(memory):.0f} MB and {max(descriptors)} descriptors at most, {tokens} "
+        "tokens.](figures/soak.svg)\n",
         f"Made by `make soak SOAK_SECONDS={round(record['seconds'], -1):.0f}` on {record['machine']}; aero "
         f"{record['version']}. {record['notation']}, a context of {record['context']}; {CLIENTS} clients at a time, "
         f"{SESSIONS} places.\n",

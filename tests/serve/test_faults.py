@@ -118,7 +118,7 @@ def test_many_silent_connections_and_a_port_scan(server, expected):
     silent, over = [raw(server) for _ in range(500)], threading.Event()
 
     def scan() -> None:
-        while not over.is_set():
+        while not over.wait(0.01):
             raw(server).close()
 
     thread = threading.Thread(target=scan)

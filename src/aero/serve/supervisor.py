@@ -1,7 +1,8 @@
 """One process for each client: the parent accepts and supervises, a child serves one session and ends with it.
 
     parent                                      child, one for each connection
-    accepts; forks           ------------->     TLS, the client proves who it is, the greeting
+    accepts; when something
+    has come, forks          ------------->     TLS, the client proves who it is, the greeting
                              <- known --
     a place, or the queue    -- place ->        tells the client: wait, go, or come in
                              <- begun --        the session
@@ -18,7 +19,8 @@ the parent reads it, too, and who connects from then on is served by the new mod
 
 What does not yet know whom it serves is bounded in number, in all and for each address. Beyond that the oldest
 connection of the address that has the most is ended, so that silence keeps nobody out: who means to talk does so within
-milliseconds.
+milliseconds. Clients speak first, so a connection on which nothing has come has no process yet: silence costs a
+descriptor, and a look at a port nothing.
 """
 
 from __future__ import annotations
@@ -185,6 +187,7 @@ class Supervisor:
         self._trial: _Child | None = None
         self._at_terminal = os.isatty(0)
         self._children: dict[int, _Child] = {}  # by the file descriptor of its ear
+        self._silent: dict[int, Arrival] = {}  # by its file descriptor: who has said nothing yet
         self._admission: Admission[_Child] = Admission(
             limits.sessions, limits.queue, *([] if doorkeeper is None else [doorkeeper.objection])
         )
@@ -265,7 +268,7 @@ class Supervisor:
             poll.register(self._hear_signals, select.POLLIN)
             if drained is None and not (once and served):
                 poll.register(self._listener, select.POLLIN)
-            for number in self._children:
+            for number in (*self._children, *self._silent):
                 poll.register(number, select.POLLIN)
             for number, _ in poll.poll(1000):
                 if number == self._hear_signals.fileno():
@@ -284,7 +287,9 @@ class Supervisor:
                         if child.failure:
                             raise ConnectionError(child.failure)
                         return
-                elif not self._stops:
+                elif number in self._silent:
+                    self._open_door(number)
+                elif number == self._listener.fileno() and not self._stops:
                     self._take()
 
     def _status(self) -> dict[str, Any]:
@@ -298,7 +303,7 @@ class Supervisor:
         return {
             "sessions": inside,
             "queue": waiting,
-            "handshakes": sum(child.state is _State.STRANGER for child in self._children.values()),
+            "handshakes": len(self._silent) + sum(c.state is _State.STRANGER for c in self._children.values()),
             "pids": [child.pid for child in self._children.values()],
             "not_ready": not_ready,
         }
@@ -385,10 +390,13 @@ class Supervisor:
         if self._trial is not None:
             self._trial.ear.close()
         ears = [child.ear for child in self._children.values()]
-        for other in (ear, self._hear_signals, self._signals, *ears):
+        silent = [arrival.socket for arrival in self._silent.values()]
+        for other in (ear, self._hear_signals, self._signals, *ears, *silent):
             other.close()
 
     def _stop_all(self, how: Stop) -> None:
+        for number in list(self._silent):
+            self._turn_away(number, "the server was stopped", "stopped")
         for child in list(self._children.values()):
             if child.state is _State.INSIDE:
                 self._say(child, {"stop": how})
@@ -396,15 +404,37 @@ class Supervisor:
                 self._end(child, "the server was stopped")  # there is nothing to finish
 
     def _take(self) -> None:
-        """A connection, and a child for it."""
+        """A connection."""
         try:
             arrival = self._listener.arrival(0)
         except PeerAbsentError as error:
             log.info("%s", error)
             time.sleep(0.05)  # out of file descriptors, say: give those that there are a moment to end
             return
+        arrival.socket.setblocking(False)
+        self._make_room(_network(arrival.host))
+        self._silent[arrival.socket.fileno()] = arrival
+
+    def _turn_away(self, number: int, why: str, reason: str) -> None:
+        """Of those who have said nothing."""
+        arrival = self._silent.pop(number)
+        arrival.socket.close()
+        self._event(Event("refused", arrival.where, None, 0, {"why": why, "reason": reason}))
+
+    def _open_door(self, number: int) -> None:
+        """Something has come: a child for it, unless that is the end."""
+        arrival = self._silent[number]
+        try:
+            gone = not arrival.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:  # what came was for another, which had this descriptor a moment ago
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._turn_away(number, "it left without a word", "vanished")
+            return
+        del self._silent[number]
         with arrival.socket:
-            self._make_room(_network(arrival.host))
             try:
                 pid, ear, mouth = self._fork()
             except OSError as error:
@@ -419,17 +449,25 @@ class Supervisor:
         """End the oldest handshakes, of the network that has the most, until one more is within the limits."""
         while True:
             strangers = [c for c in self._children.values() if c.state in (_State.STRANGER, _State.LEAVING)]
-            counts = Counter(child.network for child in strangers)
+            silent = {number: _network(arrival.host) for number, arrival in self._silent.items()}
+            counts = Counter([*(child.network for child in strangers), *silent.values()])
             if counts[network] >= self._limits.handshakes_each:
                 fullest = network
-            elif len(strangers) >= self._limits.handshakes:
+            elif len(strangers) + len(silent) >= self._limits.handshakes:
                 fullest = counts.most_common(1)[0][0]
             else:
                 return
+            why = "too many connections that have not said who they are", "crowd"
+            if fullest in silent.values():  # which are the oldest but for those that talk
+                self._turn_away(next(number for number in self._silent if silent[number] == fullest), *why)
+                continue
             oldest = min((child for child in strangers if child.network == fullest), key=lambda child: child.since)
-            self._end(oldest, "too many connections that have not said who they are", "crowd")
+            self._end(oldest, *why)
 
     def _end_overdue(self, now: float) -> None:
+        for number, arrival in list(self._silent.items()):
+            if now > arrival.since + self._listener.setup_timeout:
+                self._turn_away(number, "it said nothing", "silent")
         for child in list(self._children.values()):
             patience = DEAD if child.state is _State.INSIDE else self._listener.setup_timeout
             if child.session:
@@ -535,6 +573,9 @@ class Supervisor:
         if self._trial is not None:
             os.kill(self._trial.pid, signal.SIGKILL)
             os.waitpid(self._trial.pid, 0)
+        for arrival in self._silent.values():
+            arrival.socket.close()
+        self._silent.clear()
         for child in list(self._children.values()):
             self._end(child, "the server was stopped")
 

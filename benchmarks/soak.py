@@ -343,8 +343,8 @@ def page(record: dict[str, Any]) -> str:
     failed = [("of " + kind, str(count)) for kind, count in record["failures"].items()]
     return "\n".join([
         "## A soak of the server\n",
-        f"![{TITLE}: {min(memory):.0f} to {max(memory):.0f} MB and {max(descriptors)} descriptors at most, {tokens} "
-        "tokens.](figures/soak.svg)\n",
+        f"![{TITLE}: at most {max(memory):.0f} MB and {max(descriptors)} descriptors, {tokens} tokens."
+        "](figures/soak.svg)\n",
         f"Made by `make soak SOAK_SECONDS={round(record['seconds'], -1):.0f}` on {record['machine']}; aero "
         f"{record['version']}. {record['notation']}, a context of {record['context']}; {CLIENTS} clients at a time, "
         f"{SESSIONS} places.\n",

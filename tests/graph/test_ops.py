@@ -9,7 +9,7 @@ import pytest
 
 import aero.graph.ops
 from aero.graph import OPS, Sheet
-from aero.graph.ops.sheet import Factor, Product, PublicProduct, SharedProduct, WeightProduct
+from aero.graph.ops.sheet import Factor, Function, Product, PublicProduct, SharedProduct, WeightProduct
 
 ROWS, WIDTH, HEADS = 5, 8, 2
 TURN = {"heads": HEADS, "rotated": 2, "base": 50.0, "start": 3}
@@ -117,6 +117,19 @@ def test_what_works_row_by_row_gives_some_rows_of_its_value_from_those_of_what_i
     found = sheet.meaning(*(x[some] for x in inputs), *cut, **moved)
     expected = sheet.meaning(*inputs, *weights, **attrs)[some]
     np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in SAMPLES if isinstance(OPS[c[0]].arithmetic, Function)], ids=lambda case: case[0]
+)
+def test_a_function_depends_on_what_its_sheet_says(case):
+    sheet, (x,), _, attrs = sample(case, 0)
+    moved = x.copy()
+    moved[..., 2, 1] += 1.0
+    changed = sheet.meaning(moved, **attrs) != sheet.meaning(x, **attrs)
+    others = np.delete(changed, 2, axis=-2)
+    assert not others.any() and changed[..., 2, 1].all()
+    assert (changed.sum() > x[..., 0, 0].size) == (sheet.arithmetic.of != "number")
 
 
 @pytest.mark.parametrize("case", SAMPLES, ids=NAMES)

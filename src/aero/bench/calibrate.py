@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 
@@ -29,9 +30,18 @@ from aero.cost.profile import TableProfile
 from aero.cost.quantities import quantities
 from aero.engines.engine import Party
 from aero.engines.spu.engine import free_port
-from aero.graph import Graph
-from aero.graph.ops import of_arithmetic
-from aero.graph.ops.sheet import Move, Sum
+from aero.graph import Graph, Node
+from aero.graph.ops import OPS, of_arithmetic
+from aero.graph.ops.sheet import (
+    Arithmetic,
+    Function,
+    LookUp,
+    Move,
+    PublicProduct,
+    SharedProduct,
+    Sum,
+    WeightProduct,
+)
 from aero.models.notation import parse
 from aero.models.presets import Family, Size
 from aero.report.record import machine
@@ -55,27 +65,34 @@ _ROUND_GRAPHS = (
     ("SM+LN+R", Size(64, 64, 1, 2, 256, family="gpt_neox")),
 )
 
-# What an operation's bytes depend on; the quantities are those of `aero.cost.quantities`.
-_DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
-    "embedding": ("calls", "inputs", "outputs"),
-    "linear": ("calls", "inputs", "outputs"),
-    "gain": ("calls", "outputs"),
-    "scale": ("calls", "outputs"),
-    "rotary": ("calls", "products"),
-    "layer_norm": ("calls", "outputs", "rows"),
-    "rms_norm": ("calls", "outputs", "rows"),
-    "relu": ("calls", "outputs"),
-    "gelu": ("calls", "outputs"),
-    "scores": ("heads", "inputs", "outputs"),
-    "causal_softmax": ("calls", "outputs", "live", "rows"),
-    "attend": ("heads", "inputs", "outputs"),
-}
+
+def _depends_on(arithmetic: Arithmetic) -> tuple[str, ...]:
+    """What an operation's bytes depend on, in the quantities of `aero.cost.quantities`; empty where there are none."""
+    match arithmetic:
+        case LookUp() | WeightProduct(whole=True):
+            return "calls", "inputs", "outputs"
+        case WeightProduct() | Function(of="number"):
+            return "calls", "outputs"
+        case PublicProduct():
+            return "calls", "products"
+        case SharedProduct():
+            return "heads", "inputs", "outputs"
+        case Function(of="row"):
+            return "calls", "outputs", "rows"
+        case Function():
+            return "calls", "outputs", "live", "rows"
+        case Sum() | Move():
+            return ()
+        case other:
+            assert_never(other)
+
+
 # Computed by each party on its shares alone; a calibration that sees one of them send something fails.
 _LOCAL = of_arithmetic(Sum, Move)
 _MEASURED = ("bytes_client_to_server", "bytes_server_to_client", "messages", "compute_seconds")
-_MATRIX_PRODUCTS = ("embedding", "linear", "scores", "attend")
+_MATRIX_PRODUCTS = tuple(op for op, sheet in OPS.items() if "inputs" in _depends_on(sheet.arithmetic))
 # A maximum is a tree over a row; its messages and rounds grow with the depth.
-_TREES = ("causal_softmax",)
+_TREES = tuple(op for op, sheet in OPS.items() if "live" in _depends_on(sheet.arithmetic))
 
 Progress = Callable[[str, float], None]
 
@@ -105,7 +122,8 @@ def calibrate(progress: Progress = lambda label, share: None) -> TableProfile:
 
 
 def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
-    """Decoders of one layer; those with ReLU have RMS norms, so that every operation occurs."""
+    """Decoders of one layer. Those with ReLU have RMS norms, and after it every function of a number that no decoder
+    here has, so that every operation occurs."""
     graphs = []
     for name, size in choices:
         graph = lowered(parse(name), size)
@@ -113,8 +131,20 @@ def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
         nodes = tuple(n.replace(attrs={"factor": 1.7}) if n.op == "scale" else n for n in graph.nodes)
         if name.endswith("+R"):
             nodes = tuple(n.replace(op="rms_norm") if n.op == "layer_norm" else n for n in nodes)
+            nodes = tuple(_with_others(nodes))
         graphs.append(dataclasses.replace(graph, nodes=nodes))
     return graphs
+
+
+def _with_others(nodes: Sequence[Node]) -> Iterator[Node]:
+    others = [op for op in of_arithmetic(Function) if OPS[op].arithmetic == Function(of="number")]
+    latest: dict[str, str] = {}
+    for node in nodes:
+        yield node.replace(inputs=tuple(latest.get(name, name) for name in node.inputs))
+        for op in others if node.op == "relu" else ():
+            if op not in ("relu", "gelu"):
+                yield Node(f"{node.name}.{op}", op, (latest.get(node.name, node.name),))
+                latest[node.name] = f"{node.name}.{op}"
 
 
 def measure(graphs: Sequence[Graph], delay: float, progress: Callable[[float], None]) -> tuple[Sample, list[Sample]]:
@@ -202,7 +232,7 @@ def profile_of(set_up: Sample, samples: Sequence[Sample], rounds: Sequence[tuple
         if any(sample.messages for sample in by_op[op]):
             raise ValueError(f"{op} sends messages in this version of SPU; it needs a price of its own")
         ops[op] = Declaration(dict.fromkeys((*_MEASURED, "rounds"), Formula({})))
-    for op, names in _DEPENDS_ON.items():
+    for op, names in {op: _depends_on(sheet.arithmetic) for op, sheet in OPS.items() if op not in _LOCAL}.items():
         formulas = {}
         for component in _MEASURED:
             depends = names

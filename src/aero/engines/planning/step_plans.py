@@ -22,9 +22,9 @@ from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedPr
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.causal_rows import CausalRows
-from aero.mpc.functions.gelu import plan_gelu
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.relu import plan_relu
+from aero.mpc.functions.smooth_relu import plan_smooth_relu
 from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.plan import FunctionPlan, Plan
@@ -192,12 +192,16 @@ def _norm_plan(shapes: Sequence[Shape], rings: Rings, attrs: Attrs, *, centred: 
     return plan_norm(*_all_rows(shapes), *rings, eps=float(attrs["eps"]), centred=centred)
 
 
+def _smooth_relu_plan(shapes: Sequence[Shape], rings: Rings, form: str) -> FunctionPlan:
+    return plan_smooth_relu(_all_rows(shapes), *rings, form=form)
+
+
 MakePlan = Callable[[Sequence[Shape], Rings, Attrs, Sequence[ScoreWindow]], FunctionPlan]
 """Of the shapes that the prompts of a batch read, rings, attributes, windows."""
 
 FUNCTIONS: Mapping[str, MakePlan] = {
     "causal_softmax": _softmax_plan,
-    "gelu": lambda shapes, rings, attrs, _: plan_gelu(_all_rows(shapes), *rings, form=str(attrs.get("form", "tanh"))),
+    "gelu": lambda shapes, rings, attrs, _: _smooth_relu_plan(shapes, rings, str(attrs.get("form", "tanh"))),
     "layer_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=True),
     "relu": lambda shapes, rings, *_: plan_relu(_all_rows(shapes), *rings),
     "rms_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=False),

@@ -184,13 +184,16 @@ def _rotary(x: Any, heads: int, rotated: int, base: float, start: int) -> Any:
 
 
 def _gelu(x: Any, form: str = "tanh") -> Any:
+    return _smooth_relu(x, GELU_KNOTS, gelu_pieces(form))
+
+
+def _smooth_relu(x: Any, at: tuple[float, ...], pieces: np.ndarray) -> Any:
     """relu(x) - g(|x|), with all comparisons in one batch; g's pieces come as steps from one parabola to the next."""
     square = x * x
-    knots = np.array(GELU_KNOTS[1:]).reshape(-1, 1, 1)
+    knots = np.array(at[1:]).reshape(-1, 1, 1)
     above = jnp.concatenate([x[None], square[None] - knots**2]) > 0
     relu = jnp.where(above[0], x, 0.0)
     size = 2.0 * relu - x
-    pieces = gelu_pieces(form)
     steps = _parabolas(np.diff(pieces, axis=0, append=0.0), size, square)
     return relu - _parabolas(pieces[:1], size, square)[0] - jnp.where(above[1:], steps, 0.0).sum(axis=0)
 
@@ -203,16 +206,18 @@ def _parabolas(c: np.ndarray, x: Any, square: Any) -> Any:
 
 @functools.cache
 def gelu_pieces(form: str = "tanh") -> np.ndarray:
-    """Coefficients [pieces, 3] (of 1, x, x^2) of g(x) = x - gelu(x) between the knots, x >= 0.
+    """Of either form of GELU, within 8e-4."""
+    return _parabolas_of(lambda u: u - gelu(u, form), GELU_KNOTS)
 
-    Chebyshev interpolation on each piece, within 8e-4 of g. Rounded to the ring's fractions, so that the steps between
-    pieces add up to exactly nothing far from the origin.
+
+def _parabolas_of(g: Callable[[np.ndarray], np.ndarray], knots: tuple[float, ...]) -> np.ndarray:
+    """Coefficients [pieces, 3] (of 1, x, x^2) of g between the knots, x >= 0: Chebyshev interpolation on each piece.
+
+    Rounded to the ring's fractions, so that the steps between pieces add up to exactly nothing far from the origin.
     """
     pieces = [
-        np.polynomial.Chebyshev.interpolate(lambda u: u - gelu(u, form), 2, domain=[a, b]).convert(
-            kind=np.polynomial.Polynomial
-        )
-        for a, b in itertools.pairwise(GELU_KNOTS)
+        np.polynomial.Chebyshev.interpolate(g, 2, domain=[a, b]).convert(kind=np.polynomial.Polynomial)
+        for a, b in itertools.pairwise(knots)
     ]
     return np.round(np.array([p.coef for p in pieces]) * 2.0**FRACTION_BITS) / 2.0**FRACTION_BITS
 

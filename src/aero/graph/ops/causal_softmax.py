@@ -28,7 +28,7 @@ SHEET = Sheet(
     optional={"base": float},
     shape=_shape,
     meaning=causal_softmax,
-    arithmetic=Function(),
+    arithmetic=Function(of="live row"),
     bound=lambda scores, base=np.e: np.ones_like(scores),
     magnitude=own_magnitude,
     row_by_row=False,

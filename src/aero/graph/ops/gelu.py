@@ -41,7 +41,7 @@ SHEET = Sheet(
     optional={"form": str},
     shape=_shape,
     meaning=gelu,
-    arithmetic=Function(),
+    arithmetic=Function(of="number"),
     bound=never_larger,
     magnitude=own_magnitude,
     row_by_row=True,

@@ -22,7 +22,7 @@ SHEET = Sheet(
     optional={},
     shape=same_matrix,
     meaning=layer_norm,
-    arithmetic=Function(),
+    arithmetic=Function(of="row"),
     bound=normed_bound,
     magnitude=_magnitude,
     row_by_row=True,

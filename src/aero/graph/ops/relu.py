@@ -11,7 +11,7 @@ SHEET = Sheet(
     optional={},
     shape=same_matrix,
     meaning=lambda x: np.maximum(x, 0.0),
-    arithmetic=Function(),
+    arithmetic=Function(of="number"),
     bound=never_larger,
     magnitude=own_magnitude,
     row_by_row=True,

@@ -16,7 +16,7 @@ SHEET = Sheet(
     optional={},
     shape=same_matrix,
     meaning=rms_norm,
-    arithmetic=Function(),
+    arithmetic=Function(of="row"),
     bound=normed_bound,
     magnitude=own_magnitude,
     row_by_row=True,

@@ -42,7 +42,12 @@ class Move:
 
 @dataclass(frozen=True)
 class Function:
-    """Not linear in shared values: a two-party engine needs an interactive protocol beyond products."""
+    """Not linear in shared values: a two-party engine needs an interactive protocol beyond products.
+
+    of: what it is a function of: each number alone, each row, or the live entries of each row of scores.
+    """
+
+    of: Literal["number", "row", "live row"]
 
 
 @dataclass(frozen=True)

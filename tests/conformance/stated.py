@@ -21,7 +21,7 @@ Errors = Callable[[Node, np.ndarray, list[np.ndarray]], np.ndarray | float]
 
 SPU_STEP = 2.0**-18
 # docs/understand/spu.md says where each comes from.
-SPU_STATED = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
+SPU_STATED = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 TRIALS = 20
 
 

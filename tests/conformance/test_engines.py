@@ -19,7 +19,7 @@ from aero.engines.planning.step_plans import bare_pairs, function_plan
 from aero.engines.planning.steps import plan_steps
 from aero.engines.spu.engine import SpuEngine, free_port
 from aero.engines.two_party.engine import TwoPartyEngine
-from aero.graph import Node, Program, interpret_step
+from aero.graph import OPS, Node, Program, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.wire.memory import channel_pair
 from conformance import stated
@@ -131,10 +131,17 @@ OPERATIONS = {
     ),
     "relu": one_op(Node("y", "relu", ("x",))),
     "gelu": one_op(Node("y", "gelu", ("x",))),
+    "silu": one_op(Node("y", "silu", ("x",))),
     "gelu, exact": one_op(Node("y", "gelu", ("x",), (), {"form": "erf"})),
     "layer norm": one_op(Node("y", "layer_norm", ("x",), (), {"eps": 1e-5})),
     "rms norm": one_op(Node("y", "rms_norm", ("x",), (), {"eps": 1e-5})),
 }
+
+
+def test_every_operation_is_run():
+    """Rows are moved by the tests of states."""
+    found = {node.op for program in OPERATIONS.values() for node in program.graph.nodes}
+    assert found | {"rows", "concat_rows"} == set(OPS)
 
 
 @pytest.mark.parametrize("engine", EVERY)

@@ -30,6 +30,7 @@ SAMPLES = [
     ("relu", ["x"], [], {}),
     ("gelu", ["x"], [], {}),
     ("gelu", ["x"], [], {"form": "erf"}),
+    ("silu", ["x"], [], {}),
     ("rotary", ["x"], [], TURN),
     ("scores", ["x", "x"], [], {"heads": HEADS}),
     ("causal_softmax", ["scores"], [], {}),

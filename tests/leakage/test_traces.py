@@ -19,6 +19,7 @@ from aero.kernels.slots import P37, P50
 from aero.mpc.dealer import insecure_ots
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.functions.norm import plan_norm
+from aero.mpc.functions.smooth_relu import plan_smooth_relu
 from aero.mpc.ot.supply import set_up_ots
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
@@ -136,6 +137,15 @@ def rows_normalised(party: Party, kind: str) -> None:
     plan.run(party, x.of(x.values, fraction_bits=8))
 
 
+def silu(party: Party, kind: str) -> None:
+    party.ots = insecure_ots(b"random OTs of a wire trace".ljust(32))[party.role]
+    plan = plan_smooth_relu((3, 5), 20, 12, 25, 14, form="silu")
+    exchange_keys(party, plan.client_keys, plan.server_keys)
+    x = shared(party, "x", kind, (3, 5)).reduced(plan.input_bits)
+    plan.run(party, x.of(x.values, fraction_bits=12))
+    assert not party.openings
+
+
 PROTOCOLS = {
     "agree": agree_on_plans,
     "keys": keys,
@@ -146,6 +156,7 @@ PROTOCOLS = {
     "products in slots": multiply_slots,
     "from OTs": from_ots,
     "layer norm": rows_normalised,
+    "silu": silu,
     "OTs, ferret": oblivious_transfers("ferret"),
     "OTs, softspoken": oblivious_transfers("softspoken"),
 }
@@ -188,6 +199,10 @@ HASHES = {
     "layer norm": [
         "8aedce1ce2035b921fcd7beb89158b21eabf20916db6da4092b3d2304991cc76",
         "eca5e10e31f16f310e79cf1e799dbc71edf9506691681cffa6d78350a9064b4e",
+    ],
+    "silu": [
+        "a736cee08559a9599949a641ff82ec322d45f2a93afadff005247b19c2e95473",
+        "c21d80be8035074c9f55841d5d789531bd5b918a77fe8d84c425da6616df13b9",
     ],
     "OTs, ferret": [
         "90d91ed3366b203b7606ffa72c04dfb4f2f970fcdccb8bfd8b50db27953f5588",

@@ -25,13 +25,14 @@ from aero.graph.ops.causal_softmax import causal_softmax
 from aero.graph.ops.gelu import gelu
 from aero.graph.ops.layer_norm import layer_norm
 from aero.graph.ops.rotary import rotary
+from aero.graph.ops.silu import silu
 
 pytest.importorskip("spu", reason="SPU runs on Linux with Python 3.10 or 3.11")
 
 LENGTH, WIDTH, HEADS, VOCABULARY = 5, 16, 2, 20
 ULP = 2.0**-18
 # Largest error that one operation adds, beyond the rounding of products: docs/understand/spu.md.
-STATED_ERROR = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
+STATED_ERROR = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 
 
 def program(
@@ -230,6 +231,7 @@ def test_approximations_keep_their_stated_errors() -> None:
         x = np.linspace(-60.0, 60.0, 48_001).reshape(1, -1)
         for form in ("tanh", "erf"):
             assert np.abs(program._gelu(x, form) - gelu(x, form)).max() < 8e-4
+        assert np.abs(program._silu(x) - silu(x)).max() < 1.3e-3
         assert 3e-4 < np.abs(gelu(x, "tanh") - gelu(x, "erf")).max() < 5e-4
         x = np.linspace(-100.0, 0.0, 100_001)
         assert np.abs(program._exp(x) - np.exp(x)).max() < 6e-5

@@ -205,6 +205,7 @@ FUNCTIONS: Mapping[str, MakePlan] = {
     "layer_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=True),
     "relu": lambda shapes, rings, *_: plan_relu(_all_rows(shapes), *rings),
     "rms_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=False),
+    "silu": lambda shapes, rings, *_: _smooth_relu_plan(shapes, rings, "silu"),
 }
 """What makes the plan of each nonlinear operation."""
 

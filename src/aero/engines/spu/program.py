@@ -22,6 +22,7 @@ from aero.graph import Graph, Node
 from aero.graph.heads import causal_mask
 from aero.graph.ops import Shape
 from aero.graph.ops.gelu import gelu
+from aero.graph.ops.silu import silu
 from aero.graph.rotary import turns
 
 FRACTION_BITS = 18
@@ -29,8 +30,10 @@ FRACTION_BITS = 18
 # exp(x) = (1 + y + y^2 / 2)^64 with y = x / 64. The square repeats beyond y = -1, so x must stay above -100.
 EXP_SQUARINGS = 6
 
-# gelu(x) = relu(x) - g(|x|), where g is smooth and vanishes; one parabola between two knots, 0 beyond the last.
+# gelu(x) = relu(x) - g(|x|), and silu likewise, where g is smooth and vanishes; one parabola between two knots, 0
+# beyond the last.
 GELU_KNOTS = (0.0, 0.6, 1.1, 1.71, 2.85, 4.49)
+SILU_KNOTS = (0.0, 0.93, 1.8, 2.97, 5.45, 8.91)
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,10 @@ def _gelu(x: Any, form: str = "tanh") -> Any:
     return _smooth_relu(x, GELU_KNOTS, gelu_pieces(form))
 
 
+def _silu(x: Any) -> Any:
+    return _smooth_relu(x, SILU_KNOTS, silu_pieces())
+
+
 def _smooth_relu(x: Any, at: tuple[float, ...], pieces: np.ndarray) -> Any:
     """relu(x) - g(|x|), with all comparisons in one batch; g's pieces come as steps from one parabola to the next."""
     square = x * x
@@ -208,6 +215,12 @@ def _parabolas(c: np.ndarray, x: Any, square: Any) -> Any:
 def gelu_pieces(form: str = "tanh") -> np.ndarray:
     """Of either form of GELU, within 8e-4."""
     return _parabolas_of(lambda u: u - gelu(u, form), GELU_KNOTS)
+
+
+@functools.cache
+def silu_pieces() -> np.ndarray:
+    """Of SiLU, within 1.3e-3."""
+    return _parabolas_of(lambda u: u - silu(u), SILU_KNOTS)
 
 
 def _parabolas_of(g: Callable[[np.ndarray], np.ndarray], knots: tuple[float, ...]) -> np.ndarray:
@@ -232,6 +245,7 @@ _OPS: Mapping[str, Callable[..., Any]] = {
     "rms_norm": _rms_norm,
     "relu": _relu,
     "gelu": _gelu,
+    "silu": _silu,
     "rotary": _rotary,
     "scores": _scores,
     "causal_softmax": _causal_softmax,

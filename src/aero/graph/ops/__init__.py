@@ -20,12 +20,13 @@ from aero.graph.ops import (
     rows,
     scale,
     scores,
+    silu,
 )
 from aero.graph.ops.sheet import Arithmetic, Attrs, Shape, Sheet
 
 _FILES = (
-    embedding, linear, gain, bias, scale, add, layer_norm, rms_norm, relu, gelu, rotary, scores, causal_softmax, attend,
-    rows, concat_rows,
+    embedding, linear, gain, bias, scale, add, layer_norm, rms_norm, relu, gelu, silu, rotary, scores, causal_softmax,
+    attend, rows, concat_rows,
 )  # fmt: skip
 
 OPS: Mapping[str, Sheet] = MappingProxyType({file.__name__.rpartition(".")[2]: file.SHEET for file in _FILES})

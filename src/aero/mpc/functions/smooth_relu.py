@@ -1,4 +1,4 @@
-"""[f(x)] = [max(x, 0)] - [g(|x|)]: GELU, in both its forms.
+"""[f(x)] = [max(x, 0)] - [g(|x|)]: GELU, in both its forms, and SiLU.
 
 As f(-t) = f(t) - t, the same g(t) = t - f(t) is left on both sides, small, and nearly 0 from T on. It is approximated
 by two polynomials of the form c_0 + c_1 t + c_2 t^2 + c_3 (t^2 + beta t)^2, one up to the knot M and one from there to
@@ -99,7 +99,11 @@ def _gelu_erf(x: Reals) -> Reals:
     return 0.5 * x * (1 + np.array([math.erf(v) for v in x / math.sqrt(2)]))
 
 
-# M, T and beta: the best of a search over multiples of 1/8 and 1/2, for both forms of GELU.
+def _silu(x: Reals) -> Reals:
+    return x * np.where(x < 0, np.exp(-np.abs(x)), 1.0) / (1.0 + np.exp(-np.abs(x)))
+
+
+# M, T and beta: the best of a search over multiples of 1/8 and 1/2, for both forms of GELU; of 1/4, 1/2 and 1 for SiLU.
 FORMS = {
     "tanh": Form(
         _gelu_tanh,
@@ -129,6 +133,21 @@ FORMS = {
             2: ((3161678, 2080817, -131634, 225749), (1915404947, -1418147, 21074, -9367)),
             3: ((2739713, 2090383, -133299, 231116), (1971480461, -1480842, 22479, -10366)),
             4: ((2426086, 2095148, -134108, 233742), (1998139156, -1510576, 23147, -10845)),
+        },
+    ),
+    "silu": Form(
+        _silu,
+        knot=2.25,
+        end=8.5,
+        beta=1.0,
+        t_bits=15,
+        t_fraction=9,
+        u_fraction=12,
+        w_fraction=6,
+        coefficients={
+            2: ((1769649, 4084536, -255126, 438588), (2397778968, -1657789, 21474, -3674)),
+            3: ((4238475, 4082819, -256184, 446285), (2406153379, -1667873, 21682, -3741)),
+            4: ((5437174, 4081889, -256686, 450052), (2409612844, -1672041, 21769, -3770)),
         },
     ),
 }
@@ -233,7 +252,8 @@ class SmoothReluPlan(FunctionPlan):
     def input_bits(self) -> int:
         """The ring in which x is wanted."""
         coarse = self.sign_bits + self.input_fraction - self.sign_fraction
-        return max(self.value_bits, coarse, self.output_bits + self.input_fraction - self.output_fraction)
+        argument = self.of.t_bits + self.input_fraction - self.of.t_fraction
+        return max(self.value_bits, coarse, argument, self.output_bits + self.input_fraction - self.output_fraction)
 
     @property
     def work_bits(self) -> int:

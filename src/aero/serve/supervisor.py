@@ -44,6 +44,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal
 
 from aero.serve.admission import Admission
+from aero.serve.memory import give_back
 from aero.serve.metrics import Metrics
 from aero.serve.server import Stop
 from aero.wire import (
@@ -342,6 +343,7 @@ class Supervisor:
             failure = _failure_of(self._reload)
             gc.unfreeze()
             gc.collect()
+            give_back()
             gc.freeze()
             if self._metrics is not None:
                 self._metrics.say(self._status())

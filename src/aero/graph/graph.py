@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
 from functools import cached_property
@@ -138,11 +137,6 @@ class Graph:
     def kept(self) -> frozenset[str]:
         """The values that are read after the run: the output, and the state that is left."""
         return frozenset((self.output, *self.state_out.values()))
-
-    @cached_property
-    def weight_uses(self) -> Counter[str]:
-        """How many nodes read each weight: a rewrite may change a weight in place only where this is one."""
-        return Counter(name for node in self.nodes for name in node.weights)
 
     def to_json(self) -> dict[str, object]:
         """The structure as plain data; `aero.graph.serialize` reads it back."""

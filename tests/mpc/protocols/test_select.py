@@ -12,7 +12,7 @@ from aero.mpc.protocols.select import (
     multiplex,
     multiplexing,
     multiplexing_shapes,
-    or_bits,
+    not_bits,
     to_arithmetic,
 )
 from mpc.ots import run_with_ots, split, split_bits
@@ -24,7 +24,11 @@ def bits_of(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (7, N // 7), np.uint8)
 
 
-@pytest.mark.parametrize("function, expected", [(and_bits, np.bitwise_and), (or_bits, np.bitwise_or)])
+def either(party, x, y):
+    return not_bits(party, and_bits(party, not_bits(party, x), not_bits(party, y)))
+
+
+@pytest.mark.parametrize("function, expected", [(and_bits, np.bitwise_and), (either, np.bitwise_or)])
 def test_gates(function, expected):
     x, y = bits_of(1), bits_of(2)
     outcome = run_with_ots(

@@ -30,11 +30,6 @@ def and_bits(party: Party, x: Bits, y: Bits) -> Bits:
     return result
 
 
-def or_bits(party: Party, x: Bits, y: Bits) -> Bits:
-    """XOR shares of x or y."""
-    return not_bits(party, and_bits(party, not_bits(party, x), not_bits(party, y)))
-
-
 def not_bits(party: Party, x: Bits) -> Bits:
     """XOR shares of not x: one party turns its share. No message."""
     return x ^ np.uint8(party.is_client)

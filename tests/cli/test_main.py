@@ -150,14 +150,20 @@ def test_a_port_in_use(aero, folders):
     assert_one_line(result, f"127.0.0.1:{port}", "in use")
 
 
-def test_both_parties_set_threads(aero, folders, tmp_path):
+def test_both_parties_set_threads(aero, folders, tmp_path, monkeypatch):
+    from aero.cli.serve import threads_of
     from aero.kernels import native
+    from aero.serve.supervisor import Limits
 
     with native.use_threads(1):
         aero("serve", tmp_path / "no", "--threads", 3)
         assert native.threads() == 3
-        aero("serve", tmp_path / "no")  # leaves what the environment or a program has set
+        monkeypatch.setenv(native.THREADS_VARIABLE, "3")
+        aero("serve", tmp_path / "no")  # leaves what the environment has set
         assert native.threads() == 3
+        monkeypatch.delenv(native.THREADS_VARIABLE)
+        aero("serve", tmp_path / "no")
+        assert native.threads() == threads_of(Limits.sessions)
         code, _, error = aero("serve", tmp_path / "no", "--threads", 0)
         assert code != 0 and "threads" in error
         with socket.create_server(("127.0.0.1", 0)) as other:

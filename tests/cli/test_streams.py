@@ -40,7 +40,7 @@ def test_standard_output_has_the_json_and_nothing_else(tmp_path):
     done = aero("keys", tmp_path / "keys", "--json", "-", stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
     assert [one["role"] for one in json.loads(done.stdout)["certificates"]] == ["server", "client"]
-    assert b"certificate expires" in done.stderr
+    assert b"cert.pem, expires" in done.stderr
     assert not (tmp_path / "-").exists()
 
 

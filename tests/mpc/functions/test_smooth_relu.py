@@ -48,14 +48,14 @@ def test_the_stated_error():
         assert plan_smooth_relu((1,), 19, 14, 25, 14, form=form).max_error < 1.6e-3
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_fit_is_as_good_as_it_says(form):
+@pytest.mark.parametrize(("form", "bound"), [("tanh", 1e-3), ("erf", 1e-3), ("silu", 2.25e-3)])
+def test_the_fit_is_as_good_as_it_says(form, bound):
     found, of = fit(form, 3), FORMS[form]
     t = np.linspace(0, of.end + 4.5, 4001)
     basis = np.stack([np.ones_like(t), t, t**2, (t**2 + of.beta * t) ** 2], axis=1)
     approximated = np.where(t < of.knot, basis @ found.inner, basis @ found.outer)
     approximated = np.where(t < of.end, approximated, found.inner[0])
-    assert np.abs(t - approximated - exact(t, form)).max() < found.error * 1.001 < of.knot * 1e-3
+    assert np.abs(t - approximated - exact(t, form)).max() < found.error * 1.001 < bound
 
 
 def minimax(basis: np.ndarray, target: np.ndarray) -> float:

@@ -127,13 +127,17 @@ def test_what_it_counts_with_in_trouble_declines_steps_and_no_more(home, trouble
     path, limits = home / "keys/server/accounts.sqlite", home / "keys/server/limits.toml"
     with running(home) as server, session(server, home, "alice") as alice:
         list(alice.generate([1], 1))
-        whole = path.read_bytes()
+        with sqlite3.connect(path) as copied:
+            copied.execute("VACUUM INTO ?", [str(home / "whole")])
+        whole = (home / "whole").read_bytes()
         holder = None
         if trouble == "locked":
             holder = sqlite3.connect(path, isolation_level=None)
             holder.execute("BEGIN EXCLUSIVE")
         elif trouble == "damaged":
             put(path, os.urandom(len(whole)))
+            for beside in ("-wal", "-shm"):  # which have all that was written lately
+                path.with_name(path.name + beside).unlink(missing_ok=True)
         elif trouble == "away":
             path.rename(home / "away")
         else:

@@ -18,6 +18,10 @@ def test_a_prompt_and_tokens_after_it():
         assert record.extra["same_token"] and record.rounds > 10
         found = sum(step["bytes_client_to_server"] for step in record.extra["steps"])
         assert found == record.bytes_client_to_server
+        # queries and what is fused after values of the last row, keys and values of all; attention; logits
+        rows, d = (record.context if record.work == "prefill" else 1), size.hidden_size
+        products = (2 * rows + 2) * d**2 + 2 * d * record.context + size.vocab_size * d
+        assert record.extra["multiplications"] == products
     assert np.ptp([r.bytes_client_to_server for r in records[1:]]) < 1e6
 
 

@@ -83,6 +83,80 @@ def test_prompts_that_share_a_session(tmp_path):
     assert "sessions" not in data
 
 
+def products(past, length):
+    """Of SM+ScFuFFN at size demo, the last row wanted: queries, keys, values and what is fused after them, d^2 each."""
+    layers, d, vocabulary = 2, SIZES["demo"].hidden_size, SIZES["demo"].vocab_size
+    before = (layers - 1) * (4 * length * d**2 + 2 * d * sum(range(past + 1, past + length + 1)))
+    return before + (2 * length + 2) * d**2 + 2 * d * (past + length) + vocabulary * d
+
+
+def record(work="prefill", context=8, server=0.5, **changed):
+    """As `aero bench generate` writes it."""
+    found = {"prefill": products(0, 8), "next-token": products(8, 1)}.get(work)
+    extra = {"prompts": 1, "multiplications": found, "cpu_seconds": {"client": 0.25, "server": server}}
+    own = {"notation": "SM+ScFuFFN", "machine": "a machine", "work": work, "context": context, **extra, **changed}
+    return {"engine": "two-party", "version": "0", **own}
+
+
+RECORDS = [record(), record("next-token", 9, 0.125), record("next-token", 10, 0.375)]
+SERVED = ["--clients", "2", "--cores", "1", "--measured", "x"]
+ASKED = ["--preset", "demo", "--notation", "SM+ScFuFFN", "--context", 8, "-n", 3, "--clients", 5, "--network", "wan"]
+
+
+def test_what_a_server_holds(tmp_path):
+    path, records = tmp_path / "cost.json", tmp_path / "records.json"
+    records.write_text(json.dumps(RECORDS))
+    output = run(*ASKED, "--cores", 2, "--measured", records, "--json", path, "--batch", 1)
+    assert "5 clients at one server" in output and "measured on a machine" in output
+    (data,) = json.loads(path.read_text())
+    found, session = data["capacity"], {work["work"]: work["together"] for work in data["sessions"][0]["works"]}
+    assert (found["clients"], found["cores"], found["length"], found["new_tokens"]) == (5, 2, 8, 3)
+    assert found["processor_seconds"]["next-token"] == {"client": 0.25, "server": 0.25}
+    assert [work["work"] for work in found["works"]] == ["prefill", "next-token", "answer"]
+    following, cost = found["works"][1], session["next-token"]  # of two runs
+    assert following["bounds"]["processors"] == pytest.approx(2 / 0.25)
+    assert following["bounds"]["client-to-server"] == pytest.approx(100e6 / 8 / (cost["bytes_client_to_server"] / 2))
+    alone = cost["bytes_both_ways"] / 2 * 8 / 100e6 + cost["rounds"] / 2 * 0.04 + 0.5
+    assert following["bounds"]["clients"] == pytest.approx(5 / alone)
+    assert (following["limit"], following["seconds_per_token"]) == ("clients", pytest.approx(alone))
+    assert found["works"][2]["bounds"]["processors"] == pytest.approx(3 * 2 / (0.5 + 2 * 0.25))
+
+
+def test_without_a_measurement_processors_bound_nothing(tmp_path):
+    path = tmp_path / "cost.json"
+    output = run(*ASKED, "--cores", 2, "--json", path)
+    assert "aero bench generate --preset demo --notation 'SM+ScFuFFN' --context 8 --json FILE" in output
+    (data,) = json.loads(path.read_text())
+    assert data["capacity"]["processor_seconds"] is None and "sessions" not in data
+    assert all("processors" not in work["bounds"] for work in data["capacity"]["works"])
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "0 machines"),
+        (RECORDS[:1], "no record of a next-token"),
+        ([record(engine="spu-cheetah")], "no record of a prefill"),
+        ([record(), record("next-token", 9, machine="another")], "2 machines"),
+        ([record(prompts=4), record("next-token", 9, prompts=4)], "4 at once, not of"),
+        ([record(notation="SM"), record("next-token", 9, notation="SM")], "prefill of SM, 8 tokens"),
+        ([record(), record("next-token", 10)], "next-token of SM.ScFuFFN, 10 tokens"),
+        ([record(multiplications=5), RECORDS[1]], "8 tokens, 5 multiplications"),
+        ([record(cpu_seconds={"client": 1}), RECORDS[1]], "no field 'server'"),
+        ([record(server=0.0), RECORDS[1]], "above zero"),
+        ([record(server="1"), RECORDS[1]], "not float"),
+        ([{"work": "prefill"}], "engine"),
+        ({}, "not a list"),
+    ],
+)
+def test_records_of_anything_else_are_refused(records, message, tmp_path):
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(records))
+    with pytest.raises(ValueError, match=message) as caught:
+        run(*ASKED, "--cores", 2, "--measured", path)
+    assert "\n" not in str(caught.value) and "records.json" in str(caught.value)
+
+
 def test_a_folder_of_a_graph(tmp_path):
     graph = lowered(parse("SM"), SIZES["demo"])
     manifest.write(tmp_path / "graph.json", graph.to_json(), ())
@@ -106,6 +180,11 @@ def test_a_folder_of_a_graph(tmp_path):
         (("nowhere", "--preset", "demo"), "not both"),
         (("--preset", "demo", "--notation", "SM", "--batch", "2", "--stage", "lowered"), "leave --profile"),
         (("--preset", "demo", "--notation", "SM", "--batch", "2", "--profile", "spu-cheetah"), "leave --profile"),
+        (("--preset", "demo", "--notation", "SM", "--clients", "2", "--stage", "lowered"), "--clients prices"),
+        (("--preset", "demo", "--notation", "SM", "--cores", "2"), "how many clients"),
+        (("--preset", "demo", "--notation", "SM", "--measured", "x"), "how many clients"),
+        (("--preset", "demo", "--notation", "SM", "--clients", "2", "--measured", "x"), "with --cores"),
+        (("--preset", "demo", "--notation", "SM", *SERVED, "--compare", "SM+LN+R"), "leave --compare"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):

@@ -80,6 +80,7 @@ def bench_generate(
                 "same_token": bool((logits[index].argmax(axis=1) == exact[index].argmax(axis=1)).all()),
                 "steps": mine["steps"],
                 "prompts": batch,
+                "multiplications": mine["multiplications"],
                 "bytes_per_token": (mine["cost"]["bytes_client_to_server"] + mine["cost"]["bytes_server_to_client"])
                 / batch,
                 "rounds_per_token": mine["cost"]["rounds"] / batch,

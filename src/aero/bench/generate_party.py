@@ -16,6 +16,7 @@ from aero.compiler.compiled import Compiled
 from aero.engines.engine import Party, PromptRun
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program
+from aero.graph.count import count
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load, load_graph
 from aero.wire.network import Network
@@ -44,6 +45,7 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
                 {
                     "work": work,
                     "context": stop,
+                    "multiplications": count(program.graph).multiplications,
                     "cost": vars(engine.cost),
                     "load_seconds": prepared - begun,
                     "cpu_seconds": time.process_time() - cpu,

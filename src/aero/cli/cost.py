@@ -16,6 +16,7 @@ from aero.serve.session import MAX_PROMPTS
 from aero.wire.network import PROFILES, Network
 
 if TYPE_CHECKING:
+    from aero.cli.capacity import Held
     from aero.cost import Estimate
     from aero.cost.compare import Subject
     from aero.cost.session import SessionEstimate
@@ -67,8 +68,17 @@ def cost(
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", help="Tokens that each prompt of --batch gets.", min=1)
+        int, typer.Option("--max-new-tokens", "-n", help="Tokens that each prompt of --batch or --clients gets.", min=1)
     ] = 8,
+    clients: Annotated[
+        int | None,
+        typer.Option(help="Also say what a server of our own engine holds: so many clients at once.", min=1),
+    ] = None,
+    cores: Annotated[int | None, typer.Option(help="Of that server. Needs --clients.", min=1)] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="Processor seconds on such a machine: --json of `aero bench generate`. Needs --cores."),
+    ] = None,
     json: Annotated[Path | None, json_option("Write every line of every estimate as JSON.")] = None,
     plot: Annotated[
         Path | None,
@@ -83,6 +93,12 @@ def cost(
     set_up, total, and lines, each with label, op, its cost and counts. With --batch also sessions: for each, prompts,
     length (tokens of each), new_tokens, and works: set-up, prefill, next-token and session, each with its runs and
     tokens, and what it costs together, per_prompt and per_token.
+
+    With --clients also capacity: clients, cores, length and new_tokens (of each), machine and processor_seconds (of
+    each work and party, null without --measured), and works: prefill, next-token and answer (a prompt and its tokens)
+    on each network, with tokens, alone (seconds of a client with the server to itself, at least, nothing overlapping),
+    bounds (tokens a second of all clients), limit (the least), tokens_per_second, seconds_per_token (of each client)
+    and sessions (at once, before they slow each other).
     """
     from aero.cost import estimate
     from aero.cost.pricing import TWO_PARTY, pricing
@@ -93,9 +109,17 @@ def cost(
     networks = _networks(network, bandwidth, rtt)
     revealed = Reveal.parse(reveal)
     pricings = [pricing(name, revealed) for name in profile or [TWO_PARTY]]
-    if batch and (TWO_PARTY not in (profile or [TWO_PARTY]) or stage is not Stage.compiled):
-        raise ValueError(f"--batch prices sessions of the engine {TWO_PARTY!r}; leave --profile and --stage out")
-    room = max_new_tokens - 1 if batch else None  # the last token is never read
+    in_session = bool(batch) or clients is not None
+    if in_session and (TWO_PARTY not in (profile or [TWO_PARTY]) or stage is not Stage.compiled):
+        asked = "--batch" if batch else "--clients"
+        raise ValueError(f"{asked} prices sessions of the engine {TWO_PARTY!r}; leave --profile and --stage out")
+    if clients is None and (cores is not None or measured is not None):
+        raise ValueError("--cores and --measured describe a server; say for how many clients with --clients")
+    if measured is not None and cores is None:
+        raise ValueError("--measured says what one core does; say how many the server has with --cores")
+    if measured is not None and compare:
+        raise ValueError("--measured is of one model; leave --compare out")
+    room = max_new_tokens - 1 if in_session else None  # the last token is never read
     with console.status("compiling"):
         subjects = [_subject(target, preset, notation, context, stage, room)]
         subjects += [_compared(text, preset, context, stage, room) for text in compare or []]
@@ -113,6 +137,15 @@ def cost(
     for subject, several_sessions in zip(subjects, sessions, strict=True):
         if several_sessions:
             console.print(_session_table(subject.name, several_sessions, networks))
+    capacities: list[Held] = []
+    if clients is not None:
+        from aero.cli.capacity import held
+
+        for subject in subjects:
+            one = _session(subject, 1, context, max_new_tokens, revealed)
+            capacities.append(held(subject, one, networks, clients, cores, measured, preset))
+            console.print(capacities[-1].table(subject.name))
+            console.print(capacities[-1].note, style="dim", soft_wrap=True)
     if len(subjects) > 1:
         for index, prices in enumerate(priced[0][1]):
             console.print(_comparison(prices.name, [(s, e[index]) for s, e in results], networks))
@@ -124,8 +157,9 @@ def cost(
                     **subject.to_json(),
                     "estimates": [found.to_json(networks) for found in estimates],
                     **({"sessions": [one.to_json(networks) for one in mine]} if mine else {}),
+                    **({"capacity": capacities[index].to_json()} if capacities else {}),
                 }
-                for (subject, estimates), mine in zip(results, sessions, strict=True)
+                for index, ((subject, estimates), mine) in enumerate(zip(results, sessions, strict=True))
             ],
         )
     if plot is not None:
@@ -215,7 +249,7 @@ def _session(subject: Subject, prompts: int, context: int | None, new_tokens: in
     from aero.cost.session import estimate_session
 
     if subject.programs is None:
-        raise ValueError(f"{subject.name} is a single graph; --batch takes a run, a compiled folder or --preset")
+        raise ValueError(f"{subject.name} is a single graph; a session takes a run, a compiled folder or --preset")
     length = context or subject.programs.context - new_tokens + 1
     return estimate_session(subject.programs, prompts, length, new_tokens, subject.plan, reveal)
 

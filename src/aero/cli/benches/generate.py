@@ -24,7 +24,8 @@ def generate(
 
     --json adds to a record's usual keys: messages, network, threads, cpu_seconds of each party, load_seconds (what had
     to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps; prompts
-    of the run, bytes_per_token and rounds_per_token. Seconds, bytes and rounds are of a run, for all prompts together.
+    of the run, multiplications for each of them, bytes_per_token and rounds_per_token. Seconds, bytes and rounds are of
+    a run, for all prompts together.
     """
     from dataclasses import replace
 

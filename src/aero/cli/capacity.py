@@ -51,7 +51,7 @@ class Held:
                 f"Processors are left out, so all is an upper bound: `{self.command}`, then --measured FILE --cores N."
             )
         parts = [f"a {work} {taken.server:.3g} s" for work, taken in self.measured.items()]
-        return f"{self.cores} cores; of the server's processor, {', '.join(parts)}, measured on {self.machine}."
+        return f"Cores: {self.cores}; of the server's processor, {', '.join(parts)}, measured on {self.machine}."
 
     def table(self, name: str) -> Table:
         length, new, clients = self.session.length, self.session.new_tokens, self.clients

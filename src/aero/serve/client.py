@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -106,7 +107,73 @@ class _Reading:
     tokens: list[int]
 
 
-class Client:
+class Generating(ABC):
+    """Continues prompts with a server: in one session, or over several."""
+
+    offer: Offer
+
+    def generate(
+        self,
+        ids: Sequence[int],
+        max_new_tokens: int,
+        *,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
+        keep: bool = False,
+    ) -> Iterator[PrivateToken]:
+        """Continue `ids` token by token, to one of the model's end tokens, a stop string or `max_new_tokens`.
+
+        keep: hold the keys and values afterwards, for ids that begin with what was read; both parties drop them
+        otherwise. Of an iteration that is not gone through to its end they stay, until the place is used again or
+        `forget`.
+        ValueError, before any work, when that would leave the context, or when the server reveals too little;
+        DeclinedError, while it goes on, when the server does not compute a step.
+        """
+        tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop, keep=keep)
+        return (token for _, token in tokens)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
+        keep: bool = False,
+    ) -> Iterator[tuple[int, PrivateToken]]:
+        """`generate` for several prompts at once, in the rounds of one: gives each token with the place of its prompt.
+
+        Each prompt ends by itself. Prompts that are longer than the context together are read in several runs. A prompt
+        gets the tokens that it would get alone, drawn ones too; and it continues what was kept of its place before.
+        """
+        check_prompts(len(prompts), self.offer)
+        growing = {
+            place: self.continuation(ids, max_new_tokens, sampling=sampling, stop=stop)
+            for place, ids in enumerate(prompts)
+        }
+        return self.go_on(growing, keep=keep)
+
+    @abstractmethod
+    def continuation(
+        self,
+        ids: Sequence[int],
+        max_new_tokens: int,
+        *,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
+        given: Sequence[int] = (),
+    ) -> Continuation:
+        """A prompt to be continued by `go_on`: by `given`, then by up to `max_new_tokens` tokens that are chosen.
+
+        ValueError when that would leave the context, or when the server reveals too little.
+        """
+
+    @abstractmethod
+    def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
+        """Tokens for the prompts, which stand at these places, until all have ended. keep: as in `generate`."""
+
+
+class Client(Generating):
     """A session with a server over an open channel, for any number of prompts.
 
     engine_for: connects the engine that the server names; raises ValueError for one that this client does not run.
@@ -192,47 +259,6 @@ class Client:
         found, _ = self._run({0: (read, self._reading(0, read, 0))})
         return found[0]
 
-    def generate(
-        self,
-        ids: Sequence[int],
-        max_new_tokens: int,
-        *,
-        sampling: Sampling = GREEDY,
-        stop: Sequence[str] = (),
-        keep: bool = False,
-    ) -> Iterator[PrivateToken]:
-        """Continue `ids` token by token, to one of the model's end tokens, a stop string or `max_new_tokens`.
-
-        keep: hold the keys and values afterwards, for ids that begin with what was read; both parties drop them
-        otherwise. Of an iteration that is not gone through to its end they stay, until the place is used again or
-        `forget`.
-        ValueError, before any work, when that would leave the context, or when the server reveals too little;
-        DeclinedError, while it goes on, when the server does not compute a step.
-        """
-        tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop, keep=keep)
-        return (token for _, token in tokens)
-
-    def generate_batch(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        *,
-        sampling: Sampling = GREEDY,
-        stop: Sequence[str] = (),
-        keep: bool = False,
-    ) -> Iterator[tuple[int, PrivateToken]]:
-        """`generate` for several prompts at once, in the rounds of one: gives each token with the place of its prompt.
-
-        Each prompt ends by itself. Prompts that are longer than the context together are read in several runs. A prompt
-        gets the tokens that it would get alone, drawn ones too; and it continues what was kept of its place before.
-        """
-        check_prompts(len(prompts), self.offer)
-        growing = {
-            place: self.continuation(ids, max_new_tokens, sampling=sampling, stop=stop)
-            for place, ids in enumerate(prompts)
-        }
-        return self.go_on(growing, keep=keep)
-
     def continuation(
         self,
         ids: Sequence[int],
@@ -242,10 +268,6 @@ class Client:
         stop: Sequence[str] = (),
         given: Sequence[int] = (),
     ) -> Continuation:
-        """A prompt to be continued by `advance`: by `given`, then by up to `max_new_tokens` tokens that are chosen.
-
-        ValueError when that would leave the context, or when the server reveals too little.
-        """
         check_length(len(ids), len(given) + max_new_tokens, self.offer.context)
         check_sampling(sampling, self.offer)
         text = TextStream(self.tokenizer.decode, stop)
@@ -267,7 +289,6 @@ class Client:
             yield from tokens
 
     def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
-        """`advance` until all have ended, as `generate_batch` does."""
         while growing := {place: one for place, one in prompts.items() if not one.ended}:
             try:
                 for place, token in self.advance(growing):

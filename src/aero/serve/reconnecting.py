@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from aero.engines.engine import NOTHING, Cost
-from aero.serve.client import GREEDY, Client, Continuation, PrivateToken, check_prompts
+from aero.serve.client import GREEDY, Client, Continuation, Generating, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.wire import (
     PeerAbsentError,
@@ -49,7 +49,7 @@ def same_model(before: Client, now: Client) -> None:
         raise ProtocolError("the server has another model than before; begin anew")
 
 
-class Reconnecting:
+class Reconnecting(Generating):
     """A client for one session after another, of one server.
 
     open_session: a context manager that gives a connected `Client`. most: new sessions for one answer, at most. say:
@@ -78,35 +78,36 @@ class Reconnecting:
         the session that broke off before it had computed in vain."""
         return [*self._set_ups, *([] if self._lost else [self._set_up()])]
 
-    def generate(
+    def continuation(
         self,
         ids: Sequence[int],
         max_new_tokens: int,
         *,
         sampling: Sampling = GREEDY,
         stop: Sequence[str] = (),
-        keep: bool = False,
-    ) -> Iterator[PrivateToken]:
-        """As `Client.generate`, over any number of connections."""
-        tokens = self.generate_batch([ids], max_new_tokens, sampling=sampling, stop=stop, keep=keep)
-        return (token for _, token in tokens)
+        given: Sequence[int] = (),
+    ) -> Continuation:
+        return self._client.continuation(ids, max_new_tokens, sampling=sampling, stop=stop, given=given)
 
-    def generate_batch(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        *,
-        sampling: Sampling = GREEDY,
-        stop: Sequence[str] = (),
-        keep: bool = False,
-    ) -> Iterator[tuple[int, PrivateToken]]:
-        """As `Client.generate_batch`, over any number of connections."""
-        check_prompts(len(prompts), self.offer)
-        growing = {
-            place: self._client.continuation(ids, max_new_tokens, sampling=sampling, stop=stop)
-            for place, ids in enumerate(prompts)
-        }
-        return self._generate(growing, keep)
+    def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
+        """Over as many connections as it takes, and may."""
+        left = self._most
+        while True:
+            if self._lost is not None:
+                if left == 0:
+                    raise self._lost
+                left -= 1
+                read = sum(len(one.ids) for one in prompts.values() if not one.ended)
+                count = f"{self._most - left} of {self._most}"
+                self._say(f"{self._lost}; a new session reads {read} tokens again ({count})")
+                self._begin_again()
+            try:
+                yield from self._client.go_on(prompts, keep=keep)
+                return
+            except WireError as error:
+                self._leave(error)
+                if all(one.ended for one in prompts.values()):
+                    return
 
     def forget(self, prompts: Iterable[int]) -> None:
         """As `Client.forget`; a session that has broken off holds nothing."""
@@ -115,25 +116,6 @@ class Reconnecting:
                 self._client.forget(prompts)
             except WireError as error:
                 self._leave(error)
-
-    def _generate(self, growing: Mapping[int, Continuation], keep: bool) -> Iterator[tuple[int, PrivateToken]]:
-        left = self._most
-        while True:
-            if self._lost is not None:
-                if left == 0:
-                    raise self._lost
-                left -= 1
-                read = sum(len(one.ids) for one in growing.values() if not one.ended)
-                count = f"{self._most - left} of {self._most}"
-                self._say(f"{self._lost}; a new session reads {read} tokens again ({count})")
-                self._begin_again()
-            try:
-                yield from self._client.go_on(growing, keep=keep)
-                return
-            except WireError as error:
-                self._leave(error)
-                if all(one.ended for one in growing.values()):
-                    return
 
     def _begin_again(self) -> None:
         pause, deadline = _PAUSE, time.monotonic() + SEEK

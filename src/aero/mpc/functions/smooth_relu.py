@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -104,31 +104,18 @@ def _silu(x: Reals) -> Reals:
 
 
 # M, T and beta: the best of a search over multiples of 1/8 and 1/2, for both forms of GELU; of 1/4, 1/2 and 1 for SiLU.
+_gelu = partial(Form, knot=1.5, end=3.5, beta=2.5, t_bits=14, t_fraction=10, u_fraction=14, w_fraction=8)
 FORMS = {
-    "tanh": Form(
+    "tanh": _gelu(
         _gelu_tanh,
-        knot=1.5,
-        end=3.5,
-        beta=2.5,
-        t_bits=14,
-        t_fraction=10,
-        u_fraction=14,
-        w_fraction=8,
         coefficients={
             2: ((3134108, 2080064, -131434, 225173), (1918003912, -1417004, 20934, -9186)),
             3: ((2746845, 2089511, -133093, 230538), (1974715024, -1480108, 22340, -10178)),
             4: ((2450732, 2094221, -133900, 233165), (2001725463, -1510083, 23009, -10654)),
         },
     ),
-    "erf": Form(
+    "erf": _gelu(
         _gelu_erf,
-        knot=1.5,
-        end=3.5,
-        beta=2.5,
-        t_bits=14,
-        t_fraction=10,
-        u_fraction=14,
-        w_fraction=8,
         coefficients={
             2: ((3161678, 2080817, -131634, 225749), (1915404947, -1418147, 21074, -9367)),
             3: ((2739713, 2090383, -133299, 231116), (1971480461, -1480842, 22479, -10366)),

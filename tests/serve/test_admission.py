@@ -78,11 +78,9 @@ def test_objections_are_asked_when_a_client_comes_and_when_its_turn_comes():
     assert told(admission) == {"b1": "b has 0", "c1": 0}
 
 
-def test_limits_change_and_the_queue_closes():
-    admission: Admission = Admission(1, 9)
-    asked(admission, "a1", "a2", "a3", "a4")
-    admission.resize(2, 1)
-    assert told(admission) == {"a2": 0, "a3": 1, "a4": 2}  # who waits already, stays
+def test_the_queue_closes():
+    admission: Admission = Admission(2, 9)
+    assert asked(admission, "a1", "a2", "a3", "a4") == {"a1": 0, "a2": 0, "a3": 1, "a4": 2}
     admission.close(Refusal("stopping"))
     assert told(admission) == {"a3": "stopping", "a4": "stopping"}
     assert asked(admission, "a5") == {"a5": "stopping"}

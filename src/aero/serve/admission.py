@@ -42,11 +42,6 @@ class Admission(Generic[Key]):
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def resize(self, sessions: int, queue: int) -> None:
-        """Other limits from now on; who is inside or waits already stays."""
-        self._sessions, self._queue = sessions, queue
-        self._promote()
-
     def ask(self, key: Key, name: str | None) -> None:
         """Somebody new wants a place; `news` has the answer."""
         refusal = self._objection(name, self._running(name))

@@ -140,13 +140,12 @@ def serve(
     limits = Limits(1 if once else sessions, 0 if once else queue, longest=longest, drain=drain)
     security = security_of(keys, Party.SERVER, insecure_plaintext, client_ca)
     ours = engine == TwoPartyEngine.name
-    if ours and weights_gb is None:
-        weights_gb = MAX_BYTES / 1e9
+    weights_bytes = (MAX_BYTES if ours else None) if weights_gb is None else round(weights_gb * 1e9)
     how = Serving(
         engine,
         Reveal.parse(reveal),
         max_prompts or (DEFAULT_MAX_PROMPTS if ours else 1),
-        None if weights_gb is None else round(weights_gb * 1e9),
+        weights_bytes,
         insecure_plaintext,
         idle,
     )

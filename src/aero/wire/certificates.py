@@ -22,7 +22,7 @@ SERVER, CLIENT = ROLES = ("server", "client")
 MAX_FILE_BYTES = 1 << 16
 PEM = serialization.Encoding.PEM
 WARNING_DAYS = 30
-"""How long before a certificate expires that is said, once a day."""
+"""How long before a certificate expires that is said."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)  # a file name everywhere, and harmless in a log
 _warned: dict[str, datetime.date] = {}
 
@@ -157,7 +157,7 @@ def fingerprint(der: bytes) -> str:
 
 
 def warn_of_expiry(whose: str, expires: datetime.datetime, remedy: str) -> None:
-    """Warn of a certificate that expires soon, or has, at most once a day."""
+    """Warn of a certificate that expires soon, or has: once a day in a process, so a server in each of its sessions."""
     now = _now()
     days = (expires - now).days
     if days >= WARNING_DAYS or _warned.get(whose) == now.date():

@@ -200,7 +200,7 @@ class Identity:
         return f"nobody may come in yet: take a client's cert.pem in with `aero keys {self.folder} --trust CERT`"
 
     def warn_of_expiry(self, peer: Peer | None = None) -> None:
-        """Warn where our own certificate, or the peer's, expires soon; once a day each."""
+        """Warn where our own certificate, or the peer's, expires soon, as `certificates.warn_of_expiry` does."""
         own = load_certificate(self.certificate_path, dated=False)
         warn_of_expiry(str(self.certificate_path), own.not_valid_after_utc, "renew it with `aero keys --force`")
         if peer is not None:

@@ -21,6 +21,7 @@ from aero.train.jsonl import read_rows
 from aero.train.run import resume, train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
+from aero.train.teacher import as_teacher
 
 pytestmark = pytest.mark.slow  # each launch starts Python three times
 
@@ -60,6 +61,8 @@ def test_two_processes_equal_one(
     sharded: bool, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
 ) -> None:
     settings = replace(settings, entropy_weight=0.0)  # its penalty is of each process's half of the texts
+    train(tmp_path / "teacher", data, config, replace(settings, seed=1))
+    settings = replace(settings, teacher=as_teacher(tmp_path / "teacher"))
     train(tmp_path / "one", data, config, settings)
     two = replace(settings, batch_size=2, fsdp=sharded)
     launch(tmp_path / "two", data, config, two, *(["sharded"] if sharded else []))
@@ -88,6 +91,8 @@ def test_stopped_in_one_process_and_resumed_in_both_equals_uninterrupted(
 def test_a_compiled_model_trains_alike(
     data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    train(tmp_path / "teacher", data, config, replace(settings, seed=1))
+    settings = replace(settings, teacher=as_teacher(tmp_path / "teacher"))
     train(tmp_path / "plain", data, config, settings)
     # The graphs of torch.compile without its code generator, which wants a C++ compiler and minutes.
     make = trainer.TrainingArguments

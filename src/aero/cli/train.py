@@ -47,6 +47,13 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="Begin with the weights of the model in this folder, at its size.")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Learn from the model of this run, too, which has the same tokenizer.")
+    ] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(help="Weight of the teacher's distributions in the loss; the text has the rest.")
+    ] = 0.5,
+    teacher_temperature: Annotated[float, typer.Option(help="Divides the logits of both for that.")] = 2.0,
     freeze_order: Annotated[
         str, typer.Option(help="How the norms of an FLN model become constant: together, or one_by_one.")
     ] = "together",
@@ -81,6 +88,7 @@ def train(
     from aero.train.run import resume as go_on
     from aero.train.run import train as begin
     from aero.train.settings import TrainSettings
+    from aero.train.teacher import as_teacher
 
     main_process = is_main()
     console = Console(highlight=False, quiet=not main_process)
@@ -107,6 +115,7 @@ def train(
                 stabilizer=cast("Stabilizer", stabilizer),
                 stabilizer_placement=cast("Placement", placement),
                 start_from=None if start_from is None else str(start_from.resolve()),
+                teacher=None if teacher is None else as_teacher(teacher, teacher_weight, teacher_temperature),
                 freeze_order=cast("FreezeOrder", freeze_order),
             )
             folder = DataFolder(data)

@@ -30,7 +30,7 @@ from aero.models.cache_name import CACHE_NAME, takes_cache
 from aero.models.checkpoint import check_loaded
 from aero.models.configuration_aero import AeroConfig, TemperatureInit
 from aero.models.ffn import INITIAL_SLOPE, PlainFFN, make_ffn
-from aero.models.loss import causal_lm_loss
+from aero.models.loss import SoftTargets, causal_lm_loss
 from aero.models.norm import FrozenNorm, apply_norm, make_final_norm, make_norm
 from aero.models.residual import ResidualLinear
 from aero.models.rotary import rotary_angles
@@ -291,13 +291,15 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
         skip_logits: bool | None = None,
+        soft_targets: SoftTargets | None = None,
     ) -> AeroCausalLMOutput:
         """input_ids: [B, T] -> logits [B, T, V], and with `labels` the loss in nats per token.
 
         labels: [B, T], the input ids themselves (they are shifted inside), -100 where a token does not count;
         num_items_in_batch: divide the summed loss by this instead of the tokens here; skip_logits: give none, by
         default while training with labels, where they need never exist as a whole; logits_to_keep: only of the last
-        so many positions, or of these indices. The other arguments are AeroModel's.
+        so many positions, or of these indices; soft_targets: a teacher's, for the loss. The other arguments are
+        AeroModel's.
         """
         features = self.transformer(
             input_ids,
@@ -315,7 +317,14 @@ class AeroForCausalLM(AeroPreTrainedModel, GenerationMixin):
         loss = logits = None
         multiplier = self.config.logit_multiplier
         if labels is not None:
-            loss = causal_lm_loss(x, self.lm_head.weight, labels, multiplier=multiplier, num_items=num_items_in_batch)
+            loss = causal_lm_loss(
+                x,
+                self.lm_head.weight,
+                labels,
+                multiplier=multiplier,
+                num_items=num_items_in_batch,
+                soft=soft_targets,
+            )
         if skip_logits is None:
             skip_logits = self.training and labels is not None
         if not skip_logits:

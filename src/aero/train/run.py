@@ -55,6 +55,7 @@ from aero.train.run_folder import (
 )
 from aero.train.scalars import Scalars, check_wandb
 from aero.train.settings import TrainSettings, choose_precision
+from aero.train.teacher import TeacherModel, check_teacher
 from aero.train.trainer import AeroTrainer, training_arguments
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ def train(
     if settings.wandb_project is not None:
         check_wandb()
     _check_fits(config, data)
+    if settings.teacher is not None:
+        check_teacher(settings.teacher, data, config)
     choose_precision(settings.precision)
     if present(out / FILE) and not force and is_main():
         raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
@@ -147,6 +150,8 @@ def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> 
     if DataUsed.of(data) != info.data:
         raise ValueError(f"{data.path} is not the data that {out} was trained on; train again with --force")
     config = AeroConfig.from_pretrained(out)
+    if info.settings is not None and info.settings.teacher is not None:
+        check_teacher(info.settings.teacher, data, config)
     info, processes = replace(info, status="unfinished"), join()
     with ExitStack() as held:
         if processes.is_main_process:
@@ -233,6 +238,7 @@ def _optimize(
     assert settings is not None
     precision = choose_precision(settings.precision)
     arguments = training_arguments(out, settings, precision)
+    teacher = None if settings.teacher is None else TeacherModel(settings.teacher, config, arguments.device)
     set_seed(settings.seed)
     model = AeroForCausalLM(config)
     if settings.start_from is not None:
@@ -266,6 +272,7 @@ def _optimize(
         measure_every=settings.measure_every,
         regularizer=settings.regularizer() if config.entropy_thresholds else None,
         window_penalty=settings.window_penalty(),
+        teacher=teacher,
     )
     trainer.remove_callback(PrinterCallback)
     try:

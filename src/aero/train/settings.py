@@ -19,6 +19,25 @@ Precision = Literal["auto", "bf16", "fp16", "float32"]
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A trained model whose distributions a run learns beside the text (Hinton et al. 2015, §2), `aero.train.teacher`.
+
+    path: its run folder; sha256: of its run.json, which names the hashes of its other files. weight: of the divergence
+    from it in the loss; the text's cross-entropy has the rest. temperature: divides the logits of both.
+    """
+
+    path: str
+    sha256: str
+    weight: float = 0.5
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.weight <= 1, "the teacher's weight", self.weight, "above 0 and at most 1")
+        fine = 0 < self.temperature < math.inf
+        _require(fine, "the teacher's temperature", self.temperature, "above 0")
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """One training run: AdamW, linear warm-up, linear decay to zero (Jha & Reagen 2024, §5, at a smaller budget)."""
 
@@ -66,6 +85,8 @@ class TrainSettings:
     """All of them together, or one after another ("one_by_one"), which a trained model needs."""
     start_from: str | None = None
     """Folder of a trained model whose weights this run begins with."""
+    teacher: Teacher | None = None
+    """A trained model to learn from (`aero.train.teacher.as_teacher`); the loss in the metrics then counts it, too."""
     precision: Precision = "auto"
     """Of matrix products while training; weights are float32. "auto": bf16 where the machine computes in it; "fp16",
     with a scaled loss, needs a GPU."""

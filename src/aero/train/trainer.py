@@ -21,6 +21,7 @@ from aero.train.measures import TEXTS, MeasureLog, measure
 from aero.train.processes import whole
 from aero.train.run_folder import CHECKPOINTS
 from aero.train.settings import TrainSettings
+from aero.train.teacher import TeacherModel
 
 
 def training_arguments(out: Path, settings: TrainSettings, precision: str) -> TrainingArguments:
@@ -76,6 +77,7 @@ class AeroTrainer(Trainer):
         measure_every: int,
         regularizer: EntropyRegularizer | None,
         window_penalty: WindowPenalty | None = None,
+        teacher: TeacherModel | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -87,11 +89,15 @@ class AeroTrainer(Trainer):
         self._measure_every = measure_every
         self._regularizer = regularizer
         self._window_penalty = window_penalty
+        self._teacher = teacher
         self._step: int | None = None  # the optimizer step that the batches belong to
         self._batches: list[dict[str, torch.Tensor]] = []
         self._trend = LossTrend()
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self._teacher is not None:
+            with self.accelerator.autocast():
+                inputs = {**inputs, "soft_targets": self._teacher.targets(inputs["input_ids"])}
         entropies, window = self._regularizer is not None, self._window_penalty is not None
         if not (entropies or window):
             return super().compute_loss(model, inputs, *args, **kwargs)

@@ -89,6 +89,20 @@ def test_ferret_over_several_iterations():
     assert len(np.unique(every, axis=0)) == len(every)
 
 
+def test_ferret_far_ahead_keeps_few_tables_and_gives_what_it_gives_step_by_step():
+    """The sender is spoken to for all iterations at once, the receiver for each when the last is used up."""
+    delta, units = difference(), ferret._TABLES_AHEAD + 3
+    (sender, receiver), (again, _) = silent(delta), silent(delta)
+    message = sender.speak(units)
+    assert sum(iteration.code is not None for iteration in sender._waiting) == ferret._TABLES_AHEAD
+    for part in message.reshape(units, -1):
+        np.testing.assert_array_equal(again.speak(1), part)
+        receiver.hear(1, part)
+        k, m = sender.take(ferret.UNIT), receiver.take(ferret.UNIT)
+        assert_correlated(delta, k, m)
+        np.testing.assert_array_equal(again.take(ferret.UNIT), k)
+
+
 def test_ferret_gives_the_same_at_every_level():
     delta, taken = difference(), []
     for level in native.available_levels():

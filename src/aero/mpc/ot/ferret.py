@@ -22,7 +22,8 @@ coefficients chi of a universal hash, one for each leaf, come from the sender's 
 6. Receiver: W, the same sum of its own leaves, + sum of X^i M*_i is V: compares the digest.
 
 A message of t h blocks per iteration, a block and a digest are all. Trees are kept as seeds and are grown when
-their OTs are taken, so iterations made ahead take little memory.
+their OTs are taken, and so are, beyond a few iterations, the 2^18 OTs that the matrix is multiplied by: iterations made
+ahead take little memory.
 
 The parameters are those of emp-ot 1.0.0-alpha.1 (`tuning.h`, set b11), which states about 128 bits for them against the
 known attacks on LPN with regular noise, but for the secret, which has twice the length: the margin.
@@ -59,6 +60,8 @@ KEPT_TREES = -(-SEEDS >> DEPTH)
 UNIT = (TREES - KEPT_TREES) << DEPTH
 """Correlated OTs that one iteration gives away."""
 UNIT_BYTES = LEVELS * 16
+_TABLES_AHEAD = 4
+"""Iterations made ahead whose tables, of 4 MB, are kept; making one again takes a tenth of an iteration's work."""
 _TREES_AHEAD = 64
 """Grown at once where fewer are asked for: each time, the code's table has to come into the cache first."""
 
@@ -72,10 +75,10 @@ Seeds = tuple[NDArray[np.uint8], ...]
 
 @dataclass
 class _Iteration:
-    """Of which trees up to `next_tree` have been grown."""
+    """Of which trees up to `next_tree` have been grown. code: None until its turn comes, where it is not kept."""
 
     number: int
-    code: LocalCode
+    code: LocalCode | None
     seeds: Seeds
     next_tree: int = 0
 
@@ -112,22 +115,35 @@ class _Ferret(CorrelatedOts):
                 stop = count
             done = stop
             if iteration.next_tree == TREES:
-                self._waiting.popleft()
+                self._pass_on()
         return out
+
+    def _pass_on(self) -> None:
+        """From the first iteration, which is used up, to the next: its table are the OTs that the first kept for it."""
+        done = self._waiting.popleft()
+        if self._waiting and self._waiting[0].code is None:
+            kept, done.next_tree = np.empty_like(self._seeds), 0
+            self._grow(done, kept)
+            self._waiting[0].code = self._code(kept)
+
+    def _code(self, seeds: Blocks) -> LocalCode:
+        return LocalCode(self._code_key, code_table(seeds[LEVELS : LEVELS + SECRET]))
 
     def _first_tree(self) -> int:
         return self._iterations * TREES
 
     def _begin(self, *seeds: NDArray[np.uint8]) -> None:
         """An iteration whose message has been made or read; its first OTs are those that the next one needs."""
-        code = LocalCode(self._code_key, code_table(self._seeds[LEVELS : LEVELS + SECRET]))
-        iteration = _Iteration(self._iterations, code, seeds)
+        iteration = _Iteration(self._iterations, self._code(self._seeds), seeds)
         self._iterations += 1
         self._grow(iteration, self._seeds)
+        if len(self._waiting) >= _TABLES_AHEAD:
+            iteration.code = None
         self._waiting.append(iteration)
 
     def _grow(self, iteration: _Iteration, out: Blocks) -> None:
         """The OTs of the iteration's next trees, as many as `out` has room for."""
+        assert iteration.code is not None
         trees = slice(iteration.next_tree, iteration.next_tree + (len(out) >> DEPTH))
         seeds = tuple(part[trees] for part in iteration.seeds)
         self._leaves(iteration.number * TREES + trees.start, seeds, iteration.code, out)

@@ -44,7 +44,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal
 
 from aero.serve.admission import Admission
-from aero.serve.memory import give_back
+from aero.serve.memory import give_back, keep_little
 from aero.serve.metrics import Metrics
 from aero.serve.server import Stop
 from aero.wire import (
@@ -382,6 +382,7 @@ class Supervisor:
 
     def _become_child(self, ear: socket.socket) -> None:
         """Let go of what is the parent's."""
+        keep_little()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # before a session there is nothing to finish
         for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal, to all: the parent says what to do

@@ -50,7 +50,8 @@ TREES = 1170
 DEPTH = 11
 SECRET = 1 << 18
 LEVELS = TREES * DEPTH
-_CHECK = slice(LEVELS + SECRET, LEVELS + SECRET + 128)
+_SECRET = slice(LEVELS, LEVELS + SECRET)
+_CHECK = slice(_SECRET.stop, _SECRET.stop + 128)
 """Of the OTs that are left for an iteration, those for the check of it and of those made with it."""
 SEEDS = _CHECK.stop
 """Correlated OTs that an iteration needs."""
@@ -124,17 +125,17 @@ class _Ferret(CorrelatedOts):
         if self._waiting and self._waiting[0].code is None:
             kept, done.next_tree = np.empty_like(self._seeds), 0
             self._grow(done, kept)
-            self._waiting[0].code = self._code(kept)
-
-    def _code(self, seeds: Blocks) -> LocalCode:
-        return LocalCode(self._code_key, code_table(seeds[LEVELS : LEVELS + SECRET]))
+            assert done.code is not None
+            done.code.table[:] = kept[_SECRET]
+            self._waiting[0].code = done.code
 
     def _first_tree(self) -> int:
         return self._iterations * TREES
 
     def _begin(self, *seeds: NDArray[np.uint8]) -> None:
         """An iteration whose message has been made or read; its first OTs are those that the next one needs."""
-        iteration = _Iteration(self._iterations, self._code(self._seeds), seeds)
+        code = LocalCode(self._code_key, code_table(self._seeds[_SECRET]))
+        iteration = _Iteration(self._iterations, code, seeds)
         self._iterations += 1
         self._grow(iteration, self._seeds)
         if len(self._waiting) >= _TABLES_AHEAD:

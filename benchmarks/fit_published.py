@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent.parent / "src/aero/cost/profiles"
 # Only the sum of one ReLU and half a LayerNorm element is identified: every row with one has both, in one proportion.
 # SPU's ReLU in the same ring, measured here, splits it; see docs/understand/cost.md.
 RELU_BYTES = 98.5
-PARAMETERS = ("gelu", "layer_norm", "causal_softmax", "products", "lookups")
+PARAMETERS = ("gelu", "layer_norm", "softmax", "products", "lookups")
 
 
 def graph_of(row: Row) -> Graph:
@@ -64,7 +64,7 @@ def aero_profile() -> TableProfile:
     ops: dict[str, dict[str, float]] = {
         "embedding": {"inputs": price["lookups"], "outputs": price["products"]},
         **dict.fromkeys(("linear", "scores", "attend"), product),
-        "causal_softmax": {"outputs": price["causal_softmax"]},
+        "softmax": {"outputs": price["softmax"]},
         **{op: {"outputs": price["layer_norm"]} for op in ("layer_norm", "rms_norm")},
         "gelu": {"outputs": price["gelu"]},
         "relu": {"outputs": RELU_BYTES},
@@ -94,7 +94,7 @@ def bumblebee_profile() -> TableProfile:
     shapes = list(BUMBLEBEE.values())
     matrix = [[layers * heads * t * t, layers * t * 4 * width] for t, layers, heads, width, _ in shapes]
     softmax, gelu = np.linalg.solve(np.array(matrix, np.float64), [gb * 1e9 for *_, gb in shapes])
-    prices = {"causal_softmax": {"outputs": float(f"{softmax:.5g}")}, "gelu": {"outputs": float(f"{gelu:.5g}")}}
+    prices = {"softmax": {"outputs": float(f"{softmax:.5g}")}, "gelu": {"outputs": float(f"{gelu:.5g}")}}
     free = [op for op in OPS if op not in (*prices, "relu")]
     return TableProfile(
         "bumblebee-published",
@@ -103,7 +103,7 @@ def bumblebee_profile() -> TableProfile:
         {op: Declaration({"bytes_both_ways": Formula(prices.get(op, {}))}) for op in (*prices, *free)},
         only_with=(("gelu",), ("layer_norm", "rms_norm")),
         notes=(
-            "two totals determine two prices: `causal_softmax` stands for all that grows with T^2, `gelu` for all that "
+            "two totals determine two prices: `softmax` stands for all that grows with T^2, `gelu` for all that "
             "grows with T; so models without GELU or LayerNorm are refused",
             "only totals in both directions are published: no split, no rounds, no computing time, no set-up",
         ),

@@ -69,7 +69,7 @@ def random_program(
         if rotary:
             turned = {"heads": heads, "rotated": width // heads // 2, "base": 100.0, "start": 0}
             q, k = (add(f"{b}.{role}.rotary", "rotary", y, **turned) for role, y in (("q", q), ("k", k)))
-        p = add(f"{b}.softmax", "causal_softmax", add(f"{b}.scores", "scores", q, k, heads=heads))
+        p = add(f"{b}.softmax", "softmax", add(f"{b}.scores", "scores", q, k, heads=heads))
         o = linear(f"{b}.o", add(f"{b}.attend", "attend", p, v), width, width)
         x, before = add(f"{b}.attention", "add", x, o), x
         f = layer_norm(f"{b}.norm_2", before if parallel else x)

@@ -55,12 +55,12 @@ def test_rounds_are_fixed_or_grow_with_the_levels_of_a_tree():
     data = [
         (sample("relu", 40), 20.0),
         (sample("relu", 40, seconds=60.0), 300.0),
-        (sample("causal_softmax", 100, levels=3), 29.0),
-        (sample("causal_softmax", 100, levels=5), 45.0),
+        (sample("softmax", 100, levels=3), 29.0),
+        (sample("softmax", 100, levels=5), 45.0),
     ]
     found = fit_rounds(data)
     assert found["relu"].at({"calls": 1}) == pytest.approx(20, abs=1)
-    assert dict(found["causal_softmax"].terms) == {
+    assert dict(found["softmax"].terms) == {
         "calls": pytest.approx(5, abs=0.1),
         "levels": pytest.approx(8, abs=0.1),
     }

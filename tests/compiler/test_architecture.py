@@ -73,7 +73,7 @@ def test_softmax_only_models_lose_all_ffn_products():
         np.prod(final.shapes[n.inputs[0]]) * final.shapes[n.name][1] for n in final.nodes if n.op == "linear"
     )
     assert products == (layers - 1) * 4 * t * d * d + (2 * t + 2) * d * d + d * v
-    assert sum(n.op == "causal_softmax" for n in final.nodes) == layers and heads == 2
+    assert sum(n.op == "softmax" for n in final.nodes) == layers and heads == 2
 
 
 def test_a_width_that_heads_do_not_divide_is_refused():
@@ -86,7 +86,7 @@ def test_every_preset_is_compiled(preset):
     size = SIZES[preset]
     final = compiled_stages(parse("SM+ScFuFFN"), size, 8)[-1].graph
     assert final.shapes[final.output] == (1, size.vocab_size)
-    assert sum(n.op == "causal_softmax" for n in final.nodes) == size.num_layers
+    assert sum(n.op == "softmax" for n in final.nodes) == size.num_layers
     for node in final.nodes:
         if node.op == "rotary":
             assert node.attrs["rotated"] == size.hidden_size // size.num_heads // 4

@@ -195,7 +195,7 @@ def test_keys_that_something_else_reads_keep_their_bias():
         Node("q", "linear", ("embedding",), ("w",)),
         Node("k", "linear", ("embedding",), ("w", "b")),
         Node("s", "scores", ("q", "k"), (), {"heads": 2}),
-        Node("p", "causal_softmax", ("s",)),
+        Node("p", "softmax", ("s",)),
         Node("a", "attend", ("p", "k")),
         Node("out", "linear", ("a",), ("w",)),
     ]
@@ -347,7 +347,7 @@ def test_a_stream_that_something_else_reads_is_not_centred():
 def test_softmax_in_base_two_costs_nothing():
     program = random_program()
     after, _, _ = rewrite(program, softmax_base="2")
-    assert {n.attrs["base"] for n in after.graph.nodes if n.op == "causal_softmax"} == {2.0}
+    assert {n.attrs["base"] for n in after.graph.nodes if n.op == "softmax"} == {2.0}
     assert ops(after) == ops(rewrite(program)[0])
     assert_same_function(program, after)
     assert softmax_base_two(after) is after

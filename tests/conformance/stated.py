@@ -21,7 +21,7 @@ Errors = Callable[[Node, np.ndarray, list[np.ndarray]], np.ndarray | float]
 
 SPU_STEP = 2.0**-18
 # docs/understand/spu.md says where each comes from.
-SPU_STATED = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
+SPU_STATED = {"softmax": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 TRIALS = 20
 
 
@@ -64,7 +64,7 @@ def protocols(program: Program, plan: RingPlan, states: dict[str, str] | None = 
             own = step * (store.of([group]).noise.total + 0.5)
         elif isinstance(found, StackedPlan):
             own = step * found.error
-        elif node.op == "causal_softmax":
+        elif node.op == "softmax":
             own = found.max_error + found.missed
         elif node.op in ("layer_norm", "rms_norm"):
             rows = inputs[0] - inputs[0].mean(axis=-1, keepdims=True) * (node.op == "layer_norm")
@@ -97,7 +97,7 @@ def tolerance(program: Program, ids: np.ndarray, errors: Errors, state: dict[str
             inputs, weights = [values[i] for i in node.inputs], [program.weights[w] for w in node.weights]
             value = apply(node, inputs, weights)
             signs = rng.choice([-1.0, 1.0], value.shape)
-            if node.op in ("scores", "causal_softmax"):
+            if node.op in ("scores", "softmax"):
                 signs[value == 0] = 0.0  # above the diagonal
             values[node.name] = value + signs * errors(node, value, inputs)
         worst = max(worst, float(np.abs(values[program.graph.output] - exact).max()))

@@ -112,7 +112,7 @@ def one_op(*nodes: Node, seed: int = 0, **weights: tuple[int, ...]) -> Program:
 
 ATTENTION = (
     Node("scores", "scores", ("x", "x"), (), {"heads": HEADS}),
-    Node("p", "causal_softmax", ("scores",)),
+    Node("p", "softmax", ("scores",)),
     Node("y", "attend", ("p", "x")),
 )
 OPERATIONS = {
@@ -126,9 +126,8 @@ OPERATIONS = {
     "add": one_op(Node("z", "scale", ("x",), (), {"factor": 0.3}), Node("y", "add", ("x", "z"))),
     "rotary": one_op(Node("y", "rotary", ("x",), (), {"heads": HEADS, "rotated": 2, "base": 100.0, "start": 3})),
     "attention": one_op(*ATTENTION),
-    "attention in base 2": one_op(
-        ATTENTION[0], Node("p", "causal_softmax", ("scores",), (), {"base": 2.0}), ATTENTION[2]
-    ),
+    "attention in base 2": one_op(ATTENTION[0], Node("p", "softmax", ("scores",), (), {"base": 2.0}), ATTENTION[2]),
+    "attention without a mask": one_op(*(n.replace(attrs={**n.attrs, "mask": "none"}) for n in ATTENTION)),
     "relu": one_op(Node("y", "relu", ("x",))),
     "gelu": one_op(Node("y", "gelu", ("x",))),
     "silu": one_op(Node("y", "silu", ("x",))),
@@ -175,6 +174,6 @@ def test_scores_in_a_window():
     ids = random_ids(program, 99)
     runs = [(prefill(program, 9, leave_state=True), ids[:9]), (decode(program, 9), ids[9:])]
     plan = quantize(program, [random_ids(program, seed) for seed in range(8)]).plan
-    steps = [step for one, _ in runs for step in plan_steps([one.graph], plan)[0] if step.node.op == "causal_softmax"]
+    steps = [step for one, _ in runs for step in plan_steps([one.graph], plan)[0] if step.node.op == "softmax"]
     assert len(steps) == 2 and all(function_plan(step).window is not None for step in steps)
     check("two-party", program, runs)

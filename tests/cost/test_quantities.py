@@ -13,7 +13,7 @@ def test_linear_layers_of_one_value_share_its_input():
         Node("q", "linear", ("x",), ("wq",)),
         Node("k", "linear", ("x",), ("wk",)),
         Node("scores", "scores", ("q", "k"), attrs={"heads": 2}),
-        Node("p", "causal_softmax", ("scores",)),
+        Node("p", "softmax", ("scores",)),
         Node("y", "attend", ("p", "x")),
     )
     graph = Graph(5, nodes, {"table": (11, 8), "wq": (8, 6), "wk": (8, 6)}, "y")

@@ -34,7 +34,7 @@ def test_attention_is_causal():
 def test_softmax_agrees_with_scipy_free_definition():
     rng = np.random.default_rng(0)
     scores = rng.normal(0, 3, (2, 3, 5))
-    probabilities = OPS["causal_softmax"].meaning(scores)
+    probabilities = OPS["softmax"].meaning(scores)
     for head, row in np.ndindex(2, 3):
         visible = np.exp(scores[head, row, : row + 3])
         np.testing.assert_allclose(probabilities[head, row, : row + 3], visible / visible.sum(), rtol=1e-12)
@@ -170,7 +170,7 @@ def stateful_program() -> Program:
         Node("all", "concat_rows", ("past", "x")),
         Node("q", "linear", ("x",), ("z",)),
         Node("s", "scores", ("q", "all"), (), {"heads": 2}),
-        Node("p", "causal_softmax", ("s",), (), {"base": 2.0}),
+        Node("p", "softmax", ("s",), (), {"base": 2.0}),
         Node("mean", "attend", ("p", "all")),
     ]
     return Program.of(2, nodes, weights, "mean", state_in={"past": (3, 4)}, state_out={"past": "all"})
@@ -203,15 +203,15 @@ def test_a_value_that_is_left_is_live():
 
 def test_softmax_in_base_two_is_softmax_of_scaled_scores():
     scores = np.random.default_rng(0).normal(0, 3, (2, 3, 5))
-    expected = OPS["causal_softmax"].meaning(scores * np.log(2))
-    np.testing.assert_allclose(OPS["causal_softmax"].meaning(scores, base=2.0), expected, atol=1e-14)
+    expected = OPS["softmax"].meaning(scores * np.log(2))
+    np.testing.assert_allclose(OPS["softmax"].meaning(scores, base=2.0), expected, atol=1e-14)
     with pytest.raises(ValueError, match=r"base=2\.0"):
         Graph(
             2,
             (
                 Node("x", "embedding", ("ids",), ("t",)),
                 Node("s", "scores", ("x", "x"), (), {"heads": 1}),
-                Node("p", "causal_softmax", ("s",), (), {"base": 3.0}),
+                Node("p", "softmax", ("s",), (), {"base": 3.0}),
             ),
             {"t": (5, 4)},
             "p",

@@ -33,9 +33,12 @@ SAMPLES = [
     ("silu", ["x"], [], {}),
     ("rotary", ["x"], [], TURN),
     ("scores", ["x", "x"], [], {"heads": HEADS}),
-    ("causal_softmax", ["scores"], [], {}),
-    ("causal_softmax", ["scores"], [], {"base": 2.0}),
+    ("scores", ["x", "x"], [], {"heads": HEADS, "mask": "none"}),
+    ("softmax", ["scores"], [], {}),
+    ("softmax", ["scores"], [], {"mask": "none"}),
+    ("softmax", ["scores"], [], {"base": 2.0}),
     ("attend", ["probabilities", "x"], [], {}),
+    ("attend", ["probabilities", "x"], [], {"mask": "none"}),
     ("rows", ["x"], [], {"start": 1, "stop": 4}),
     ("concat_rows", ["x", "x"], [], {}),
 ]
@@ -51,7 +54,7 @@ def draw(kind: str, rng: np.random.Generator) -> np.ndarray:
             return rng.normal(0.5, rng.uniform(0.1, 20.0, WIDTH), (ROWS, WIDTH))
         case "scores":
             return rng.normal(0, 4, (HEADS, ROWS, ROWS))
-    return OPS["causal_softmax"].meaning(draw("scores", rng))
+    return OPS["softmax"].meaning(draw("scores", rng))
 
 
 def sample(case: tuple, seed: int) -> tuple[Sheet, list[np.ndarray], list[np.ndarray], dict]:
@@ -188,7 +191,7 @@ def test_a_product_of_shared_values_is_one_of_matrices_for_each_head(case):
     assert left.shape == (heads, queries, inner) and right.shape == (heads, inner, columns)
     for kind in (np.float64, np.int64, np.uint64):
         values = [np.rint(10 * x).astype(np.int64).astype(kind) for x in inputs]
-        found = product.joined(np.matmul(*product.factors(*values, **attrs)))
+        found = product.joined(np.matmul(*product.factors(*values, **attrs)), **attrs)
         assert found.dtype == kind and (found == product.form(*values, **attrs)).all()
 
 

@@ -12,7 +12,7 @@ import pytest
 from aero.kernels.slots import P50
 from aero.mpc.dealer import InsecureDealtOts
 from aero.mpc.functions import exp2, softmax
-from aero.mpc.functions.causal_rows import CausalRows
+from aero.mpc.functions.score_rows import ScoreRows
 from aero.mpc.functions.softmax import protocol, tournament
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.keys import exchange_keys
@@ -23,7 +23,7 @@ from mpc.ots import split
 from mpc.parties import run_both
 
 SHAPE = (4, 64, 64)
-ROWS = CausalRows(4, ((64, 64),))
+ROWS = ScoreRows(4, ((64, 64),))
 PLANS = {
     "maxima": softmax.plan_softmax(ROWS, 22, 14, 20, 18),
     "window": softmax.plan_softmax(ROWS, 22, 14, 20, 18, window=softmax.Window((12.0, 0.0, 100.0, 12.0))),

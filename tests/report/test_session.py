@@ -20,7 +20,7 @@ def report(scale: int) -> tuple[StepReport, ...]:
     return (
         StepReport("blocks.0.scores", "scores", 100 * scale, 200 * scale, 2, 0.1 * scale, 0.05),
         StepReport("blocks.1.scores", "scores", 100 * scale, 200 * scale, 2, 0.1 * scale, 0.05),
-        StepReport("blocks.0.softmax", "causal_softmax", 1000 * scale, 50 * scale, 30, 0.7 * scale, 0.2),
+        StepReport("blocks.0.softmax", "softmax", 1000 * scale, 50 * scale, 30, 0.7 * scale, 0.2),
     )
 
 
@@ -43,11 +43,11 @@ def session(reveal: str = "logits", logits: np.ndarray | None = None) -> Session
 
 
 def test_operations_add_up():
-    scores, softmax = sorted(by_op(report(2)), key=lambda line: line.op, reverse=True)
+    scores, softmax = sorted(by_op(report(2)), key=lambda line: line.op)
     assert (scores.op, scores.label, softmax.label) == ("scores", "2", "1")
     assert (scores.bytes_client_to_server, scores.bytes_server_to_client, scores.rounds) == (400, 800, 4)
     assert scores.seconds == pytest.approx(0.4) and softmax.seconds == pytest.approx(1.4)
-    assert [line.op for line in by_op(report(2))] == ["causal_softmax", "scores"]  # the longest first
+    assert [line.op for line in by_op(report(2))] == ["softmax", "scores"]  # the longest first
 
 
 def test_a_sum_with_something_unknown_is_unknown():
@@ -80,7 +80,7 @@ def test_the_page_stands_alone_and_says_what_the_json_says(tmp_path):
     ):
         assert "".join(f"<td>{cell}</td>" for cell in cells) in page
     # The bar of the tokens' seconds: softmax (0.7 + 2.1) / 2 and scores (0.2 + 0.6) / 2
-    assert "causal_softmax: 1.4 seconds, 78%" in page and "scores: 0.4 seconds, 22%" in page
+    assert "softmax: 1.4 seconds, 78%" in page and "scores: 0.4 seconds, 22%" in page
 
 
 def test_what_each_party_saw(tmp_path):

@@ -280,7 +280,7 @@ def test_metrics_of_a_server(home):
         assert found["sessions",] == 1 and found["steps_total", "next-token"] == 2
         assert found["oblivious_transfers_total",] > 0 and found["set_up_seconds_total",] > 0
         sent = sum(value for name, value in found.items() if name[0] == "operation_bytes_sent_total")
-        assert sent > 1e5 and {"linear", "causal_softmax", "ots"} <= {name[1] for name in found if len(name) > 1}
+        assert sent > 1e5 and {"linear", "softmax", "ots"} <= {name[1] for name in found if len(name) > 1}
         server.process.terminate()
         assert server.ended() == 0
         with pytest.raises(urllib.error.URLError):

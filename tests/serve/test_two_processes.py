@@ -93,7 +93,7 @@ def test_the_token_alone_is_revealed(folder, tmp_path):
         ids.append(token)
     assert "2 ids, without their logits in 2 outputs" in (tmp_path / "session.html").read_text()
     operations = json.loads((tmp_path / "session.json").read_text())["answers"][0]["tokens"][1]["operations"]
-    assert {"linear", "causal_softmax", "output"} <= {line["op"] for line in operations}
+    assert {"linear", "softmax", "output"} <= {line["op"] for line in operations}
 
 
 def test_prompts_together_are_those_of_the_model(folder, tmp_path):

@@ -10,7 +10,8 @@ import numpy as np
 from aero.compiler.positions import prefix
 from aero.graph import OPS, Node, Program, interpret
 from aero.graph.graph import INPUT
-from aero.graph.heads import causal_mask
+from aero.graph.heads import live_mask
+from aero.graph.ops.sheet import mask_of
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,23 @@ class RowMaxima:
 
 
 def row_maxima(program: Program, blocks: Iterable[np.ndarray]) -> dict[str, list[RowMaxima]]:
-    """By softmax, for each head; over all rows but the first, which sees one key and whose score does not matter."""
-    softmax = {n.inputs[0]: n.name for n in program.graph.nodes if n.op == "causal_softmax"}
+    """By softmax, for each head; over all rows but those that see one key, whose score does not matter."""
+    softmax = {n.inputs[0]: n for n in program.graph.nodes if n.op == "softmax"}
     found: dict[str, np.ndarray] = {}
 
     def look(name: str, scores: np.ndarray) -> None:
-        if name not in softmax or scores.shape[1] < 2:
+        if name not in softmax:
             return
-        live = causal_mask(*scores.shape[1:])
-        row_max = np.where(live, scores, -np.inf).max(axis=-1)[:, 1:]
-        lowest = np.where(live, scores, np.inf)[:, 1:].min(axis=(1, 2))
+        node = softmax[name]
+        live = live_mask(*scores.shape[1:], mask=mask_of(node.attrs))
+        several = live.sum(axis=1) > 1
+        if not several.any():
+            return
+        row_max = np.where(live, scores, -np.inf).max(axis=-1)[:, several]
+        lowest = np.where(live, scores, np.inf)[:, several].min(axis=(1, 2))
         new = np.stack([row_max.min(axis=1), -row_max.max(axis=1), lowest])
-        old = found.get(softmax[name])
-        found[softmax[name]] = new if old is None else np.minimum(old, new)
+        old = found.get(node.name)
+        found[node.name] = new if old is None else np.minimum(old, new)
 
     for ids in blocks:
         interpret(prefix(program, len(ids)), ids, keep=look)

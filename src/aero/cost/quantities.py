@@ -3,10 +3,10 @@
     calls     1
     inputs    elements of the values read (not of the weights); ids count as their one-hot rows, T V
     outputs   elements of the value computed
-    products  scalar products of an engine that computes every entry: those above the causal diagonal included, and a
+    products  scalar products of an engine that computes every entry: those that are not live included, and a
               look-up as the product with one-hot rows
     heads     matrices of scores or probabilities
-    live      their entries at or below the causal diagonal, all heads
+    live      their live entries, all heads: with a causal mask, those at or below the diagonal
     rows      rows of the value: H T of a softmax, T of a matrix
     levels    ceil(log2 of a row's length): the depth of a tree over a row
 
@@ -19,10 +19,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from aero.graph import OPS, Graph, Node
-from aero.graph.count import products, triangle
+from aero.graph.count import heads_of, products
 from aero.graph.graph import INPUT
 from aero.graph.heads import live_pairs
-from aero.graph.ops.sheet import LookUp
+from aero.graph.ops.sheet import LookUp, mask_of
 
 
 def quantities(graph: Graph, nodes: Sequence[Node]) -> Mapping[str, int]:
@@ -40,8 +40,8 @@ def quantities(graph: Graph, nodes: Sequence[Node]) -> Mapping[str, int]:
     if isinstance(OPS[node.op].arithmetic, LookUp):
         one_hot = graph.length * graph.weight_shapes[node.weights[0]][0]
         found |= {"inputs": one_hot, "products": one_hot * shape[1]}
-    if (pairs := triangle(graph, node)) is not None:
-        found |= {"heads": pairs[0], "live": pairs[0] * live_pairs(*pairs[1:])}
+    if (pairs := heads_of(graph, node)) is not None:
+        found |= {"heads": pairs[0], "live": pairs[0] * live_pairs(*pairs[1:], mask=mask_of(node.attrs))}
     return found | {"rows": math.prod(shape[:-1]), "levels": _levels(shape[-1])}
 
 

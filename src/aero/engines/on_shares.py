@@ -164,7 +164,8 @@ def _compute(
             results = protocols.embedding(steps, ids)
         case SharedProduct() as product:
             factors = [_factors(step, product, *mine) for step, mine in zip(steps, inputs, strict=True)]
-            results = [z.of(product.joined(z.values)) for z in protocols.pair(steps, factors)]
+            pairs = zip(steps, protocols.pair(steps, factors), strict=True)
+            results = [z.of(product.joined(z.values, **step.node.attrs)) for step, z in pairs]
         case Function():
             results = protocols.nonlinear(steps, [x for (x,) in inputs])
         case Move():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aero.graph.graph import Graph, Node
 from aero.graph.heads import live_pairs
 from aero.graph.ops import OPS, Shape
-from aero.graph.ops.sheet import Product, SharedProduct, WeightProduct
+from aero.graph.ops.sheet import Product, SharedProduct, WeightProduct, mask_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Count:
     depth: int
 
 
-def triangle(graph: Graph, node: Node) -> Shape | None:
+def heads_of(graph: Graph, node: Node) -> Shape | None:
     """[H, T, S] of the scores or probabilities that an operation makes or reads; None where there are none."""
     shapes = (graph.shapes[name] for name in (node.name, *node.inputs))
     return next((shape for shape in shapes if len(shape) == 3), None)
@@ -46,9 +46,9 @@ def multiplications(graph: Graph, node: Node) -> int:
         case WeightProduct():
             return products(graph, node)
         case SharedProduct():
-            shape = triangle(graph, node)
+            shape = heads_of(graph, node)
             assert shape is not None
-            return products(graph, node) // math.prod(shape[1:]) * live_pairs(*shape[1:])
+            return products(graph, node) // math.prod(shape[1:]) * live_pairs(*shape[1:], mask=mask_of(node.attrs))
     return 0
 
 
@@ -56,7 +56,7 @@ def nonlinear_elements(graph: Graph, node: Node) -> int:
     if not OPS[node.op].nonlinear:
         return 0
     shape = graph.shapes[node.name]
-    return shape[0] * live_pairs(*shape[1:]) if len(shape) == 3 else math.prod(shape)
+    return shape[0] * live_pairs(*shape[1:], mask=mask_of(node.attrs)) if len(shape) == 3 else math.prod(shape)
 
 
 def count(graph: Graph) -> Count:

@@ -16,7 +16,7 @@ from aero.graph.ops import OPS, Attrs, Shape
 
 INPUT = "ids"  # the client's token ids, shape [length]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Attention's shapes: heads side by side in a row, and the triangle of keys that a query sees.
+"""Attention's shapes: heads side by side in a row, and the keys that a query sees.
 
-Query row t of T sees keys 0 .. S - T + t of S. Those entries of scores and probabilities [H, T, S] are live.
+With the mask "causal", query row t of T sees keys 0 .. S - T + t of S; with "none", every key. Those entries of scores
+and probabilities [H, T, S] are live.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 Array = np.ndarray
+MASKS = CAUSAL, NO_MASK = "causal", "none"
 
 
 def split_heads(x: Array, heads: int) -> Array:
@@ -27,6 +29,13 @@ def causal_mask(queries: int, keys: int) -> Array:
     return np.arange(keys)[None, :] <= np.arange(queries)[:, None] + (keys - queries)
 
 
-def live_pairs(queries: int, keys: int) -> int:
-    """Entries of one head's causal triangle: sum over t < T of S - T + t + 1."""
+def live_mask(queries: int, keys: int, *, mask: str = CAUSAL) -> Array:
+    """[T, S] of booleans: which entries of a head are live."""
+    return causal_mask(queries, keys) if mask == CAUSAL else np.ones((queries, keys), dtype=bool)
+
+
+def live_pairs(queries: int, keys: int, *, mask: str = CAUSAL) -> int:
+    """Live entries of one head: all, or those of the causal triangle, the sum over t < T of S - T + t + 1."""
+    if mask != CAUSAL:
+        return queries * keys
     return queries * (keys - queries) + queries * (queries + 1) // 2

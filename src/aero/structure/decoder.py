@@ -140,7 +140,7 @@ class Builder:
 
     def probabilities(self, name: str, q: str, k: str) -> str:
         scores = self.add(f"{name}.scores", "scores", q, k, heads=self.decoder.num_heads)
-        return self.add(f"{name}.softmax", "causal_softmax", scores)
+        return self.add(f"{name}.softmax", "softmax", scores)
 
     def ffn(self, name: str, normed: str, x: str, form: Ffn) -> str:
         """x plus the FFN of `normed`, both scaled where the form says so."""

@@ -54,7 +54,7 @@ def error_bound(program: Program, ids: np.ndarray, fixed: Format) -> float:
             case "attend":
                 (p, ep), (v, ev) = (x[0], ex[0]), (split_heads(a, x[0].shape[0]) for a in (x[1], ex[1]))
                 bound = merge_heads(p @ ev + ep @ np.abs(v) + u)
-            case "causal_softmax":
+            case "softmax":
                 p = values[node.name]
                 bound = p * (ex[0] + (p * ex[0]).sum(-1, keepdims=True)) + u / 2
             case "relu":

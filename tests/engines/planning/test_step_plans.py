@@ -27,9 +27,7 @@ def test_every_nonlinear_operation_has_a_plan():
 
 def softmax_plans(graph: Graph, plan: RingPlan) -> list[SoftmaxPlan]:
     states = {name: "scores" for name in graph.state_in}
-    return [
-        function_plan(s) for s in checked_schedule([graph], plan, [states]).steps[0] if s.node.op == "causal_softmax"
-    ]
+    return [function_plan(s) for s in checked_schedule([graph], plan, [states]).steps[0] if s.node.op == "softmax"]
 
 
 def with_windows(*windows: ScoreWindow) -> RingPlan:

@@ -21,18 +21,18 @@ from aero.engines.spu.engine import SpuEngine, TlsFiles, one_hot_rows
 from aero.graph import OPS, Graph, Node, Program, interpret
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, interpret_step
-from aero.graph.ops.causal_softmax import causal_softmax
 from aero.graph.ops.gelu import gelu
 from aero.graph.ops.layer_norm import layer_norm
 from aero.graph.ops.rotary import rotary
 from aero.graph.ops.silu import silu
+from aero.graph.ops.softmax import softmax
 
 pytest.importorskip("spu", reason="SPU runs on Linux with Python 3.10 or 3.11")
 
 LENGTH, WIDTH, HEADS, VOCABULARY = 5, 16, 2, 20
 ULP = 2.0**-18
 # Largest error that one operation adds, beyond the rounding of products: docs/understand/spu.md.
-STATED_ERROR = {"causal_softmax": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
+STATED_ERROR = {"softmax": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 
 
 def program(
@@ -66,7 +66,7 @@ def program(
             turned = {"heads": HEADS, "rotated": 4, "base": 100.0}
             q = add(f"{i}.q.rotary", "rotary", [q], start=length - 1 if last else 0, **turned)
             k = add(f"{i}.k.rotary", "rotary", [k], start=0, **turned)
-        p = add(f"{i}.p", "causal_softmax", [add(f"{i}.scores", "scores", [q, k], heads=HEADS)])
+        p = add(f"{i}.p", "softmax", [add(f"{i}.scores", "scores", [q, k], heads=HEADS)])
         h = linear(f"{i}.o", add(f"{i}.attend", "attend", [p, v]), WIDTH)
         x = add(f"{i}.sum", "add", [h, add(f"{i}.x", "rows", [x], start=length - 1, stop=length) if last else x])
         if layer_norm_and:
@@ -193,7 +193,7 @@ def test_state_is_carried_from_one_run_to_the_next(engines: tuple[SpuEngine, Spu
         x,
         Node("all", "concat_rows", ("past", "x")),
         Node("scores", "scores", ("x", "all"), attrs={"heads": HEADS}),
-        Node("p", "causal_softmax", ("scores",), attrs={"base": 2.0}),
+        Node("p", "softmax", ("scores",), attrs={"base": 2.0}),
         Node("seen", "attend", ("p", "all")),
         Node("normed", "rms_norm", ("seen",), attrs={"eps": 1e-5}),
     )
@@ -207,7 +207,7 @@ def test_state_is_carried_from_one_run_to_the_next(engines: tuple[SpuEngine, Spu
         exact = interpret(second, np.array([7]), state=past)
         found = run(client, server, second, np.array([7]))
         # Three probabilities within the stated error, times values below 4, over an rms of about 1; and the norm's own.
-        assert np.abs(found - exact).max() <= 3 * 4 * STATED_ERROR["causal_softmax"] + STATED_ERROR["rms_norm"]
+        assert np.abs(found - exact).max() <= 3 * 4 * STATED_ERROR["softmax"] + STATED_ERROR["rms_norm"]
         run(client, server, first, np.array([4, 9]))
         client.forget(0)
         server.forget(0)
@@ -240,9 +240,9 @@ def test_approximations_keep_their_stated_errors() -> None:
         np.testing.assert_allclose(program._rotary(jax.numpy.asarray(x), **turned), rotary(x, **turned), atol=1e-12)
         np.testing.assert_allclose(program._layer_norm(x, 1e-5), layer_norm(x, 1e-5), atol=1e-12)
         scores = rng.normal(size=(3, 4, 7)) * 10
-        found = np.asarray(program._causal_softmax(scores))
+        found = np.asarray(program._softmax(scores))
         # A numerator and the sum of seven, which is at least one, err by that much each.
-        assert np.abs(found - causal_softmax(scores)).max() < 6e-5 * (1 + 7)
+        assert np.abs(found - softmax(scores)).max() < 6e-5 * (1 + 7)
         assert (found[:, 0, 4:] == 0).all()
 
 

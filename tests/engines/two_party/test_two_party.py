@@ -202,7 +202,7 @@ def test_a_product_of_shares_is_not_opened(end):
 
 def test_probabilities_are_not_opened():
     """Their ratios are differences of scores, noise included."""
-    program = pair_program([Node("end", "causal_softmax", ("scores",))])
+    program = pair_program([Node("end", "softmax", ("scores",))])
     with pytest.raises(ValueError, match="would show the encryption noise of 'scores'"):
         checked_schedule([program.graph], RingPlan.uniform(program.graph, 8))
 

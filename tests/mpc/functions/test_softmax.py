@@ -1,4 +1,4 @@
-"""Causal softmax on real shares against float64, at the declared cost."""
+"""Softmax on real shares against float64, at the declared cost."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aero.graph.heads import causal_mask
-from aero.graph.ops.causal_softmax import causal_softmax as exact_softmax
-from aero.mpc.functions.causal_rows import CausalRows
+from aero.graph.ops.softmax import softmax as exact_softmax
+from aero.mpc.functions.score_rows import ScoreRows
 from aero.mpc.functions.softmax import SoftmaxPlan, plan_softmax
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.ots import Outcome, run_with_ots, split
@@ -15,8 +15,8 @@ from mpc.ots import Outcome, run_with_ots, split
 OUT = dict(output_bits=20, output_fraction=18)
 
 
-def one_prompt(heads: int, queries: int, keys: int) -> CausalRows:
-    return CausalRows(heads, ((queries, keys),))
+def one_prompt(heads: int, queries: int, keys: int) -> ScoreRows:
+    return ScoreRows(heads, ((queries, keys),))
 
 
 def run(plan: SoftmaxPlan, scores: np.ndarray) -> Outcome:
@@ -84,6 +84,18 @@ def test_long_rows(queries, keys):
     assert outcome.cost == plan.cost()
 
 
+@pytest.mark.parametrize("prompts", [((9, 9),), ((1, 40),), ((7, 3), (2, 5))])
+def test_without_a_mask_every_score_counts(prompts):
+    rows = ScoreRows(2, prompts, causal=False)
+    plan = plan_softmax(rows, 22, 14, **OUT)
+    apart = [np.rint(np.random.default_rng(0).normal(0, 3, (2, q, k)) * 2.0**14) / 2.0**14 for q, k in prompts]
+    scores = np.concatenate([s.reshape(-1) for s in apart]).reshape(rows.shape)
+    outcome = run(plan, scores)
+    exact = np.concatenate([exact_softmax(s, 2.0, "none").reshape(-1) for s in apart]).reshape(rows.shape)
+    assert np.abs(outcome.real - exact).max() <= plan.max_error + plan.missed
+    assert outcome.cost == plan.cost()
+
+
 def test_scores_just_below_the_reach_are_missed_and_no_more():
     """The worst row: one score at the top, and all others where they just do not count."""
     plan = plan_softmax(one_prompt(1, 1, 128), 22, 14, **OUT)
@@ -108,7 +120,7 @@ def test_what_it_refuses():
         plan_softmax(one_prompt(1, 2, 2), 64, 40, **OUT, base=math.e)
     with pytest.raises(ValueError, match="do not fit"):
         plan_softmax(one_prompt(1, 2, 2), 22, 14, output_bits=19, output_fraction=18)
-    with pytest.raises(ValueError, match="at least as many keys"):
+    with pytest.raises(ValueError, match="no more queries than keys"):
         plan_softmax(one_prompt(1, 3, 2), 22, 14, **OUT)
     plan = plan_softmax(one_prompt(1, 2, 2), 22, 14, **OUT)
     with pytest.raises(ValueError, match="the plan is for"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aero.graph.heads import causal_mask
-from aero.graph.ops.causal_softmax import causal_softmax as exact_softmax
+from aero.graph.ops.softmax import softmax as exact_softmax
 from aero.mpc.functions.softmax import MARGIN, SPAN, SoftmaxPlan, Window, cheapest, plan_softmax, window_of
 from mpc.functions.test_softmax import OUT, one_prompt, run
 

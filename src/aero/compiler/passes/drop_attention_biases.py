@@ -35,7 +35,7 @@ def _only_keys(program: Program, node: Node) -> bool:
         reader.op == "scores"
         and reader.inputs[1] == node.name != reader.inputs[0]
         and reader.name not in graph.kept
-        and all(n.op == "causal_softmax" for n in graph.consumers[reader.name])
+        and all(n.op == "softmax" for n in graph.consumers[reader.name])
         for reader in graph.consumers[node.name]
     )
 
@@ -45,7 +45,7 @@ def _only_values(program: Program, node: Node) -> bool:
     return all(
         reader.op == "attend"
         and reader.inputs[1] == node.name
-        and graph.by_name[reader.inputs[0]].op == "causal_softmax"
+        and graph.by_name[reader.inputs[0]].op == "softmax"
         and reader.name not in graph.kept
         and all(n.op == "linear" for n in graph.consumers[reader.name])
         for reader in graph.consumers[node.name]

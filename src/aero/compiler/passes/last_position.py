@@ -5,7 +5,7 @@
 
 For a prompt whose last position alone is asked for, the last block's queries, output projection and FFN, the final norm
 and the vocabulary projection are computed for one row; keys and values still for all.
-Precondition: nothing else reads the value; through attention, the rows are the last ones (the causal triangle is
+Precondition: nothing else reads the value; through causal attention, the rows are the last ones (its triangle is
 counted from the last row).
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from aero.compiler.passes.rewrite import Rewrite, until_done
 from aero.graph import OPS, Graph, Node, Program
+from aero.graph.heads import CAUSAL
+from aero.graph.ops.sheet import mask_of
 from aero.graph.ring_plan import rows_of_weight, weight_rows
 
 
@@ -42,13 +44,13 @@ def _movable_attention(graph: Graph, attend: Node, rows: Node) -> bool:
     scores = graph.by_name.get(softmax.inputs[0]) if softmax is not None else None
     return (
         softmax is not None
-        and softmax.op == "causal_softmax"
+        and softmax.op == "softmax"
         and scores is not None
         and scores.op == "scores"
         and graph.consumers[softmax.name] == (attend,)
         and graph.consumers[scores.name] == (softmax,)
         and not {softmax.name, scores.name} & graph.kept
-        and rows.attrs["stop"] == graph.shapes[attend.name][0]
+        and (mask_of(attend.attrs) != CAUSAL or rows.attrs["stop"] == graph.shapes[attend.name][0])
     )
 
 

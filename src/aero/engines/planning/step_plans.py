@@ -17,13 +17,14 @@ from aero.engines.planning.stages import Extension, Schedule, Stage, schedule
 from aero.engines.planning.steps import LOOK_UPS, PAIRS, WHOLE, Group, Step, columns_of, has_row_gains, known_windows
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
+from aero.graph.heads import CAUSAL
 from aero.graph.ops import Attrs, Shape
-from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct
+from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct, mask_of
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.mpc.cost import ProtocolCost
-from aero.mpc.functions.causal_rows import CausalRows
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.relu import plan_relu
+from aero.mpc.functions.score_rows import ScoreRows
 from aero.mpc.functions.smooth_relu import plan_smooth_relu
 from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
 from aero.mpc.ot.transfer import products_cost
@@ -32,7 +33,7 @@ from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
 from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
-from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_scores
+from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_pair, plan_scores
 from aero.mpc.protocols.stacked import StackedPlan, plan_stacked
 
 OTS, OUTPUT = "ots", "output"
@@ -72,7 +73,8 @@ def stacked_plan(*steps: Step) -> StackedPlan:
     assert isinstance(product, SharedProduct)
     heads, _, _, width = product.sizes(list(first.input_shapes), first.node.attrs)
     sizes = tuple(product.sizes(list(step.input_shapes), step.node.attrs)[1:3] for step in steps)
-    return _stacked_plan(product.keys, heads, sizes, width, first.ring_bits, first.output.bits)
+    causal = mask_of(first.node.attrs) == CAUSAL
+    return _stacked_plan(product.keys, causal, heads, sizes, width, first.ring_bits, first.output.bits)
 
 
 def embedding_plan(*steps: Step) -> EmbeddingPlan:
@@ -122,16 +124,27 @@ def _linear_plan(
 
 @lru_cache(maxsize=256)
 def _stacked_plan(
-    keys_are: str, heads: int, sizes: tuple[tuple[int, int], ...], width: int, ring_bits: int, output_bits: int
+    keys_are: str,
+    causal: bool,
+    heads: int,
+    sizes: tuple[tuple[int, int], ...],
+    width: int,
+    ring_bits: int,
+    output_bits: int,
 ) -> StackedPlan:
     """The same for all layers."""
-    return plan_stacked(lambda *stack: _pair_plan(keys_are, *stack, width, ring_bits, output_bits), heads, sizes)
+    return plan_stacked(
+        lambda *stack: _pair_plan(keys_are, causal, *stack, width, ring_bits, output_bits), heads, sizes
+    )
 
 
 @lru_cache(maxsize=1024)
 def _pair_plan(
-    keys_are: str, heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int
+    keys_are: str, causal: bool, heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int
 ) -> PairPlan:
+    if not causal:
+        inner, columns = {"columns": (width, keys), "inner": (keys, width)}[keys_are]
+        return plan_pair(heads, queries, inner, columns, ring_bits, output_bits)
     make = {"columns": plan_scores, "inner": plan_attend}[keys_are]
     return make(heads, queries, keys, width, ring_bits, output_bits)
 
@@ -165,7 +178,7 @@ def _function_plan(
 
 
 @lru_cache(maxsize=256)
-def _with_maxima(rows: CausalRows, rings: Rings, base: float) -> SoftmaxPlan:
+def _with_maxima(rows: ScoreRows, rings: Rings, base: float) -> SoftmaxPlan:
     """The same plan for all layers of equal formats."""
     return plan_softmax(rows, *rings, base=base)
 
@@ -173,7 +186,8 @@ def _with_maxima(rows: CausalRows, rings: Rings, base: float) -> SoftmaxPlan:
 def _softmax_plan(shapes: Sequence[Shape], rings: Rings, attrs: Attrs, windows: Sequence[ScoreWindow]) -> SoftmaxPlan:
     """With maxima; without, where the plan has a window that is wide enough for every head and that is cheaper."""
     heads = shapes[0][0]
-    rows = CausalRows(heads, tuple((queries, keys) for _, queries, keys in shapes))
+    prompts = tuple((queries, keys) for _, queries, keys in shapes)
+    rows = ScoreRows(heads, prompts, causal=mask_of(attrs) == CAUSAL)
     base = float(attrs.get("base", math.e))
     plans = [_with_maxima(rows, rings, base)]
     if [w.head for w in windows] == list(range(heads)):
@@ -200,7 +214,7 @@ MakePlan = Callable[[Sequence[Shape], Rings, Attrs, Sequence[ScoreWindow]], Func
 """Of the shapes that the prompts of a batch read, rings, attributes, windows."""
 
 FUNCTIONS: Mapping[str, MakePlan] = {
-    "causal_softmax": _softmax_plan,
+    "softmax": _softmax_plan,
     "gelu": lambda shapes, rings, attrs, _: _smooth_relu_plan(shapes, rings, str(attrs.get("form", "tanh"))),
     "layer_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=True),
     "relu": lambda shapes, rings, *_: plan_relu(_all_rows(shapes), *rings),

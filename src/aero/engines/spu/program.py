@@ -19,7 +19,7 @@ import numpy as np
 
 from aero.engines.engine import Party
 from aero.graph import Graph, Node
-from aero.graph.heads import causal_mask
+from aero.graph.heads import CAUSAL, live_mask
 from aero.graph.ops import Shape
 from aero.graph.ops.gelu import gelu
 from aero.graph.ops.silu import silu
@@ -116,11 +116,11 @@ def _linear(graph: Graph, group: list[Node]) -> Step:
     )
 
 
-def _scores(q: Any, k: Any, heads: int) -> Any:
+def _scores(q: Any, k: Any, heads: int, mask: str = CAUSAL) -> Any:
     return jnp.einsum("thd,shd->hts", _heads(q, heads), _heads(k, heads))
 
 
-def _attend(p: Any, v: Any) -> Any:
+def _attend(p: Any, v: Any, mask: str = CAUSAL) -> Any:
     return jnp.einsum("hts,shd->thd", p, _heads(v, p.shape[0])).reshape(p.shape[1], v.shape[1])
 
 
@@ -128,16 +128,16 @@ def _heads(x: Any, heads: int) -> Any:
     return x.reshape(x.shape[0], heads, x.shape[1] // heads)
 
 
-def _causal_softmax(scores: Any, base: float = np.e) -> Any:
-    """Only live entries are exponentiated: the triangles are packed into [H, entries] by public indices."""
+def _softmax(scores: Any, base: float = np.e, mask: str = CAUSAL) -> Any:
+    """Only live entries are exponentiated: they are packed into [H, entries] by public indices."""
     heads, queries, keys = scores.shape
-    mask = causal_mask(queries, keys)
-    live = np.flatnonzero(mask)
-    position = np.where(mask, mask.cumsum().reshape(mask.shape) - 1, 0).reshape(-1)
+    sees = live_mask(queries, keys, mask=mask)
+    live = np.flatnonzero(sees)
+    position = np.where(sees, sees.cumsum().reshape(sees.shape) - 1, 0).reshape(-1)
     far_below = -float(1 << 12)
-    below = scores - jnp.where(mask, scores, far_below).max(axis=-1, keepdims=True)
+    below = scores - jnp.where(sees, scores, far_below).max(axis=-1, keepdims=True)
     e = _exp(_columns(below.reshape(heads, -1), live), rate=float(np.log(base)))
-    e = jnp.where(mask, _columns(e, position).reshape(scores.shape), 0.0)
+    e = jnp.where(sees, _columns(e, position).reshape(scores.shape), 0.0)
     # A quotient would cost a division for each entry; this is one reciprocal for each row.
     return e * (1.0 / e.sum(axis=-1, keepdims=True))
 
@@ -248,7 +248,7 @@ _OPS: Mapping[str, Callable[..., Any]] = {
     "silu": _silu,
     "rotary": _rotary,
     "scores": _scores,
-    "causal_softmax": _causal_softmax,
+    "softmax": _softmax,
     "attend": _attend,
     "rows": lambda x, start, stop: x[start:stop],
     "concat_rows": lambda x, y: jnp.concatenate([x, y]),

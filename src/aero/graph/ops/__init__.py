@@ -7,7 +7,6 @@ from aero.graph.ops import (
     add,
     attend,
     bias,
-    causal_softmax,
     concat_rows,
     embedding,
     gain,
@@ -21,11 +20,12 @@ from aero.graph.ops import (
     scale,
     scores,
     silu,
+    softmax,
 )
 from aero.graph.ops.sheet import Arithmetic, Attrs, Shape, Sheet
 
 _FILES = (
-    embedding, linear, gain, bias, scale, add, layer_norm, rms_norm, relu, gelu, silu, rotary, scores, causal_softmax,
+    embedding, linear, gain, bias, scale, add, layer_norm, rms_norm, relu, gelu, silu, rotary, scores, softmax,
     attend, rows, concat_rows,
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 No fact has a default, so an operation that leaves one out fails when its file is imported.
 
-Shapes, throughout:  T query rows, S key rows (S >= T), d features, H heads, d_k = d / H, V vocabulary.
+Shapes, throughout:  T query rows, S key rows, d features, H heads, d_k = d / H, V vocabulary.
 Values are matrices [rows, features]; attention scores and probabilities are [H, T, S], of which only the live entries
 count (`aero.graph.heads`): the others are zero by definition, no operation reads them, an engine need not compute them.
 """
@@ -15,6 +15,8 @@ from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
+
+from aero.graph.heads import CAUSAL, MASKS
 
 Array = np.ndarray
 Shape = tuple[int, ...]
@@ -79,13 +81,13 @@ class WeightProduct(Product):
 class SharedProduct(Product):
     """The factors are both values: of every head a product of matrices, over live entries alone.
 
-    factors: (values, **attrs) -> [H, T, k] and [H, k, m]. joined: of their product [H, T, m], the value.
+    factors: (values, **attrs) -> [H, T, k] and [H, k, m]. joined: (their product [H, T, m], **attrs) -> the value.
     sizes: (shapes of inputs, attrs) -> H, T, S, d_k. keys: which dimension of the product the S keys are.
     All are for arrays of any type of number.
     """
 
     factors: Callable[..., tuple[Array, Array]]
-    joined: Callable[[Array], Array]
+    joined: Callable[..., Array]
     sizes: Callable[[Shapes, Attrs], tuple[int, int, int, int]]
     keys: Literal["inner", "columns"]
 
@@ -173,6 +175,13 @@ class Sheet:
 def need(condition: bool, what: str) -> None:
     if not condition:
         raise ValueError(what)
+
+
+def mask_of(attrs: Attrs) -> str:
+    """Of scores, probabilities and their product with values. ValueError for none of `MASKS`."""
+    mask = str(attrs.get("mask", CAUSAL))
+    need(mask in MASKS, f"attention has a mask of {', '.join(MASKS)}, not {mask!r}")
+    return mask
 
 
 def same_shape(inputs: Shapes, weights: Shapes, attrs: Attrs) -> Shape:

@@ -131,7 +131,8 @@ class PairPlan(Plan[[Share, Share], Share]):
 def plan_scores(
     heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
 ) -> PairPlan:
-    """Q K^T of causal attention: Q [heads, queries, width], K^T [heads, width, keys], keys >= queries."""
+    """Q K^T of causal attention: Q [heads, queries, width], K^T [heads, width, keys], keys >= queries. `plan_pair` is
+    for attention without a mask, here and in P V."""
     return _cheapest(heads, queries, width, keys, ring_bits, output_bits, "columns", keys - queries, max_error)
 
 

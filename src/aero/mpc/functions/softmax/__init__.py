@@ -1,7 +1,7 @@
-"""Causal softmax on shares: probabilities 2^(x - L), x = s - m with m near the maximum of a row, L = log2 of its sum.
+"""Softmax on shares: probabilities 2^(x - L), x = s - m with m near the maximum of a row, L = log2 of its sum.
 
 s: scores, in base 2. A score counts down to a *reach* R below its row's maximum. Powers are taken modulo a p of one
-prime, or of two for long rows (exp2.py); G is the number of ciphertexts in a bank (causal_rows.py).
+prime, or of two for long rows (exp2.py); G is the number of ciphertexts in a bank (score_rows.py).
 
 1. [m]: a tournament over each row's coarse scores, whose step is 2^-2, a few of them to a game: all pairs compared, who
    is behind nobody multiplexed out, level by level.

@@ -12,9 +12,9 @@ import numpy as np
 
 from aero.kernels.slots import P37, P50, SLOTS
 from aero.mpc.cost import ProtocolCost
-from aero.mpc.functions.causal_rows import CausalRows, Slots, plan_slots
 from aero.mpc.functions.exp2 import LEAST_DROPPED, Exponential
 from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan
+from aero.mpc.functions.score_rows import ScoreRows, Slots, plan_slots
 from aero.mpc.functions.softmax import protocol
 from aero.mpc.functions.softmax.tournament import ROUND_BYTES, Tournament
 from aero.mpc.functions.softmax.window import COARSE_FRACTION, SPAN, Window
@@ -48,7 +48,7 @@ class SoftmaxPlan(FunctionPlan):
     base: 2.0 or e. power: how exponentials are shared. window: None where maxima are taken.
     """
 
-    rows: CausalRows
+    rows: ScoreRows
     slots: Slots
     power: Exponential
     score_bits: int
@@ -253,7 +253,7 @@ class SoftmaxPlan(FunctionPlan):
 
 
 def plan_softmax(
-    rows: CausalRows,
+    rows: ScoreRows,
     input_bits: int,
     input_fraction: int,
     output_bits: int,

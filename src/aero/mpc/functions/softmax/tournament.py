@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aero.mpc.cost import ProtocolCost
-from aero.mpc.functions.causal_rows import CausalRows, Level
+from aero.mpc.functions.score_rows import Level, ScoreRows
 from aero.mpc.ot.transfer import Bits, products_cost
 from aero.mpc.party import Party
 from aero.mpc.protocols.compare import negative, negative_cost
@@ -26,7 +26,7 @@ ROUND_BYTES = 100_000
 class Tournament:
     """For the rows' maxima. bits: of the ring in which entries are compared; held_bits: in which they are held."""
 
-    rows: CausalRows
+    rows: ScoreRows
     bits: int
     held_bits: int
 
@@ -86,7 +86,7 @@ class Tournament:
 
 
 @lru_cache(maxsize=8)  # long: some indices for each score
-def _levels(rows: CausalRows, players: tuple[int, ...]) -> tuple[Level, ...]:
+def _levels(rows: ScoreRows, players: tuple[int, ...]) -> tuple[Level, ...]:
     return rows.tournament(players)
 
 

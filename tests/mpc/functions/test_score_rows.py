@@ -3,21 +3,23 @@
 import numpy as np
 import pytest
 
-from aero.graph.heads import causal_mask
-from aero.mpc.functions.causal_rows import CausalRows, plan_slots
+from aero.graph.heads import live_mask
+from aero.mpc.functions.score_rows import ScoreRows, plan_slots
 
 SHAPES = [(12, (128, 128)), (1, (1, 1)), (3, (1, 77)), (2, (5, 9)), (1, (2, 2)), (25, (40, 1000))]
 SHAPES += [(2, (1, 9), (3, 3), (1, 40)), (3, (20, 20), (1, 1), (5, 7))]  # several prompts
 
 
-def rows_of(shape: tuple) -> CausalRows:
-    return CausalRows(shape[0], shape[1:])
+def rows_of(shape: tuple) -> ScoreRows:
+    return ScoreRows(shape[0], shape[1:])
 
 
+@pytest.mark.parametrize("mask", ["causal", "none"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_entries_are_the_live_scores(shape):
-    rows, (heads, *prompts) = rows_of(shape), shape
-    live = [np.broadcast_to(causal_mask(q, k), (heads, q, k)) for q, k in prompts]
+def test_entries_are_the_live_scores(shape, mask):
+    heads, *prompts = shape
+    rows = ScoreRows(heads, tuple(prompts), causal=mask == "causal")
+    live = [np.broadcast_to(live_mask(q, k, mask=mask), (heads, q, k)) for q, k in prompts]
     np.testing.assert_array_equal(np.sort(rows.place), np.flatnonzero(np.concatenate([m.reshape(-1) for m in live])))
     numbers = iter(range(rows.rows))
     row = [
@@ -43,7 +45,7 @@ def test_a_tournament_leaves_the_maximum_of_each_row(shape, players):
 
 def test_a_tournament_has_an_end():
     with pytest.raises(ValueError, match="leave 3"):
-        CausalRows(1, ((1, 9),)).tournament((3,))
+        ScoreRows(1, ((1, 9),)).tournament((3,))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -58,12 +60,13 @@ def test_sums_over_ciphertexts_are_sums_of_rows(shape):
 
 
 def test_few_ciphertexts():
-    slots = plan_slots(CausalRows(12, ((128, 128),)), 8192, 16)
+    slots = plan_slots(ScoreRows(12, ((128, 128),)), 8192, 16)
     assert (slots.groups, len(slots.banks), slots.used) == (14, 1, 7800)
 
 
 def test_a_row_that_fits_nowhere_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
-        plan_slots(CausalRows(1, ((1, 20),)), 4, 4)
-    with pytest.raises(ValueError, match="as many keys"):
-        CausalRows(1, ((3, 2),))
+        plan_slots(ScoreRows(1, ((1, 20),)), 4, 4)
+    with pytest.raises(ValueError, match="no more queries than keys"):
+        ScoreRows(1, ((3, 2),))
+    assert ScoreRows(1, ((3, 2),), causal=False).lengths.tolist() == [2, 2, 2]

@@ -1,8 +1,9 @@
-"""Where the live entries of causal rows go: into the slots of ciphertexts, and through a tournament for each row's
+"""Where the live entries of rows of scores go: into the slots of ciphertexts, and through a tournament for each row's
 maximum. All of it follows from public sizes.
 
-Scores are [heads, queries, keys]; query t sees the keys 0 .. keys - queries + t. Those of several prompts follow one
-another, flat. A *row* is one query of one head of one prompt, and live entries are numbered one row after the other.
+Scores are [heads, queries, keys]; query t sees the keys 0 .. keys - queries + t where they are causal, and every key
+elsewhere. Those of several prompts follow one another, flat. A *row* is one query of one head of one prompt, and live
+entries are numbered one row after the other.
 """
 
 from __future__ import annotations
@@ -30,18 +31,19 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CausalRows:
-    """heads: of every prompt. prompts: queries and keys of each, keys >= queries."""
+class ScoreRows:
+    """heads: of every prompt. prompts: queries and keys of each; keys >= queries where they are causal."""
 
     heads: int
     prompts: tuple[tuple[int, int], ...]
+    causal: bool = True
 
     def __post_init__(self) -> None:
         for queries, keys in self.prompts:
-            if not 1 <= queries <= keys or self.heads < 1:
+            if min(queries, keys, self.heads) < 1 or (self.causal and queries > keys):
                 raise ValueError(
-                    f"causal scores have heads, and at least as many keys as queries, not {self.heads} heads of "
-                    f"{queries} queries and {keys} keys"
+                    "scores have heads, queries and keys, and causal ones no more queries than keys, not "
+                    f"{self.heads} heads of {queries} queries and {keys} keys"
                 )
         if not self.prompts:
             raise ValueError("there are no scores: give at least one prompt")
@@ -61,7 +63,8 @@ class CausalRows:
     @cached_property
     def lengths(self) -> Indices:
         """Live entries of each row, [rows]."""
-        return np.concatenate([np.tile(np.arange(k - q + 1, k + 1), self.heads) for q, k in self.prompts])
+        each = [np.arange(k - q + 1, k + 1) if self.causal else np.full(q, k) for q, k in self.prompts]
+        return np.concatenate([np.tile(lengths, self.heads) for lengths in each])
 
     @property
     def rows(self) -> int:
@@ -119,7 +122,7 @@ class Slots:
     groups: ciphertexts of each bank. banks: (first row, row after the last).
     """
 
-    rows: CausalRows
+    rows: ScoreRows
     width: int
     groups: int
     banks: tuple[tuple[int, int], ...]
@@ -165,7 +168,7 @@ class Slots:
 
 
 @lru_cache(maxsize=8)  # the softmaxes of all layers
-def plan_slots(rows: CausalRows, width: int, max_groups: int) -> Slots:
+def plan_slots(rows: ScoreRows, width: int, max_groups: int) -> Slots:
     """As few ciphertexts as fit, at most `max_groups` to a bank."""
     for banks in range(1, rows.rows + 1):
         cuts = np.searchsorted(np.cumsum(rows.lengths), rows.entries * np.arange(1, banks) / banks)

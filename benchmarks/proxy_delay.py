@@ -39,7 +39,7 @@ from aero.cli.security import IDLE_SECONDS, security_of
 from aero.compiler.run import CompiledRun
 from aero.data import tokenizer
 from aero.engines.connect import TWO_PARTY, connect_engine
-from aero.engines.engine import Party
+from aero.mpc.party import Role
 from aero.report.record import Record, write_records
 from aero.serve.client import Client
 from aero.serve.sampling import Sampling
@@ -67,10 +67,10 @@ def serve(folder: Path, keys: Path, network: Network, ports: Queue[int]) -> None
     server = Server(
         notation=model.notation, context=model.context, vocab_size=model.vocab_size,
         tokenizer=(folder / tokenizer.FILE).read_bytes(), programs=model.compiled, engine=TWO_PARTY,
-        engine_for=lambda channel: connect_engine(TWO_PARTY, Party.SERVER, channel, plan=model.plan),
+        engine_for=lambda channel: connect_engine(TWO_PARTY, Role.SERVER, channel, plan=model.plan),
         end_tokens=(),  # every answer has as many tokens as it may
     )  # fmt: skip
-    security = security_of(keys, Party.SERVER, False)
+    security = security_of(keys, Role.SERVER, False)
     with Listener("127.0.0.1", 0, security, timeout=IDLE_SECONDS, network=network) as listener:
         ports.put(listener.port)
         while True:
@@ -80,10 +80,10 @@ def serve(folder: Path, keys: Path, network: Network, ports: Queue[int]) -> None
 
 @contextmanager
 def session(keys: Path, network: Network, port: int) -> Iterator[Client]:
-    security = security_of(keys, Party.CLIENT, False)
+    security = security_of(keys, Role.CLIENT, False)
     with (
         connect("127.0.0.1", port, security, timeout=IDLE_SECONDS, network=network) as channel,
-        Client(channel, lambda name, channel: connect_engine(name, Party.CLIENT, channel)) as client,
+        Client(channel, lambda name, channel: connect_engine(name, Role.CLIENT, channel)) as client,
     ):
         yield client
 

@@ -35,7 +35,6 @@ from unittest import mock
 import numpy as np
 
 from aero.compiler.run import CompiledRun
-from aero.engines.engine import Party
 from aero.engines.planning.step_plans import checked_schedule, embedding_plan, has_row_gains, linear_plan
 from aero.engines.reveal import LOGITS
 from aero.engines.two_party.engine import TwoPartyEngine
@@ -47,6 +46,7 @@ from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import DEVIATION, Ciphertexts, SecretKey, Words
+from aero.mpc.party import Role
 from aero.mpc.protocols import linear, pair
 from aero.mpc.protocols.embedding import MAX_BLOCKS, side_by_side
 from aero.wire.memory import channel_pair
@@ -100,7 +100,7 @@ def targets(program: Program, plan: RingPlan, ids: np.ndarray) -> list[Target]:
 
 def from_engine(program: Program, plan: RingPlan, ids: np.ndarray, outputs: int) -> Iterator[Seen]:
     channels = channel_pair(timeout=600)
-    client, server = (TwoPartyEngine(party, c, plan) for party, c in zip(Party, channels, strict=True))
+    client, server = (TwoPartyEngine(party, c, plan) for party, c in zip(Role, channels, strict=True))
 
     class Tap(Prg):
         """The client's errors, which it keeps."""

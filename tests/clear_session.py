@@ -11,13 +11,14 @@ import numpy as np
 from aero.compiler.positions import decode, prefill
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import train
-from aero.engines.engine import Cost, Engine, Party, PromptRun
+from aero.engines.engine import Engine, PromptRun, RunCost
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program, interpret
 from aero.graph.interpret import interpret_step
+from aero.mpc.party import Role
 from aero.serve.client import Client
 from aero.serve.server import Computed, Server
-from aero.serve.session import Step
+from aero.serve.session import Span
 from aero.wire import PeerVanishedError
 from aero.wire.memory import channel_pair
 from programs import random_program
@@ -35,14 +36,14 @@ class Programs:
 
     def __init__(self, program: Program = PROGRAM) -> None:
         self.program = program
-        self.made: list[Step] = []
+        self.made: list[Span] = []
 
     def prefill(self, length, *, leave_state):
-        self.made.append(Step(0, length))
+        self.made.append(Span(0, length))
         return prefill(self.program, length, leave_state=leave_state)
 
     def decode(self, past, length=1):
-        self.made.append(Step(past, length))
+        self.made.append(Span(past, length))
         return decode(self.program, past, length)
 
 
@@ -51,7 +52,7 @@ class InsecureTestEngine(Engine):
 
     name, insecure = "insecure-test", True
 
-    def __init__(self, party: Party, ids: Queue, outputs: Queue) -> None:
+    def __init__(self, party: Role, ids: Queue, outputs: Queue) -> None:
         self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False
         self.states: dict[int, dict] = {}
         self.loaded: list[list[int]] = []  # the lengths of each batch that was to be made ready
@@ -67,7 +68,7 @@ class InsecureTestEngine(Engine):
 
     def run_batch(self, batch):
         said = [(one.graph.digest, one.prompt) for one in batch]
-        if self.party is Party.CLIENT:
+        if self.party is Role.CLIENT:
             self.ids.put((said, self.what, [one.ids for one in batch]))
             outputs = self.outputs.get(timeout=10)
             if isinstance(outputs, BaseException):
@@ -86,7 +87,7 @@ class InsecureTestEngine(Engine):
         return [None] * len(batch)
 
     def load(self, batch):
-        assert self.party is Party.SERVER
+        assert self.party is Role.SERVER
         assert all(one.weights[name].shape == s for one in batch for name, s in one.graph.weight_shapes.items())
         lengths = [one.graph.length for one in batch]
         self.loaded.append(lengths)
@@ -99,7 +100,7 @@ class InsecureTestEngine(Engine):
 
     @property
     def cost(self):
-        return Cost(0.5, 10, 20, messages=2)
+        return RunCost(0.5, 10, 20, messages=2)
 
     def close(self):
         self.closed = True
@@ -146,8 +147,8 @@ class Session:
         self.programs = Programs(program)
         self.failure: BaseException | None = None
         ids, logits = Queue(), Queue()
-        self.client_engine = InsecureTestEngine(Party.CLIENT, ids, logits)
-        self.server_engine = InsecureTestEngine(Party.SERVER, ids, logits)
+        self.client_engine = InsecureTestEngine(Role.CLIENT, ids, logits)
+        self.server_engine = InsecureTestEngine(Role.SERVER, ids, logits)
         self.server_engine.refused = list(self.refused)
         self.server = Server(
             notation="SM", context=program.graph.length, vocab_size=program.graph.shapes[program.graph.output][1],
@@ -175,7 +176,7 @@ class Session:
         self.client_engine.outputs.put(PeerVanishedError("gone"))
 
     @property
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[Span]:
         """Of one prompt at a time."""
         return [step for computed in self.done for step in computed.steps]
 
@@ -210,5 +211,5 @@ class Sessions:
             session.join()
 
     @property
-    def steps(self) -> list[tuple[Step, ...]]:
+    def steps(self) -> list[tuple[Span, ...]]:
         return [done.steps for session in self.opened for done in session.done]

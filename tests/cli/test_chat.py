@@ -13,7 +13,7 @@ from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
 from aero.engines.reveal import TOKEN
 from aero.report.record import read_records
-from aero.serve.session import Step
+from aero.serve.session import Span
 from serve.test_session import Session, greedy, tokenizer_bytes
 
 assert tokenizer_bytes  # the fixture of the sessions
@@ -47,7 +47,7 @@ def test_an_answer_continues_what_was_said(talk, tmp_path):
     assert result.exit_code == 0, result.output
     assert session.failure is None
     # "t", two tokens of answer of which the second was not read; then that and "o"; each then one token more.
-    assert session.steps == [Step(0, 1), Step(1, 1), Step(2, 2), Step(4, 1)]
+    assert session.steps == [Span(0, 1), Span(1, 1), Span(2, 2), Span(4, 1)]
     answers = json.loads((tmp_path / "chat.json").read_text())["answers"]
     ids: list[int] = []
     for answer, line in zip(answers, "to", strict=True):
@@ -65,14 +65,14 @@ def test_an_answer_continues_what_was_said(talk, tmp_path):
 def test_a_new_conversation_and_one_that_outgrows_the_context(talk):
     session, result = talk(["t", "/new", "t", "o", "be or not to be", "/quit"], "-n", "2")
     assert result.exit_code == 0, result.output
-    assert session.steps[2] == Step(0, 1)  # anew
+    assert session.steps[2] == Span(0, 1)  # anew
     assert session.client_engine.forgotten == session.server_engine.forgotten == [0]
     assert "tokens are forgotten" not in result.output.split("> ")[4]
     assert "do not fit the model's context of 6" in result.output  # one line, and the conversation goes on
     session, result = talk(["t", "o", "t"], "-n", "2")
     # 1 + 2, 1 + 2 and 1 tokens, and room for one of the answer's two: the first turn and its answer go.
     assert "the oldest 3 tokens are forgotten" in result.output
-    assert session.steps[-2:] == [Step(0, 4), Step(4, 1)]
+    assert session.steps[-2:] == [Span(0, 4), Span(4, 1)]
 
 
 def test_a_line_that_the_server_declines_is_left_out_of_the_conversation(talk, monkeypatch):
@@ -80,7 +80,7 @@ def test_a_line_that_the_server_declines_is_left_out_of_the_conversation(talk, m
     session, result = talk(["t", "o", "ooo"], "-n", "1")
     assert result.exit_code == 1, result.output
     assert "error: the server declines: it cannot compute 2 tokens" in result.output
-    assert len(session.declined) == 1 and session.steps == [Step(0, 1), Step(1, 4)]
+    assert len(session.declined) == 1 and session.steps == [Span(0, 1), Span(1, 4)]
 
 
 def test_what_there_was_of_an_answer_is_kept(talk, monkeypatch, tmp_path):
@@ -88,7 +88,7 @@ def test_what_there_was_of_an_answer_is_kept(talk, monkeypatch, tmp_path):
     monkeypatch.setattr(Session, "refused", (1,))
     session, result = talk(["oo"], "-n", "2", "--json", str(tmp_path / "r.json"))
     assert result.exit_code == 1 and "error: the server declines: it cannot compute 1 tokens" in result.output
-    assert session.steps == [Step(0, 2)] and len(session.declined) == 1
+    assert session.steps == [Span(0, 2)] and len(session.declined) == 1
     assert [record.work for record in read_records(tmp_path / "r.json")] == ["set-up", "prefill"]
     assert "2 tokens read, 1 new" in result.output
 
@@ -111,7 +111,7 @@ def test_turns_that_fit():
 
 def test_a_template_says_where_the_line_goes(talk):
     session, result = talk(["t"], "-n", "1", "--template", "o{}b")
-    assert result.exit_code == 0 and session.steps == [Step(0, 3)]
+    assert result.exit_code == 0 and session.steps == [Span(0, 3)]
     _, result = talk(["t"], "--template", "none")
     assert result.exit_code != 0 and "put one in" in str(result.exception)
 
@@ -119,7 +119,7 @@ def test_a_template_says_where_the_line_goes(talk):
 def test_a_line_that_is_not_utf8_is_left_out_of_the_conversation(talk):
     session, result = talk([b"\xef\xbb\xbft", b"caf\xe9", b"\xff\xfe", b"", b" ", b"o"], "-n", "1")
     assert result.exit_code == 0, result.output
-    assert session.steps == [Step(0, 1), Step(1, 2)]  # "t" without its mark; its answer, and "o"
+    assert session.steps == [Span(0, 1), Span(1, 2)]  # "t" without its mark; its answer, and "o"
     assert result.output.count("error: the text is not Unicode at character") == 2
     assert "at character 3" in result.output and "at character 0" in result.output
 
@@ -128,7 +128,7 @@ def test_a_line_that_is_not_utf8_is_left_out_of_the_conversation(talk):
 def test_any_unicode_line_is_text(talk, line):
     session, result = talk([line, "/new", "t"], "-n", "1")
     assert result.exit_code == 0, result.output
-    assert session.failure is None and session.steps[-1] == Step(0, 1)
+    assert session.failure is None and session.steps[-1] == Span(0, 1)
 
 
 def test_what_stands_in_brackets_is_shown_as_it_is(talk):
@@ -152,8 +152,8 @@ def test_the_models_own_template_writes_the_conversation(talk, tokenizer_bytes, 
     first = [*tokenizer.encode(line), *greedy(tokenizer.encode(line), 2)]
     assert answers[1]["prompt_ids"] == [*first, *tokenizer.encode("o")]
     # The answer's first token was read, so that its second and the line are new.
-    assert session.steps == [Step(0, 1), Step(1, 1), Step(2, 2), Step(4, 1), Step(0, 1), Step(1, 1)]
+    assert session.steps == [Span(0, 1), Span(1, 1), Span(2, 2), Span(4, 1), Span(0, 1), Span(1, 1)]
     session, _ = talk([line, "o", "t"], "-n", "2")
-    assert session.steps[-2:] == [Step(0, 4), Step(4, 1)]  # the oldest line went, with its answer
+    assert session.steps[-2:] == [Span(0, 4), Span(4, 1)]  # the oldest line went, with its answer
     session, _ = talk(["t"], "-n", "1", "--template", "o{}b")  # one of the user's own goes before it
-    assert session.steps == [Step(0, 3)]
+    assert session.steps == [Span(0, 3)]

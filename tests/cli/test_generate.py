@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import aero.cli.generate as generate_module
 from aero.cli.main import app
 from aero.data.tokenizer import END_OF_TEXT, Tokenizer
-from aero.serve.session import Step
+from aero.serve.session import Span
 from aero.wire import safe_text
 from serve.test_session import InsecureTestEngine, Session, greedy, tokenizer_bytes
 
@@ -71,7 +71,7 @@ def test_lengths_are_padded(generate, tmp_path):
         session, result = generate("--prompt", prompt, "--pad-to", "4", "-n", "2")
         assert result.exit_code == 0, result.output
         steps.append(session.steps)
-    assert steps[0] == steps[1] == [Step(0, 4), Step(4, 1)]
+    assert steps[0] == steps[1] == [Span(0, 4), Span(4, 1)]
 
 
 def test_a_terminal_obeys_no_generated_text(generate, tokenizer_bytes, tmp_path):

@@ -25,9 +25,9 @@ from aero.cli.train import train
 from aero.compiler.compiled import Compiled
 from aero.compiler.run import load_model
 from aero.data.folder import DataFolder
-from aero.engines.engine import Party
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
+from aero.mpc.party import Role
 from aero.report.perplexity import Text, by_plain_engine
 from aero.train.run_folder import RunInfo
 from aero.wire.keys import make_keys
@@ -85,7 +85,7 @@ def test_a_hundred_greedy_tokens(trained, reveal):
     texts = []
     with (
         server_process(trained.folder, trained.keys, "--reveal", reveal) as address,
-        private_session(address, security_of(trained.keys, Party.CLIENT, False), lambda *_: None) as client,
+        private_session(address, security_of(trained.keys, Role.CLIENT, False), lambda *_: None) as client,
     ):
         vocabulary, end = client.tokenizer.vocab_size, client.tokenizer.end_of_text
         for prompt in PROMPTS:

@@ -12,7 +12,7 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.engine import Engine, Party
+from aero.engines.engine import Engine
 from aero.engines.insecure.dealer import InsecureDealerEngine
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.planning.step_plans import bare_pairs, function_plan
@@ -21,6 +21,7 @@ from aero.engines.spu.engine import SpuEngine, free_port
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import OPS, Node, Program, interpret_step
 from aero.graph.ring_plan import RingPlan
+from aero.mpc.party import Role
 from aero.wire.memory import channel_pair
 from conformance import stated
 from programs import RUNGS, random_ids, random_program
@@ -53,18 +54,18 @@ def on_dealer(plan: RingPlan, runs: Runs) -> list[np.ndarray]:
 
 def on_two_party(plan: RingPlan, runs: Runs) -> list[np.ndarray]:
     channels = channel_pair(timeout=PATIENCE)
-    return two_parties(*(TwoPartyEngine(p, c, plan) for p, c in zip(Party, channels, strict=True)), runs)
+    return two_parties(*(TwoPartyEngine(p, c, plan) for p, c in zip(Role, channels, strict=True)), runs)
 
 
 def on_spu(plan: RingPlan, runs: Runs) -> list[np.ndarray]:
-    addresses = [f"127.0.0.1:{free_port()}" for _ in Party]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in Role]
     made: list[Any] = [None, None]
 
-    def connect(index: int, party: Party) -> None:
+    def connect(index: int, party: Role) -> None:
         pair = addresses if index == 0 else addresses[::-1]
         made[index] = SpuEngine(party, *pair, insecure_plaintext=True, timeout=60.0)
 
-    threads = [threading.Thread(target=connect, args=job) for job in enumerate(Party)]
+    threads = [threading.Thread(target=connect, args=job) for job in enumerate(Role)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.cost.algebra import COMPONENTS, NOTHING, Cost, Declaration, Formula, total
+from aero.cost.algebra import COMPONENTS, NOTHING, Declaration, Formula, Price, total
 from aero.mpc.cost import message
 from aero.mpc.party import Role
 
 numbers = st.integers(0, 1 << 22)  # products and sums stay exact in float64
 maybe = st.none() | numbers
-costs = st.builds(Cost, *[maybe] * len(COMPONENTS))
+costs = st.builds(Price, *[maybe] * len(COMPONENTS))
 terms = st.dictionaries(st.sampled_from(["calls", "inputs", "outputs", "rows"]), numbers)
 counts = st.fixed_dictionaries(dict.fromkeys(["calls", "inputs", "outputs", "rows"], numbers))
 
@@ -53,8 +53,8 @@ def test_declarations_survive_json(data):
 
 
 def test_both_ways_is_the_sum_of_the_directions():
-    assert Cost(3, 4).bytes_both_ways == 7
-    assert Cost(bytes_both_ways=7).bytes_client_to_server is None
+    assert Price(3, 4).bytes_both_ways == 7
+    assert Price(bytes_both_ways=7).bytes_client_to_server is None
 
 
 def test_a_formula_reads_as_one():
@@ -68,7 +68,7 @@ def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="positive"):
         Formula({"outputs": float("nan")})
     with pytest.raises(ValueError, match="not negative"):
-        Cost(rounds=-1)
+        Price(rounds=-1)
     with pytest.raises(ValueError, match="no cost components"):
         Declaration({"bits": Formula({})})
     with pytest.raises(ValueError, match="needs \\['live'\\]"):
@@ -78,7 +78,7 @@ def test_nonsense_is_refused():
 def test_what_our_protocols_declare_adds_up_alike():
     upload, answer = message(Role.CLIENT, 100), message(Role.SERVER, 20)
     for combined, cost in (
-        (upload + answer, Cost.of_protocol(upload) + Cost.of_protocol(answer)),
-        (upload | answer, Cost.of_protocol(upload) | Cost.of_protocol(answer)),
+        (upload + answer, Price.of_protocol(upload) + Price.of_protocol(answer)),
+        (upload | answer, Price.of_protocol(upload) | Price.of_protocol(answer)),
     ):
-        assert Cost.of_protocol(combined) == cost
+        assert Price.of_protocol(combined) == cost

@@ -3,13 +3,13 @@
 import pytest
 
 from aero.compiler.compiled import Compiled
-from aero.cost.algebra import Cost
+from aero.cost.algebra import Price
 from aero.cost.capacity import Processor, capacities, capacity
 from aero.cost.session import estimate_session
 from aero.wire.network import LOOPBACK, WAN
 from programs import random_program
 
-COST = Cost(1e6, 0.5e6, rounds=100)  # on the wan: 80 ms and 40 ms of the line, 4 s of waiting
+COST = Price(1e6, 0.5e6, rounds=100)  # on the wan: 80 ms and 40 ms of the line, 4 s of waiting
 TAKEN = Processor(client=0.1, server=0.3)
 ALONE = 0.08 + 0.04 + 4 + 0.1 + 0.3
 
@@ -80,8 +80,8 @@ def test_an_answer_is_a_prompt_and_the_tokens_after_it():
         (lambda: capacity("answer", 1, COST, WAN, 0), "at least one"),
         (lambda: capacity("answer", 1, COST, WAN, 1, 0, TAKEN), "at least one"),
         (lambda: capacity("answer", 1, COST, WAN, 1, 2), "both or neither"),
-        (lambda: capacity("answer", 1, Cost(bytes_both_ways=5, rounds=1), WAN, 1), "each direction"),
-        (lambda: capacity("answer", 1, Cost(5, 5), WAN, 1), "rounds"),
+        (lambda: capacity("answer", 1, Price(bytes_both_ways=5, rounds=1), WAN, 1), "each direction"),
+        (lambda: capacity("answer", 1, Price(5, 5), WAN, 1), "rounds"),
     ],
 )
 def test_bad_input(work, message):

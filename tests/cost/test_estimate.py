@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aero.cost import Cost, Declaration, Formula, estimate, load_profile, profile_names
+from aero.cost import Declaration, Formula, Price, estimate, load_profile, profile_names
 from aero.cost.estimate import seconds_on
 from aero.cost.profile import TableProfile
 from aero.graph import OPS
@@ -56,7 +56,7 @@ def test_an_operation_without_a_price_is_named():
 
 def test_bytes_become_bits_and_rounds_half_round_trips():
     """10 MB up and 2.5 MB down are 100 Mbit: one second on the WAN; 50 rounds of 40 ms are two."""
-    cost = Cost(10e6, 2.5e6, rounds=50, compute_seconds=4.0)
+    cost = Price(10e6, 2.5e6, rounds=50, compute_seconds=4.0)
     wan = seconds_on(WAN, cost)
     assert (wan.computing, wan.sending, wan.waiting, wan.total) == (4.0, 1.0, 2.0, 7.0)
     assert seconds_on(LAN, cost).total == pytest.approx(4 + 0.1 + 50 * 0.1e-3)
@@ -65,9 +65,9 @@ def test_bytes_become_bits_and_rounds_half_round_trips():
 
 
 def test_an_unknown_part_leaves_the_total_unknown():
-    seconds = seconds_on(WAN, Cost(bytes_both_ways=12.5e6))
+    seconds = seconds_on(WAN, Price(bytes_both_ways=12.5e6))
     assert seconds.total is None and seconds.at_least == 1.0
-    assert seconds_on(LOOPBACK, Cost(bytes_both_ways=1.0, compute_seconds=3.0)).total == 3.0
+    assert seconds_on(LOOPBACK, Price(bytes_both_ways=1.0, compute_seconds=3.0)).total == 3.0
 
 
 def test_json_holds_every_line_and_network():
@@ -78,7 +78,7 @@ def test_json_holds_every_line_and_network():
 
 
 def test_profiles_survive_json_and_files(tmp_path):
-    profile = table(joins_linears=True, set_up=Cost(1, 2, rounds=3), notes=("a",), machine="m", version="v")
+    profile = table(joins_linears=True, set_up=Price(1, 2, rounds=3), notes=("a",), machine="m", version="v")
     assert TableProfile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(profile.to_json()))

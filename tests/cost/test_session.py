@@ -7,10 +7,11 @@ import pytest
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
 from aero.cost.session import estimate_session
-from aero.engines.engine import Cost, Party, PromptRun
+from aero.engines.engine import PromptRun, RunCost
 from aero.engines.planning import session_keys
 from aero.engines.reveal import LOGITS, TOKEN
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.mpc.party import Role
 from aero.wire.memory import channel_pair
 from programs import RUNGS, random_ids, random_program
 
@@ -18,7 +19,7 @@ CONTEXT, LENGTH, NEW = 8, 3, 3
 COUNTED = ("bytes_client_to_server", "bytes_server_to_client", "messages", "rounds")
 
 
-def sum_of(costs: list[Cost], name: str) -> int:
+def sum_of(costs: list[RunCost], name: str) -> int:
     return sum(getattr(cost, name) for cost in costs)
 
 
@@ -36,11 +37,11 @@ def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, mo
     full = random_program(length=CONTEXT, layers=1, every_position=True, **RUNGS[rung])
     plan = quantize(full, [random_ids(full, seed) for seed in range(8)]).plan
     programs = Compiled(full)
-    engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(timeout=240), strict=True)]
+    engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(timeout=240), strict=True)]
     for engine in engines:
         engine.reveal_only(reveal, full.graph.shapes[full.graph.output][1])
 
-    def run(numbers: list[int], past: int, length: int) -> Cost:
+    def run(numbers: list[int], past: int, length: int) -> RunCost:
         program = programs.decode(past) if past else programs.prefill(length, leave_state=True)
         ids = [random_ids(full, number)[past : past + length] for number in numbers]
         blind = [PromptRun(program.graph, prompt=number) for number in numbers]

@@ -8,11 +8,11 @@ from aero.compiler.positions import prefill
 from aero.compiler.quantize import quantize
 from aero.cost import estimate
 from aero.cost.two_party import TwoPartyProfile
-from aero.engines.engine import Party
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.models.notation import parse
 from aero.models.presets import SIZES
+from aero.mpc.party import Role
 from aero.structure import lowered
 from aero.wire.memory import channel_pair
 from programs import RUNGS, random_ids, random_program
@@ -32,7 +32,7 @@ def test_a_run_sends_what_was_predicted(rung, reveal):
     full = random_program(every_position=True, **RUNGS[rung])
     plan = quantize(full, [random_ids(full, seed) for seed in range(4)]).plan
     program, ids = prefill(full, full.graph.length), random_ids(full, 9)
-    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(), strict=True))
 
     for engine in (client, server):
         engine.reveal_only(reveal, program.graph.shapes[program.graph.output][1])

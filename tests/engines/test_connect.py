@@ -5,8 +5,8 @@ import json
 import pytest
 
 from aero.engines.connect import TWO_PARTY, connect_engine
-from aero.engines.engine import Party
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
+from aero.mpc.party import Role
 from aero.wire import ProtocolError
 from aero.wire.memory import channel_pair
 
@@ -29,7 +29,7 @@ def test_a_plan_that_is_none_is_the_servers_fault(data: bytes, complaint: str):
     server.send_control({"say": "ring plan", "bytes": len(data)})
     server.send(data)
     with pytest.raises(ProtocolError, match=complaint) as caught:
-        connect_engine(TWO_PARTY, Party.CLIENT, client)
+        connect_engine(TWO_PARTY, Role.CLIENT, client)
     assert str(caught.value).isprintable()
 
 
@@ -38,8 +38,8 @@ def test_the_client_gets_two_numbers_of_each_window():
     window = ScoreWindow("softmax", 0, row_maximum=(-1.0, 3.0), outside=(-2.5, 2.0), lowest=-40.0)
     client, server = channel_pair(timeout=10)
     plan = RingPlan({"x": Format(20, 8)}, {}, {}, windows=(window,))
-    mine = connect_engine(TWO_PARTY, Party.SERVER, server, plan=plan)
-    theirs = connect_engine(TWO_PARTY, Party.CLIENT, client)
+    mine = connect_engine(TWO_PARTY, Role.SERVER, server, plan=plan)
+    theirs = connect_engine(TWO_PARTY, Role.CLIENT, client)
     [seen] = theirs._plan.windows
     assert seen == ScoreWindow("softmax", 0, (-2.5, 3.0), (-2.5, 3.0), -2.5) == mine._plan.windows[0]
     assert (seen.reference, seen.spread) == (window.reference, window.spread)

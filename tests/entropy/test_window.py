@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from aero.entropy.window import Window, WindowPenalty
+from aero.entropy.window import AttentionWindow, WindowPenalty
 from small_models import make_model
 
 
@@ -78,7 +78,7 @@ def test_window_of_a_model(name):
     for hook in hooks:
         hook.remove()
     seen = []
-    found = Window.of_model(model, texts, batch_size=2, on_progress=lambda *x: seen.append(x))
+    found = AttentionWindow.of_model(model, texts, batch_size=2, on_progress=lambda *x: seen.append(x))
     assert seen == [(2, 5), (4, 5), (5, 5)]
     for name_, expected in (("low", low), ("high", high), ("depth", depth)):
         np.testing.assert_allclose(getattr(found, name_), expected, rtol=1e-10, atol=1e-10)
@@ -88,20 +88,20 @@ def test_window_of_a_model(name):
 
 
 def test_beyond():
-    one = Window(((-1.0, 0.0),), ((2.0, 1.0),), ((3.0, 3.0),))
-    other = Window(((-1.5, 0.5),), ((2.25, 0.75),), ((9.0, 1.0),))
+    one = AttentionWindow(((-1.0, 0.0),), ((2.0, 1.0),), ((3.0, 3.0),))
+    other = AttentionWindow(((-1.5, 0.5),), ((2.25, 0.75),), ((9.0, 1.0),))
     np.testing.assert_array_equal(one.beyond(other), [[0.5, 0.0]])
     np.testing.assert_array_equal(one.beyond(one), [[0.0, 0.0]])
 
 
 def test_json_round_trip():
-    window = Window(((-1.0, 0.0),), ((2.0, 1.0),), ((3.0, 3.0),))
-    assert Window.from_json(json.loads(json.dumps(window.to_json()))) == window
+    window = AttentionWindow(((-1.0, 0.0),), ((2.0, 1.0),), ((3.0, 3.0),))
+    assert AttentionWindow.from_json(json.loads(json.dumps(window.to_json()))) == window
     with pytest.raises(ValueError, match="not a window"):
-        Window.from_json({"low": [[1.0]]})
+        AttentionWindow.from_json({"low": [[1.0]]})
     with pytest.raises(ValueError, match="not finite"):
-        Window(((math.nan,),), ((1.0,),), ((1.0,),))
+        AttentionWindow(((math.nan,),), ((1.0,),), ((1.0,),))
     with pytest.raises(ValueError, match="L rows of H"):
-        Window(((1.0,),), ((1.0, 2.0),), ((1.0,),))
+        AttentionWindow(((1.0,),), ((1.0, 2.0),), ((1.0,),))
     with pytest.raises(ValueError, match="no text"):
-        Window.of_model(make_model("SM"), [])
+        AttentionWindow.of_model(make_model("SM"), [])

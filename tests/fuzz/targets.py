@@ -34,7 +34,7 @@ from aero.graph.ring_plan import RingPlan, load_plan
 from aero.graph.serialize import GRAPH_FILE, WEIGHTS_FILE, graph_from_json, load, save
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.report.record import Record, read_records, write_records
-from aero.serve.session import PROTOCOL, Asked, Offer, Step, read_asked
+from aero.serve.session import PROTOCOL, Asked, Offer, Span, read_asked
 from aero.train.jsonl import read_rows
 from aero.train.run_folder import DataUsed, RunInfo
 from aero.train.settings import TrainSettings
@@ -75,7 +75,7 @@ def _wire() -> dict[str, Target]:
     state = random_program(parallel=True, activation="gelu_erf").graph
     plan = RingPlan.uniform(graph, 12)
     offer = Offer(PROTOCOL, "1", "SM", 8, 300, "two-party", "top-k:4", 2, 1000)
-    asked = {"say": "step", "prompts": [Asked(0, Step(0, 3), "").message(), Asked(1, Step(2, 1), "ab").message()]}
+    asked = {"say": "step", "prompts": [Asked(0, Span(0, 3), "").message(), Asked(1, Span(2, 1), "ab").message()]}
 
     def plan_of(data: bytes) -> None:
         found = read_json(data, "it", RingPlan.from_json)

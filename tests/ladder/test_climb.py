@@ -21,7 +21,7 @@ from aero.ladder.rung import Rung, pareto_front
 from aero.models.notation import parse
 from aero.models.presets import SIZES, Size
 from aero.structure import lowered
-from aero.train.callbacks import Progress
+from aero.train.callbacks import TrainingProgress
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
 
@@ -67,7 +67,7 @@ def test_a_ladder_is_climbed_stopped_and_climbed_on(data: DataFolder, size: Size
     out = tmp_path / "ladder"
     seen: list[str] = []
 
-    def stop(rung: str, now: Progress) -> None:
+    def stop(rung: str, now: TrainingProgress) -> None:
         seen.append(rung)
         if rung == "SM+R":
             raise InterruptedError

@@ -8,7 +8,6 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.engine import Party as EngineParty
 from aero.engines.engine import PromptRun
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.engine import TwoPartyEngine
@@ -28,7 +27,7 @@ from aero.mpc.protocols.extend import extend, from_field, to_field
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import LinearPlan, load_weights
 from aero.mpc.protocols.multiply import look_up, multiply
-from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many
+from aero.mpc.protocols.ole import Encryption, SlotProduct, encrypt_many, multiply_many
 from aero.mpc.protocols.pair import Block, PairPlan
 from aero.mpc.protocols.select import multiplex
 from aero.mpc.share import Share, input_shares, open_shares
@@ -98,7 +97,7 @@ def multiply_slots(party: Party, kind: str) -> None:
     multiply_many(
         party,
         [
-            Product(upload, None if party.role is upload.owner else x, total=upload.field == P37)
+            SlotProduct(upload, None if party.role is upload.owner else x, total=upload.field == P37)
             for upload, (_, x) in zip(uploads, jobs, strict=True)
         ],
     )
@@ -243,7 +242,7 @@ def two_prompts(program: Program, reveal: Reveal, ids: str, weights: str) -> lis
     kinds = {"random": calibration[:2], "zero": [np.zeros(length, int)] * 2, "highest": [np.full(length, 10)] * 2}
     factor = {"random": 1.0, "zero": 0.0, "negated": -1.0}[weights]
     links = [RecordingLink(link) for link in link_pair(timeout=PATIENCE)]
-    engines = [TwoPartyEngine(party, Channel(link), plan) for party, link in zip(EngineParty, links, strict=True)]
+    engines = [TwoPartyEngine(party, Channel(link), plan) for party, link in zip(Role, links, strict=True)]
 
     def run(engine: TwoPartyEngine) -> None:
         engine.reveal_only(reveal, vocabulary)

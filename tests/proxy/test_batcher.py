@@ -8,7 +8,7 @@ import pytest
 from aero.proxy import batcher as batching
 from aero.proxy.batcher import AwayError, Batcher, BusyError, Job
 from aero.serve.sampling import Sampling
-from aero.serve.session import Step
+from aero.serve.session import Span
 from aero.wire import PeerBusyError, ProtocolError
 from clear_session import LONGER as PROGRAM
 from clear_session import Sessions, greedy, tokenizer_file
@@ -135,7 +135,7 @@ def test_a_conversation_that_goes_on_is_read_from_where_it_was(start):
     second = Asked(ids, 2)
     batcher.submit(second.job)
     assert second.outcome == "length" and second.ids == greedy(ids, 2, PROGRAM)
-    assert sessions.steps[3] == (Step(5, 3),)  # the last token was chosen, and not read
+    assert sessions.steps[3] == (Span(5, 3),)  # the last token was chosen, and not read
 
 
 def test_a_broken_session_is_opened_again_and_jobs_go_on(start):

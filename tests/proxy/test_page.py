@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from aero.engines.engine import Party
+from aero.mpc.party import Role
 from aero.proxy.guard import Guard
 from clear_session import InsecureTestEngine, Sessions, tokenizer_file
 from served_endpoint import Served
@@ -99,7 +99,7 @@ def test_an_answer_is_stopped_and_made_again(page, served, monkeypatch):
     let, run_batch = threading.Semaphore(3), InsecureTestEngine.run_batch
 
     def wait(self, batch):
-        assert self.party is not Party.CLIENT or let.acquire(timeout=LOADING / 1e3)
+        assert self.party is not Role.CLIENT or let.acquire(timeout=LOADING / 1e3)
         return run_batch(self, batch)
 
     monkeypatch.setattr(InsecureTestEngine, "run_batch", wait)

@@ -11,8 +11,8 @@ import pytest
 from aero.cli.private import private_session
 from aero.cli.security import security_of
 from aero.compiler.verify import model_logits
-from aero.engines.engine import Party
 from aero.models import AeroForCausalLM
+from aero.mpc.party import Role
 from aero.proxy import batcher as batching
 from aero.proxy.app import RETRY_AFTER
 from aero.proxy.guard import Guard
@@ -28,7 +28,7 @@ class Sessions:
     """With the server at an address."""
 
     def __init__(self, address, keys):
-        self.address, self.security = address, security_of(keys, Party.CLIENT, False)
+        self.address, self.security = address, security_of(keys, Role.CLIENT, False)
 
     def open(self):
         return private_session(self.address, self.security, lambda *_: None)

@@ -13,7 +13,7 @@ from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.reveal import TOKEN, Reveal
 from aero.graph import interpret
 from aero.report.perplexity import Predictions, Text, by_model, by_plain_engine, by_session, disagreements, texts_of
-from aero.serve.session import Step
+from aero.serve.session import Span
 from serve.test_session import CONTEXT, PROGRAM, open_session, tokenizer_bytes
 from small_models import logits_in_any_order, make_model
 
@@ -27,7 +27,7 @@ def test_a_session_predicts_each_token_from_those_before(open_session):
     with session.client() as client:
         found, records = by_session(client, TEXTS, done.append)
     session.join()
-    assert session.steps == [Step(0, 2), Step(2, 1), Step(3, 1), Step(4, 1), Step(0, 2)]
+    assert session.steps == [Span(0, 2), Span(2, 1), Span(3, 1), Span(4, 1), Span(0, 2)]
     assert [r.work for r in records] == ["set-up", "prefill", *["next-token"] * 3, "prefill"]
     assert done == [1, 2, 3, 4, 5]
     rows = np.concatenate([interpret(PROGRAM, np.resize(t.ids, CONTEXT))[1 : len(t.ids) - 1] for t in TEXTS])

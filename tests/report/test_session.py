@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from aero.engines.engine import Cost, StepReport
+from aero.engines.engine import RunCost, StepReport
 from aero.report.session import Answer, Session, by_op, total, write_report
 from aero.serve.client import PrivateRun, PrivateToken
-from aero.serve.session import PROTOCOL, Offer, Step
+from aero.serve.session import PROTOCOL, Offer, Span
 
 
 def offer(reveal: str = "logits") -> Offer:
@@ -24,22 +24,22 @@ def report(scale: int) -> tuple[StepReport, ...]:
     )
 
 
-def token(id_: int, text: str, step: Step, scale: int, logits: np.ndarray | None = None) -> PrivateToken:
+def token(id_: int, text: str, step: Span, scale: int, logits: np.ndarray | None = None) -> PrivateToken:
     run = PrivateRun(id_, (step,), cost_of(scale), report(scale))
     return PrivateToken(id_, text, np.zeros(9) if logits is None else logits, step, run)
 
 
-def cost_of(scale: int) -> Cost:
-    return Cost(0.9 * scale, 1200 * scale, 450 * scale, 34, 40)
+def cost_of(scale: int) -> RunCost:
+    return RunCost(0.9 * scale, 1200 * scale, 450 * scale, 34, 40)
 
 
 def session(reveal: str = "logits", logits: np.ndarray | None = None) -> Session:
-    steps = [Step(0, 3), Step(3, 1), Step(4, 1)]
+    steps = [Span(0, 3), Span(3, 1), Span(4, 1)]
     tokens = tuple(
         token(i, text, step, scale, logits)
         for i, (text, step, scale) in enumerate(zip(("<b", "", "é>"), steps, (10, 1, 3), strict=True))
     )
-    return Session(offer(reveal), Cost(2.0, 5000, 6000, 7, 8), (Answer("a <prompt>", (1, 2, 3), tokens),))
+    return Session(offer(reveal), RunCost(2.0, 5000, 6000, 7, 8), (Answer("a <prompt>", (1, 2, 3), tokens),))
 
 
 def test_operations_add_up():
@@ -51,8 +51,8 @@ def test_operations_add_up():
 
 
 def test_a_sum_with_something_unknown_is_unknown():
-    assert total([Cost(1.0, 2, 3, 4, 5), Cost(0.5, 1, None, 1, 1)]) == Cost(1.5, 3, None, 5, 6)
-    assert total([]) == Cost(0.0, 0, 0, 0, 0)
+    assert total([RunCost(1.0, 2, 3, 4, 5), RunCost(0.5, 1, None, 1, 1)]) == RunCost(1.5, 3, None, 5, 6)
+    assert total([]) == RunCost(0.0, 0, 0, 0, 0)
 
 
 def test_records_keep_prompts_and_tokens_apart():
@@ -101,16 +101,16 @@ def test_what_each_party_saw(tmp_path):
 
 def test_an_engine_that_cannot_tell_has_no_operations(tmp_path):
     tokens = tuple(
-        PrivateToken(1, "x", np.zeros(9), Step(0, 2), PrivateRun(0, (Step(0, 2),), Cost(1.0))) for _ in range(1)
+        PrivateToken(1, "x", np.zeros(9), Span(0, 2), PrivateRun(0, (Span(0, 2),), RunCost(1.0))) for _ in range(1)
     )
-    write_report(Session(offer(), Cost(0.0), (Answer("p", (1, 2), tokens),)), tmp_path / "s.html")
+    write_report(Session(offer(), RunCost(0.0), (Answer("p", (1, 2), tokens),)), tmp_path / "s.html")
     page = (tmp_path / "s.html").read_text()
     assert "Operations" not in page and "<td>?</td>" in page
 
 
 def test_a_run_for_several_prompts_counts_once(tmp_path):
     """Two prompts, of which the second ends after its first token."""
-    steps = [(Step(0, 3), Step(0, 2)), (Step(3, 1),)]
+    steps = [(Span(0, 3), Span(0, 2)), (Span(3, 1),)]
     runs = [
         PrivateRun(i, each, cost_of(scale), report(scale))
         for i, (each, scale) in enumerate(zip(steps, (10, 1), strict=True))
@@ -118,7 +118,7 @@ def test_a_run_for_several_prompts_counts_once(tmp_path):
     first = tuple(PrivateToken(7, text, np.zeros(9), run.steps[0], run) for text, run in zip("ab", runs, strict=True))
     second = (PrivateToken(8, "c", np.zeros(9), runs[0].steps[1], runs[0]),)
     answers = Answer("one ", (1, 2, 3), first), Answer("two ", (4, 5), second)
-    whole = Session(offer(), Cost(2.0, 5000, 6000, 7, 8), answers)
+    whole = Session(offer(), RunCost(2.0, 5000, 6000, 7, 8), answers)
     assert [(r.work, r.context, r.extra.get("prompts")) for r in whole.records()] == [
         ("set-up", None, None), ("prefill", 3, 2), ("next-token", 4, 1),
     ]  # fmt: skip

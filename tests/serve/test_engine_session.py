@@ -7,12 +7,12 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.engine import Party
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.planning import session_keys
 from aero.engines.planning.step_plans import checked_schedule, wear_of
 from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.mpc.party import Role
 from aero.serve.client import Client
 from aero.serve.server import Computed, Server
 from aero.serve.session import DeclinedError
@@ -40,7 +40,7 @@ class Session:
 
     def __init__(self, tokenizer: bytes) -> None:
         self.channels = channel_pair(timeout=PATIENCE)
-        self.engines = [TwoPartyEngine(p, c, PLAN) for p, c in zip(Party, self.channels, strict=True)]
+        self.engines = [TwoPartyEngine(p, c, PLAN) for p, c in zip(Role, self.channels, strict=True)]
         self.done: list[Computed] = []
         self.declined: list[str] = []
         self.held: list[list[int]] = []

@@ -26,7 +26,7 @@ from aero.compiler.folder import write
 from aero.data.tokenizer import train
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.serve import metrics
-from aero.serve.metrics import Metrics, memory_of, page
+from aero.serve.metrics import ServerMetrics, memory_of, page
 from aero.serve.supervisor import Event
 from aero.wire import PeerClosedError
 from aero.wire.keys import make_keys
@@ -183,7 +183,7 @@ def test_a_fault_of_ours_has_its_traceback_and_ends_one_session_alone():
 
 @pytest.fixture
 def shown():
-    found = Metrics("127.0.0.1", 0)
+    found = ServerMetrics("127.0.0.1", 0)
     yield found
     found.close()
 
@@ -212,7 +212,7 @@ def test_what_is_counted(shown):
 
 def test_where_metrics_cannot_be_shown(shown, monkeypatch):
     with pytest.raises(ValueError, match=f"cannot be shown at 127.0.0.1:{shown.port} .*choose another --metrics"):
-        Metrics("127.0.0.1", shown.port)
+        ServerMetrics("127.0.0.1", shown.port)
     for wrong in ("here", "localhost:", "1:2:99999"):
         with pytest.raises(ValueError, match="give PORT, or HOST:PORT"):
             metrics_at(wrong)

@@ -7,7 +7,7 @@ import pytest
 from aero.serve import reconnecting
 from aero.serve.reconnecting import Reconnecting
 from aero.serve.sampling import Sampling
-from aero.serve.session import Step
+from aero.serve.session import Span
 from aero.wire import (
     PeerAbsentError,
     PeerBusyError,
@@ -93,7 +93,7 @@ def test_what_is_read_again_is_padded_as_before(tokenizer):
             list(client.generate([1, 2, 3], 5))
         if len(sessions.opened) > 1:
             done, again = sessions.opened[0].done, sessions.opened[1].steps[0]
-            assert again == Step(0, 8 + len(done))  # as long as the answer, which the server has seen grow
+            assert again == Span(0, 8 + len(done))  # as long as the answer, which the server has seen grow
             lengths.add(again.length)
     assert len(lengths) > 2
 
@@ -130,7 +130,7 @@ def test_a_conversation_that_lost_its_session_between_two_answers(tokenizer):
         client.forget([0])
         third = [token.id for token in client.generate([4], 2)]
     assert (second, third) == (greedy(ids, 2, LONGER), greedy([4], 2, LONGER))
-    assert len(sessions.opened) == 3 and sessions.steps[3] == (Step(0, len(ids)),)
+    assert len(sessions.opened) == 3 and sessions.steps[3] == (Span(0, len(ids)),)
 
 
 @pytest.mark.parametrize(

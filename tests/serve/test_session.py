@@ -9,12 +9,12 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.data.chat_template import ChatTemplate
-from aero.engines.engine import Party
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.mpc.party import Role
 from aero.serve.client import Client, check_length
 from aero.serve.limits import LimitError
 from aero.serve.sampling import Sampling, probabilities
-from aero.serve.session import PROTOCOL, DeclinedError, Step
+from aero.serve.session import PROTOCOL, DeclinedError, Span
 from aero.wire import Channel, PeerClosedError, ProtocolError, UntrustedPeerError
 from aero.wire.memory import channel_pair
 from clear_session import (
@@ -68,7 +68,7 @@ def test_a_session_gives_the_greedy_tokens(session):
         read.append(token.id)
     # The prompt once, then one token each: what was read before is in the state.
     n = len(ids)
-    assert session.steps == [Step(0, n), Step(n, 1), Step(n + 1, 1)] == [token.step for token in tokens]
+    assert session.steps == [Span(0, n), Span(n, 1), Span(n + 1, 1)] == [token.step for token in tokens]
     assert [step.work for step in session.steps] == ["prefill", "next-token", "next-token"]
     assert session.client_engine.closed and session.server_engine.closed
 
@@ -110,7 +110,7 @@ def test_several_prompts_in_one_session(session):
         messages = session.client_channel.traffic.messages - before
     session.join()
     assert session.failure is None
-    assert session.steps == [step for n in (3, 3, 2) for step in (Step(0, n), Step(n, 1), Step(n + 1, 1))]
+    assert session.steps == [step for n in (3, 3, 2) for step in (Span(0, n), Span(n, 1), Span(n + 1, 1))]
     # Nine requests and their goes, three ends; each of the five graphs was sent once.
     assert len(set(session.steps)) == 5 and messages == 9 + 9 + 3 + 5
 
@@ -125,7 +125,7 @@ def test_a_prompt_that_continues_the_last_one_is_not_read_again(session):
         assert other.id == greedy([*ids[:-1], 8], 1)[0]
     session.join()
     # The last new token was chosen, but not read yet.
-    assert session.steps == [Step(0, 2), Step(2, 1), Step(3, 2), Step(0, 5)]
+    assert session.steps == [Span(0, 2), Span(2, 1), Span(3, 2), Span(0, 5)]
     assert [step.work for step in session.steps] == ["prefill", "next-token", "prefill", "prefill"]
 
 
@@ -143,7 +143,7 @@ def test_a_prompt_that_has_ended_is_forgotten_by_both(session):
         assert [token.id for token in client.generate([1, 2, 3, 4], 1)] == greedy([1, 2, 3, 4], 1)
     session.join()
     assert session.failure is None
-    assert session.steps == [Step(0, 2), Step(2, 1), Step(0, 3), Step(0, 4)]
+    assert session.steps == [Span(0, 2), Span(2, 1), Span(0, 3), Span(0, 4)]
     assert ours.forgotten == theirs.forgotten == [0, 0, 0] and theirs.states == {}
 
 
@@ -161,7 +161,7 @@ def test_a_step_that_the_engine_refuses_is_declined_before_any_work_and_the_sess
             client.next_logits([7])
             client.next_logits([7, 1, 2, 3])
         logits, step = client.next_logits([7, 1])
-        assert step == Step(1, 1)
+        assert step == Span(1, 1)
         np.testing.assert_allclose(logits, logits_after([7, 1]), rtol=0, atol=1e-9)
         theirs.refused = [1, 1]
         with pytest.raises(DeclinedError, match="2 tokens of 2 prompts"):
@@ -266,7 +266,7 @@ def test_prompts_that_end_at_different_times_share_their_runs(session):
     runs = {token.run.index: token.run for tokens in found for token in tokens}
     shared = session.done[before : before + len(runs)]
     assert [run.steps for _, run in sorted(runs.items())] == [computed.steps for computed in shared]
-    assert shared[0].steps == (Step(0, 2), Step(0, 1), Step(0, 2)) and shared[0].work == "prefill"
+    assert shared[0].steps == (Span(0, 2), Span(0, 1), Span(0, 2)) and shared[0].work == "prefill"
     assert len(shared) == max(map(len, found))
     assert all(len(computed.steps) == sum(len(t) > n for t in found) for n, computed in enumerate(shared))
     # A request and a go each, and an end of each prompt; no graph.
@@ -289,7 +289,7 @@ def test_prompts_longer_than_the_context_together_take_several_runs(session):
     session.join()
     assert session.failure is None
     assert [computed.steps for computed in session.done] == [
-        (Step(0, 3), Step(0, 2)), (Step(0, 3),), (Step(3, 1), Step(2, 1), Step(3, 1))
+        (Span(0, 3), Span(0, 2)), (Span(0, 3),), (Span(3, 1), Span(2, 1), Span(3, 1))
     ]  # fmt: skip
     for i, ids in enumerate(prompts):
         assert [token.id for place, token in found if place == i] == greedy(ids, 2)
@@ -444,7 +444,7 @@ def client_of(answers: Callable[[Channel], None]) -> Client:
     """A client that talks to a made-up server."""
     ours, theirs = channel_pair(timeout=10)
     answers(theirs)
-    return Client(ours, lambda name, _: InsecureTestEngine(Party.CLIENT, Queue(), Queue()))
+    return Client(ours, lambda name, _: InsecureTestEngine(Role.CLIENT, Queue(), Queue()))
 
 
 def offer(tokenizer: bytes, **changes) -> dict:
@@ -594,7 +594,7 @@ def test_padding_shows_a_server_nothing_but_a_multiple(open_session):
         session.join()
         assert session.failure is None
         seen.append(session.steps)
-    assert seen[0] == seen[1] == seen[2] == [Step(0, 4), Step(4, 1), Step(5, 1)]
+    assert seen[0] == seen[1] == seen[2] == [Span(0, 4), Span(4, 1), Span(5, 1)]
 
 
 def test_what_continues_is_padded_in_front_of_what_is_new(session):
@@ -606,7 +606,7 @@ def test_what_continues_is_padded_in_front_of_what_is_new(session):
         assert token.id == greedy([end, 1, first[0], end, first[1], 7], 1)[0]
     session.join()
     assert session.failure is None
-    assert session.steps == [Step(0, 2), Step(2, 1), Step(3, 3)]
+    assert session.steps == [Span(0, 2), Span(2, 1), Span(3, 3)]
 
 
 def test_padding_leaves_room_for_the_answer_and_makes_room_for_text(session):
@@ -620,7 +620,7 @@ def test_padding_leaves_room_for_the_answer_and_makes_room_for_text(session):
         assert [token.id for token in client.generate(ids, 1)] == greedy([end, *ids], 1)
     session.join()
     assert session.failure is None
-    assert session.steps == [Step(0, 4), Step(4, 1), Step(0, CONTEXT), Step(0, 4), Step(0, CONTEXT)]
+    assert session.steps == [Span(0, 4), Span(4, 1), Span(0, CONTEXT), Span(0, 4), Span(0, CONTEXT)]
 
 
 def test_what_is_read_anew_in_another_session_is_padded_as_before(open_session):
@@ -637,7 +637,7 @@ def test_what_is_read_anew_in_another_session_is_padded_as_before(open_session):
             session.join()
             seen[-1] += session.steps
         assert growing.ids[len(ids) :] == greedy([client.tokenizer.end_of_text] * (4 - len(ids)) + ids, 3)
-    assert seen[0] == seen[1] == [Step(0, 4), Step(0, 5), Step(0, 6)]
+    assert seen[0] == seen[1] == [Span(0, 4), Span(0, 5), Span(0, 6)]
 
 
 def test_impossible_padding_is_refused(session):

@@ -17,7 +17,7 @@ from accelerate.utils import DistributedType
 
 from aero.data.folder import DataFolder
 from aero.models import AeroConfig
-from aero.train.callbacks import Progress, TrainingInterrupted
+from aero.train.callbacks import TrainingInterrupted, TrainingProgress
 from aero.train.run import resume, train
 from aero.train.settings import TrainSettings
 
@@ -36,7 +36,7 @@ if "sharded" in how:
     state.AcceleratorState.__init__ = begin_as_on_gpus
 
 
-def stop(now: Progress) -> None:
+def stop(now: TrainingProgress) -> None:
     if "stop" in how and now.step == 5:
         os.kill(os.getpid(), signal.SIGINT)  # in the main process alone, which is the one that is told
 

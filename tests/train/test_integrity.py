@@ -21,7 +21,7 @@ from aero.data import tokenizer
 from aero.data.folder import DataFolder
 from aero.files.lock import locked
 from aero.models import AeroConfig
-from aero.train.callbacks import Progress, TrainingInterrupted
+from aero.train.callbacks import TrainingInterrupted, TrainingProgress
 from aero.train.checkpoints import latest
 from aero.train.diagnosis import TrainingDivergedError
 from aero.train.run import resume, train
@@ -38,7 +38,7 @@ class PowerCut(Exception):
 
 
 def cut_at(step: int):
-    def cut(progress: Progress) -> None:
+    def cut(progress: TrainingProgress) -> None:
         if progress.step == step:
             raise PowerCut
 
@@ -231,7 +231,7 @@ def test_a_second_training_in_the_folder_is_refused(cut: Path, data: DataFolder)
                 again()
     refused = []
 
-    def try_another(progress: Progress) -> None:
+    def try_another(progress: TrainingProgress) -> None:
         if not refused:
             with pytest.raises(ValueError, match="another process is at work in ") as error:
                 train(cut, data, config_of(data), SETTINGS, force=True)
@@ -250,7 +250,7 @@ def test_an_old_run_stays_until_the_new_one_has_a_state(finished: Path, data: Da
     new = replace(SETTINGS, seed=1)
     seen: dict[int, int] = {}
 
-    def look(progress: Progress) -> None:
+    def look(progress: TrainingProgress) -> None:
         seen[progress.step] = RunInfo.read(out).settings.seed
         if progress.step == 8:
             os.kill(os.getpid(), signal.SIGINT)
@@ -278,7 +278,7 @@ def test_interrupted_before_its_first_state_a_new_run_saves_one(
     out = tmp_path / "run"
     shutil.copytree(finished, out)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainingProgress) -> None:
         if progress.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 

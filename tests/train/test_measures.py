@@ -16,7 +16,7 @@ from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
-from aero.train.callbacks import Progress
+from aero.train.callbacks import TrainingProgress
 from aero.train.jsonl import read_rows
 from aero.train.measures import MeasureLog, Measures, measure
 from aero.train.run import resume, train
@@ -82,7 +82,7 @@ def test_a_resumed_run_has_the_lines_of_an_uninterrupted_one(
     settings = replace(settings, measure_every=1)
     train(tmp_path / "whole", data, config, settings)
 
-    def cut(progress: Progress) -> None:
+    def cut(progress: TrainingProgress) -> None:
         if progress.step == 8:
             raise InterruptedError
 

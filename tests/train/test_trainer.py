@@ -20,7 +20,7 @@ from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
-from aero.train.callbacks import FiniteWeights, Progress, TrainingInterrupted
+from aero.train.callbacks import FiniteWeights, TrainingInterrupted, TrainingProgress
 from aero.train.checkpoints import latest
 from aero.train.diagnosis import TrainingDivergedError
 from aero.train.evaluate import evaluate_run
@@ -108,7 +108,7 @@ def test_a_run_folder_holds_all_that_a_user_needs(
     data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
     info = train(out, data, config, replace(settings, steps=80, learning_rate=1e-2), on_progress=seen.append)
 
     assert [p.step for p in seen] == list(range(1, 81))
@@ -156,7 +156,7 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
     settings = replace(settings, gradient_accumulation=2, precision=precision)
     train(tmp_path / "whole", data, config, settings)
 
-    def press_control_c(progress: Progress) -> None:
+    def press_control_c(progress: TrainingProgress) -> None:
         if progress.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -185,7 +185,7 @@ def test_killed_between_checkpoints_and_resumed_equals_uninterrupted(
     class PowerCut(Exception):
         pass
 
-    def cut(progress: Progress) -> None:
+    def cut(progress: TrainingProgress) -> None:
         if progress.step == 9:
             raise PowerCut
 

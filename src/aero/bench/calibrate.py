@@ -25,10 +25,9 @@ import numpy as np
 
 import aero
 from aero.bench.delay import DelayRelay
-from aero.cost.algebra import Cost, Declaration, Formula
+from aero.cost.algebra import Declaration, Formula, Price
 from aero.cost.profile import TableProfile
 from aero.cost.quantities import quantities
-from aero.engines.engine import Party
 from aero.engines.spu.engine import free_port
 from aero.graph import Graph, Node
 from aero.graph.ops import OPS, of_arithmetic
@@ -44,6 +43,7 @@ from aero.graph.ops.sheet import (
 )
 from aero.models.notation import parse
 from aero.models.presets import Family, Size
+from aero.mpc.party import Role
 from aero.report.record import machine
 from aero.structure import lowered
 
@@ -151,9 +151,9 @@ def measure(graphs: Sequence[Graph], delay: float, progress: Callable[[float], N
     """Run graphs between two processes, every message `delay` seconds late; the set-up and a sample per program."""
     steps = _labels(graphs)
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
-        outs = {party: Path(folder) / f"{party.value}.jsonl" for party in Party}
+        outs = {party: Path(folder) / f"{party.word}.jsonl" for party in Role}
         with _parties(Path(folder), graphs, outs, delay) as processes:
-            _wait(processes, outs[Party.CLIENT], len(steps) + 1, progress)
+            _wait(processes, outs[Role.CLIENT], len(steps) + 1, progress)
         lines = {p: [json.loads(line) for line in out.read_text().splitlines()] for p, out in outs.items()}
     samples = []
     for client, server in zip(*lines.values(), strict=True):
@@ -176,20 +176,20 @@ def _labels(graphs: Sequence[Graph]) -> dict[tuple[int, str], tuple[str, Mapping
 
 @contextlib.contextmanager
 def _parties(
-    folder: Path, graphs: Sequence[Graph], outs: Mapping[Party, Path], delay: float
+    folder: Path, graphs: Sequence[Graph], outs: Mapping[Role, Path], delay: float
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    own = {party: f"127.0.0.1:{free_port()}" for party in Party}
+    own = {party: f"127.0.0.1:{free_port()}" for party in Role}
     with contextlib.ExitStack() as stack:
         peers = dict(own)
         if delay:
             peers = {p: stack.enter_context(DelayRelay(address, delay)).address for p, address in own.items()}
         processes = []
-        for party in Party:
-            job = folder / f"{party.value}.json"
+        for party in Role:
+            job = folder / f"{party.word}.json"
             job.write_text(
                 json.dumps(
                     {
-                        "party": party.value,
+                        "party": party.name,
                         "own": own[party],
                         "peer": peers[party.other],
                         "graphs": [graph.to_json() for graph in graphs],
@@ -251,7 +251,7 @@ def profile_of(set_up: Sample, samples: Sequence[Sample], rounds: Sequence[tuple
         source="measured by `aero bench calibrate`",
         ops=ops,
         joins_linears=True,
-        set_up=Cost(
+        set_up=Price(
             set_up.bytes_client_to_server,
             set_up.bytes_server_to_client,
             messages=set_up.messages,

@@ -13,9 +13,10 @@ from aero.compiler.compile import compile
 from aero.compiler.lower import lower
 from aero.compiler.run import load_model
 from aero.compiler.verify import model_logits
-from aero.engines.engine import Cost, Party
+from aero.engines.engine import RunCost
 from aero.engines.spu.engine import SpuEngine, free_port
 from aero.graph import Program
+from aero.mpc.party import Role
 from aero.report.record import Record
 
 _TIMEOUT = 600.0  # a large step of SPU may be silent for long
@@ -54,14 +55,14 @@ def bench_compiled(run: Path, ids: np.ndarray, on_progress: Callable[[str], None
 
 def _run_both(
     programs: dict[str, tuple[Program, np.ndarray]], on_progress: Callable[[str], None]
-) -> dict[str, tuple[np.ndarray, Cost]]:
+) -> dict[str, tuple[np.ndarray, RunCost]]:
     """Both parties, each in a thread (SPU itself runs in a process for each): the client's last result of each."""
-    addresses = [f"127.0.0.1:{free_port()}" for _ in Party]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in Role]
     failures: list[BaseException] = []
 
     def serve() -> None:
         try:
-            with SpuEngine(Party.SERVER, *addresses, insecure_plaintext=True, timeout=_TIMEOUT) as engine:
+            with SpuEngine(Role.SERVER, *addresses, insecure_plaintext=True, timeout=_TIMEOUT) as engine:
                 for _ in range(2):
                     for program, _ids in programs.values():
                         engine.run(program.graph, weights=program.weights)
@@ -70,9 +71,9 @@ def _run_both(
 
     thread = threading.Thread(target=serve)
     thread.start()
-    results: dict[str, tuple[np.ndarray, Cost]] = {}
+    results: dict[str, tuple[np.ndarray, RunCost]] = {}
     try:
-        with SpuEngine(Party.CLIENT, *reversed(addresses), insecure_plaintext=True, timeout=_TIMEOUT) as engine:
+        with SpuEngine(Role.CLIENT, *reversed(addresses), insecure_plaintext=True, timeout=_TIMEOUT) as engine:
             for repetition in range(2):
                 for name, (program, ids) in programs.items():
                     on_progress(f"{name}, run {repetition + 1} of 2")

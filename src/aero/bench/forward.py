@@ -29,7 +29,7 @@ from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import Precision, quantize
-from aero.engines.engine import Cost, Party
+from aero.engines.engine import RunCost
 from aero.engines.spu.engine import SpuEngine, free_port
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program, interpret
@@ -37,6 +37,7 @@ from aero.graph.ring_plan import RingPlan
 from aero.graph.serialize import save
 from aero.models.notation import Notation
 from aero.models.presets import Size
+from aero.mpc.party import Role
 from aero.report.record import Record
 from aero.wire import PeerClosedError
 from aero.wire.keys import make_keys
@@ -82,13 +83,15 @@ def bench_two_party(model: Prepared, network: Network = LOOPBACK, threads: int =
         np.save(folder / "ids.npy", model.ids)
         reports = run_parties(PARTY_MODULE, folder, network, threads)
         logits = np.load(folder / "logits.npy")
-    client, server = reports[Party.CLIENT], reports[Party.SERVER]
-    record = Record.of_cost(Cost(**client["cost"]), "forward", TwoPartyEngine.name, str(model.notation), len(model.ids))
+    client, server = reports[Role.CLIENT], reports[Role.SERVER]
+    record = Record.of_cost(
+        RunCost(**client["cost"]), "forward", TwoPartyEngine.name, str(model.notation), len(model.ids)
+    )
     extra = {
         "network": network.name,
         "threads": threads,
         "logit_std": float(model.exact.std()),
-        "cpu_seconds": {party.value: report["cpu_seconds"] for party, report in reports.items()},
+        "cpu_seconds": {party.word: report["cpu_seconds"] for party, report in reports.items()},
         "load_seconds": server["load_seconds"],
         "set_up": client["set_up"],
         "steps": client["steps"],
@@ -103,12 +106,12 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
     one = dataclasses.replace(size, num_layers=1, vocab_size=_TINY_VOCABULARY)
     program, _, _ = rewrite(trained_scale_program(notation, one), softmax_base="2")
     ids = np.random.default_rng(1).integers(one.vocab_size, size=size.context)
-    addresses = [f"127.0.0.1:{free_port()}" for _ in Party]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in Role]
     failures: list[BaseException] = []
 
     def serve() -> None:
         try:
-            with SpuEngine(Party.SERVER, *addresses, insecure_plaintext=True, timeout=_TIME_LIMIT) as engine:
+            with SpuEngine(Role.SERVER, *addresses, insecure_plaintext=True, timeout=_TIME_LIMIT) as engine:
                 engine.run(program.graph, weights=program.weights)
         except BaseException as error:
             failures.append(error)
@@ -116,7 +119,7 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with SpuEngine(Party.CLIENT, *reversed(addresses), insecure_plaintext=True, timeout=_TIME_LIMIT) as engine:
+        with SpuEngine(Role.CLIENT, *reversed(addresses), insecure_plaintext=True, timeout=_TIME_LIMIT) as engine:
             on_progress("one layer on SPU")
             logits, cost = engine.run(program.graph, ids=ids), engine.cost
     finally:
@@ -129,7 +132,7 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
         None if n is None else n * times
         for n in (cost.bytes_client_to_server, cost.bytes_server_to_client, cost.messages)
     )
-    scaled = Cost(cost.seconds * times, up, down, None, messages)
+    scaled = RunCost(cost.seconds * times, up, down, None, messages)
     record = Record.of_cost(scaled, "forward", SpuEngine.name, str(notation), size.context)
     note = f"one layer measured and multiplied by {times}; without embedding and vocabulary projection"
     extra = {"network": LOOPBACK.name, "note": note, "measured_seconds": cost.seconds}
@@ -137,14 +140,14 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
     return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
 
 
-def run_parties(module: str, folder: Path, network: Network, threads: int) -> dict[Party, dict[str, Any]]:
+def run_parties(module: str, folder: Path, network: Network, threads: int) -> dict[Role, dict[str, Any]]:
     """Start a module as both parties, wait for both, read what they report."""
     single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    processes: dict[Party, subprocess.Popen[str]] = {}
+    processes: dict[Role, subprocess.Popen[str]] = {}
     try:
-        for party in Party:
+        for party in Role:
             processes[party] = subprocess.Popen(
-                [sys.executable, "-m", module, party.value, str(folder), network.name],
+                [sys.executable, "-m", module, party.name, str(folder), network.name],
                 env={**os.environ, **single, "AERO_THREADS": str(threads)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -154,7 +157,7 @@ def run_parties(module: str, folder: Path, network: Network, threads: int) -> di
         for party, process in processes.items():
             out, errors = process.communicate(timeout=_TIME_LIMIT)
             if process.returncode:
-                failures.append(f"the {party.value} failed: {(errors.strip().splitlines() or ['no message'])[-1]}")
+                failures.append(f"the {party.word} failed: {(errors.strip().splitlines() or ['no message'])[-1]}")
             else:
                 reports[party] = json.loads(out.splitlines()[-1])
         if failures:  # when one party fails, the other only sees it go

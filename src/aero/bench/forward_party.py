@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from aero.engines.engine import Party
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load, load_graph
+from aero.mpc.party import Role
 from aero.wire import Channel, tcp
 from aero.wire.keys import Identity
 from aero.wire.network import Network
@@ -22,9 +22,9 @@ from aero.wire.network import Network
 _PATIENCE = 600.0
 
 
-def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
+def main(party: Role, folder: Path, network: Network) -> dict[str, Any]:
     plan, weights, ids = load_plan(folder / "plan.json"), None, None
-    if party is Party.SERVER:
+    if party is Role.SERVER:
         program = load(folder)
         graph, weights = program.graph, program.weights
     else:
@@ -48,10 +48,10 @@ def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
     return report
 
 
-def connect(party: Party, folder: Path, network: Network) -> Channel:
+def connect(party: Role, folder: Path, network: Network) -> Channel:
     """A channel to the other process. The server leaves its port in the folder. Both parties emulate the network."""
-    path, identity = folder / "port", Identity(folder / "keys" / party.value)
-    if party is Party.SERVER:
+    path, identity = folder / "port", Identity(folder / "keys" / party.word)
+    if party is Role.SERVER:
         with tcp.Listener("127.0.0.1", 0, identity, network=network, timeout=_PATIENCE) as listener:
             (folder / "port.tmp").write_text(str(listener.port))
             (folder / "port.tmp").rename(path)
@@ -65,4 +65,4 @@ def connect(party: Party, folder: Path, network: Network) -> Channel:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Party(sys.argv[1]), Path(sys.argv[2]), Network.parse(sys.argv[3]))))
+    print(json.dumps(main(Role[sys.argv[1]], Path(sys.argv[2]), Network.parse(sys.argv[3]))))

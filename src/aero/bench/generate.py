@@ -19,12 +19,13 @@ from aero.bench.forward import CALIBRATION_BLOCKS, run_parties
 from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.quantize import quantize
-from aero.engines.engine import Cost, Party
+from aero.engines.engine import RunCost
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import interpret
 from aero.graph.serialize import save
 from aero.models.notation import Notation
 from aero.models.presets import Size
+from aero.mpc.party import Role
 from aero.report.record import Record
 from aero.wire.keys import make_keys
 from aero.wire.network import LOOPBACK, Network
@@ -66,10 +67,10 @@ def bench_generate(
             np.save(folder / "ids.npy", ids)
             reports = run_parties(PARTY_MODULE, folder, network, threads=1)
             logits = np.load(folder / "logits.npy")
-        client, server = reports[Party.CLIENT], reports[Party.SERVER]
+        client, server = reports[Role.CLIENT], reports[Role.SERVER]
         for index, (mine, theirs) in enumerate(zip(client["steps"], server["steps"], strict=True)):
             record = Record.of_cost(
-                Cost(**mine["cost"]), mine["work"], TwoPartyEngine.name, str(notation), mine["context"]
+                RunCost(**mine["cost"]), mine["work"], TwoPartyEngine.name, str(notation), mine["context"]
             )
             extra = {
                 "network": network.name,

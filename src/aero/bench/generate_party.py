@@ -13,18 +13,19 @@ import numpy as np
 
 from aero.bench.forward_party import connect
 from aero.compiler.compiled import Compiled
-from aero.engines.engine import Party, PromptRun
+from aero.engines.engine import PromptRun
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program
 from aero.graph.count import count
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load, load_graph
+from aero.mpc.party import Role
 from aero.wire.network import Network
 
 
-def main(party: Party, folder: Path, network: Network) -> dict[str, Any]:
+def main(party: Role, folder: Path, network: Network) -> dict[str, Any]:
     plan, (prompt, batch) = load_plan(folder / "plan.json"), map(int, (folder / "prompt").read_text().split())
-    client = party is Party.CLIENT
+    client = party is Role.CLIENT
     compiled = Compiled(_structure(folder) if client else load(folder))
     ids = np.load(folder / "ids.npy") if client else None
     works = [("prefill", 0, prompt), *(("next-token", past, past + 1) for past in range(prompt, compiled.context))]
@@ -66,4 +67,4 @@ def _structure(folder: Path) -> Program:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Party(sys.argv[1]), Path(sys.argv[2]), Network.parse(sys.argv[3]))))
+    print(json.dumps(main(Role[sys.argv[1]], Path(sys.argv[2]), Network.parse(sys.argv[3]))))

@@ -41,7 +41,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Work:
+class ProductShape:
     """A product [heads, rows, inner] x [heads, inner, columns]. `weights`: the second factor is the server's, in the
     clear; else both are shared. left_bits, right_bits: our fractional bits."""
 
@@ -86,12 +86,12 @@ class Work:
 WORKS = {
     work.name: work
     for work in (
-        Work("linear/128x768x768", 1, 128, 768, 768, True, 14, 16),
-        Work("linear/128x768x2304", 1, 128, 768, 2304, True, 14, 16),
-        Work("qk/12x128x64x128", 12, 128, 64, 128, False, 14, 14),
-        Work("av/12x128x128x64", 12, 128, 128, 64, False, 16, 14),
-        Work("linear/1x768x768", 1, 1, 768, 768, True, 14, 16),
-        Work("linear/1x768x50257", 1, 1, 768, 50257, True, 14, 16),
+        ProductShape("linear/128x768x768", 1, 128, 768, 768, True, 14, 16),
+        ProductShape("linear/128x768x2304", 1, 128, 768, 2304, True, 14, 16),
+        ProductShape("qk/12x128x64x128", 12, 128, 64, 128, False, 14, 14),
+        ProductShape("av/12x128x128x64", 12, 128, 128, 64, False, 16, 14),
+        ProductShape("linear/1x768x768", 1, 1, 768, 768, True, 14, 16),
+        ProductShape("linear/1x768x50257", 1, 1, 768, 50257, True, 14, 16),
     )
 }
 
@@ -118,12 +118,12 @@ def bench_linear(
     return records
 
 
-def _measure(work: Work, engine: str, repetitions: int, network: Network) -> Record:
+def _measure(work: ProductShape, engine: str, repetitions: int, network: Network) -> Record:
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
         job = {"work": work.name, "repetitions": repetitions, "network": network.name}
         reports = _run_parties(Path(folder), job, _PARTY_MODULES[engine])
         client, server = (reports[role] for role in Role)
-        shares = [np.load(Path(folder) / f"{role.name.lower()}.npy") for role in Role]
+        shares = [np.load(Path(folder) / f"{role.word}.npy") for role in Role]
     if engine == TWO_PARTY:
         value = from_ring(reduce_ring(shares[0] + shares[1], OUTPUT_BITS), OUTPUT_BITS)
         result = value * 2.0**-work.output_fraction_bits
@@ -161,7 +161,7 @@ def _run_parties(folder: Path, job: dict[str, Any], module: str) -> dict[Role, d
     processes: dict[Role, subprocess.Popen[str]] = {}
     try:
         for role in Role:
-            path = folder / f"{role.name.lower()}.json"
+            path = folder / f"{role.word}.json"
             path.write_text(json.dumps({**job, "role": int(role), "folder": str(folder)}))
             processes[role] = subprocess.Popen(
                 [sys.executable, "-m", module, str(path)],
@@ -175,7 +175,7 @@ def _run_parties(folder: Path, job: dict[str, Any], module: str) -> dict[Role, d
             out, errors = process.communicate(timeout=_TIME_LIMIT)
             if process.returncode:
                 last = errors.strip().splitlines()[-1:] or ["no message"]
-                raise ConnectionError(f"the {role.name.lower()} of {job['work']} failed: {last[0]}")
+                raise ConnectionError(f"the {role.word} of {job['work']} failed: {last[0]}")
             reports[role] = json.loads(out.strip().splitlines()[-1])
         return reports
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, Work
+from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, ProductShape
 from aero.kernels.prg import Prg
 from aero.mpc.fixed_point import reduce_ring, to_ring
 from aero.mpc.party import Party, Role
@@ -27,11 +27,11 @@ def main(job: dict[str, Any]) -> None:
     work, role, folder = WORKS[job["work"]], Role(job["role"]), Path(job["folder"])
     with _connect(role, folder, Network.parse(job["network"])) as channel:
         report, result = measure(Party(role, channel), work, job["repetitions"])
-    np.save(folder / f"{role.name.lower()}.npy", result.values)
+    np.save(folder / f"{role.word}.npy", result.values)
     print(json.dumps(report))
 
 
-def measure(party: Party, work: Work, repetitions: int) -> tuple[dict[str, Any], Share]:
+def measure(party: Party, work: ProductShape, repetitions: int) -> tuple[dict[str, Any], Share]:
     """The report of one party, and its share of the result."""
     started, plan = time.perf_counter(), work.plan()
     left, right = (

@@ -17,24 +17,23 @@ import numpy as np
 from spu import libspu
 
 from aero.bench.linear import WORKS
-from aero.engines.engine import Party
 from aero.engines.spu.engine import free_port
-from aero.engines.spu.worker import RANK, Worker, _compile
+from aero.engines.spu.worker import Worker, _compile
 from aero.mpc.party import Role
 
 
 class LinearWorker(Worker):
     """A worker that multiplies two matrices."""
 
-    def factor(self, name: str, value: np.ndarray, *, owner: Party | None) -> None:
+    def factor(self, name: str, value: np.ndarray, *, owner: Role | None) -> None:
         """Set the variable `name`: private to the owner, or shared."""
         if owner is not None:
             self._runtime.set_var(name, self._private(value, owner))
             return
         part = np.random.default_rng(1).standard_normal(value.shape)  # the server's number in the sum
-        for party, number in ((Party.CLIENT, value - part), (Party.SERVER, part)):
-            self._runtime.set_var(f"{name}:{party}", self._private(number, party))
-        names = [f"{name}:{party}" for party in RANK]
+        for party, number in ((Role.CLIENT, value - part), (Role.SERVER, part)):
+            self._runtime.set_var(f"{name}:{party.word}", self._private(number, party))
+        names = [f"{name}:{party.word}" for party in Role]
         self._execute(libspu.Executable("share", names, [name], _compile(lambda a, b: a + b, [value, value])))
 
     def product(self, left: np.ndarray, right: np.ndarray, repetitions: int) -> tuple[list[list[float]], list[int]]:
@@ -57,20 +56,19 @@ class LinearWorker(Worker):
 
 def main(job: dict[str, Any]) -> None:
     work, role, folder = WORKS[job["work"]], Role(job["role"]), Path(job["folder"])
-    party = Party.CLIENT if role is Role.CLIENT else Party.SERVER
     started = time.perf_counter()
     own, peer = _addresses(role, folder)
-    options = {"party": party, "own": own, "peer": peer, "timeout": 600.0, "tls": None, "threads": 1}
+    options = {"party": role.name, "own": own, "peer": peer, "timeout": 600.0, "tls": None, "threads": 1}
     worker = LinearWorker(options, lambda label, share: None)
     left, right = work.factors()
     if work.heads == 1:
         left, right = left[0], right[0]
     worker.factor("x", left, owner=None)
-    worker.factor("y", right, owner=Party.SERVER if work.weights else None)
+    worker.factor("y", right, owner=Role.SERVER if work.weights else None)
     set_up_seconds, (sent, received, _) = time.perf_counter() - started, worker.take_traffic()
     (seconds, cpu_seconds), traffic = worker.product(left, right, job["repetitions"])
     result = worker.reveal()
-    np.save(folder / f"{role.name.lower()}.npy", np.zeros(0) if result is None else result)
+    np.save(folder / f"{role.word}.npy", np.zeros(0) if result is None else result)
     report = {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
@@ -86,9 +84,9 @@ def main(job: dict[str, Any]) -> None:
 def _addresses(role: Role, folder: Path) -> tuple[str, str]:
     """Each party takes a free port and leaves it in the folder for the other."""
     port = free_port()
-    own, peer = (folder / f"port.{r}" for r in (role, role.other))
-    (folder / f"port-{role}.tmp").write_text(str(port))
-    (folder / f"port-{role}.tmp").rename(own)
+    own, peer = (folder / f"port.{r.word}" for r in (role, role.other))
+    (folder / f"port-{role.word}.tmp").write_text(str(port))
+    (folder / f"port-{role.word}.tmp").rename(own)
     deadline = time.monotonic() + 60.0
     while not peer.exists():
         if time.monotonic() > deadline:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from aero.engines.engine import Party
 from aero.engines.spu.engine import one_hot_rows
 from aero.engines.spu.worker import Worker
 from aero.graph.serialize import graph_from_json
+from aero.mpc.party import Role
 
 
 class MeasuringWorker(Worker):
@@ -37,7 +37,7 @@ class MeasuringWorker(Worker):
 
 
 def main(job: dict[str, Any]) -> None:
-    party = Party(job["party"])
+    party = Role[job["party"]]
     with open(job["out"], "w", buffering=1) as out:
 
         def report(graph: int, label: str, seconds: float, cpu: float, traffic: list[int]) -> None:
@@ -51,7 +51,7 @@ def main(job: dict[str, Any]) -> None:
         report(-1, "set-up", time.perf_counter() - started, time.process_time() - cpu, worker.take_traffic())
         for index, data in enumerate(job["graphs"]):
             graph, rng = graph_from_json(data), np.random.default_rng(index)
-            if party is Party.CLIENT:
+            if party is Role.CLIENT:
                 table = next(n.weights[0] for n in graph.nodes if n.op == "embedding")
                 inputs = one_hot_rows(graph, rng.integers(graph.weight_shapes[table][0], size=graph.length))
             else:

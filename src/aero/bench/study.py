@@ -13,7 +13,7 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig
 from aero.models.presets import Scale, Size
 from aero.report.record import Record
-from aero.train.callbacks import Progress
+from aero.train.callbacks import TrainingProgress
 from aero.train.jsonl import read_rows
 from aero.train.measures import FILE as MEASURES_FILE
 from aero.train.run import ensure
@@ -52,7 +52,7 @@ def run_study(
     settings: TrainSettings,
     seeds: Sequence[int] = (0, 1, 2),
     notations: Sequence[str] = NOTATIONS,
-    on_progress: Callable[[str, Progress], None] | None = None,
+    on_progress: Callable[[str, TrainingProgress], None] | None = None,
 ) -> list[Record]:
     """Train every architecture with every seed, at GPT-2's scale and at the recommended one; each run a folder of
     `out`. Stopped, the same call goes on. Records: work "ordering/SCALE", extra seed, status, perplexity, shares (of
@@ -65,7 +65,7 @@ def run_study(
                 name = f"{scale}/{notation}/{seed}"
                 config = AeroConfig.from_notation(notation, size, scale=scale, vocab_size=data.info.vocab_size)
 
-                def show(now: Progress, name: str = name) -> None:
+                def show(now: TrainingProgress, name: str = name) -> None:
                     if on_progress:
                         on_progress(name, now)
 

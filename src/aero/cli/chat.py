@@ -28,8 +28,8 @@ from aero.cli.options import (
 )
 from aero.cli.private import Failure, answer_with, cost_line, parse_address, private_session, session_of, special_note
 from aero.cli.security import security_of
-from aero.engines.engine import Party
 from aero.kernels import native
+from aero.mpc.party import Role
 from aero.report.record import Record, write_records
 from aero.report.session import Answer, write_report
 from aero.serve.chat import Template
@@ -80,10 +80,10 @@ def chat(
     if template is not None and PLACE not in template:
         raise ValueError(f"the template {template!r} has no {PLACE} for what is typed; put one in")
     sampling = Sampling(temperature, top_k, top_p, seed)
-    security = security_of(keys, Party.CLIENT, insecure_plaintext)
+    security = security_of(keys, Role.CLIENT, insecure_plaintext)
     if threads is not None:
         native.set_threads(threads)
-    console, progress = Console(highlight=False), Progress()
+    console, progress = Console(highlight=False), LiveProgress()
     answers: list[Answer] = []
     with Reconnecting(
         lambda: private_session(server, security, progress, pad_to, wait), reconnect, progress.note
@@ -205,7 +205,7 @@ class Messages:
         self._messages = [*self._asked, ("assistant", "".join(token.text for token in answer.tokens))]
 
 
-class Progress:
+class LiveProgress:
     """Passes what the engine does, and notes, on to the text that is growing now."""
 
     live: LiveText | None = None

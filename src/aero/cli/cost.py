@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aero.engines.reveal import Reveal
 
 
-class Stage(StrEnum):
+class WhichGraph(StrEnum):
     """compiled: what engines run; lowered: every operation of the model as trained."""
 
     compiled = "compiled"
@@ -35,7 +35,9 @@ def cost(
     preset: Annotated[str | None, typer.Option(help="Size, when there is no run: gpt2-small, ...")] = None,
     notation: Annotated[str | None, typer.Option(help="Architecture, in the papers' names: SM+ScFuFFN, ...")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of the prompt; by default all that fit.", min=1)] = None,
-    stage: Annotated[Stage, typer.Option(help="The compiled graph, or the model as trained.")] = Stage.compiled,
+    stage: Annotated[
+        WhichGraph, typer.Option(help="The compiled graph, or the model as trained.")
+    ] = WhichGraph.compiled,
     profile: Annotated[
         list[str] | None,
         typer.Option(
@@ -110,7 +112,7 @@ def cost(
     revealed = Reveal.parse(reveal)
     pricings = [pricing(name, revealed) for name in profile or [TWO_PARTY]]
     in_session = bool(batch) or clients is not None
-    if in_session and (TWO_PARTY not in (profile or [TWO_PARTY]) or stage is not Stage.compiled):
+    if in_session and (TWO_PARTY not in (profile or [TWO_PARTY]) or stage is not WhichGraph.compiled):
         asked = "--batch" if batch else "--clients"
         raise ValueError(f"{asked} prices sessions of the engine {TWO_PARTY!r}; leave --profile and --stage out")
     if clients is None and (cores is not None or measured is not None):
@@ -172,7 +174,12 @@ def cost(
 
 
 def _subject(
-    target: Path | None, preset: str | None, notation: str | None, context: int | None, stage: Stage, room: int | None
+    target: Path | None,
+    preset: str | None,
+    notation: str | None,
+    context: int | None,
+    stage: WhichGraph,
+    room: int | None,
 ) -> Subject:
     """room: for a session, by how many tokens the context has to be longer than the prompt, at least."""
     if target is not None:
@@ -184,7 +191,7 @@ def _subject(
     return _architecture(notation, preset, context, stage, room)
 
 
-def _compared(text: str, preset: str | None, context: int | None, stage: Stage, room: int | None) -> Subject:
+def _compared(text: str, preset: str | None, context: int | None, stage: WhichGraph, room: int | None) -> Subject:
     if Path(text).is_dir():
         return _folder(Path(text), context, stage)
     if preset is None:
@@ -192,7 +199,7 @@ def _compared(text: str, preset: str | None, context: int | None, stage: Stage, 
     return _architecture(text, preset, context, stage, room)
 
 
-def _architecture(name: str, preset: str, context: int | None, stage: Stage, room: int | None) -> Subject:
+def _architecture(name: str, preset: str, context: int | None, stage: WhichGraph, room: int | None) -> Subject:
     from dataclasses import replace
 
     from aero.cost.compare import Subject
@@ -202,7 +209,7 @@ def _architecture(name: str, preset: str, context: int | None, stage: Stage, roo
     size, parsed = presets.size(preset), notation.parse(name)
     name, length = f"{preset} {parsed}", context or size.context
     own = replace(size, context=length)  # an untrained model may have any context
-    if stage is Stage.lowered:
+    if stage is WhichGraph.lowered:
         return Subject(name, lowered(parsed, own), str(parsed))
     from aero.compiler.architecture import compiled_programs, compiled_stages
 
@@ -213,7 +220,7 @@ def _architecture(name: str, preset: str, context: int | None, stage: Stage, roo
     return Subject(name, graph, str(parsed), programs=programs)
 
 
-def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
+def _folder(folder: Path, context: int | None, stage: WhichGraph) -> Subject:
     from aero.cost.compare import Subject
     from aero.files.reading import present
     from aero.graph.serialize import GRAPH_FILE, load_graph
@@ -221,7 +228,7 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
     if present(folder / "compiled.json"):
         from aero.compiler.folder import read
 
-        if stage is Stage.lowered:
+        if stage is WhichGraph.lowered:
             raise ValueError(f"{folder} holds a compiled model; for the model as trained, give its run folder")
         info, compiled, plan = read(folder)
         graph = compiled.prefill(context or compiled.context).graph
@@ -238,7 +245,7 @@ def _folder(folder: Path, context: int | None, stage: Stage) -> Subject:
 
     model, run = load_model(folder), RunInfo.read(folder)
     length, perplexity = context or model.config.context, (run.result or {}).get("perplexity")
-    if stage is Stage.lowered:
+    if stage is WhichGraph.lowered:
         return Subject(str(folder), lower(model, length).graph, run.notation, perplexity)
     compiled = compile(model, check=False)
     return Subject(str(folder), compiled.prefill(length).graph, run.notation, perplexity, programs=compiled)

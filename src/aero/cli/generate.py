@@ -30,9 +30,9 @@ from aero.cli.options import (
 from aero.cli.private import answers_with, cost_line, numbered, parse_address, private_session, session_of, special_note
 from aero.cli.security import security_of
 from aero.cli.step_table import step_table
-from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.kernels import native
+from aero.mpc.party import Role
 from aero.report.record import Record, write_json
 from aero.report.session import Answer, Session, write_report
 from aero.serve.client import check_length, check_prompts, check_sampling
@@ -102,7 +102,7 @@ def generate(
     texts = _texts(prompt or [DEFAULT_PROMPT])
     if private is not None:
         parse_address(private)
-        security = security_of(keys, Party.CLIENT, insecure_plaintext)
+        security = security_of(keys, Role.CLIENT, insecure_plaintext)
         if threads is not None:
             native.set_threads(threads)
         with (

@@ -14,7 +14,7 @@ from rich.console import Console
 from aero.cli.options import json_option
 
 
-class Role(StrEnum):
+class Whose(StrEnum):
     """Whose keys to make."""
 
     both = "both"
@@ -25,8 +25,8 @@ class Role(StrEnum):
 def keys(
     directory: Annotated[Path, typer.Argument(help="Folder of keys: DIRECTORY/server, DIRECTORY/client, or both.")],
     role: Annotated[
-        Role, typer.Option(help="Make the keys of one party, on its own machine; both is for trials.")
-    ] = Role.both,
+        Whose, typer.Option(help="Make the keys of one party, on its own machine; both is for trials.")
+    ] = Whose.both,
     name: Annotated[
         str | None, typer.Option(help="The client's name: in new keys (client if not given), or with --trust.")
     ] = None,
@@ -68,12 +68,12 @@ def keys(
         write_json(json, {"certificates": shown})
 
 
-def _made(directory: Path, role: Role, name: str | None, days: int, force: bool) -> tuple[list[dict[str, Any]], str]:
+def _made(directory: Path, role: Whose, name: str | None, days: int, force: bool) -> tuple[list[dict[str, Any]], str]:
     from aero.wire.keys import CLIENT, ROLES, make_keys
 
-    roles = ROLES if role is Role.both else (role.value,)
+    roles = ROLES if role is Whose.both else (role.value,)
     made = make_keys(directory, roles=roles, name=name or CLIENT, days=days, force=force)
-    if role is Role.both:
+    if role is Whose.both:
         advice = "both private keys were made here, for trials: elsewhere each party makes its own (--role)"
     else:
         advice = f"give {made[0].path} to the other party, and run `aero keys {directory} --trust` with its cert.pem"

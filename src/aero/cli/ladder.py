@@ -14,7 +14,7 @@ from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed, json_o
 
 if TYPE_CHECKING:
     from aero.ladder.climb import Ladder
-    from aero.train.callbacks import Progress
+    from aero.train.callbacks import TrainingProgress
 
 _HEADER = ("step", "rung", "perplexity", "MB per token", "front")
 
@@ -54,7 +54,7 @@ def ladder(
     with Bar(console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
-        def show(rung: str, now: Progress) -> None:
+        def show(rung: str, now: TrainingProgress) -> None:
             if rung not in tasks:
                 tasks[rung] = bar.add_task(rung, total=now.steps)
             bar.update(tasks[rung], completed=now.step)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from aero.cli.live_text import LiveText
 from aero.cli.options import WAIT_SECONDS
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Engine, Party, Progress
+from aero.engines.engine import Engine, Progress
+from aero.mpc.party import Role
 from aero.report.record import Record
 from aero.report.session import Answer, Session
 from aero.serve.client import Client, PrivateToken
@@ -42,7 +43,7 @@ def private_session(
     plaintext = isinstance(security, InsecurePlaintext)
 
     def engine_for(name: str, channel: Channel) -> Engine:
-        return connect_engine(name, Party.CLIENT, channel, insecure_plaintext=plaintext, progress=progress)
+        return connect_engine(name, Role.CLIENT, channel, insecure_plaintext=plaintext, progress=progress)
 
     with (
         _connected(host, port, security, progress, WAIT_SECONDS if wait is None else wait) as channel,

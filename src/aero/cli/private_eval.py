@@ -22,9 +22,10 @@ from aero.cli.security import security_of
 from aero.cli.server_process import server_process
 from aero.data.text_files import Skipped
 from aero.engines.connect import ENGINES
-from aero.engines.engine import Cost, Party
+from aero.engines.engine import RunCost
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.reveal import Reveal
+from aero.mpc.party import Role
 from aero.report.record import Record, write_records
 from aero.report.session import mean_cost, total
 from aero.wire.keys import make_keys
@@ -42,7 +43,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PrivateEvaluation:
     """The same predictions by the model in float64, by the fixed-point reference and in a private session.
 
     where: the text. different: predictions whose greedy token is not the reference's. records: of the session.
@@ -65,10 +66,10 @@ class Evaluation:
     def tokens(self) -> int:
         return len(self.exact.actual)
 
-    def costs(self, work: str | None = None) -> list[Cost]:
+    def costs(self, work: str | None = None) -> list[RunCost]:
         """Of the session's set-up and steps; of one kind of work where it is named."""
         return [
-            Cost(r.seconds or 0.0, r.bytes_client_to_server, r.bytes_server_to_client, r.rounds, r.extra["messages"])
+            RunCost(r.seconds or 0.0, r.bytes_client_to_server, r.bytes_server_to_client, r.rounds, r.extra["messages"])
             for r in self.records
             if work in (None, r.work)
         ]
@@ -110,7 +111,7 @@ def _computed(
     reveal: Reveal,
     tokens: int,
     prefill: int | None,
-) -> Evaluation:
+) -> PrivateEvaluation:
     from aero.cli.calibration import BLOCKS
     from aero.compiler.run import load_model
     from aero.data import tokenizer as tokenizers
@@ -136,14 +137,14 @@ def _computed(
         exact = by_model(model, texts, tokenizer.vocab_size)
         plain = by_plain_engine(compiled, plan, texts, tokenizer.vocab_size)
         bar.update(doing, description=engine)
-        security = security_of(keys, Party.CLIENT, False)
+        security = security_of(keys, Role.CLIENT, False)
         with (
             server_process(folder, keys, "--engine", engine, "--reveal", str(reveal)) as address,
             private_session(address, security, lambda label, share: None) as client,
         ):
             private, records = by_session(client, texts, lambda done: bar.update(doing, completed=done))
     different = disagreements(private, plain, texts)
-    return Evaluation(
+    return PrivateEvaluation(
         str(model.config.notation),
         info.context,
         where,
@@ -190,7 +191,7 @@ def _text(
             yield shard, text
 
 
-def _explained(found: Evaluation) -> Iterator[Table | str]:
+def _explained(found: PrivateEvaluation) -> Iterator[Table | str]:
     """What is printed."""
     read = found.texts[0].reads
     yield f"{found.notation}: {found.tokens} tokens of {found.where}, each after {read[0]} to {read[-1]} others"
@@ -212,7 +213,7 @@ def _explained(found: Evaluation) -> Iterator[Table | str]:
             yield cost_line(Record.of_cost(mean_cost(costs), name, found.engine, found.notation, None))
 
 
-def _table(found: Evaluation) -> Table:
+def _table(found: PrivateEvaluation) -> Table:
     table = Table(box=None)
     for index, name in enumerate(("", "model, float64", PLAIN, found.engine)):
         table.add_column(name, justify="right" if index else "left")
@@ -227,7 +228,7 @@ def _table(found: Evaluation) -> Table:
     return table
 
 
-def _record(found: Evaluation, run: Path, seconds: float) -> Record:
+def _record(found: PrivateEvaluation, run: Path, seconds: float) -> Record:
     """One record for the whole, as `aero eval` has it in plaintext."""
     token_bytes = found.tokenizer.token_bytes()
     width, loss = sum(token_bytes[token] for token in found.exact.actual), found.private.loss

@@ -14,9 +14,9 @@ from aero.cli.options import Keys, NoTls, PadTo, Reconnect, Records, Threads
 from aero.cli.private import parse_address, private_session
 from aero.cli.security import security_of
 from aero.data.chat_template import MAX_BYTES, ChatTemplate
-from aero.engines.engine import Party
 from aero.files.reading import read_text
 from aero.kernels import native
+from aero.mpc.party import Role
 from aero.report.record import Record, write_records
 from aero.report.session import record_of_run
 from aero.serve.client import Client
@@ -72,7 +72,7 @@ def proxy(
     from aero.serve.chat import Template
 
     parse_address(server)
-    security = security_of(keys, Party.CLIENT, insecure_plaintext)
+    security = security_of(keys, Role.CLIENT, insecure_plaintext)
     if threads is not None:
         native.set_threads(threads)
     logging.getLogger("aero.proxy").setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ from aero.cli.console import wide_console
 from aero.cli.options import Records, TrainingSeed
 
 if TYPE_CHECKING:
-    from aero.train.callbacks import Progress
+    from aero.train.callbacks import TrainingProgress
     from aero.train.recipes import Flavour
 
 
@@ -69,7 +69,7 @@ def recipe(
         with Bar(console=console, transient=True) as bar:
             task = bar.add_task(each.variant, total=None)
 
-            def show(now: Progress, bar: Bar = bar, task: Any = task) -> None:
+            def show(now: TrainingProgress, bar: Bar = bar, task: Any = task) -> None:
                 bar.update(task, completed=now.step, total=now.steps)
 
             settings = replace(each.settings, seed=seed, **changes)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aero.engines.engine import Party
+from aero.mpc.party import Role
 from aero.wire.keys import Identity, home_of
 from aero.wire.tcp import InsecurePlaintext
 
 
 def security_of(
-    keys: Path | None, party: Party, insecure_plaintext: bool, client_ca: Path | None = None
+    keys: Path | None, party: Role, insecure_plaintext: bool, client_ca: Path | None = None
 ) -> Identity | InsecurePlaintext:
     """What the options ask for. ValueError where they ask for neither or both."""
     if insecure_plaintext:
@@ -21,4 +21,4 @@ def security_of(
         return InsecurePlaintext()
     if keys is None:
         raise ValueError("give --keys DIR (make one with `aero keys DIR`), so that the parties know each other")
-    return Identity(home_of(keys, party.value), client_ca)
+    return Identity(home_of(keys, party.word), client_ca)

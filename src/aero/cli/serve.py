@@ -16,14 +16,14 @@ import typer
 from aero.cli.logs import EventLog, LogFormat, events, start_log
 from aero.cli.options import Keys, NoTls, json_option
 from aero.cli.security import security_of
-from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.weight_store import MAX_BYTES
 from aero.kernels import native
+from aero.mpc.party import Role
 from aero.report.record import Record, write_records
 from aero.serve.limits import ACCOUNTS_FILE, ClientLimits
-from aero.serve.metrics import Metrics
+from aero.serve.metrics import ServerMetrics
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed
 from aero.serve.session import MAX_PROMPTS
 from aero.serve.supervisor import Event, Limits, Supervisor, Tell
@@ -138,7 +138,7 @@ def serve(
     if threads is not None:
         native.set_threads(threads)
     limits = Limits(1 if once else sessions, 0 if once else queue, longest=longest, drain=drain)
-    security = security_of(keys, Party.SERVER, insecure_plaintext, client_ca)
+    security = security_of(keys, Role.SERVER, insecure_plaintext, client_ca)
     ours = engine == TwoPartyEngine.name
     weights_bytes = (MAX_BYTES if ours else None) if weights_gb is None else round(weights_gb * 1e9)
     how = Serving(
@@ -224,14 +224,14 @@ def threads_of(sessions: int) -> int:
     return min(max(1, cores // sessions), native.MAX_THREADS)
 
 
-def metrics_at(where: str) -> Metrics:
+def metrics_at(where: str) -> ServerMetrics:
     """[HOST:]PORT. Before the model is read, so that the process that shows them is small."""
     host, _, port = where.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"--metrics {where}: give PORT, or HOST:PORT")
     if find_spec("prometheus_client") is None:
         raise ValueError("--metrics needs a package: pip install 'aero-private-inference[server]'")
-    return Metrics(host.strip("[]") or "127.0.0.1", int(port))
+    return ServerMetrics(host.strip("[]") or "127.0.0.1", int(port))
 
 
 def _told(done: Computed) -> dict[str, Any]:

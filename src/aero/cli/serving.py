@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from aero.compiler.folder import is_compiled
 from aero.data import chat_template, tokenizer
 from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
-from aero.engines.engine import Party
 from aero.engines.reveal import Reveal
 from aero.engines.two_party.room import check_room
 from aero.engines.two_party.weight_store import WeightStore
+from aero.mpc.party import Role
 from aero.serve.server import Server
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def load(run: Path, how: Serving) -> Model:
         engine=how.engine,
         engine_for=lambda channel: connect_engine(
             how.engine,
-            Party.SERVER,
+            Role.SERVER,
             channel,
             plan=plan,
             insecure_plaintext=how.insecure_plaintext,

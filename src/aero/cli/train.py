@@ -16,7 +16,7 @@ from aero.cli.options import BatchSize, LearningRate, Records, Size, TrainingSee
 
 if TYPE_CHECKING:
     from aero.models.stabilize import Placement, Stabilizer
-    from aero.train.callbacks import Progress
+    from aero.train.callbacks import TrainingProgress
     from aero.train.freezing import FreezeOrder
     from aero.train.run_folder import RunInfo
     from aero.train.settings import Precision
@@ -157,7 +157,7 @@ def _bar(console: Console, name: str) -> Iterator[Any]:
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None, state="")
 
-        def show(now: Progress) -> None:
+        def show(now: TrainingProgress) -> None:
             for warning in now.warnings:
                 bar.console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
             speed = f"  {now.tokens_per_second:,.0f} tokens/s" if now.tokens_per_second else ""

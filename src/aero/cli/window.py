@@ -14,7 +14,7 @@ from aero.cli.console import wide_console
 from aero.cli.options import Records, RunFolder
 
 if TYPE_CHECKING:
-    from aero.entropy.window import Window
+    from aero.entropy.window import AttentionWindow
 
 _OWN = "validation text"
 
@@ -36,7 +36,7 @@ def window(
     """
     from aero.data.probes import PROBES, probe
     from aero.data.text_files import read_text
-    from aero.entropy.window import Window
+    from aero.entropy.window import AttentionWindow
     from aero.models import AeroForCausalLM
     from aero.report.record import Record, write_records
     from aero.train.run_folder import finished_with_data
@@ -54,11 +54,11 @@ def window(
         count = min(blocks, len(ids) // length)
         texts[str(path)] = [_array(ids[i * length : (i + 1) * length]) for i in range(count)]
     model = AeroForCausalLM.from_pretrained(run)
-    windows: dict[str, Window] = {}
+    windows: dict[str, AttentionWindow] = {}
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("measuring", total=len(texts))
         for name, blocks_of_it in texts.items():
-            windows[name] = Window.of_model(model, blocks_of_it)
+            windows[name] = AttentionWindow.of_model(model, blocks_of_it)
             bar.advance(task)
     console.print(_table(info.notation or run.name, windows))
     if json is not None:
@@ -78,7 +78,7 @@ def _array(ids: list[int]) -> Any:
     return np.asarray(ids, dtype=np.int64)
 
 
-def _table(name: str, windows: dict[str, Window]) -> Table:
+def _table(name: str, windows: dict[str, AttentionWindow]) -> Table:
     table = Table(title=f"{name}: log-sum-exp of attention rows (nats)")
     table.add_column("text", no_wrap=True)
     for heading in ("largest", "widest", "depth", "heads beyond", "by up to"):

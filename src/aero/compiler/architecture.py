@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 from aero.compiler.compile import rewrite
-from aero.compiler.compiled import Compiled, Stage
+from aero.compiler.compiled import Compiled, CompilerStage
 from aero.compiler.passes.eliminate_ffn import by_products
 from aero.compiler.positions import prefill
 from aero.graph import Graph, Program
@@ -25,20 +25,20 @@ from aero.structure import Decoder, lowered
 _VOCABULARY = 251  # a prime, so that no multiple of a narrow width is mistaken for it
 
 
-def compiled_stages(notation: Notation, size: Size, length: int | None = None) -> list[Stage]:
+def compiled_stages(notation: Notation, size: Size, length: int | None = None) -> list[CompilerStage]:
     """The graph as lowered, and after each step of the compiler that changes it; the last one is what engines run.
 
     They are of the last position's logits. ValueError where notation, size and length do not fit together.
     """
     length = size.context if length is None else length
     narrow, final, stages = _rewritten(notation, size)
-    found = [Stage("as trained", lowered(notation, size, length))]
+    found = [CompilerStage("as trained", lowered(notation, size, length))]
     for stage in (*stages[:-1], None):
         graph = final.graph if stage is None else stage.graph
         name = stages[-1].name if stage is None else "last position only" if stage is stages[0] else stage.name
         # Selecting rows of weights needs weights; which ones does not matter.
         last = prefill(random_program(graph), length).graph
-        found.append(Stage(name, widen(last, narrow, size)))
+        found.append(CompilerStage(name, widen(last, narrow, size)))
     return found
 
 
@@ -49,7 +49,7 @@ def compiled_programs(notation: Notation, size: Size) -> Compiled:
     return Compiled(Program(graph, {n: np.broadcast_to(zero, shape) for n, shape in graph.weight_shapes.items()}))
 
 
-def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, tuple[Stage, ...]]:
+def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, tuple[CompilerStage, ...]]:
     """The narrow size, what the compiler makes of it, and the steps in between."""
     narrow = _narrow(notation, size)
     program = random_program(lowered(notation, narrow, every_position=True))

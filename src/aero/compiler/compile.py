@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from aero.compiler.compiled import Compiled, Stage
+from aero.compiler.compiled import Compiled, CompilerStage
 from aero.compiler.lower import lower
 from aero.compiler.passes import (
     FOLDS,
@@ -16,7 +16,7 @@ from aero.compiler.passes import (
     sink_scalar_gains,
     softmax_base_two,
 )  # fmt: skip
-from aero.compiler.passes.eliminate_ffn import MAX_CONDITION, Choice, Price, by_products, choose_ffn_form
+from aero.compiler.passes.eliminate_ffn import MAX_CONDITION, FFNChoice, Ranking, by_products, choose_ffn_form
 from aero.compiler.passes.rewrite import until_done
 from aero.compiler.verify import verify
 from aero.graph import Program
@@ -27,7 +27,7 @@ def compile(
     model: AeroForCausalLM,
     context: int | None = None,
     *,
-    price: Price = by_products,
+    price: Ranking = by_products,
     max_condition: float = MAX_CONDITION,
     softmax_base: Literal["e", "2"] = "e",
     form: str | None = None,
@@ -55,13 +55,13 @@ def compile(
 def rewrite(
     program: Program,
     *,
-    price: Price = by_products,
+    price: Ranking = by_products,
     max_condition: float = MAX_CONDITION,
     softmax_base: Literal["e", "2"] = "e",
     form: str | None = None,
-) -> tuple[Program, tuple[Stage, ...], Choice | None]:
+) -> tuple[Program, tuple[CompilerStage, ...], FFNChoice | None]:
     """Every exact pass; the stages that changed something, and the form of the FFNs."""
-    choice: Choice | None = None
+    choice: FFNChoice | None = None
     steps: list[tuple[str, tuple[Pass, ...]]] = [
         ("constants into weights", ()),
         ("attention biases", (drop_attention_biases,)),
@@ -72,14 +72,14 @@ def rewrite(
     ]
     if softmax_base == "2":
         steps.append(("softmax in base 2", (softmax_base_two,)))
-    stages = [Stage("as trained", program.graph)]
+    stages = [CompilerStage("as trained", program.graph)]
     for name, passes in steps:
         before = program
         if name == "FFN elimination":  # once: its choice would else be made again among what it has made
             program, choice = choose_ffn_form(program, price=price, max_condition=max_condition, form=form)
         program = until_done(lambda p, passes=passes: _apply((*passes, *FOLDS), p), program)  # type: ignore[misc]
         if program is not before:
-            stages.append(Stage(name, program.graph))
+            stages.append(CompilerStage(name, program.graph))
     return program, tuple(stages), choice
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aero.compiler.passes.eliminate_ffn import Choice
+from aero.compiler.passes.eliminate_ffn import FFNChoice
 from aero.compiler.positions import decode, prefill, prefix
 from aero.graph import Graph, Program
 
@@ -21,7 +21,7 @@ MAX_PROGRAMS = 256
 
 
 @dataclass(frozen=True)
-class Stage:
+class CompilerStage:
     """What the graph was after a step of the compiler; every position's logits are still computed."""
 
     name: str
@@ -40,8 +40,8 @@ class Compiled:
     """
 
     program: Program
-    stages: tuple[Stage, ...] = ()
-    ffn: Choice | None = None
+    stages: tuple[CompilerStage, ...] = ()
+    ffn: FFNChoice | None = None
     verification: Verification | None = None
     end_tokens: tuple[int, ...] = ()
     _programs: dict[tuple[str, int, int], Program] = field(default_factory=dict, repr=False, compare=False)

@@ -2,11 +2,11 @@
 
     Formula       12000 + 90.5 outputs + 310 rows      an affine form in the quantities of `aero.cost.quantities`
     Declaration   component -> Formula                  what one operation costs
-    Cost          component -> number                   a declaration evaluated, or a sum of them
+    Price         component -> number                   a declaration evaluated, or a sum of them
 
 A component that nobody declared is unknown, None, and stays so in every sum: a published total without a split by
 direction never turns into a split. A protocol of our own declares an `aero.mpc.cost.ProtocolCost` beside its code, with
-the same `+` and `|`; a profile of our engine makes a `Cost` of it.
+the same `+` and `|`; a profile of our engine makes a `Price` of it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Price:
     """Numbers for one piece of work. None: not known.
 
     bytes_client_to_server, bytes_server_to_client: in bytes, not bits.
@@ -80,7 +80,7 @@ class Cost:
                 raise ValueError(f"{name} is {value}; a cost is not negative")
 
     @classmethod
-    def of_protocol(cls, declared: ProtocolCost) -> Cost:
+    def of_protocol(cls, declared: ProtocolCost) -> Price:
         """What one of our own protocols declares of itself."""
         return cls(
             declared.bytes_client_to_server,
@@ -90,26 +90,26 @@ class Cost:
             cots=declared.ots_from_client + declared.ots_from_server,
         )
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: Price) -> Price:
         """One after the other."""
-        return Cost(**{name: _sum(getattr(self, name), getattr(other, name)) for name in COMPONENTS})
+        return Price(**{name: _sum(getattr(self, name), getattr(other, name)) for name in COMPONENTS})
 
-    def __or__(self, other: Cost) -> Cost:
+    def __or__(self, other: Price) -> Price:
         """At the same time, in the same messages: rounds overlap, everything else adds up."""
         rounds = None if self.rounds is None or other.rounds is None else max(self.rounds, other.rounds)
         total = self + other
-        return Cost(**{**vars(total), "rounds": rounds})
+        return Price(**{**vars(total), "rounds": rounds})
 
-    def __mul__(self, times: float) -> Cost:
-        return Cost(**{name: None if value is None else value * times for name, value in vars(self).items()})
-
-
-COMPONENTS = tuple(field.name for field in fields(Cost))
-
-NOTHING = Cost(*[0.0] * len(COMPONENTS))
+    def __mul__(self, times: float) -> Price:
+        return Price(**{name: None if value is None else value * times for name, value in vars(self).items()})
 
 
-def total(costs: Iterable[Cost]) -> Cost:
+COMPONENTS = tuple(field.name for field in fields(Price))
+
+NOTHING = Price(*[0.0] * len(COMPONENTS))
+
+
+def total(costs: Iterable[Price]) -> Price:
     """The costs one after the other."""
     result = NOTHING
     for cost in costs:
@@ -127,8 +127,8 @@ class Declaration:
         if unknown := set(self.formulas) - set(COMPONENTS):
             raise ValueError(f"no cost components {sorted(unknown)}; there are {', '.join(COMPONENTS)}")
 
-    def at(self, quantities: Mapping[str, float]) -> Cost:
-        return Cost(**{name: formula.at(quantities) for name, formula in self.formulas.items()})
+    def at(self, quantities: Mapping[str, float]) -> Price:
+        return Price(**{name: formula.at(quantities) for name, formula in self.formulas.items()})
 
     def to_json(self) -> dict[str, dict[str, float]]:
         return {name: dict(formula.terms) for name, formula in self.formulas.items()}

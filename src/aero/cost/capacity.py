@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aero.cost.algebra import Cost, total
+from aero.cost.algebra import Price, total
 from aero.cost.estimate import seconds_on
 from aero.cost.session import SessionEstimate
 from aero.wire.network import Network
@@ -74,7 +74,7 @@ class Capacity:
 def capacity(
     work: str,
     tokens: int,
-    cost: Cost,
+    cost: Price,
     network: Network,
     clients: int,
     cores: int | None = None,

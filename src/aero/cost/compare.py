@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aero.cost.session import Programs
-from aero.graph import Graph
+from aero.graph import Graph, Programs
 from aero.graph.ring_plan import RingPlan
 
 

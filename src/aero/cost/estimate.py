@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from aero.cost.algebra import Cost, total
+from aero.cost.algebra import Price, total
 from aero.cost.profile import Profile
 from aero.graph import Graph
 from aero.graph.count import multiplications, nonlinear_elements
@@ -32,7 +32,7 @@ class Seconds:
         return sum(part for part in (self.computing, self.sending, self.waiting) if part is not None)
 
 
-def seconds_on(network: Network, cost: Cost) -> Seconds:
+def seconds_on(network: Network, cost: Price) -> Seconds:
     """Both directions take turns on the line, as in a protocol where each message answers one; `network` in bits."""
     sending = None if cost.bytes_both_ways is None else cost.bytes_both_ways * 8 / network.bits_per_second
     waiting = None if cost.rounds is None else cost.rounds * network.round_trip_seconds / 2
@@ -47,7 +47,7 @@ class Line:
 
     label: str
     op: str
-    cost: Cost
+    cost: Price
     multiplications: int
     nonlinear_elements: int
 
@@ -59,10 +59,10 @@ class Estimate:
     profile: str
     length: int
     lines: tuple[Line, ...]
-    set_up: Cost
+    set_up: Price
 
     @property
-    def total(self) -> Cost:
+    def total(self) -> Price:
         """Of one run, set-up apart."""
         return total(line.cost for line in self.lines)
 
@@ -91,7 +91,7 @@ class Estimate:
         }
 
     def to_json(self, networks: Iterable[Network] = ()) -> dict[str, Any]:
-        """Plain data. Keys of `Cost` mean what they mean there; seconds are computing, sending, waiting and total."""
+        """Plain data. Keys of `Price` mean what they mean there; seconds are computing, sending, waiting and total."""
         networks = list(networks)
         return {
             "profile": self.profile,
@@ -115,7 +115,7 @@ class Estimate:
         }
 
 
-def cost_json(cost: Cost, networks: Iterable[Network]) -> dict[str, Any]:
+def cost_json(cost: Price, networks: Iterable[Network]) -> dict[str, Any]:
     """Plain data: the components, and seconds on each network: computing, sending, waiting and total."""
     times = {network.name: seconds_on(network, cost) for network in networks}
     return {**vars(cost), "seconds": {name: {**vars(t), "total": t.total} for name, t in times.items()}}

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aero.cost.algebra import Cost, Declaration
+from aero.cost.algebra import Declaration, Price
 from aero.cost.quantities import quantities
 from aero.files.reading import interpreting, present, read_json, typed
 from aero.graph import Graph, Node
@@ -31,11 +31,11 @@ class Profile(ABC):
     name: str
     title: str
     source: str
-    set_up: Cost
+    set_up: Price
     notes: tuple[str, ...] = ()
 
     @abstractmethod
-    def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
+    def price(self, graph: Graph, nodes: Sequence[Node]) -> Price:
         """The cost of nodes that this engine computes together. ValueError for an operation that it cannot price."""
 
     def steps(self, graph: Graph) -> list[tuple[Node, ...]]:
@@ -59,7 +59,7 @@ class TableProfile(Profile):
     ops: Mapping[str, Declaration]
     joins_linears: bool = False
     only_with: tuple[tuple[str, ...], ...] = ()
-    set_up: Cost = field(default_factory=Cost)
+    set_up: Price = field(default_factory=Price)
     machine: str | None = None
     version: str | None = None
     notes: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class TableProfile(Profile):
             raise ValueError("a profile names itself and its source")
         object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
 
-    def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
+    def price(self, graph: Graph, nodes: Sequence[Node]) -> Price:
         (op,) = {node.op for node in nodes}
         present = {node.op for node in graph.nodes}
         if missing := [alternatives for alternatives in self.only_with if not present & set(alternatives)]:
@@ -143,7 +143,7 @@ class _File:
     ops: dict[str, dict[str, dict[str, float]]]
     joins_linears: bool
     only_with: tuple[tuple[str, ...], ...]
-    set_up: Cost
+    set_up: Price
     machine: str | None
     version: str | None
     notes: tuple[str, ...]

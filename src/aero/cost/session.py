@@ -12,45 +12,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from aero.cost.algebra import Cost, total
+from aero.cost.algebra import Price, total
 from aero.cost.estimate import cost_json
 from aero.cost.two_party import run_cost, typical_plan
 from aero.engines.planning.declared import DeclaredRun, DeclaredSession
 from aero.engines.reveal import LOGITS, Reveal
-from aero.graph import Graph, Program
+from aero.graph import Graph, Programs
 from aero.graph.ring_plan import RingPlan
 from aero.wire.network import Network
 
 
-class Programs(Protocol):
-    """A model's programs, for any step of a session. context: most tokens of a prompt and its answer."""
-
-    @property
-    def context(self) -> int: ...
-
-    def prefill(self, length: int, *, leave_state: bool = False) -> Program: ...
-
-    def decode(self, past: int, length: int = 1) -> Program: ...
-
-
 @dataclass(frozen=True)
-class Work:
+class SessionPart:
     """Runs of one kind, all of the session's. tokens: that they give, of all prompts; cost: of all of them."""
 
     name: str
     runs: int
     prompts: int
     tokens: int
-    cost: Cost
+    cost: Price
 
     @property
-    def per_prompt(self) -> Cost:
+    def per_prompt(self) -> Price:
         return self.cost * (1 / self.prompts)
 
     @property
-    def per_token(self) -> Cost | None:
+    def per_token(self) -> Price | None:
         return self.cost * (1 / self.tokens) if self.tokens else None
 
 
@@ -61,12 +50,12 @@ class SessionEstimate:
     prompts: int
     length: int
     new_tokens: int
-    works: tuple[Work, ...]
+    works: tuple[SessionPart, ...]
 
     @property
-    def whole(self) -> Work:
+    def whole(self) -> SessionPart:
         runs, tokens = sum(work.runs for work in self.works), self.prompts * self.new_tokens
-        return Work("session", runs, self.prompts, tokens, total(work.cost for work in self.works))
+        return SessionPart("session", runs, self.prompts, tokens, total(work.cost for work in self.works))
 
     def to_json(self, networks: Iterable[Network] = ()) -> dict[str, Any]:
         """Plain data: for each work, its runs and tokens, and `together`, `per_prompt` and `per_token` as costs."""
@@ -115,16 +104,16 @@ def estimate_session(
     prefills = [session.run([first] * min(at_once, prompts - start)) for start in range(0, prompts, at_once)]
     nexts = [session.run([graph] * prompts) for graph in following]
     set_up = total(
-        replace(Cost.of_protocol(run.set_up), rounds=float(run.set_up_rounds)) for run in (*prefills, *nexts)
+        replace(Price.of_protocol(run.set_up), rounds=float(run.set_up_rounds)) for run in (*prefills, *nexts)
     )
-    works = [Work("set-up", 0, prompts, 0, set_up), _work("prefill", prefills, prompts, prompts)]
+    works = [SessionPart("set-up", 0, prompts, 0, set_up), _work("prefill", prefills, prompts, prompts)]
     if nexts:
         works.append(_work("next-token", nexts, prompts, prompts * len(nexts)))
     return SessionEstimate(prompts, length, new_tokens, tuple(works))
 
 
-def _work(name: str, runs: Sequence[DeclaredRun], prompts: int, tokens: int) -> Work:
-    return Work(name, len(runs), prompts, tokens, total(run_cost(run) for run in runs))
+def _work(name: str, runs: Sequence[DeclaredRun], prompts: int, tokens: int) -> SessionPart:
+    return SessionPart(name, len(runs), prompts, tokens, total(run_cost(run) for run in runs))
 
 
 def _assumed(graphs: Sequence[Graph]) -> RingPlan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aero.cost.algebra import Cost, total
+from aero.cost.algebra import Price, total
 from aero.cost.profile import Profile
 from aero.engines.planning.declared import Declared, DeclaredRun, declared_run
 from aero.engines.planning.step_plans import OTS, OUTPUT
@@ -46,10 +46,10 @@ class TwoPartyProfile(Profile):
             "Refills of OTs are counted with the step before which they come.",
             f"Revealing {reveal.described}, counted with the last step: {_opening(found)}.",
         )
-        self.set_up = Cost.of_protocol(found.set_up)
+        self.set_up = Price.of_protocol(found.set_up)
         self._graph = graph
-        self._prices: dict[tuple[str, ...], Cost] = {}
-        waiting: list[Cost] = []  # refills of OTs that came before a step
+        self._prices: dict[tuple[str, ...], Price] = {}
+        waiting: list[Price] = []  # refills of OTs that came before a step
         for line in found.lines:
             cost = _line_cost(line)
             if line.op == OTS:
@@ -62,7 +62,7 @@ class TwoPartyProfile(Profile):
                 self._prices[tuple(line.label.split(" "))] = total([*waiting, cost])
                 waiting = []
 
-    def price(self, graph: Graph, nodes: Sequence[Node]) -> Cost:
+    def price(self, graph: Graph, nodes: Sequence[Node]) -> Price:
         if graph.digest != self._graph.digest:
             raise ValueError("this profile was made for another graph")
         return self._prices.get(tuple(node.name for node in nodes), _NOTHING)
@@ -74,14 +74,14 @@ class TwoPartyProfile(Profile):
         return [tuple(graph.by_name[name] for name in names) for names in groups]
 
 
-def run_cost(run: DeclaredRun) -> Cost:
+def run_cost(run: DeclaredRun) -> Price:
     """Of a whole run, set-up apart."""
     return total(map(_line_cost, run.lines))
 
 
-def _line_cost(line: Declared) -> Cost:
+def _line_cost(line: Declared) -> Price:
     """OTs count where they are used, not where they are made."""
-    cost = replace(Cost.of_protocol(line.cost), rounds=float(line.rounds))
+    cost = replace(Price.of_protocol(line.cost), rounds=float(line.rounds))
     return replace(cost, cots=0) if line.op == OTS else cost
 
 
@@ -92,4 +92,4 @@ def _opening(run: DeclaredRun) -> str:
     )
 
 
-_NOTHING = Cost(0, 0, rounds=0, messages=0, cots=0)
+_NOTHING = Price(0, 0, rounds=0, messages=0, cots=0)

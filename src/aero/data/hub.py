@@ -64,7 +64,7 @@ def parse(source: str) -> HubData | None:
     return HubData(name, config or None)
 
 
-class TextStream:
+class HubTexts:
     """The texts of one split, in order. `state` after some of them, given to a new stream, goes on with the next."""
 
     def __init__(self, rows: Any, field: str) -> None:
@@ -84,7 +84,7 @@ class TextStream:
         self._rows.load_state_dict(state)
 
 
-def open_streams(data: HubData) -> tuple[TextStream, TextStream | None]:
+def open_streams(data: HubData) -> tuple[HubTexts, HubTexts | None]:
     """The training texts, and the validation texts where the data set has some of its own.
 
     ConnectionError where the Hub cannot be reached, with what to do; ValueError where there is no such data set, or
@@ -100,7 +100,7 @@ def open_streams(data: HubData) -> tuple[TextStream, TextStream | None]:
     if train is None:
         raise ValueError(f"the data set {data.name} has no split 'train', only {', '.join(splits)}; use another")
     field = _field(train, data)
-    return TextStream(train, field), None if valid is None else TextStream(valid, field)
+    return HubTexts(train, field), None if valid is None else HubTexts(valid, field)
 
 
 def _load(name: str, config: str | None) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 from aero.data import tokenizer
 from aero.data.folder import FILE, TRAIN_FILE, VALID_FILE, DataFolder, SplitInfo, write_info
-from aero.data.hub import HubData, TextStream, open_streams
+from aero.data.hub import HubData, HubTexts, open_streams
 from aero.data.packing import ShardWriter
 from aero.data.settings import BATCH, DataSettings, Progress
 from aero.files.atomic import check_replaceable, replace_folder, write_text
@@ -93,7 +93,7 @@ def _open(partial: Path, settings: DataSettings) -> _Position:
     return _Position()
 
 
-def _tokenizer(partial: Path, settings: DataSettings, train: TextStream, report: Progress) -> tokenizer.Tokenizer:
+def _tokenizer(partial: Path, settings: DataSettings, train: HubTexts, report: Progress) -> tokenizer.Tokenizer:
     if (partial / tokenizer.FILE).exists():
         return tokenizer.load(partial)
     if settings.tokenizer is not None:
@@ -105,7 +105,7 @@ def _tokenizer(partial: Path, settings: DataSettings, train: TextStream, report:
     return tokens
 
 
-def _beginning(texts: TextStream, max_bytes: int) -> Iterator[str]:
+def _beginning(texts: HubTexts, max_bytes: int) -> Iterator[str]:
     left = max_bytes
     for text in texts:
         yield text
@@ -124,11 +124,11 @@ class _Build:
     report: Progress
     position: _Position
 
-    def read_valid(self, stream: TextStream) -> None:
+    def read_valid(self, stream: HubTexts) -> None:
         limit = None if self._limit is None else int(self._limit * self.settings.valid_fraction)
         self._read(stream, lambda: limit is not None and self.position.valid.bytes >= limit)
 
-    def read_train(self, stream: TextStream, own_valid: bool) -> None:
+    def read_train(self, stream: HubTexts, own_valid: bool) -> None:
         limit = self._limit
         self._read(stream, lambda: limit is not None and self.position.train.bytes >= limit, split=not own_valid)
 
@@ -142,7 +142,7 @@ class _Build:
     def _limit(self) -> int | None:
         return None if self.settings.max_megabytes is None else int(self.settings.max_megabytes * 1e6)
 
-    def _read(self, stream: TextStream, full: Callable[[], bool], split: bool = False) -> None:
+    def _read(self, stream: HubTexts, full: Callable[[], bool], split: bool = False) -> None:
         """Encode and write the texts of a stream, a batch at a time, until it ends or `full`.
 
         split: set some aside for validation.

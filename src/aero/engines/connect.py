@@ -13,11 +13,12 @@ import json
 
 import numpy as np
 
-from aero.engines.engine import Engine, Party, Progress
+from aero.engines.engine import Engine, Progress
 from aero.engines.spu.engine import SpuEngine
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.weight_store import WeightStore
 from aero.graph.ring_plan import RingPlan
+from aero.mpc.party import Role
 from aero.wire import Channel, ProtocolError, read_json
 
 TWO_PARTY, SPU = TwoPartyEngine.name, SpuEngine.name
@@ -27,7 +28,7 @@ MAX_PLAN_BYTES = 64 << 20
 
 def connect_engine(
     name: str,
-    party: Party,
+    party: Role,
     channel: Channel,
     *,
     plan: RingPlan | None = None,
@@ -43,7 +44,7 @@ def connect_engine(
     Raises ValueError for an engine that this party does not run, ConnectionError when the other party goes away.
     """
     if name == TWO_PARTY:
-        if party is Party.CLIENT:
+        if party is Role.CLIENT:
             plan = _receive_plan(channel)
         elif plan is None:
             raise ValueError("the server gives the ring plan: compile the model with one")

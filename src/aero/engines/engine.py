@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,19 +13,8 @@ from aero.engines.reveal import Reveal
 from aero.graph import Graph
 
 
-class Party(StrEnum):
-    """Who one is: the client holds the token ids and learns the output, the server holds the weights."""
-
-    CLIENT = "client"
-    SERVER = "server"
-
-    @property
-    def other(self) -> Party:
-        return Party.SERVER if self is Party.CLIENT else Party.CLIENT
-
-
 @dataclass(frozen=True)
-class Cost:
+class RunCost:
     """What one run cost, counted where the bytes leave the machine.
 
     seconds: wall time of the run, set-up of the connection excluded.
@@ -46,14 +34,14 @@ class Cost:
             if value is not None and value < 0:
                 raise ValueError(f"{name} is {value}; a cost is not negative")
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: RunCost) -> RunCost:
         """The sum, None where one of the two is not known."""
         (seconds, *counts), (more, *others) = vars(self).values(), vars(other).values()
         pairs = zip(counts, others, strict=True)
-        return Cost(seconds + more, *(None if None in pair else sum(pair) for pair in pairs))
+        return RunCost(seconds + more, *(None if None in pair else sum(pair) for pair in pairs))
 
 
-NOTHING = Cost(0.0, 0, 0, 0, 0)
+NOTHING = RunCost(0.0, 0, 0, 0, 0)
 """What all is known of, and none was spent."""
 
 
@@ -148,7 +136,7 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def cost(self) -> Cost:
+    def cost(self) -> RunCost:
         """The cost of the last run."""
 
     @property
@@ -157,9 +145,9 @@ class Engine(ABC):
         return ()
 
     @property
-    def set_up_cost(self) -> Cost:
+    def set_up_cost(self) -> RunCost:
         """What connecting cost: keys and base transfers, for all runs so far, keys that were renewed included."""
-        return Cost(0.0)
+        return RunCost(0.0)
 
     @property
     def tallies(self) -> Mapping[str, int]:

@@ -46,7 +46,7 @@ class WindowPenalty:
 
 
 @dataclass(frozen=True)
-class Window:
+class AttentionWindow:
     """What a model's attention rows reach on some text, for each layer and head (L rows of H).
 
     low, high: smallest and largest log-sum-exp of a row's logits; depth: largest log-sum-exp minus logit, so that
@@ -75,7 +75,7 @@ class Window:
         *,
         batch_size: int = 8,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> Window:
+    ) -> AttentionWindow:
         """Measure an AERO model on texts of token ids, all of one length of at least two.
 
         on_progress: called with the number of texts done and the number of all.
@@ -93,7 +93,7 @@ class Window:
         low, high, deep = found.amax(0).cpu()
         return cls(*(tuple(map(tuple, part.tolist())) for part in (-low, high, deep)))
 
-    def beyond(self, other: Window) -> np.ndarray:
+    def beyond(self, other: AttentionWindow) -> np.ndarray:
         """How far another text's window leaves this one, for each layer and head, in nats; 0 where it stays inside."""
         above = np.asarray(other.high) - np.asarray(self.high)
         below = np.asarray(self.low) - np.asarray(other.low)
@@ -119,7 +119,7 @@ class Window:
         return {**lists, "bound": self.bound, "widest": self.widest, "deepest": self.deepest}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Window:
+    def from_json(cls, data: dict[str, Any]) -> AttentionWindow:
         """From `to_json`; what follows from the three tables is computed again. ValueError where a key is missing."""
         try:
             return cls(data["low"], data["high"], data["depth"])

@@ -4,8 +4,8 @@ The contract between machine learning (which writes it, through `aero.compiler`)
 `aero.engines`). A graph's structure is public; its weights belong to the server and travel apart from it.
 """
 
-from aero.graph.graph import Graph, Node, Program
+from aero.graph.graph import Graph, Node, Program, Programs
 from aero.graph.interpret import interpret, interpret_step
 from aero.graph.ops import OPS, Sheet
 
-__all__ = ["OPS", "Graph", "Node", "Program", "Sheet", "interpret", "interpret_step"]
+__all__ = ["OPS", "Graph", "Node", "Program", "Programs", "Sheet", "interpret", "interpret_step"]

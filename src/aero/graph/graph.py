@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 
@@ -223,6 +224,25 @@ class Program:
         states = {name: shape for name, shape in (state_in or {}).items() if name in read}
         shapes = {name: array.shape for name, array in kept.items()}
         return cls(Graph(length, nodes, shapes, output, states, state_out), kept, checked)
+
+
+class Programs(Protocol):
+    """A compiled model: its program for each step of a session. ValueError for what does not fit the context.
+
+    context: most tokens of a prompt and its answer. program: the logits of every position of the context.
+    """
+
+    @property
+    def context(self) -> int: ...
+
+    @property
+    def program(self) -> Program: ...
+
+    def prefill(self, length: int, *, leave_state: bool = False) -> Program:
+        """The logits [1, V] after `length` tokens. leave_state: their keys and values stay in the engine."""
+
+    def decode(self, past: int, length: int = 1) -> Program:
+        """The logits [1, V] after `length` tokens that follow `past` others, from the state that these left."""
 
 
 def live_nodes(nodes: tuple[Node, ...], outputs: Iterable[str]) -> tuple[Node, ...]:

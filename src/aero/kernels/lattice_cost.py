@@ -23,7 +23,7 @@ class NoTiling(ValueError):
 
 
 @dataclass(frozen=True)
-class Cost:
+class MatmulCost:
     """Exact counts, and seconds that weigh them roughly, one core with AVX-512: to compare plans with each other."""
 
     upload_bytes: int
@@ -42,7 +42,7 @@ class Cost:
         return self.compute_seconds + self.network_seconds
 
 
-def cost_of(plan: MatmulPlan, *, prepared: bool = False, bytes_per_second: float = DEFAULT_RATE) -> Cost:
+def cost_of(plan: MatmulPlan, *, prepared: bool = False, bytes_per_second: float = DEFAULT_RATE) -> MatmulCost:
     """The cost of one product. `prepared`: with weights transformed beforehand."""
     primes = len(plan.params.primes)
     polynomials = plan.batch * plan.column_tiles * plan.inner_tiles * primes
@@ -50,7 +50,7 @@ def cost_of(plan: MatmulPlan, *, prepared: bool = False, bytes_per_second: float
     compute = _compute_seconds(
         plan.params, prepared, polynomials, plan.row_tiles, switches, plan.front, plan.uploads, plan.packed
     )
-    return Cost(
+    return MatmulCost(
         upload_bytes=plan.upload_bytes,
         response_bytes=plan.response_bytes,
         transforms=0 if prepared else polynomials,

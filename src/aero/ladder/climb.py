@@ -21,7 +21,7 @@ from aero.ladder.rung import Rung, measure_rung, pareto_front
 from aero.models import AeroConfig
 from aero.models.presets import Size
 from aero.models.stabilize import Stabilizer
-from aero.train.callbacks import Progress
+from aero.train.callbacks import TrainingProgress
 from aero.train.run import ensure
 from aero.train.settings import TrainSettings
 
@@ -79,7 +79,7 @@ def climb(
     settings: TrainSettings,
     tolerance: float = 0.02,
     profile: str = TWO_PARTY,
-    on_progress: Callable[[str, Progress], None] | None = None,
+    on_progress: Callable[[str, TrainingProgress], None] | None = None,
 ) -> Ladder:
     """Train the rungs in folders of `out`, and write ladder.json there.
 
@@ -97,7 +97,7 @@ def climb(
         folder = notation if stabilizer == "none" else f"{notation},{stabilizer}"
         config = AeroConfig.from_notation(notation, size, vocab_size=data.info.vocab_size)
 
-        def show(now: Progress) -> None:
+        def show(now: TrainingProgress) -> None:
             if on_progress:
                 on_progress(folder, now)
 

@@ -66,7 +66,7 @@ class InsecureDealtOts(RandomOts):
 
     def __init__(self, role: Role, seed: bytes) -> None:
         self._role = role
-        self._streams = {sender: Prg(seed, f"insecure OTs from {sender.name.lower()}") for sender in Role}
+        self._streams = {sender: Prg(seed, f"insecure OTs from {sender.word}") for sender in Role}
 
     def reserve(self, sent: int, received: int) -> None:
         pass

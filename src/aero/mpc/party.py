@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Role(IntEnum):
-    """Which of the two parties. The client has the prompt, the server the weights."""
+    """Which of the two parties. The client has the prompt and learns the output, the server has the weights."""
 
     CLIENT = 0
     SERVER = 1
@@ -29,6 +29,11 @@ class Role(IntEnum):
     @property
     def other(self) -> Role:
         return Role.SERVER if self is Role.CLIENT else Role.CLIENT
+
+    @property
+    def word(self) -> str:
+        """ "client" or "server", in names of files and in messages."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Party:
         self._ots = supply
 
     def _new_stream(self, purpose: str) -> Prg:
-        return Prg.from_os(f"{self.role.name.lower()}/{purpose}")
+        return Prg.from_os(f"{self.role.word}/{purpose}")
 
 
 def parse(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost
+from aero.engines.engine import RunCost
 from aero.serve.client import PrivateRun, PrivateToken
 
 Shown = tuple[int, np.ndarray | None]
@@ -46,7 +46,7 @@ class Logprob:
         return cls(id, float(values[id]), tuple((int(i), float(values[i])) for i in order))
 
 
-class Answer:
+class ResponseFrame:
     """The frame of one response: its id, kind and model, the same in every chunk of a stream."""
 
     def __init__(self, chat: bool, model: str, tokenizer: Tokenizer, logprobs: int | None) -> None:
@@ -151,7 +151,7 @@ class Spent:
         return {**_added(spent), "tokens": self.tokens, "runs": len(self.runs), "set_up": _added(set_up)}
 
 
-def cost_json(cost: Cost, prompts: int) -> dict[str, Any]:
+def cost_json(cost: RunCost, prompts: int) -> dict[str, Any]:
     """Of one run that so many prompts shared."""
 
     def share(count: int | None) -> int | None:

@@ -26,11 +26,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from aero.data.tokenizer import Tokenizer
-from aero.proxy.answers import Answer, Choice, Shown, Spent, cost_json
+from aero.proxy.answers import Choice, ResponseFrame, Shown, Spent, cost_json
 from aero.proxy.batcher import RETRY_AFTER, AwayError, Batcher, BusyError, Job, SeenRun
 from aero.proxy.guard import Guard
-from aero.proxy.metrics import Metrics
-from aero.proxy.requests import ApiError, Chat, Completion, Wanted
+from aero.proxy.metrics import ProxyMetrics
+from aero.proxy.requests import ApiError, Chat, Completion, RequestOptions
 from aero.serve.chat import Template
 from aero.serve.client import PrivateRun, PrivateToken
 from aero.serve.session import DeclinedError
@@ -71,7 +71,7 @@ class Endpoint:
 
     def __init__(self, batcher: Batcher, tokenizer: Tokenizer, model: str, template: Template, guard: Guard) -> None:
         self._batcher, self._tokenizer, self._model, self._template = batcher, tokenizer, model, template
-        self._guard, self._metrics = guard, Metrics(batcher)
+        self._guard, self._metrics = guard, ProxyMetrics(batcher)
         batcher.on_run.append(self._metrics.ran)
         batcher.on_open.append(self._metrics.opened)
         self._metrics.opened()  # the first session, which the batcher has started with
@@ -165,7 +165,7 @@ class Endpoint:
 
     # What is asked for
 
-    def _check(self, wanted: Wanted) -> None:
+    def _check(self, wanted: RequestOptions) -> None:
         self._check_model(wanted.model)
         if wanted.logprobs is not None and self._batcher.offer.revealed.k is not None:
             raise ApiError(
@@ -193,7 +193,7 @@ class Endpoint:
         except ValueError as error:
             raise ApiError(str(error), param="prompt") from None
 
-    def _new_tokens(self, wanted: Wanted, prompt: Prompt) -> int:
+    def _new_tokens(self, wanted: RequestOptions, prompt: Prompt) -> int:
         """How many may follow. ApiError where they do not fit."""
         context = self._batcher.offer.context
         room = context - len(prompt.ids) + 1  # the last token is never read
@@ -213,7 +213,7 @@ class Endpoint:
     async def _answer(
         self,
         request: Request,
-        wanted: Wanted,
+        wanted: RequestOptions,
         prompts: Sequence[Prompt],
         *,
         chat: bool,
@@ -238,7 +238,7 @@ class Endpoint:
             ) from None
         except AwayError as error:
             raise _away(error) from None
-        answer = Answer(chat, self._model, self._tokenizer, wanted.logprobs)
+        answer = ResponseFrame(chat, self._model, self._tokenizer, wanted.logprobs)
         prompt_tokens = sum(len(prompt.ids) for prompt in prompts)
         growing = _Growing(choices, jobs, events, echo, self._metrics.chosen)
         if wanted.stream:
@@ -253,7 +253,7 @@ class Endpoint:
         choice: Choice,
         prompt: Prompt,
         count: int,
-        wanted: Wanted,
+        wanted: RequestOptions,
         number: int,
         stop: Sequence[str],
         echo: bool,
@@ -286,7 +286,7 @@ class Endpoint:
         )
 
     async def _pieces(
-        self, growing: _Growing, first: _Event | None, answer: Answer, wanted: Wanted, prompt_tokens: int
+        self, growing: _Growing, first: _Event | None, answer: ResponseFrame, wanted: RequestOptions, prompt_tokens: int
     ) -> AsyncIterator[bytes]:
         """Server-sent events: each token as it comes."""
         try:

@@ -11,7 +11,7 @@ from aero.serve.client import PrivateRun
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
-class Metrics:
+class ProxyMetrics:
     """Of one endpoint, in a registry of its own."""
 
     content_type = CONTENT_TYPE_LATEST

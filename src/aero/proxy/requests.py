@@ -61,7 +61,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestOptions:
     """What both kinds of request have in common.
 
     max_tokens: None to the end of the context. logprobs: how many alternatives to list beside each token's own, None
@@ -103,7 +103,7 @@ class Completion:
 
     prompts: tuple[str | tuple[int, ...], ...]
     echo: bool
-    wanted: Wanted
+    wanted: RequestOptions
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Completion:
@@ -121,7 +121,7 @@ class Chat:
     """POST /v1/chat/completions. messages: role and text of each."""
 
     messages: tuple[tuple[str, str], ...]
-    wanted: Wanted
+    wanted: RequestOptions
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Chat:
@@ -137,7 +137,7 @@ class Chat:
         return cls(_messages(body.get("messages")), wanted)
 
 
-def _wanted(body: Mapping[str, Any], max_tokens: Any, name: str, logprobs: int | None) -> Wanted:
+def _wanted(body: Mapping[str, Any], max_tokens: Any, name: str, logprobs: int | None) -> RequestOptions:
     for field, nothing in _NOT_HONOURED.items():
         if body.get(field) not in nothing:
             raise ApiError(f"{field} is not supported here; leave it out", param=field, code="unsupported_parameter")
@@ -151,7 +151,7 @@ def _wanted(body: Mapping[str, Any], max_tokens: Any, name: str, logprobs: int |
     if top_p == 0:
         raise ApiError("top_p is 0, which leaves no token; give more than 0", param="top_p")
     n = _integer(body, "n", 1, MAX_CHOICES)
-    return Wanted(
+    return RequestOptions(
         model=model,
         max_tokens=None if max_tokens is None else _integer({name: max_tokens}, name, 0, 1 << 31),
         temperature=_number(body, "temperature", 0.0, 2.0),

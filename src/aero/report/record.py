@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aero
-from aero.engines.engine import Cost
+from aero.engines.engine import RunCost
 from aero.files.atomic import write_text
 from aero.files.reading import interpreting, read_json, typed
 
@@ -73,7 +73,7 @@ class Record:
             raise ValueError(f"extra keys {sorted(clash)} are keys of every record")
 
     @classmethod
-    def of_cost(cls, cost: Cost, work: str, engine: str, notation: str, context: int | None) -> Record:
+    def of_cost(cls, cost: RunCost, work: str, engine: str, notation: str, context: int | None) -> Record:
         """A piece of work that an engine did, at what it says it cost."""
         return cls(
             work,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aero.engines.engine import NOTHING, Cost, StepReport
+from aero.engines.engine import NOTHING, RunCost, StepReport
 from aero.report.page import Page
 from aero.report.record import Record, write_json
 from aero.serve.client import PrivateRun, PrivateToken
@@ -31,7 +31,7 @@ class Answer:
         return "".join(token.text for token in self.tokens)
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> RunCost:
         """Of the runs for this answer, which other answers may share."""
         return total(token.run.cost for token in self.tokens)
 
@@ -45,9 +45,9 @@ class Session:
     """
 
     offer: Offer
-    set_up: Cost
+    set_up: RunCost
     answers: tuple[Answer, ...]
-    again: tuple[tuple[int, Cost], ...] = ()
+    again: tuple[tuple[int, RunCost], ...] = ()
 
     @property
     def tokens(self) -> list[PrivateToken]:
@@ -74,7 +74,7 @@ class Session:
             *(found[2] for found in sorted([*runs, *again], key=lambda found: found[:2])),
         ]
 
-    def _set_up(self, cost: Cost) -> Record:
+    def _set_up(self, cost: RunCost) -> Record:
         return Record.of_cost(cost, "set-up", self.offer.engine, self.offer.notation, None)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,15 +117,17 @@ def record_of_run(run: PrivateRun, engine: str, notation: str) -> Record:
     return replace(record, extra={**record.extra, "prompts": len(run.steps)})
 
 
-def total(costs: Iterable[Cost]) -> Cost:
+def total(costs: Iterable[RunCost]) -> RunCost:
     """The sum, None where one of them is not known."""
     return sum(costs, NOTHING)
 
 
-def mean_cost(costs: Sequence[Cost]) -> Cost:
+def mean_cost(costs: Sequence[RunCost]) -> RunCost:
     """The mean of some costs, in whole bytes, rounds and messages; None where one of them is not known."""
     sums = vars(total(costs))
-    return Cost(sums.pop("seconds") / len(costs), *(v if v is None else round(v / len(costs)) for v in sums.values()))
+    return RunCost(
+        sums.pop("seconds") / len(costs), *(v if v is None else round(v / len(costs)) for v in sums.values())
+    )
 
 
 def by_op(steps: Sequence[StepReport]) -> list[StepReport]:
@@ -207,7 +209,7 @@ def _add_runs(page: Page, session: Session) -> None:
     page.table(("run", "work", "prompts", *_COST_HEADER), rows)
 
 
-def _cost_cells(cost: Cost) -> tuple[str, ...]:
+def _cost_cells(cost: RunCost) -> tuple[str, ...]:
     up, down = cost.bytes_client_to_server, cost.bytes_server_to_client
     return (
         f"{cost.seconds:.2f}",

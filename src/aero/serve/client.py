@@ -17,16 +17,26 @@ import numpy as np
 import aero
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost, Engine, PromptRun, StepReport
+from aero.engines.engine import Engine, PromptRun, RunCost, StepReport
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 from aero.serve.sampling import Sampler, Sampling
-from aero.serve.session import MAX_GRAPH_BYTES, PROTOCOL, Asked, DeclinedError, Offer, Step, expect, field_of, work_of
+from aero.serve.session import (
+    MAX_GRAPH_BYTES,
+    PROTOCOL,
+    Asked,
+    DeclinedError,
+    Offer,
+    Span,
+    expect,
+    field_of,
+    work_of,
+)
 from aero.serve.text import TextStream
 from aero.wire import Channel, ProtocolError, Traffic, WireError, one_line, read_json
 
 GREEDY = Sampling()
-NO_COST = Cost(0.0)
+NO_COST = RunCost(0.0)
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,10 @@ class PrivateRun:
     """
 
     index: int
-    steps: tuple[Step, ...]
-    cost: Cost
+    steps: tuple[Span, ...]
+    cost: RunCost
     report: tuple[StepReport, ...] = ()
-    set_up: Cost = NO_COST
+    set_up: RunCost = NO_COST
 
     @property
     def work(self) -> str:
@@ -66,7 +76,7 @@ class PrivateToken:
     id: int
     text: str
     logits: np.ndarray
-    step: Step
+    step: Span
     run: PrivateRun
 
     @property
@@ -103,7 +113,7 @@ class Continuation:
 class _Reading:
     """What is computed next of a prompt. tokens: that are read for it, padding among them."""
 
-    step: Step
+    step: Span
     tokens: list[int]
 
 
@@ -210,7 +220,7 @@ class Client(Generating):
             except ValueError as error:
                 raise ProtocolError(f"the server's chat template is not usable: {one_line(str(error))}") from None
         self._channel = channel
-        self._graphs: dict[Step, Graph] = {}
+        self._graphs: dict[Span, Graph] = {}
         # By prompt, the tokens whose keys and values the engines hold, and how many they are with padding.
         self._read: dict[int, tuple[list[int], int]] = {}
         self._pad_to, self._padding = pad_to, 0 if pad_to is None else self.tokenizer.end_of_text
@@ -239,18 +249,18 @@ class Client(Generating):
         return self.offer, self.tokenizer_digest, self.chat_template
 
     @property
-    def in_vain(self) -> Cost:
+    def in_vain(self) -> RunCost:
         """What was spent since the last run that came to its end, but for set-up."""
         spent, set_up = self._channel.traffic - self._counted, _since(self._counted_set_up, self._engine.set_up_cost)
         seconds = 0.0 if self._begun is None else time.perf_counter() - self._begun
         counts = zip(vars(_spent(seconds, spent)).values(), vars(set_up).values(), strict=True)
-        return Cost(*(max(of_all - (of_set_up or 0), 0) for of_all, of_set_up in counts))
+        return RunCost(*(max(of_all - (of_set_up or 0), 0) for of_all, of_set_up in counts))
 
     def count_on(self, before: Client) -> None:
         """Number runs from where those of another session ended, which this one goes on for."""
         self.first_run = self._runs = before._runs
 
-    def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Step]:
+    def next_logits(self, ids: Sequence[int]) -> tuple[np.ndarray, Span]:
         """Logits float64 [V] of the token after `ids` (1 up to the context), computed privately; minus infinity where
         they are not revealed. Where `ids` continue what was read before, only what is new is computed; keys and values
         stay, see `forget`. DeclinedError where the server does not compute them."""
@@ -360,11 +370,11 @@ class Client(Generating):
             wanted = -(-total // self._pad_to) * self._pad_to if padded is None else len(ids) + padded
             padding = max(min(wanted, room) - total, 0)
             new = [*new[:first], *[self._padding] * padding, *new[first:]]
-        return _Reading(Step(past, len(new)), new)
+        return _Reading(Span(past, len(new)), new)
 
     def _run(
         self, prompts: Mapping[int, tuple[list[int], _Reading]]
-    ) -> tuple[dict[int, tuple[np.ndarray, Step]], PrivateRun]:
+    ) -> tuple[dict[int, tuple[np.ndarray, Span]], PrivateRun]:
         """The logits after each prompt's ids, all computed at once."""
         begun, engine_before = time.perf_counter() - self._opening, self._engine.set_up_cost
         self._begun = begun
@@ -379,7 +389,7 @@ class Client(Generating):
             for prompt, (_, reading) in prompts.items()
         ]
         greeted, ready = self._channel.traffic - self._counted, time.perf_counter() - begun
-        found: dict[int, tuple[np.ndarray, Step]] = {}
+        found: dict[int, tuple[np.ndarray, Span]] = {}
         for (prompt, step), logits in zip(steps.items(), self._engine.run_batch(batch), strict=True):
             assert logits is not None
             found[prompt] = logits[0], step
@@ -404,7 +414,7 @@ class Client(Generating):
         else:
             self._engine.close()
 
-    def _receive_graphs(self, missing: Sequence[Step]) -> None:
+    def _receive_graphs(self, missing: Sequence[Span]) -> None:
         """DeclinedError where the server does not go on."""
         message = self._channel.recv_control()
         if expect(message, "go", "declined") == "declined":
@@ -415,7 +425,7 @@ class Client(Generating):
         for step, size in zip(missing, sizes, strict=True):
             self._graphs[step] = self._receive_graph(step, size)
 
-    def _receive_graph(self, step: Step, size: int) -> Graph:
+    def _receive_graph(self, step: Span, size: int) -> Graph:
         graph = read_json(self._channel.recv(size, np.uint8).tobytes(), "the server's graph", graph_from_json)
         names = (*graph.shapes, *graph.weight_shapes, *graph.state_out)
         if any(name != one_line(name) for name in names):
@@ -432,13 +442,13 @@ class Client(Generating):
         return graph
 
 
-def _spent(seconds: float, traffic: Traffic) -> Cost:
-    return Cost(seconds, traffic.bytes_sent, traffic.bytes_received, traffic.rounds, traffic.messages)
+def _spent(seconds: float, traffic: Traffic) -> RunCost:
+    return RunCost(seconds, traffic.bytes_sent, traffic.bytes_received, traffic.rounds, traffic.messages)
 
 
-def _since(early: Cost, late: Cost) -> Cost:
+def _since(early: RunCost, late: RunCost) -> RunCost:
     """What was spent between the two; what an engine does not count is left out."""
-    return Cost(*((a or 0) - (b or 0) for a, b in zip(vars(late).values(), vars(early).values(), strict=True)))
+    return RunCost(*((a or 0) - (b or 0) for a, b in zip(vars(late).values(), vars(early).values(), strict=True)))
 
 
 def check_length(prompt: int, new_tokens: int, context: int) -> None:

@@ -36,7 +36,7 @@ REASONS = ("busy", "limit", "crowd", "silent", "vanished", "untrusted", "protoco
 """Why connections and sessions end, in words."""
 
 
-class Metrics:
+class ServerMetrics:
     """What a server's parent counts, and the process that shows it over HTTP, as the parent knows it."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -238,7 +238,7 @@ def page(status: Mapping[str, Any], pid: int) -> bytes:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 
-    class Server(Collector):
+    class ServerCollector(Collector):
         def collect(self) -> Iterator[Metric]:
             counts = status.get("counts", {})
             for name, text in _GAUGES.items():
@@ -263,7 +263,7 @@ def page(status: Mapping[str, Any], pid: int) -> bytes:
             yield memory
 
     registry = CollectorRegistry()
-    registry.register(Server())
+    registry.register(ServerCollector())
     return generate_latest(registry)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
-from aero.engines.engine import NOTHING, Cost
+from aero.engines.engine import NOTHING, RunCost
 from aero.serve.client import GREEDY, Client, Continuation, Generating, PrivateToken
 from aero.serve.sampling import Sampling
 from aero.wire import (
@@ -64,7 +64,7 @@ class Reconnecting(Generating):
     ) -> None:
         self._open_session, self._most, self._say = open_session, most, say
         self._scope = ExitStack()
-        self._set_ups: list[tuple[int, Cost]] = []  # of sessions that broke off
+        self._set_ups: list[tuple[int, RunCost]] = []  # of sessions that broke off
         self._in_vain = NOTHING
         self._client = self._scope.enter_context(open_session())
         self._lost: WireError | None = None
@@ -73,7 +73,7 @@ class Reconnecting(Generating):
         self.chat_template = self._client.chat_template
 
     @property
-    def set_ups(self) -> list[tuple[int, Cost]]:
+    def set_ups(self) -> list[tuple[int, RunCost]]:
         """Of each session, the number of its first run, and what it cost to begin it: keys and base transfers, and what
         the session that broke off before it had computed in vain."""
         return [*self._set_ups, *([] if self._lost else [self._set_up()])]
@@ -144,7 +144,7 @@ class Reconnecting(Generating):
         if not broke_off(error):
             raise error
 
-    def _set_up(self) -> tuple[int, Cost]:
+    def _set_up(self) -> tuple[int, RunCost]:
         return self._client.first_run, self._in_vain + self._client.engine.set_up_cost
 
     def __enter__(self) -> Reconnecting:

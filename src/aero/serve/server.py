@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 import aero
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
-from aero.engines.engine import Cost, Engine, PromptRun, StepReport
+from aero.engines.engine import Engine, PromptRun, RunCost, StepReport
 from aero.engines.reveal import LOGITS, Reveal
-from aero.graph import Program
+from aero.graph import Program, Programs
 from aero.serve.limits import LimitError
 from aero.serve.memory import give_back
 from aero.serve.session import (
@@ -24,7 +23,7 @@ from aero.serve.session import (
     PROTOCOL,
     Asked,
     Offer,
-    Step,
+    Span,
     expect,
     field_of,
     read_asked,
@@ -49,24 +48,14 @@ class Stop(StrEnum):
     TIME_UP = "time up"
 
 
-class Programs(Protocol):
-    """A compiled model: its program for each step of a session. ValueError for what does not fit the context."""
-
-    def prefill(self, length: int, *, leave_state: bool) -> Program:
-        """The logits [1, V] after `length` tokens, whose keys and values stay in the engine."""
-
-    def decode(self, past: int, length: int = 1) -> Program:
-        """The logits [1, V] after `length` tokens that follow `past` others."""
-
-
 @dataclass(frozen=True)
 class Computed:
     """One computation, as the server knows it: how many tokens of which prompts, and what it cost in all.
 
     report: by operation. set_up_seconds, tallies: of the engine, since the computation before."""
 
-    steps: tuple[Step, ...]
-    cost: Cost
+    steps: tuple[Span, ...]
+    cost: RunCost
     report: tuple[StepReport, ...] = ()
     set_up_seconds: float = 0.0
     tallies: Mapping[str, int] = field(default_factory=dict)
@@ -173,7 +162,7 @@ class Server:
         with self._engine_for(channel) as engine:
             engine.reveal_only(self._offer.revealed, self._tokens)
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
-            loaded: set[tuple[Step, ...]] = set()  # what the engine has found that it can compute
+            loaded: set[tuple[Span, ...]] = set()  # what the engine has found that it can compute
             set_up, tallies = 0.0, dict(engine.tallies)
             while True:
                 self._answering = bool(read)
@@ -265,7 +254,7 @@ class Server:
         total = sum(one.step.length for one in asked)
         return f"{total} tokens at once, more than the context of {context}" if total > context else ""
 
-    def _program(self, step: Step) -> Program:
+    def _program(self, step: Span) -> Program:
         if step.past:
             return self._programs.decode(step.past, step.length)
         return self._programs.prefill(step.length, leave_state=True)
@@ -279,7 +268,7 @@ def _refused(channel: Channel, reason: str) -> ProtocolError:
 
 def _send_graphs(channel: Channel, asked: Sequence[Asked], programs: Sequence[Program]) -> None:
     """Those that the client lacks; the first prompt of a past and length speaks for the others."""
-    done: set[Step] = set()
+    done: set[Span] = set()
     structures: list[bytes] = []
     for one, program in zip(asked, programs, strict=True):
         if one.step not in done and one.digest != program.graph.digest:

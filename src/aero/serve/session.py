@@ -139,7 +139,7 @@ def _check_protocol(protocol: int, version: str) -> None:
 
 
 @dataclass(frozen=True)
-class Step:
+class Span:
     """What one computation does for one prompt: `length` tokens read after `past` others."""
 
     past: int
@@ -156,7 +156,7 @@ class Step:
         return "next-token" if self.past and self.length == 1 else "prefill"
 
 
-def work_of(steps: Sequence[Step]) -> str:
+def work_of(steps: Sequence[Span]) -> str:
     """Of a computation for several prompts: "next-token" where it is that for all of them."""
     return "next-token" if all(step.work == "next-token" for step in steps) else "prefill"
 
@@ -166,7 +166,7 @@ class Asked:
     """What a step message asks for, of one prompt. digest: of the graph that the client has for it, or ""."""
 
     prompt: int
-    step: Step
+    step: Span
     digest: str
 
     def message(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def read_asked(message: Mapping[str, Any]) -> list[Asked]:
     for one in field_of(message, "prompts", list):
         if not isinstance(one, dict):
             raise ProtocolError("a prompt of a step is not a JSON object")
-        step = Step(field_of(one, "past", int), field_of(one, "length", int))
+        step = Span(field_of(one, "past", int), field_of(one, "length", int))
         found.append(Asked(field_of(one, "prompt", int), step, field_of(one, "digest", str)))
     return found
 

@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aero.serve.admission import Admission
 from aero.serve.memory import give_back, keep_little
-from aero.serve.metrics import Metrics
+from aero.serve.metrics import ServerMetrics
 from aero.serve.server import Stop
 from aero.wire import (
     Channel,
@@ -178,7 +178,7 @@ class Supervisor:
         limits: Limits,
         on_event: Callable[[Event], None],
         reload: Callable[[], None] = lambda: None,
-        metrics: Metrics | None = None,
+        metrics: ServerMetrics | None = None,
         doorkeeper: Doorkeeper | None = None,
     ) -> None:
         self._listener, self._serve, self._stop_session, self._limits = listener, serve, stop, limits

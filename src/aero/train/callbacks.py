@@ -28,7 +28,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where training is. loss: of the last step, nats per token; tokens_per_second: since the last line of metrics;
     warnings: of what was seen in this step, such as a layer that collapses."""
 
@@ -39,7 +39,7 @@ class Progress:
     warnings: tuple[str, ...] = ()
 
 
-class Metrics(TrainerCallback):
+class MetricsCallback(TrainerCallback):
     """One line of metrics.jsonl every few steps, the same numbers to be drawn, and progress at every step.
 
     Keys of a line: step, loss (nats per token, any entropy penalty included, mean since the line before), grad_norm
@@ -52,7 +52,7 @@ class Metrics(TrainerCallback):
         path: Path,
         scalars: Callable[[int], Scalars],
         tokens_per_step: int,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[[TrainingProgress], None] | None,
     ) -> None:
         """scalars: makes the place to draw in, given the first step that will be drawn."""
         self.last: dict[str, Any] = {}
@@ -83,7 +83,7 @@ class Metrics(TrainerCallback):
             control.should_log = True  # the last steps may be fewer than make a line
         if self._on_progress and state.is_world_process_zero:
             speed = self.last.get("tokens_per_second")
-            now = Progress(state.global_step, state.max_steps, self.step_loss, speed, tuple(self.warnings))
+            now = TrainingProgress(state.global_step, state.max_steps, self.step_loss, speed, tuple(self.warnings))
             self.warnings.clear()
             self._on_progress(now)
 

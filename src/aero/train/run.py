@@ -23,7 +23,7 @@ import aero
 from aero.data import tokenizer
 from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks, collate
-from aero.entropy.window import Window
+from aero.entropy.window import AttentionWindow
 from aero.files.atomic import is_occupied, new_folder, sync, sync_tree, write_text
 from aero.files.lock import locked
 from aero.files.reading import present
@@ -33,11 +33,11 @@ from aero.models.start import start_from
 from aero.train import checkpoints
 from aero.train.callbacks import (
     FiniteWeights,
-    Metrics,
-    Progress,
+    MetricsCallback,
     StopOnSave,
     StopOnSignal,
     TrainingInterrupted,
+    TrainingProgress,
 )
 from aero.train.diagnosis import TrainingDivergedError
 from aero.train.evaluate import evaluate_on
@@ -69,7 +69,7 @@ def train(
     config: AeroConfig,
     settings: TrainSettings | None = None,
     force: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> RunInfo:
     """Train a new model into the run folder `out`; returns what run.json says at the end.
 
@@ -135,7 +135,7 @@ def _begin(folder: Path, data: DataFolder, config: AeroConfig, info: RunInfo) ->
     info.write(folder)
 
 
-def resume(out: Path, on_progress: Callable[[Progress], None] | None = None) -> RunInfo:
+def resume(out: Path, on_progress: Callable[[TrainingProgress], None] | None = None) -> RunInfo:
     """Go on with a run from its last good checkpoint, to the same weights as if it had never stopped; a finished run
     stays.
 
@@ -166,7 +166,7 @@ def ensure(
     data: DataFolder,
     config: AeroConfig,
     settings: TrainSettings,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> RunInfo:
     """The run in `out`: trained now, or gone on with, or as it is where it is finished or has diverged.
 
@@ -205,7 +205,11 @@ def _name(config: AeroConfig) -> str | None:
 
 
 def _run(
-    out: Path, data: DataFolder, config: AeroConfig, info: RunInfo, on_progress: Callable[[Progress], None] | None
+    out: Path,
+    data: DataFolder,
+    config: AeroConfig,
+    info: RunInfo,
+    on_progress: Callable[[TrainingProgress], None] | None,
 ) -> RunInfo:
     """Train to the end, from the last good checkpoint if there is one, and measure the result."""
     trainer, model = _optimize(out, data, config, info, on_progress, out.name)
@@ -226,7 +230,7 @@ def _optimize(
     data: DataFolder,
     config: AeroConfig,
     info: RunInfo,
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: Callable[[TrainingProgress], None] | None,
     name: str,
     until_saved: bool = False,
 ) -> tuple[AeroTrainer, AeroForCausalLM]:
@@ -251,7 +255,7 @@ def _optimize(
         return Scalars(out / TENSORBOARD, name, first_step, settings.wandb_project)
 
     checkpoint = told_by_main(checkpoints.take_up(out) if processes.is_main_process else None)
-    metrics = Metrics(out / METRICS_FILE, scalars, tokens_per_step, on_progress)
+    metrics = MetricsCallback(out / METRICS_FILE, scalars, tokens_per_step, on_progress)
     stop = StopOnSignal()
     trainer = AeroTrainer(
         model=model,
@@ -317,10 +321,10 @@ def _finish(out: Path, data: DataFolder, info: RunInfo, trainer: AeroTrainer) ->
     replace(info, status="finished", result=result).write(out)
 
 
-def _window(model: AeroForCausalLM, data: DataFolder) -> Window:
+def _window(model: AeroForCausalLM, data: DataFolder) -> AttentionWindow:
     length = model.config.context
     blocks = min(_WINDOW_BLOCKS, data.valid.blocks(length))
-    return Window.of_model(model, [data.valid.block(index, length) for index in range(blocks)])
+    return AttentionWindow.of_model(model, [data.valid.block(index, length) for index in range(blocks)])
 
 
 def _save_model(model: AeroForCausalLM, out: Path, weights: dict[str, Any] | None) -> None:

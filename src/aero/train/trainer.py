@@ -15,7 +15,7 @@ from aero.entropy.regularizer import EntropyRegularizer
 from aero.entropy.window import WindowPenalty
 from aero.models import AeroForCausalLM
 from aero.train import checkpoints
-from aero.train.callbacks import Metrics
+from aero.train.callbacks import MetricsCallback
 from aero.train.diagnosis import Diagnosis, LossTrend, TrainingDivergedError, diagnose
 from aero.train.measures import TEXTS, MeasureLog, measure
 from aero.train.processes import whole
@@ -72,7 +72,7 @@ class AeroTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        metrics: Metrics,
+        metrics: MetricsCallback,
         measure_log: MeasureLog,
         measure_every: int,
         regularizer: EntropyRegularizer | None,

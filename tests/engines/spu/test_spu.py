@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aero.engines.engine import Party
 from aero.engines.spu.connect import _session_certificate
 from aero.engines.spu.engine import SpuEngine, TlsFiles, one_hot_rows
 from aero.graph import OPS, Graph, Node, Program, interpret
@@ -26,6 +25,7 @@ from aero.graph.ops.layer_norm import layer_norm
 from aero.graph.ops.rotary import rotary
 from aero.graph.ops.silu import silu
 from aero.graph.ops.softmax import softmax
+from aero.mpc.party import Role
 
 pytest.importorskip("spu", reason="SPU runs on Linux with Python 3.10 or 3.11")
 
@@ -109,8 +109,8 @@ def connect(tls: tuple[TlsFiles, TlsFiles] | None = None, **options: Any) -> tup
     ours, theirs = free_addresses()
     security = [{"insecure_plaintext": True}] * 2 if tls is None else [{"tls": files} for files in tls]
     with ThreadPoolExecutor(2) as pool:
-        client = pool.submit(SpuEngine, Party.CLIENT, ours, theirs, **security[0], **options)
-        server = pool.submit(SpuEngine, Party.SERVER, theirs, ours, **security[1], **options)
+        client = pool.submit(SpuEngine, Role.CLIENT, ours, theirs, **security[0], **options)
+        server = pool.submit(SpuEngine, Role.SERVER, theirs, ours, **security[1], **options)
         failure = client.exception() or server.exception()
         if failure is not None:
             for engine in (client, server):
@@ -318,19 +318,19 @@ def test_an_unknown_certificate_is_refused(tmp_path: Path) -> None:
 def test_an_absent_peer() -> None:
     own, peer = free_addresses()
     with pytest.raises(ConnectionError, match=f"no server answers at {peer}"):
-        SpuEngine(Party.CLIENT, own, peer, insecure_plaintext=True, connect_timeout=0.5)
+        SpuEngine(Role.CLIENT, own, peer, insecure_plaintext=True, connect_timeout=0.5)
 
 
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         own = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(OSError, match="cannot listen"):
-            SpuEngine(Party.SERVER, own, "127.0.0.1:1", insecure_plaintext=True)
+            SpuEngine(Role.SERVER, own, "127.0.0.1:1", insecure_plaintext=True)
 
 
 def test_bad_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def make(own: str = "127.0.0.1:1", peer: str = "127.0.0.1:2", **options: Any) -> SpuEngine:
-        return SpuEngine(Party.CLIENT, own, peer, **options)
+        return SpuEngine(Role.CLIENT, own, peer, **options)
 
     with pytest.raises(ValueError, match="insecure_plaintext"):
         make()

@@ -13,7 +13,7 @@ import pytest
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
 from aero.cost.two_party import typical_plan
-from aero.engines.engine import Party, PromptRun
+from aero.engines.engine import PromptRun
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.planning.declared import declared_batch
 from aero.engines.planning.step_plans import bare_pairs, checked_schedule, stacked_plan
@@ -23,6 +23,7 @@ from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Node, Program, interpret, interpret_step
 from aero.graph.ring_plan import RingPlan
 from aero.models import notation, presets
+from aero.mpc.party import Role
 from aero.structure import lowered
 from aero.wire.memory import channel_pair
 from conformance import stated
@@ -60,7 +61,7 @@ class Parties:
 
     def __init__(self, plan: RingPlan, reveal: Reveal = LOGITS, vocabulary: int = 11) -> None:
         channels = channel_pair(timeout=PATIENCE)
-        self.client, self.server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channels, strict=True))
+        self.client, self.server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channels, strict=True))
         self.plain = InsecurePlainEngine(plan)
         if reveal is not LOGITS:
             for engine in (self.client, self.server):
@@ -293,7 +294,7 @@ def test_outputs_of_one_name_that_are_rows_of_different_values_are_refused():
 def test_what_a_batch_refuses():
     program, plan = full_program()
     (client_channel, _) = channel_pair()
-    engine = TwoPartyEngine(Party.CLIENT, client_channel, plan)
+    engine = TwoPartyEngine(Role.CLIENT, client_channel, plan)
     (_, one, ids), (_, next_one, next_ids) = batch_of(program, (0, 0, 4))[0], batch_of(program, (0, 4, 1))[0]
     for refuse in (engine.run_batch, engine.prepare_batch, InsecurePlainEngine(plan).run_batch):
         with pytest.raises(ValueError, match="at least one prompt"):
@@ -310,7 +311,7 @@ def test_what_a_batch_refuses():
 def test_matrices_are_encoded_once_for_batches_of_any_size():
     """Prompts that end make batches smaller: other plans, of the same numbers."""
     program, plan = full_program()
-    server = TwoPartyEngine(Party.SERVER, channel_pair()[1], plan)
+    server = TwoPartyEngine(Role.SERVER, channel_pair()[1], plan)
     stages = {}
     for count in range(2, 9):
         graphs = [decode(program, 3).graph] * count

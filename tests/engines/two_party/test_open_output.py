@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aero.engines.engine import Cost, Engine, Party
+from aero.engines.engine import Engine, RunCost
 from aero.engines.planning.declared import declared_run
 from aero.engines.planning.output import output_costs
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
@@ -17,6 +17,7 @@ from aero.graph import Node, Program
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.functions.argmax import TopKPlan
+from aero.mpc.party import Role
 from aero.wire.memory import channel_pair
 
 WIDTH, COLUMNS, VOCABULARY = 64, 150, 141
@@ -41,7 +42,7 @@ def x_of(rows: int = 1) -> np.ndarray:
 
 def run(reveals: tuple[Reveal, Reveal], program: Program, plan: RingPlan, x: np.ndarray):
     """The output and both engines, or what the parties raised."""
-    engines = [TwoPartyEngine(party, channel, plan) for party, channel in zip(Party, channel_pair(), strict=True)]
+    engines = [TwoPartyEngine(party, channel, plan) for party, channel in zip(Role, channel_pair(), strict=True)]
     results: list = [None, None]
 
     def side(index: int) -> None:
@@ -116,7 +117,7 @@ def test_traffic_is_what_was_declared(reveal):
         )
     assert not any("/" in label for label in client.traffic.by_op)
     assert {r.label for r in client.report} >= {line.label for line in lines}
-    assert isinstance(client.cost, Cost) and client.cost.messages == server.cost.messages
+    assert isinstance(client.cost, RunCost) and client.cost.messages == server.cost.messages
 
 
 def test_a_client_cannot_ask_for_more():

@@ -10,7 +10,7 @@ import pytest
 
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
-from aero.engines.engine import Cost, Party, PromptRun
+from aero.engines.engine import PromptRun, RunCost
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.planning import session_keys
 from aero.engines.planning.step_plans import bare_pairs, bare_states, checked_schedule, group_plan, wear_of
@@ -23,6 +23,7 @@ from aero.kernels.lattice_matmul import MatmulPlan
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.mpc.hints import hints
+from aero.mpc.party import Role
 from aero.mpc.protocols.keys import keys_cost
 from aero.mpc.protocols.stacked import StackedPlan
 from aero.wire import Traffic
@@ -46,9 +47,9 @@ class Parties:
 
     def __init__(self, plan: RingPlan) -> None:
         self.channels = channel_pair(timeout=240)
-        self.client, self.server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, self.channels, strict=True))
+        self.client, self.server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, self.channels, strict=True))
         self.keys: list[bytes] = []
-        self.costs: list[Cost] = []
+        self.costs: list[RunCost] = []
 
     def run(self, *batch: Prompt) -> list[np.ndarray]:
         """The client's outputs."""

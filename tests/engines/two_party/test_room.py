@@ -11,7 +11,7 @@ import pytest
 
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
-from aero.engines.engine import Party, PromptRun
+from aero.engines.engine import PromptRun
 from aero.engines.planning.step_plans import checked_schedule
 from aero.engines.planning.steps import WEIGHTED
 from aero.engines.reveal import LOGITS, TOKEN
@@ -23,6 +23,7 @@ from aero.graph import Node, Program, interpret
 from aero.graph.ring_plan import Format, RingPlan, state_name
 from aero.kernels.lattice_matmul import Columns, MatmulPlan
 from aero.kernels.lattice_noise import NoRoomError
+from aero.mpc.party import Role
 from aero.wire.memory import channel_pair
 from conformance import stated
 from programs import RUNGS, random_ids, random_program
@@ -75,7 +76,7 @@ def steps_of(compiled: Compiled):
 def declined(compiled: Compiled, plan, reveal=LOGITS) -> list[str]:
     """What a server would not compute: by the engine's own loading of weights, before each step."""
     found = []
-    engine = TwoPartyEngine(Party.SERVER, channel_pair()[1], plan)
+    engine = TwoPartyEngine(Role.SERVER, channel_pair()[1], plan)
     engine.reveal_only(reveal, compiled.program.graph.shapes[compiled.program.graph.output][1])
     for programs in steps_of(compiled):
         batch = [PromptRun(program.graph, prompt=i, weights=program.weights) for i, program in enumerate(programs)]
@@ -150,7 +151,7 @@ def test_a_larger_modulus_computes_the_same_function(name):
     compiled = Compiled(program)
     plan = with_room(compiled, planned(program), PROMPTS)
     step, ids = compiled.prefill(4), random_ids(program, 1)[:4]
-    engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(timeout=240), strict=True)]
+    engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(timeout=240), strict=True)]
     with ThreadPoolExecutor(2) as pool:
         client = pool.submit(engines[0].run, step.graph, ids=ids)
         server = pool.submit(engines[1].run, step.graph, weights=step.weights)

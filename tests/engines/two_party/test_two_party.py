@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aero.engines import on_shares
-from aero.engines.engine import Party, PromptRun
+from aero.engines.engine import PromptRun
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.on_shares import check_states
 from aero.engines.planning.declared import AGREED, declared_run
@@ -28,6 +28,7 @@ from aero.graph.ring_plan import Format, RingPlan
 from aero.kernels.lattice_matmul import Columns
 from aero.kernels.lattice_noise import ColumnSizes, weight_noise
 from aero.kernels.rlwe import SHARES, WIDE
+from aero.mpc.party import Role
 from aero.mpc.protocols.agree import agree_cost
 from aero.mpc.protocols.keys import keys_cost
 from aero.mpc.protocols.linear import MAX_ERROR
@@ -93,7 +94,7 @@ def run_engines(client, server) -> tuple:
 
 
 def run_program(program: Program, plan: RingPlan, x: np.ndarray, times: int = 1):
-    engines = [TwoPartyEngine(party, channel, plan) for party, channel in zip(Party, channel_pair(), strict=True)]
+    engines = [TwoPartyEngine(party, channel, plan) for party, channel in zip(Role, channel_pair(), strict=True)]
 
     def client():
         for _ in range(times):
@@ -216,7 +217,7 @@ def test_a_product_of_shares_is_not_opened_after_it_was_kept_as_a_state():
     plan = plan_without_extensions(first.graph, FRACTION_BITS, INTEGER_BITS)
     held = plan.values["attend"]
     plan = RingPlan({**plan.values, "kept": held, "out": held}, plan.weights, {})
-    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(), strict=True))
 
     def play(engine, x=None, weights=None):
         engine.share_state(first.graph, INPUT, x)
@@ -245,14 +246,14 @@ def test_noise_that_would_not_fit_is_refused_when_weights_are_loaded():
     program, plan = two_layers(4, np.random.default_rng(0).normal(0, 1, (64, 8)), Format(41, 28))  # nothing is dropped
     (_, channel) = channel_pair()
     with pytest.raises(ValueError, match="wide: the noise may reach"):
-        TwoPartyEngine(Party.SERVER, channel, plan).prepare(program.graph, program.weights)
+        TwoPartyEngine(Role.SERVER, channel, plan).prepare(program.graph, program.weights)
     assert channel.traffic.messages == 0
 
 
 def test_a_refusal_reaches_the_other_party():
     """The server's weights do not fit; the client, who waits for an answer, is told that the server failed."""
     program, plan = two_layers(4, np.ones((64, 8)), Format(41, 28))
-    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(), strict=True))
 
     def ask():
         client.share_state(program.graph, INPUT, np.zeros((4, 64)))
@@ -274,7 +275,7 @@ def test_weights_that_do_not_fit_for_some_rows_are_found_before_anything_is_sent
     w = np.random.default_rng(0).integers(-15000, 15000, (64, 8)) * 2.0**-14
     (small, plan), (large, _) = (two_layers(rows, w, Format(32, 19)) for rows in (4, 12))
     programs = {4: small, 12: large}
-    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(), strict=True))
     with pytest.raises(ValueError, match="wide: the noise may reach"):
         server.load([PromptRun(programs[4].graph, weights=programs[4].weights)])
     assert server.traffic.messages == 0 and not server._party.channel.ended
@@ -299,7 +300,7 @@ def test_weights_that_do_not_fit_for_some_rows_are_found_before_anything_is_sent
 def test_what_each_party_gives():
     program = linear_program()
     plan, x = numbers(program)
-    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(), strict=True))
     with pytest.raises(ValueError, match="gives no weights"):
         client.run(program.graph, weights=program.weights)
     with pytest.raises(ValueError, match="gives no ids"):
@@ -347,7 +348,7 @@ def test_a_state_in_another_ring_is_refused_before_anything_is_sent():
     client_channel, server_channel = channel_pair()
     client, server = (
         TwoPartyEngine(party, channel, pair_plan_of_rings())
-        for party, channel in zip(Party, (client_channel, server_channel), strict=True)
+        for party, channel in zip(Role, (client_channel, server_channel), strict=True)
     )
     run_engines(
         lambda: client.share_state(alone.graph, INPUT, np.ones((4, 8))), lambda: server.share_state(alone.graph, INPUT)
@@ -367,7 +368,7 @@ def wide_program(**plan) -> tuple[Program, RingPlan]:
 
 def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     program, plan = wide_program()
-    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channel_pair(), strict=True))
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(), strict=True))
     changing = np.full((64, 8), 0.25)
     given = [program.weights, program.weights, {"w": changing}, {"w": changing}]
     loads = []
@@ -457,8 +458,8 @@ def test_parties_that_differ_are_told_before_keys_are_sent(what):
     else:
         _, own_plan = wide_program(x=Format(41, 13), wide=Format(27, 13))
     channels = channel_pair()
-    client = TwoPartyEngine(Party.CLIENT, channels[0], plan)
-    server = TwoPartyEngine(Party.SERVER, channels[1], own_plan)
+    client = TwoPartyEngine(Role.CLIENT, channels[0], plan)
+    server = TwoPartyEngine(Role.SERVER, channels[1], own_plan)
     told = run_engines(lambda: client.prepare(program.graph), lambda: server.prepare(mine.graph, mine.weights))
     for error in told:
         assert isinstance(error, ValueError) and f"do not have the same {what}:" in str(error)
@@ -482,7 +483,7 @@ def test_public_angles_that_differ_in_a_last_place_are_noticed(monkeypatch):
         return dataclasses.replace(by, cosine=moved)
 
     monkeypatch.setattr(rotary, "turns", turned)
-    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Party, channels, strict=True))
+    client, server = (TwoPartyEngine(p, c, plan) for p, c in zip(Role, channels, strict=True))
 
     def prepare_elsewhere():
         mine.error = 2.0**-FRACTION_BITS
@@ -496,16 +497,16 @@ PARTY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from aero.engines.engine import Party
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.mpc.party import Role
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load
 from aero.wire import tcp
 from aero.wire.keys import Identity
 
-role, folder = Party(sys.argv[1]), Path(sys.argv[2])
-identity = Identity(folder / "keys" / role.value)
-if role is Party.SERVER:
+role, folder = Role[sys.argv[1]], Path(sys.argv[2])
+identity = Identity(folder / "keys" / role.word)
+if role is Role.SERVER:
     with tcp.Listener("127.0.0.1", 0, identity) as listener:
         print(listener.port, flush=True)
         channel = listener.accept(120)
@@ -514,9 +515,9 @@ else:
 program = load(folder / "program")
 state, = program.graph.state_in
 with TwoPartyEngine(role, channel, load_plan(folder / "plan.json")) as engine:
-    x = np.load(folder / "x.npy") if role is Party.CLIENT else None
+    x = np.load(folder / "x.npy") if role is Role.CLIENT else None
     engine.share_state(program.graph, state, x)
-    output = engine.run(program.graph, weights=program.weights if role is Party.SERVER else None)
+    output = engine.run(program.graph, weights=program.weights if role is Role.SERVER else None)
     if output is not None:
         np.save(folder / "output.npy", output)
 """

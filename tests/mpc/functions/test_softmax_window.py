@@ -7,12 +7,12 @@ import pytest
 
 from aero.graph.heads import causal_mask
 from aero.graph.ops.softmax import softmax as exact_softmax
-from aero.mpc.functions.softmax import MARGIN, SPAN, SoftmaxPlan, Window, cheapest, plan_softmax, window_of
+from aero.mpc.functions.softmax import MARGIN, SPAN, MaximaWindow, SoftmaxPlan, cheapest, plan_softmax, window_of
 from mpc.functions.test_softmax import OUT, one_prompt, run
 
 TOPS = (3.0, -20.25, 60.5, 0.0)
 STEP = 2.0**-14
-WINDOW = Window(TOPS)
+WINDOW = MaximaWindow(TOPS)
 
 
 def with_maxima(shape: tuple[int, int, int], below: np.ndarray, spread: float, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def bound(plan: SoftmaxPlan) -> float:
 @pytest.mark.parametrize("shape", [(4, 1, 128), (4, 24, 24), (2, 3, 300), (1, 1, 1)])
 @pytest.mark.parametrize("spread", [0.0, 3.0, 60.0])
 def test_inside_the_window(shape, spread):
-    plan = plan_softmax(one_prompt(*shape), 22, 14, **OUT, window=Window(TOPS[: shape[0]]))
+    plan = plan_softmax(one_prompt(*shape), 22, 14, **OUT, window=MaximaWindow(TOPS[: shape[0]]))
     below = np.linspace(STEP, SPAN, shape[0] * shape[1]).reshape(shape[:2])
     scores = with_maxima(shape, below, spread)
     outcome = run(plan, scores)
@@ -95,7 +95,7 @@ def test_rows_below_the_window_fade():
 
 def test_ends_of_the_ring_and_a_window_beyond_it():
     for tops in (TOPS, (200.0, -150.0, 0.0, 127.0)):
-        plan = plan_softmax(one_prompt(4, 6, 6), 22, 14, **OUT, window=Window(tops))
+        plan = plan_softmax(one_prompt(4, 6, 6), 22, 14, **OUT, window=MaximaWindow(tops))
         scores = np.where(np.random.default_rng(3).random((4, 6, 6)) < 0.5, 128 - 2.0**-14, -128.0)
         held = np.minimum(scores, np.array(tops)[:, None, None] + plan.step)
         counts = held - np.array(tops)[:, None, None] >= -plan.reach.reshape(4, 6, 1)
@@ -139,4 +139,4 @@ def test_what_it_refuses():
         plan_softmax(one_prompt(3, 2, 2), 22, 14, **OUT, window=WINDOW)
     for top in (0.1, math.inf, math.nan):
         with pytest.raises(ValueError, match="multiples"):
-            Window((top,))
+            MaximaWindow((top,))

@@ -9,7 +9,7 @@ from aero.mpc.party import Role
 from aero.mpc.protocols.keys import exchange_keys, keys_cost
 from aero.mpc.protocols.ole import (
     Encryption,
-    Product,
+    SlotProduct,
     encrypt_many,
     encrypt_slots,
     multiply_many,
@@ -120,7 +120,7 @@ def test_both_directions_and_fields_in_one_round() -> None:
         )
         middle = party.channel.traffic
         products = [
-            Product(upload, None if upload.owner is party.role else v[i], total, groups)
+            SlotProduct(upload, None if upload.owner is party.role else v[i], total, groups)
             for i, (upload, (*_, groups, total)) in enumerate(zip(uploads, jobs, strict=True))
         ]
         shares = multiply_many(party, products)
@@ -162,7 +162,7 @@ def test_wrong_use_names_the_remedy() -> None:
         exchange_keys(party, (P50,))
         upload = encrypt_slots(party, Role.CLIENT, P50, np.ones((2, 3), np.uint64) if party.is_client else None, 2, 3)
         with pytest.raises(ValueError, match="give each its own"):
-            Product(upload, None, groups=3)
+            SlotProduct(upload, None, groups=3)
         if not party.is_client:
             with pytest.raises(ValueError, match=r"\[2, 3\]"):
                 multiply_slots(party, upload, np.zeros((2, 4), np.uint64))

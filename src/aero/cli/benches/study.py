@@ -13,7 +13,7 @@ from aero.cli.console import wide_console
 from aero.cli.options import BatchSize, LearningRate, Records, Size
 
 if TYPE_CHECKING:
-    from aero.train.callbacks import Progress
+    from aero.train.callbacks import TrainingProgress
 
 
 def study(
@@ -41,7 +41,7 @@ def study(
     with Bar(console=console, transient=True) as bar:
         task: Any = bar.add_task("study", total=steps)
 
-        def show(name: str, now: Progress) -> None:
+        def show(name: str, now: TrainingProgress) -> None:
             bar.update(task, description=name, completed=now.step)
 
         chosen = notation or NOTATIONS

@@ -27,14 +27,14 @@ from aero.graph import Graph, Program
 from aero.graph.count import count
 
 # What a graph costs: smaller is better, compared item by item.
-Price = Callable[[Graph], tuple[float, ...]]
+Ranking = Callable[[Graph], tuple[float, ...]]
 
 # Above this, 12-bit weights and activations lose perplexity; with 16 bits there is room of two orders of magnitude.
 MAX_CONDITION = 1e3
 
 
 @dataclass(frozen=True)
-class Form:
+class FFNForm:
     """One way to write the FFNs: its name, the largest condition number of an inverse in it, its price."""
 
     name: str
@@ -43,11 +43,11 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Choice:
+class FFNChoice:
     """Which form was chosen among which, and why."""
 
-    chosen: Form
-    forms: tuple[Form, ...]
+    chosen: FFNForm
+    forms: tuple[FFNForm, ...]
     reason: str
 
 
@@ -64,8 +64,8 @@ def eliminate_ffn(program: Program) -> Program:
 
 
 def choose_ffn_form(
-    program: Program, *, price: Price = by_products, max_condition: float = MAX_CONDITION, form: str | None = None
-) -> tuple[Program, Choice | None]:
+    program: Program, *, price: Ranking = by_products, max_condition: float = MAX_CONDITION, form: str | None = None
+) -> tuple[Program, FFNChoice | None]:
     """The program in the form that is chosen, and the choice; the program itself and None where no FFN is a matrix.
     form: the name of the one to take, by default what `price` says."""
     stream = find_stream(program.graph)
@@ -89,19 +89,19 @@ def choose_ffn_form(
     forms = []
     for name, condition, build in builders:
         if not math.isfinite(condition) or condition > 1e12:
-            forms.append(Form(name, condition, (math.inf,)))  # not worth building: the inverse would be noise
+            forms.append(FFNForm(name, condition, (math.inf,)))  # not worth building: the inverse would be noise
             continue
         programs[name] = build()
-        forms.append(Form(name, condition, price(programs[name].graph)))
+        forms.append(FFNForm(name, condition, price(programs[name].graph)))
     usable = [f for f in forms if f.condition <= max(max_condition, 1.0) and form in (None, f.name)]
     if not usable:
         raise ValueError(f"no form {form!r} with a condition number of at most {max_condition:g}; give a larger one")
     chosen = min(usable, key=lambda f: (f.price, f.condition))
     reason = _reason(chosen, forms, max_condition) if form is None else "asked for"
-    return programs[chosen.name], Choice(chosen, tuple(forms), reason)
+    return programs[chosen.name], FFNChoice(chosen, tuple(forms), reason)
 
 
-def _reason(chosen: Form, forms: list[Form], max_condition: float) -> str:
+def _reason(chosen: FFNForm, forms: list[FFNForm], max_condition: float) -> str:
     cheaper = [form for form in forms if form.price < chosen.price]
     if cheaper:
         refused = ", ".join(f"{form.name} ({form.condition:.3g})" for form in cheaper)

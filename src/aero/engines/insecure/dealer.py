@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine
+from aero.engines.engine import Engine, RunCost
 from aero.engines.on_shares import Protocols, check_states, walk
 from aero.engines.planning.stages import schedule
 from aero.engines.planning.steps import WHOLE, Group, Step, added_format
@@ -42,7 +42,7 @@ class InsecureDealerEngine(Engine):
     def __init__(self, numbers: Format | RingPlan | None = None) -> None:
         self._numbers = numbers or Format(64, 18)
         self._state: dict[Role, dict[str, Share]] = {role: {} for role in Role}
-        self._cost = Cost(0.0)
+        self._cost = RunCost(0.0)
 
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
@@ -84,7 +84,7 @@ class InsecureDealerEngine(Engine):
             thread.join()
         if failures:
             raise failures[0]
-        self._cost = Cost(time.perf_counter() - start)
+        self._cost = RunCost(time.perf_counter() - start)
         output, held = outputs[Role.CLIENT], plans.outputs[0].output
         assert output is not None
         return held.decode(from_ring(output, held.bits))
@@ -94,7 +94,7 @@ class InsecureDealerEngine(Engine):
             self._state = {role: {} for role in Role}
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> RunCost:
         return self._cost
 
     def close(self) -> None:

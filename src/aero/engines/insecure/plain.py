@@ -14,7 +14,7 @@ from typing import ClassVar, assert_never
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine, PromptRun, check_batch
+from aero.engines.engine import Engine, PromptRun, RunCost, check_batch
 from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, check_ids, check_state
@@ -39,7 +39,7 @@ class InsecurePlainEngine(Engine):
     def __init__(self, numbers: Format | RingPlan | None = None) -> None:
         self._numbers = numbers or Format(64, 18)
         self._states: dict[int, dict[str, np.ndarray]] = {}
-        self._cost = Cost(0.0)
+        self._cost = RunCost(0.0)
 
     def run(
         self, graph: Graph, *, weights: Mapping[str, np.ndarray] | None = None, ids: np.ndarray | None = None
@@ -57,7 +57,7 @@ class InsecurePlainEngine(Engine):
         check_batch(batch)
         start = time.perf_counter()
         outputs: list[np.ndarray | None] = [self._run(one) for one in batch]
-        self._cost = Cost(time.perf_counter() - start)
+        self._cost = RunCost(time.perf_counter() - start)
         return outputs
 
     def _run(self, one: PromptRun) -> np.ndarray:
@@ -79,7 +79,7 @@ class InsecurePlainEngine(Engine):
         self._states.pop(prompt, None)
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> RunCost:
         return self._cost
 
     def close(self) -> None:

@@ -17,15 +17,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aero.engines.engine import Engine, Party, Progress
+from aero.engines.engine import Engine, Progress
 from aero.engines.spu.engine import SpuEngine, TlsFiles, free_port
+from aero.mpc.party import Role
 from aero.wire import Channel, ProtocolError
 
 _MAX_CERTIFICATE = 1 << 14
 
 
 def connect_spu(
-    party: Party, channel: Channel, *, insecure_plaintext: bool = False, progress: Progress | None = None
+    party: Role, channel: Channel, *, insecure_plaintext: bool = False, progress: Progress | None = None
 ) -> Engine:
     """SPU, connected to the other party's.
 

@@ -28,9 +28,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from aero.engines.engine import Cost, Engine, Party, Progress
+from aero.engines.engine import Engine, Progress, RunCost
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
+from aero.mpc.party import Role
 
 WAITING = "waiting for the peer"
 _CLOSING_SECONDS = 5.0
@@ -79,7 +80,7 @@ class SpuEngine(Engine):
 
     def __init__(
         self,
-        party: Party,
+        party: Role,
         own_address: str,
         peer_address: str,
         *,
@@ -99,7 +100,7 @@ class SpuEngine(Engine):
                 "SPU is not installed: pip install 'aero-private-inference[spu]' (Linux on x86-64, Python 3.11)"
             )
         options = {
-            "party": party.value,
+            "party": party.name,
             "own": _address(own_address),
             "peer": _address(peer_address),
             "tls": tls and (str(tls.certificate), str(tls.private_key), str(tls.authority)),
@@ -110,7 +111,7 @@ class SpuEngine(Engine):
         self._peer = peer_address
         self._connect_timeout = connect_timeout
         self._progress = progress
-        self._cost: Cost | None = None
+        self._cost: RunCost | None = None
         self._closed: str | None = None
         self._pipe, theirs = multiprocessing.Pipe()
         with theirs:
@@ -124,13 +125,13 @@ class SpuEngine(Engine):
         self._set_up_cost, _ = self._ask("open", options)
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> RunCost:
         if self._cost is None:
             raise ValueError("this engine has not run a graph yet")
         return self._cost
 
     @property
-    def set_up_cost(self) -> Cost:
+    def set_up_cost(self) -> RunCost:
         """What the constructor cost: keys and base transfers, once for a connection; the wait for the peer included."""
         return self._set_up_cost
 
@@ -163,7 +164,7 @@ class SpuEngine(Engine):
         self, graph: Graph, weights: Mapping[str, np.ndarray] | None, ids: np.ndarray | None
     ) -> dict[str, np.ndarray]:
         """This party's inputs of the programs, by name."""
-        if self._party is Party.CLIENT:
+        if self._party is Role.CLIENT:
             if ids is None or weights is not None:
                 raise ValueError("the client gives ids, and no weights")
             return one_hot_rows(graph, check_ids(ids, graph.length))
@@ -176,7 +177,7 @@ class SpuEngine(Engine):
             inputs[f"weights:{name}"] = np.asarray(weights[name], np.float64)
         return inputs
 
-    def _ask(self, *request: object) -> tuple[Cost, np.ndarray | None]:
+    def _ask(self, *request: object) -> tuple[RunCost, np.ndarray | None]:
         """Have the worker do something; every failure closes the engine, for the two parties are out of step then."""
         if self._closed is not None:
             raise ConnectionError(f"this engine cannot be used: {self._closed}; make a new one, at both parties")
@@ -185,15 +186,16 @@ class SpuEngine(Engine):
             deadline: float | None = None
             while True:
                 if not self._pipe.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                    other, within = self._party.other.word, f"within {self._connect_timeout:g} s"
                     raise ConnectionError(
-                        f"no {self._party.other} answers at {self._peer} within {self._connect_timeout:g} s; start it,"
-                        " and check both addresses and, with TLS, the certificates"
+                        f"no {other} answers at {self._peer} {within}; start it, and check both addresses and, with TLS, "
+                        "the certificates"
                     )
                 kind, *answer = self._pipe.recv()
                 if kind == "done":
                     seconds, (sent, received, messages), output = answer
-                    up, down = (sent, received) if self._party is Party.CLIENT else (received, sent)
-                    return Cost(seconds, up, down, messages=messages), output
+                    up, down = (sent, received) if self._party is Role.CLIENT else (received, sent)
+                    return RunCost(seconds, up, down, messages=messages), output
                 if kind == "failed":
                     self._closed = str(answer[0])
                     self.close()
@@ -202,7 +204,7 @@ class SpuEngine(Engine):
                 if self._progress is not None:
                     self._progress(*answer)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise self._fail(ConnectionError(f"the {self._party.other} went away, and SPU ended")) from None
+            raise self._fail(ConnectionError(f"the {self._party.other.word} went away, and SPU ended")) from None
         except BaseException as error:
             if self._closed is None:
                 self._fail(error)

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aero.engines.engine import Party
 from aero.graph import Graph, Node
 from aero.graph.heads import CAUSAL, live_mask
 from aero.graph.ops import Shape
 from aero.graph.ops.gelu import gelu
 from aero.graph.ops.silu import silu
 from aero.graph.rotary import turns
+from aero.mpc.party import Role
 
 FRACTION_BITS = 18
 
@@ -37,7 +37,7 @@ SILU_KNOTS = (0.0, 0.93, 1.8, 2.97, 5.45, 8.91)
 
 
 @dataclass(frozen=True)
-class Step:
+class SpuProgram:
     """One SPU program: a node of the graph, or all the products of one value.
 
     function: of arrays in the order of `inputs`; returns one array for each of `outputs`.
@@ -52,21 +52,21 @@ class Step:
     key: tuple[Hashable, ...]
 
 
-def input_layout(graph: Graph) -> dict[str, tuple[Shape, type, Party]]:
+def input_layout(graph: Graph) -> dict[str, tuple[Shape, type, Role]]:
     """Names, shapes, types and owners of the inputs: one-hot rows for each size of table, and the weights."""
-    layout: dict[str, tuple[Shape, type, Party]] = {}
+    layout: dict[str, tuple[Shape, type, Role]] = {}
     for node in graph.nodes:
         if node.op == "embedding":
             vocabulary = graph.weight_shapes[node.weights[0]][0]
-            layout[f"ids:{vocabulary}"] = ((graph.length, vocabulary), np.int64, Party.CLIENT)
+            layout[f"ids:{vocabulary}"] = ((graph.length, vocabulary), np.int64, Role.CLIENT)
     for name, shape in sorted(graph.weight_shapes.items()):
-        layout[f"weights:{name}"] = (shape, np.float64, Party.SERVER)
+        layout[f"weights:{name}"] = (shape, np.float64, Role.SERVER)
     return layout
 
 
-def steps(graph: Graph) -> list[Step]:
+def steps(graph: Graph) -> list[SpuProgram]:
     """The graph as programs in order. Small ones: SPU compiles slowly, and those of all layers are the same."""
-    found: list[Step] = []
+    found: list[SpuProgram] = []
     done: set[str] = set()
     for node in graph.nodes:
         if node.name in done:
@@ -79,13 +79,13 @@ def steps(graph: Graph) -> list[Step]:
     return found
 
 
-def _step(graph: Graph, node: Node) -> Step:
+def _step(graph: Graph, node: Node) -> SpuProgram:
     inputs = tuple(f"value:{name}" for name in node.inputs)
     if node.op == "embedding":
         inputs = (f"ids:{graph.weight_shapes[node.weights[0]][0]}",)
     shapes = (*(graph.shapes[name] for name in node.inputs), *(graph.weight_shapes[name] for name in node.weights))
     operation = functools.partial(_OPS[node.op], **node.attrs)
-    return Step(
+    return SpuProgram(
         node.name,
         lambda *arrays: (operation(*arrays),),
         inputs + tuple(f"weights:{name}" for name in node.weights),
@@ -94,7 +94,7 @@ def _step(graph: Graph, node: Node) -> Step:
     )
 
 
-def _linear(graph: Graph, group: list[Node]) -> Step:
+def _linear(graph: Graph, group: list[Node]) -> SpuProgram:
     """All products of one value in one: its ciphertexts are sent and expanded once."""
     count = len(group)
     biased = [len(n.weights) > 1 for n in group]
@@ -107,7 +107,7 @@ def _linear(graph: Graph, group: list[Node]) -> Step:
 
     matrices = [n.weights[0] for n in group]
     biases = [n.weights[1] for n in group if len(n.weights) > 1]
-    return Step(
+    return SpuProgram(
         " ".join(n.name for n in group),
         products,
         (f"value:{group[0].inputs[0]}", *(f"weights:{name}" for name in matrices + biases)),

@@ -33,15 +33,14 @@ import numpy as np
 from spu import api, libspu
 from spu.utils import frontend
 
-from aero.engines.engine import Party
 from aero.engines.spu.engine import WAITING
 from aero.engines.spu.program import FRACTION_BITS, input_layout, steps
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
+from aero.mpc.party import Role
 
 log = logging.getLogger(__name__)
 
-RANK = {Party.CLIENT: 0, Party.SERVER: 1}
 MAX_CODES = 1024
 MAX_CHUNKS = 1024
 LINGER_SECONDS = 0.5
@@ -53,7 +52,7 @@ class Worker:
     """One party's link and SPU runtime. SPU's errors, RuntimeError, become ConnectionError here."""
 
     def __init__(self, options: Mapping[str, Any], tell: Tell) -> None:
-        self._party = Party(options["party"])
+        self._party = Role[options["party"]]
         self._tell = tell
         self._log = LinkLog()
         self._traffic = np.zeros(3, np.int64)  # bytes sent, bytes received, messages
@@ -114,8 +113,8 @@ class Worker:
 
     def _connect(self, options: Mapping[str, Any]) -> Any:
         desc = libspu.link.Desc()
-        for party in RANK:
-            desc.add_party(party.value, options["own" if party is self._party else "peer"])
+        for party in Role:
+            desc.add_party(party.word, options["own" if party is self._party else "peer"])
         desc.recv_timeout_ms = desc.http_timeout_ms = int(1000 * options["timeout"])
         # SPU counts attempts, of two seconds and more, not time: the engine's process ends a wait that is too long.
         desc.connect_retry_interval_ms = 250
@@ -126,7 +125,7 @@ class Worker:
                 end.cert.certificate_path, end.cert.private_key_path, end.verify.ca_file_path = options["tls"]
                 end.verify.verify_depth = 3
         try:
-            return libspu.link.create_brpc(desc, RANK[self._party])
+            return libspu.link.create_brpc(desc, self._party)
         except RuntimeError as error:
             if "server failed start" in str(error):
                 raise OSError(
@@ -136,7 +135,7 @@ class Worker:
 
     def _meet_every_protocol(self) -> None:
         """Products, comparisons and matrix products of zeros: SPU exchanges its keys when it first meets each."""
-        owners = {"x": Party.CLIENT, "w": Party.SERVER}
+        owners = {"x": Role.CLIENT, "w": Role.SERVER}
         zeros = np.zeros((64, 64))
 
         def every_protocol(x: Any, w: Any) -> Any:
@@ -152,32 +151,32 @@ class Worker:
 
     def _agree(self, graph: Graph) -> None:
         """Both parties must run the same graph: compare digests before anything is computed."""
-        self._send(json.dumps([self._party, graph.digest]).encode())
-        if self._receive() != json.dumps([self._party.other, graph.digest]).encode():
+        self._send(json.dumps([self._party.word, graph.digest]).encode())
+        if self._receive() != json.dumps([self._party.other.word, graph.digest]).encode():
             raise ValueError("the parties hold different graphs; use the same model, prompt length and version of aero")
 
     def _lost(self, error: RuntimeError) -> ConnectionError:
         reason = re.sub(r"^\[[^\]]*\] ", "", str(error).strip().split("\n")[0])[:200]  # without the C++ stack
-        return ConnectionError(f"the {self._party.other} went away or stopped answering ({reason})")
+        return ConnectionError(f"the {self._party.other.word} went away or stopped answering ({reason})")
 
     def _send(self, data: bytes) -> None:
-        self._link.send(RANK[self._party.other], data)
+        self._link.send(self._party.other, data)
         self._traffic += (len(data), 0, 1)
 
     def _receive(self) -> bytes:
-        data: bytes = self._link.recv(RANK[self._party.other])
+        data: bytes = self._link.recv(self._party.other)
         self._traffic += (0, len(data), 1)
         return data
 
     # --- values -------------------------------------------------------------------------------------------------
 
-    def _private(self, value: np.ndarray, owner: Party) -> Any:
+    def _private(self, value: np.ndarray, owner: Role) -> Any:
         """This party's part of a private input: the value at its owner, a zero of the same shape at the other."""
-        shares = self._io.make_shares(np.ascontiguousarray(value), libspu.Visibility.VIS_SECRET, RANK[owner])
-        return shares[RANK[self._party]]
+        shares = self._io.make_shares(np.ascontiguousarray(value), libspu.Visibility.VIS_SECRET, owner)
+        return shares[self._party]
 
     def _reveal_to_client(self, share: Any) -> np.ndarray | None:
-        if self._party is Party.SERVER:
+        if self._party is Role.SERVER:
             self._send(share.meta)
             self._send(len(share.share_chunks).to_bytes(4, "little"))
             for chunk in share.share_chunks:

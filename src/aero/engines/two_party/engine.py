@@ -13,8 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.engines.engine import NOTHING, Cost, Engine, Progress, PromptRun, StepReport, check_batch
-from aero.engines.engine import Party as EngineParty
+from aero.engines.engine import NOTHING, Engine, Progress, PromptRun, RunCost, StepReport, check_batch
 from aero.engines.on_shares import Protocols, angles_digest, check_states, walk
 from aero.engines.planning.session_keys import SessionKeys, check_wear
 from aero.engines.planning.stages import Schedule, Stage
@@ -73,14 +72,14 @@ class TwoPartyEngine(Engine):
 
     def __init__(
         self,
-        party: EngineParty,
+        role: Role,
         channel: Channel,
         plan: RingPlan,
         *,
         progress: Progress | None = None,
         store: WeightStore | None = None,
     ) -> None:
-        self._party = Party(Role.CLIENT if party is EngineParty.CLIENT else Role.SERVER, channel)
+        self._party = Party(role, channel)
         self._plan = plan
         self._progress = progress
         self._states: dict[int, dict[str, Share]] = {}
@@ -91,7 +90,7 @@ class TwoPartyEngine(Engine):
         self._reveal, self._vocabulary = LOGITS, 0
         self._keys = SessionKeys()
         self._report: tuple[StepReport, ...] = ()
-        self._cost: Cost | None = None
+        self._cost: RunCost | None = None
         self._set_up = NOTHING
 
     def prepare(self, graph: Graph, weights: Mapping[str, np.ndarray] | None = None) -> None:
@@ -240,7 +239,7 @@ class TwoPartyEngine(Engine):
         return {name: held[name] for name in one.graph.state_in}
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> RunCost:
         if self._cost is None:
             raise ValueError("this engine has not run a graph yet")
         return self._cost
@@ -250,7 +249,7 @@ class TwoPartyEngine(Engine):
         return self._report
 
     @property
-    def set_up_cost(self) -> Cost:
+    def set_up_cost(self) -> RunCost:
         """Key exchange, renewed keys included, and encoding of the weights, of all graphs so far."""
         return self._set_up
 
@@ -284,11 +283,11 @@ class TwoPartyEngine(Engine):
         assert up is not None and down is not None and rounds is not None
         return StepReport(label, op, up, down, rounds, seconds, waiting)
 
-    def _cost_of(self, traffic: Traffic, seconds: float) -> Cost:
+    def _cost_of(self, traffic: Traffic, seconds: float) -> RunCost:
         up, down = traffic.bytes_sent, traffic.bytes_received
         if not self._party.is_client:
             up, down = down, up
-        return Cost(seconds, up, down, traffic.rounds, traffic.messages)
+        return RunCost(seconds, up, down, traffic.rounds, traffic.messages)
 
 
 class _Clock:

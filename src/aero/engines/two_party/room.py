@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from aero.engines.planning.step_plans import WeightPlan, bare_states, checked_sc
 from aero.engines.planning.steps import WEIGHTED, Group, has_row_gains
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.weight_store import WeightStore, linear_of
-from aero.graph import Graph, Program
+from aero.graph import Graph, Programs
 from aero.graph.ring_plan import RingPlan
 from aero.kernels import native
 from aero.kernels.lattice_noise import NoRoomError
@@ -30,20 +29,6 @@ from aero.kernels.rlwe import Params
 from aero.mpc.protocols.linear import PARAMS
 
 HELP = "use fewer fractional bits, or train with smaller weights and activations"
-
-
-class Programs(Protocol):
-    """A compiled model. context: most tokens of a prompt and its answer."""
-
-    @property
-    def context(self) -> int: ...
-
-    @property
-    def program(self) -> Program: ...
-
-    def prefill(self, length: int, *, leave_state: bool = False) -> Program: ...
-
-    def decode(self, past: int, length: int = 1) -> Program: ...
 
 
 def with_room(programs: Programs, plan: RingPlan, prompts: int) -> RingPlan:

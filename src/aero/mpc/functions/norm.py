@@ -42,7 +42,7 @@ from aero.mpc.protocols.extend import (
 )
 from aero.mpc.protocols.ole import (
     Encryption,
-    Product,
+    SlotProduct,
     encrypt_many,
     encrypt_slots,
     multiply_many,
@@ -275,7 +275,7 @@ def _scaled_rows(party: Party, plan: NormPlan, z: Words, r: Words) -> Words:
     )
     crossed = multiply_many(
         party,
-        [Product(upload, None if upload.owner is party.role else slots, groups=groups) for upload in uploads],
+        [SlotProduct(upload, None if upload.owner is party.role else slots, groups=groups) for upload in uploads],
     )
     own = field.multiply(slots, np.broadcast_to(everywhere, slots.shape))
     return _gathered(plan, field.reduce(own + crossed[0] + crossed[1]))

@@ -64,7 +64,7 @@ class Encryption:
 
 
 @dataclass(frozen=True)
-class Product:
+class SlotProduct:
     """A job of `multiply_many`: products of an upload with `groups` times `slots` numbers v.
 
     values: v, uint64 [groups, slots] below p, at the party that is not the owner.
@@ -124,10 +124,10 @@ def multiply_slots(
     party: Party, upload: SlotUpload, values: Words | None, *, total: bool = False, groups: int | None = None
 ) -> Words:
     """This party's share modulo p of each product, uint64 [groups, slots], or of their sum, [slots]."""
-    return multiply_many(party, [Product(upload, values, total, groups)])[0]
+    return multiply_many(party, [SlotProduct(upload, values, total, groups)])[0]
 
 
-def multiply_many(party: Party, jobs: Sequence[Product]) -> list[Words]:
+def multiply_many(party: Party, jobs: Sequence[SlotProduct]) -> list[Words]:
     """Several products, in both directions, in one round: the shares of each job, as `multiply_slots` gives them."""
     shares: list[Words] = []
     for job in jobs:
@@ -148,7 +148,7 @@ def product_cost(owner: Role, field: Field, responses: int) -> ProtocolCost:
     return message(owner.other, field.polynomial_bytes(KEPT_PRIMES, responses))
 
 
-def _respond(party: Party, job: Product) -> Words:
+def _respond(party: Party, job: SlotProduct) -> Words:
     upload = job.upload
     if upload.ciphertexts is None:
         raise ValueError("this upload was made for another party: use what encrypt_slots returned to this one")
@@ -159,14 +159,14 @@ def _respond(party: Party, job: Product) -> Words:
     return _shaped(share, job)
 
 
-def _receive(party: Party, job: Product) -> Words:
+def _receive(party: Party, job: SlotProduct) -> Words:
     field = job.upload.field
     data = party.channel.recv(field.polynomial_bytes(KEPT_PRIMES, job.responses), np.uint8)
     response = parse(field.unpack, data.data, KEPT_PRIMES, job.responses)
     return _shaped(party.slot_secret(field).decrypt(response), job)
 
 
-def _shaped(share: Words, job: Product) -> Words:
+def _shaped(share: Words, job: SlotProduct) -> Words:
     """Without the slots that nobody asked for."""
     wanted = np.ascontiguousarray(share[:, : job.upload.slots])
     return wanted[0] if job.total else wanted

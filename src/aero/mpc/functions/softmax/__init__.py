@@ -24,6 +24,6 @@ Errors, ranges, costs and the argument for privacy: docs/security/softmax.md.
 """
 
 from aero.mpc.functions.softmax.plan import SoftmaxPlan, cheapest, plan_softmax
-from aero.mpc.functions.softmax.window import MARGIN, SPAN, Window, window_of
+from aero.mpc.functions.softmax.window import MARGIN, SPAN, MaximaWindow, window_of
 
-__all__ = ["MARGIN", "SPAN", "SoftmaxPlan", "Window", "cheapest", "plan_softmax", "window_of"]
+__all__ = ["MARGIN", "SPAN", "MaximaWindow", "SoftmaxPlan", "cheapest", "plan_softmax", "window_of"]

@@ -17,7 +17,7 @@ from aero.mpc.functions.rows import LOG2_SCALE, Log2Plan
 from aero.mpc.functions.score_rows import ScoreRows, Slots, plan_slots
 from aero.mpc.functions.softmax import protocol
 from aero.mpc.functions.softmax.tournament import ROUND_BYTES, Tournament
-from aero.mpc.functions.softmax.window import COARSE_FRACTION, SPAN, Window
+from aero.mpc.functions.softmax.window import COARSE_FRACTION, SPAN, MaximaWindow
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.party import Party, Role
 from aero.mpc.plan import FunctionPlan, KeyKinds, Reads
@@ -56,7 +56,7 @@ class SoftmaxPlan(FunctionPlan):
     output_bits: int
     output_fraction: int
     base: float
-    window: Window | None = None
+    window: MaximaWindow | None = None
 
     def __post_init__(self) -> None:
         if self.input_bits > 64:
@@ -260,7 +260,7 @@ def plan_softmax(
     output_fraction: int,
     *,
     base: float = 2.0,
-    window: Window | None = None,
+    window: MaximaWindow | None = None,
 ) -> SoftmaxPlan:
     """Scores of one or several prompts, of `rows.shape` in a ring of `input_bits`, to probabilities, all in the same
     rounds. base: 2.0, or math.e. window: of `rows.heads` heads, to go without maxima.

@@ -11,7 +11,7 @@ from aero.mpc.functions.rows import LOG2_SCALE, plus
 from aero.mpc.ot.transfer import Bits, together
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.compare import negative
-from aero.mpc.protocols.ole import Encryption, Product, encrypt_many, multiply_many
+from aero.mpc.protocols.ole import Encryption, SlotProduct, encrypt_many, multiply_many
 from aero.mpc.protocols.select import arithmetic, multiplex, multiplexing, not_bits
 from aero.mpc.share import Share, Words
 
@@ -102,10 +102,10 @@ def powers(party: Party, plan: SoftmaxPlan, exponents: Share, offset: float, *, 
     )
     theirs = [None] * len(fields) if party.is_client else flat
     if not total:
-        products = multiply_many(party, [Product(u, v) for u, v in zip(uploads, theirs, strict=True)])
+        products = multiply_many(party, [SlotProduct(u, v) for u, v in zip(uploads, theirs, strict=True)])
         return [product.reshape(banks, groups, used) for product in products]
     jobs = [
-        Product(u.part(i, i + groups), None if v is None else v[i : i + groups], total=True)
+        SlotProduct(u.part(i, i + groups), None if v is None else v[i : i + groups], total=True)
         for u, v in zip(uploads, theirs, strict=True)
         for i in range(0, banks * groups, groups)
     ]

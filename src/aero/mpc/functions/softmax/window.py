@@ -15,7 +15,7 @@ MARGIN = 2.0
 
 
 @dataclass(frozen=True)
-class Window:
+class MaximaWindow:
     """Where row maxima lie, for each head: from tops[h] - SPAN to below tops[h], of scores in base 2. A row of one key
     may lie anywhere. tops: multiples of 2^-2.
 
@@ -31,7 +31,7 @@ class Window:
             raise ValueError(f"tops of windows are finite multiples of 2^-{COARSE_FRACTION}: make them by `window_of`")
 
 
-def window_of(row_maxima: Sequence[tuple[float, float]], base: float) -> Window | None:
+def window_of(row_maxima: Sequence[tuple[float, float]], base: float) -> MaximaWindow | None:
     """A window around the lowest and highest row maximum of each head, in the score's own unit; what it spans beyond
     them lies half above, half below. None where a head's maxima are too far apart for it."""
     unit, tops = math.log2(base), []
@@ -40,4 +40,4 @@ def window_of(row_maxima: Sequence[tuple[float, float]], base: float) -> Window 
         if not room >= 2 * MARGIN:
             return None
         tops.append(math.ceil((high * unit + room / 2) * 2**COARSE_FRACTION) / 2**COARSE_FRACTION)
-    return Window(tuple(tops))
+    return MaximaWindow(tuple(tops))

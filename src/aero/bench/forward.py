@@ -103,9 +103,9 @@ def bench_two_party(model: Prepared, network: Network = LOOPBACK, threads: int =
 
 def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda _: None) -> Record:
     """One layer on SPU, over plain TCP on loopback, multiplied by the number of layers."""
-    one = dataclasses.replace(size, num_layers=1, vocab_size=_TINY_VOCABULARY)
-    program, _, _ = rewrite(trained_scale_program(notation, one), softmax_base="2")
-    ids = np.random.default_rng(1).integers(one.vocab_size, size=size.context)
+    small = dataclasses.replace(size, num_layers=1, vocab_size=_TINY_VOCABULARY)
+    program, _, _ = rewrite(trained_scale_program(notation, small), softmax_base="2")
+    ids = np.random.default_rng(1).integers(small.vocab_size, size=size.context)
     addresses = [f"127.0.0.1:{free_port()}" for _ in Role]
     failures: list[BaseException] = []
 

@@ -55,7 +55,7 @@ def bench_generate(
     blocks = rng.integers(whole.vocab_size, size=(CALIBRATION_BLOCKS, whole.context))
     plan = quantize(program, list(blocks)).plan
     ids = rng.integers(whole.vocab_size, size=(batch, whole.context))
-    exact = np.stack([interpret(program, one)[size.context - 1 :] for one in ids], axis=1)
+    exact = np.stack([interpret(program, prompt)[size.context - 1 :] for prompt in ids], axis=1)
     records = []
     for network in networks:
         with tempfile.TemporaryDirectory(prefix="aero-") as name:

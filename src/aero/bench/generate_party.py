@@ -33,7 +33,7 @@ def main(party: Role, folder: Path, network: Network) -> dict[str, Any]:
     with connect(party, folder, network) as channel, TwoPartyEngine(party, channel, plan) as engine:
         for work, start, stop in works:
             program = compiled.decode(start) if start else compiled.prefill(stop, leave_state=True)
-            each = [None] * batch if ids is None else [one[start:stop] for one in ids]
+            each = [None] * batch if ids is None else [prompt[start:stop] for prompt in ids]
             weights = None if client else program.weights
             asked = [PromptRun(program.graph, mine, number, weights) for number, mine in enumerate(each)]
             begun = time.perf_counter()

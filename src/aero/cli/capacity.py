@@ -21,7 +21,7 @@ from aero.wire.network import Network
 
 
 @dataclass(frozen=True)
-class Held:
+class ServerCapacity:
     """What a server of so many cores holds of a subject. measured: mean processor seconds of each work, on `machine`;
     command: what measures them."""
 
@@ -41,7 +41,7 @@ class Held:
             "new_tokens": self.session.new_tokens,
             "machine": self.machine,
             "processor_seconds": self.measured and {work: vars(taken) for work, taken in self.measured.items()},
-            "works": [one.to_json() for one in self.found],
+            "works": [work.to_json() for work in self.found],
         }
 
     @property
@@ -69,15 +69,15 @@ class Held:
         }
         for heading in (*bounds.values(), "least", "which", "s a token of each", "sessions before they slow"):
             table.add_column(heading, justify="left" if heading == "which" else "right")
-        for one in self.found:
-            which = "-" if one.limit is None else bounds[one.limit]
-            rest = which, _figure(one.seconds_per_token), _figure(one.sessions)
-            figures = map(_figure, (*map(one.bounds.get, bounds), one.tokens_per_second))
-            table.add_row(one.work, one.network, *figures, *rest)
+        for work in self.found:
+            which = "-" if work.limit is None else bounds[work.limit]
+            rest = which, _figure(work.seconds_per_token), _figure(work.sessions)
+            figures = map(_figure, (*map(work.bounds.get, bounds), work.tokens_per_second))
+            table.add_row(work.work, work.network, *figures, *rest)
         return table
 
 
-def held(
+def server_capacity(
     subject: Subject,
     session: SessionEstimate,
     networks: Sequence[Network],
@@ -85,14 +85,14 @@ def held(
     cores: int | None,
     path: Path | None,
     preset: str | None,
-) -> Held:
+) -> ServerCapacity:
     """path: records of `aero bench generate`. ValueError where they are of anything but the subject's session."""
     named = f"--preset {preset or 'SIZE'} --notation '{subject.notation}'"
     command = f"aero bench generate {named} --context {session.length} --json FILE"
     measured, machine = (None, None) if path is None else _processors(path, subject, session, command)
     bound = None if measured is None else cores
-    found = [one for network in networks for one in capacities(session, network, clients, bound, measured)]
-    return Held(clients, cores, session, measured, machine, command, tuple(found))
+    found = [work for network in networks for work in capacities(session, network, clients, bound, measured)]
+    return ServerCapacity(clients, cores, session, measured, machine, command, tuple(found))
 
 
 def _processors(

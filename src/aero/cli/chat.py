@@ -159,7 +159,7 @@ class Lines:
         """All that the model reads, and how many tokens of it are forgotten. ValueError where the line does not fit."""
         turn = self._tokenizer.encode_template(self._template, lambda part: part.replace(PLACE, line))
         self._asked, forgotten = fitting([*self._turns, turn], max_new_tokens, self._context)
-        return [*self._tokenizer.before, *(token for one in self._asked for token in one)], forgotten
+        return [*self._tokenizer.before, *(token for turn in self._asked for token in turn)], forgotten
 
     def answered(self, answer: Answer) -> None:
         """What followed the prompt belongs to the conversation."""

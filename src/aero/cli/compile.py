@@ -216,10 +216,10 @@ def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:
         _explain_room(plan),
     ]
     if windows:
-        one = max(w.reference for w in windows) - min(w.reference - w.spread for w in windows)
+        apart = max(w.reference for w in windows) - min(w.reference - w.spread for w in windows)
         lines.append(
             f"score windows: row maxima lie within {max(w.spread for w in windows):.1f} of a head's reference, "
-            f"{one:.1f} of one for all heads; "
+            f"{apart:.1f} of one for all heads; "
             f"text unlike the data went {max(w.margin for w in windows):.2f} above"
         )
     return lines

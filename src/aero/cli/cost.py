@@ -16,7 +16,7 @@ from aero.serve.session import MAX_PROMPTS
 from aero.wire.network import PROFILES, Network
 
 if TYPE_CHECKING:
-    from aero.cli.capacity import Held
+    from aero.cli.capacity import ServerCapacity
     from aero.cost import Estimate
     from aero.cost.compare import Subject
     from aero.cost.session import SessionEstimate
@@ -139,13 +139,13 @@ def cost(
     for subject, several_sessions in zip(subjects, sessions, strict=True):
         if several_sessions:
             console.print(_session_table(subject.name, several_sessions, networks))
-    capacities: list[Held] = []
+    capacities: list[ServerCapacity] = []
     if clients is not None:
-        from aero.cli.capacity import held
+        from aero.cli.capacity import server_capacity
 
         for subject in subjects:
-            one = _session(subject, 1, context, max_new_tokens, revealed)
-            capacities.append(held(subject, one, networks, clients, cores, measured, preset))
+            session = _session(subject, 1, context, max_new_tokens, revealed)
+            capacities.append(server_capacity(subject, session, networks, clients, cores, measured, preset))
             console.print(capacities[-1].table(subject.name))
             console.print(capacities[-1].note, style="dim", soft_wrap=True)
     if len(subjects) > 1:
@@ -158,7 +158,7 @@ def cost(
                 {
                     **subject.to_json(),
                     "estimates": [found.to_json(networks) for found in estimates],
-                    **({"sessions": [one.to_json(networks) for one in mine]} if mine else {}),
+                    **({"sessions": [found.to_json(networks) for found in mine]} if mine else {}),
                     **({"capacity": capacities[index].to_json()} if capacities else {}),
                 }
                 for index, ((subject, estimates), mine) in enumerate(zip(results, sessions, strict=True))

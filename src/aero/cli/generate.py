@@ -113,11 +113,11 @@ def generate(
         ):
             offer, ids = client.offer, [client.tokenizer.encode_prompt(text, special=special) for text in texts]
             check_prompts(len(ids), offer)
-            for one in ids:
-                check_length(len(one), max_new_tokens, offer.context)
+            for tokens in ids:
+                check_length(len(tokens), max_new_tokens, offer.context)
             check_sampling(sampling, offer)
             live.note(
-                f"{', '.join(str(len(one)) for one in ids)} prompt tokens; {offer.notation} by {offer.engine}; "
+                f"{', '.join(str(len(tokens)) for tokens in ids)} prompt tokens; {offer.notation} by {offer.engine}; "
                 f"you will learn {offer.revealed.described} of each output"
             )
             if note := special_note(client.tokenizer, texts, special=special):

@@ -62,7 +62,7 @@ def keys(
     else:
         shown, advice = _made(directory, role, name, days, force)
     console = Console(highlight=False)
-    for line in (*(line for one in shown for line in _lines(one)), *filter(None, [advice])):
+    for line in (*(line for entry in shown for line in _lines(entry)), *filter(None, [advice])):
         console.print(safe_text(line).replace("\n", "\ufffd"), soft_wrap=True, markup=False)
     if json is not None:
         write_json(json, {"certificates": shown})
@@ -77,7 +77,9 @@ def _made(directory: Path, role: Whose, name: str | None, days: int, force: bool
         advice = "both private keys were made here, for trials: elsewhere each party makes its own (--role)"
     else:
         advice = f"give {made[0].path} to the other party, and run `aero keys {directory} --trust` with its cert.pem"
-    return [_entry(one.role, one.peer.name, one.path, one.peer.fingerprint, one.peer.expires) for one in made], advice
+    return [
+        _entry(entry.role, entry.peer.name, entry.path, entry.peer.fingerprint, entry.peer.expires) for entry in made
+    ], advice
 
 
 def _trusted(directory: Path, source: Path, name: str | None, force: bool) -> dict[str, Any]:
@@ -107,9 +109,9 @@ def _revoked(directory: Path, name: str) -> tuple[list[dict[str, Any]], str]:
     home = home_of(directory, SERVER)
     if not home.is_dir():
         raise ValueError(f"{home} does not exist; give the folder of the server's keys")
-    held = clients.revoke(home, name)
+    found = clients.revoke(home, name)
     advice = (
-        "" if held else f"no certificate of {name} was here; now none of an authority's comes in by this name either"
+        "" if found else f"no certificate of {name} was here; now none of an authority's comes in by this name either"
     )
     return [_entry(CLIENT, name, home / clients.FOLDER / f"{name}.revoked", state=clients.REVOKED)], advice
 
@@ -165,9 +167,11 @@ def _entry(
     }
 
 
-def _lines(one: dict[str, Any]) -> Iterator[str]:
-    yield f"{one['name']}: {one['certificate']}" + (f", expires {one['expires'][:10]}" if one["expires"] else "")
-    if one["fingerprint"]:
-        yield f"  SHA-256 {one['fingerprint']}"
-    if one["state"]:
-        yield f"  {one['state']}"
+def _lines(entry: dict[str, Any]) -> Iterator[str]:
+    yield f"{entry['name']}: {entry['certificate']}" + (
+        f", expires {entry['expires'][:10]}" if entry["expires"] else ""
+    )
+    if entry["fingerprint"]:
+        yield f"  SHA-256 {entry['fingerprint']}"
+    if entry["state"]:
+        yield f"  {entry['state']}"

@@ -196,11 +196,11 @@ def _explained(found: PrivateEvaluation) -> Iterator[Table | str]:
     read = found.texts[0].reads
     yield f"{found.notation}: {found.tokens} tokens of {found.where}, each after {read[0]} to {read[-1]} others"
     yield _table(found)
-    for one in found.different[:_SHOWN]:
-        said, expected = (repr(found.tokenizer.decode([token])) for token in (one.token, one.expected))
+    for token in found.different[:_SHOWN]:
+        said, expected = (repr(found.tokenizer.decode([token])) for token in (token.token, token.expected))
         yield (
-            f"after {one.read} tokens {found.engine} says {said}, {PLAIN} {expected}, whose logit is there "
-            f"{one.margin:.4f} larger"
+            f"after {token.read} tokens {found.engine} says {said}, {PLAIN} {expected}, whose logit is there "
+            f"{token.margin:.4f} larger"
         )
     if len(found.different) > _SHOWN:
         yield f"and {len(found.different) - _SHOWN} more"
@@ -248,7 +248,7 @@ def _record(found: PrivateEvaluation, run: Path, seconds: float) -> Record:
         "max_difference_from_plain": found.private.distance(found.plain),
         "same_tokens_as_model": found.private.agreement(found.exact),
         "same_tokens_as_plain": found.private.agreement(found.plain),
-        "different_tokens": [vars(one) for one in found.different],
+        "different_tokens": [vars(token) for token in found.different],
     }
     record = Record.of_cost(total(found.costs()), "eval", found.engine, found.notation, found.context)
     error = found.private.distance(found.exact)

@@ -50,16 +50,16 @@ def _json_on_standard_output() -> Iterator[None]:
         if output.fileno() == 1:
             own = os.dup(1)
             os.dup2(2, 1)
-    sys.stdout, record.held = sys.stderr, []
+    sys.stdout, record.captured = sys.stderr, []
     try:
         yield
     finally:
-        held, sys.stdout, record.held = record.held, output, None
+        captured, sys.stdout, record.captured = record.captured, output, None
         if own >= 0:
             os.dup2(own, 1)
             os.close(own)
-        if held:
-            output.write(held[-1])  # a verb may write a file several times
+        if captured:
+            output.write(captured[-1])  # a verb may write a file several times
             output.flush()
 
 

@@ -118,5 +118,5 @@ def _work(name: str, runs: Sequence[DeclaredRun], prompts: int, tokens: int) -> 
 
 def _assumed(graphs: Sequence[Graph]) -> RingPlan:
     plans = [typical_plan(graph) for graph in graphs]
-    values = {name: held for plan in plans for name, held in plan.values.items()}
-    return RingPlan(values, {name: held for plan in plans for name, held in plan.weights.items()}, {})
+    values = {name: fmt for plan in plans for name, fmt in plan.values.items()}
+    return RingPlan(values, {name: fmt for plan in plans for name, fmt in plan.weights.items()}, {})

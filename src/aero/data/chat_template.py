@@ -80,7 +80,7 @@ def load(folder: Path, tokens: Mapping[str, str] | None = None) -> ChatTemplate 
 def _default(value: object, path: Path) -> str:
     """ "" where none is the default."""
     several = value if isinstance(value, list) else [{"name": "default", "template": value}]
-    found = {one.get("name"): one.get("template") for one in several if isinstance(one, dict)}
+    found = {template.get("name"): template.get("template") for template in several if isinstance(template, dict)}
     source = found.get("default")
     if source is not None and not isinstance(source, str):
         raise ValueError(f"chat_template in {path} is no text; get the file again")

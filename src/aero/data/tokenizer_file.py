@@ -87,8 +87,10 @@ def _before(value: Any) -> list[int]:
     if kind == "Sequence":
         several = value.get("processors")
         _need(isinstance(several, list) and len(several) <= _MOST_BEFORE, "its post_processor is no list")
-        _need(all(isinstance(one, dict) and one.get("type") != "Sequence" for one in several), "a bad post_processor")
-        return [number for one in reversed(several) for number in _before(one)]
+        _need(
+            all(isinstance(part, dict) and part.get("type") != "Sequence" for part in several), "a bad post_processor"
+        )
+        return [number for part in reversed(several) for number in _before(part)]
     found: list[Any] = []
     if kind in ("BertProcessing", "RobertaProcessing"):
         cls = value.get("cls")

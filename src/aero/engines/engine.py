@@ -84,7 +84,7 @@ class PromptRun:
 
 def check_batch(batch: Sequence[PromptRun]) -> None:
     """ValueError for a batch without prompts, or with a prompt's number more than once."""
-    numbers = [one.prompt for one in batch]
+    numbers = [run.prompt for run in batch]
     if not numbers:
         raise ValueError("a batch has at least one prompt; this one has none")
     twice = next((number for number in numbers if numbers.count(number) > 1), None)

@@ -60,13 +60,13 @@ class Protocols(ABC):
         """[table[ids]]; the client gives the ids."""
 
 
-def check_states(graph: Graph, plan: RingPlan, held: Mapping[str, Share]) -> None:
+def check_states(graph: Graph, plan: RingPlan, states: Mapping[str, Share]) -> None:
     """ValueError, naming what is wrong, where a state that the graph reads is not there, or is not as it reads it: of
     its shape, in its ring, with its fractional bits."""
     for name, shape in graph.state_in.items():
-        if name not in held:
+        if name not in states:
             raise ValueError(f"the graph reads the state {name!r}: run what leaves it, or share_state it, first")
-        x, expected = held[name], state_format(graph, plan, name)
+        x, expected = states[name], state_format(graph, plan, name)
         for what, found, wanted in (
             ("the shape", x.shape, shape),
             ("ring bits", x.bits, expected.bits),
@@ -74,8 +74,8 @@ def check_states(graph: Graph, plan: RingPlan, held: Mapping[str, Share]) -> Non
         ):
             if found != wanted:
                 raise ValueError(
-                    f"the graph reads the state {name!r} with {what} {wanted}, and what is held has {found}; run the "
-                    "one that leaves it so first"
+                    f"the graph reads the state {name!r} with {what} {wanted}, and the state that is here has {found}; "
+                    "run the one that leaves it so first"
                 )
 
 
@@ -109,8 +109,8 @@ def walk(
             results = _compute(party, stage, protocols, inputs, [ids[prompt] for prompt in stage.prompts])
         for prompt, group, found in zip(stage.prompts, stage.groups, results, strict=True):
             for step, value in zip(group, found, strict=True):
-                name, held = step.node.name, step.output
-                assert (value.bits, value.fraction_bits) == (held.bits, held.fraction_bits), name
+                name, fmt = step.node.name, step.output
+                assert (value.bits, value.fraction_bits) == (fmt.bits, fmt.fraction_bits), name
                 assert value.shape == graphs[prompt].shapes[name], name
                 values[prompt][name] = value
             for name in [name for name in values[prompt] if last_use[prompt].get(name, 0) <= index]:
@@ -239,11 +239,11 @@ def angles_digest(steps: Sequence[Step]) -> str:
     return digest.hexdigest()
 
 
-def _to(x: Share, held: Format) -> Share:
+def _to(x: Share, fmt: Format) -> Share:
     """The same number in another format."""
-    gained = held.fraction_bits - x.fraction_bits
+    gained = fmt.fraction_bits - x.fraction_bits
     x = x.times(1 << gained, gained) if gained > 0 else x.truncated(-gained)
-    return x.reduced(held.bits)
+    return x.reduced(fmt.bits)
 
 
 def _added(party: Party, step: Step, protocols: Protocols, name: str) -> Share:

@@ -195,10 +195,10 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, other: Path) -> bool:
     """Let two folders change names in one step; False where the system cannot."""
     library = ctypes.CDLL(None, use_errno=True)
-    paths = os.fsencode(one), os.fsencode(other)
+    paths = os.fsencode(first), os.fsencode(other)
     try:
         if sys.platform == "darwin":
             failed = library.renamex_np(*paths, _RENAME_SWAP)

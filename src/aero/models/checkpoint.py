@@ -77,7 +77,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None
     state = model.state_dict()
     check_names(set(state) - set(tensors), set(tensors) - set(state), where)
     shapes = [(name, tuple(tensors[name].shape), tuple(state[name].shape)) for name in state]
-    check_shapes([one for one in shapes if one[1] != one[2]], where)
+    check_shapes([shape for shape in shapes if shape[1] != shape[2]], where)
     if other := [name for name in state if tensors[name].dtype not in _FLOATS]:
         raise ValueError(
             f"{where} holds {_names(other)} as {tensors[other[0]].dtype}, and floating point of 16, 32 or 64 bits is "
@@ -99,8 +99,8 @@ def check_loaded(model: Any, info: Mapping[str, Any], where: object) -> None:
     check_names(info["missing_keys"], info["unexpected_keys"], where)
     check_shapes(((name, tuple(a), tuple(b)) for name, a, b in info["mismatched_keys"]), where)
     check_finite(model.state_dict(), where)
-    one, other = model.get_input_embeddings(), model.get_output_embeddings()
-    if model.config.tie_word_embeddings and other is not None and not torch.equal(one.weight, other.weight):
+    inputs, other = model.get_input_embeddings(), model.get_output_embeddings()
+    if model.config.tie_word_embeddings and other is not None and not torch.equal(inputs.weight, other.weight):
         raise ValueError(
             f"{where} has an output matrix of its own, and its config.json says that it is the input embedding; use "
             "the config.json that belongs to the weights"

@@ -105,23 +105,28 @@ class ResponseFrame:
             None if logits is None else Logprob.of(id, logits[:vocabulary], self.logprobs) for id, logits in tokens
         ]
         if self.chat:
-            return {"content": [self._chat_logprob(one) for one in found if one is not None], "refusal": None}
+            return {
+                "content": [self._chat_logprob(logprob) for logprob in found if logprob is not None],
+                "refusal": None,
+            }
         texts = [self._text(id) for id, _ in tokens]
         start = self._offset.get(choice, 0)
         offsets = [start + sum(map(len, texts[:i])) for i in range(len(texts))]
         self._offset[choice] = start + sum(map(len, texts))
         return {
             "tokens": texts,
-            "token_logprobs": [None if one is None else one.value for one in found],
-            "top_logprobs": [None if one is None else {self._text(i): v for i, v in one.top} for one in found],
+            "token_logprobs": [None if logprob is None else logprob.value for logprob in found],
+            "top_logprobs": [
+                None if logprob is None else {self._text(i): v for i, v in logprob.top} for logprob in found
+            ],
             "text_offset": offsets,
         }
 
-    def _chat_logprob(self, one: Logprob) -> dict[str, Any]:
+    def _chat_logprob(self, logprob: Logprob) -> dict[str, Any]:
         def entry(id: int, value: float) -> dict[str, Any]:
             return {"token": self._text(id), "logprob": value, "bytes": list(self.tokenizer.bytes_of(id))}
 
-        return {**entry(one.id, one.value), "top_logprobs": [entry(i, value) for i, value in one.top]}
+        return {**entry(logprob.id, logprob.value), "top_logprobs": [entry(i, value) for i, value in logprob.top]}
 
     def _text(self, id: int) -> str:
         """A token alone: part of a character shows as its bytes, so that no two tokens look the same."""

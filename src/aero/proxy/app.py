@@ -135,7 +135,7 @@ class Endpoint:
 
     async def _runs(self, _: Request) -> Response:
         """The last runs as the server saw them, for whoever wants to show it."""
-        return JSONResponse({"runs": [_seen(one) for one in list(self._batcher.seen)]})
+        return JSONResponse({"runs": [_seen(seen) for seen in list(self._batcher.seen)]})
 
     async def _health(self, _: Request) -> Response:
         away = self._batcher.away
@@ -392,16 +392,16 @@ def _number(session: int, run: PrivateRun) -> str:
     return f"{session}.{run.index}"
 
 
-def _seen(one: SeenRun) -> dict[str, Any]:
-    run = one.run
+def _seen(seen: SeenRun) -> dict[str, Any]:
+    run = seen.run
     return {
-        "run": _number(one.session, run),
+        "run": _number(seen.session, run),
         "work": run.work,
         "tokens_read": [step.length for step in run.steps],
         "past": [step.past for step in run.steps],
         **cost_json(run.cost, 1),
         "set_up": cost_json(run.set_up, 1),
-        "sent": [{"of": part.of, "bytes": part.size, "hex": part.first.hex(" ")} for part in one.sent],
+        "sent": [{"of": part.of, "bytes": part.size, "hex": part.first.hex(" ")} for part in seen.sent],
     }
 
 

@@ -347,7 +347,7 @@ class Batcher:
         self._sent[label] = Excerpt(label, before.size + size, before.first or bytes(data[:EXCERPT]))
 
     def _note_run(self, run: PrivateRun) -> None:
-        largest = sorted(self._sent.values(), key=lambda one: -one.size)[:LARGEST]
+        largest = sorted(self._sent.values(), key=lambda sent: -sent.size)[:LARGEST]
         self._sent = {}
         self.seen.append(SeenRun(self.sessions, run, tuple(largest)))
         for told in self.on_run:

@@ -213,14 +213,14 @@ def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
         return (value,)
     if not isinstance(value, list) or not value:
         raise ApiError("prompt has to be a text, token ids, or a list of either", param="prompt")
-    if all(type(one) is int for one in value):
+    if all(type(item) is int for item in value):
         return (tuple(value),)
     found: list[str | tuple[int, ...]] = []
-    for one in value:
-        if isinstance(one, str):
-            found.append(one)
-        elif isinstance(one, list) and one and all(type(i) is int for i in one):
-            found.append(tuple(one))
+    for item in value:
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, list) and item and all(type(i) is int for i in item):
+            found.append(tuple(item))
         else:
             raise ApiError("prompt has to be a text, token ids, or a list of either", param="prompt")
     return tuple(found)

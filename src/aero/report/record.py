@@ -104,15 +104,15 @@ class Record:
 
 
 STANDARD_OUTPUT = Path("-")
-held: list[str] | None = None
+captured: list[str] | None = None
 """What was written to `STANDARD_OUTPUT`, while a verb runs that was told to (`aero.cli.streams`)."""
 
 
 def write_json(path: Path, data: Any) -> None:
     """Write data as JSON, atomically: a reader sees the old file or the new one, never half of it."""
     text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-    if path == STANDARD_OUTPUT and held is not None:
-        held.append(text)
+    if path == STANDARD_OUTPUT and captured is not None:
+        captured.append(text)
     else:
         write_text(path, text)
 

@@ -299,12 +299,12 @@ class Client(Generating):
             yield from tokens
 
     def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
-        while growing := {place: one for place, one in prompts.items() if not one.ended}:
+        while growing := {place: prompt for place, prompt in prompts.items() if not prompt.ended}:
             try:
                 for place, token in self.advance(growing):
                     if not keep:
                         with suppress(WireError):  # which the next use raises again; a token that is chosen is not lost
-                            self.forget(at for at, one in growing.items() if one.ended)
+                            self.forget(at for at, prompt in growing.items() if prompt.ended)
                     yield place, token
             except DeclinedError:
                 if not keep:
@@ -342,14 +342,14 @@ class Client(Generating):
         """The prompts' ids in as few runs as the server computes, in order."""
         several: dict[int, tuple[list[int], _Reading]] = {}
         total = 0
-        for prompt, one in prompts.items():
-            check_length(len(one.ids), 1, self.offer.context)
-            reading = self._reading(prompt, one.ids, one.ahead, one.padding)
+        for prompt, wanted in prompts.items():
+            check_length(len(wanted.ids), 1, self.offer.context)
+            reading = self._reading(prompt, wanted.ids, wanted.ahead, wanted.padding)
             length = reading.step.length
             if several and total + length > self.offer.context:
                 yield several
                 several, total = {}, 0
-            several[prompt] = one.ids, reading
+            several[prompt] = wanted.ids, reading
             total += length
         if several:
             yield several
@@ -382,7 +382,7 @@ class Client(Generating):
         steps = {prompt: reading.step for prompt, (_, reading) in prompts.items()}
         digests = {step: graph.digest for step, graph in self._graphs.items()}
         asked = [Asked(prompt, step, digests.get(step, "")) for prompt, step in steps.items()]
-        self._channel.send_control({"say": "step", "prompts": [one.message() for one in asked]})
+        self._channel.send_control({"say": "step", "prompts": [request.message() for request in asked]})
         self._receive_graphs([step for step in dict.fromkeys(steps.values()) if step not in self._graphs])
         batch = [
             PromptRun(self._graphs[reading.step], np.array(reading.tokens, dtype=np.int64), prompt)

@@ -97,7 +97,7 @@ class Reconnecting(Generating):
                 if left == 0:
                     raise self._lost
                 left -= 1
-                read = sum(len(one.ids) for one in prompts.values() if not one.ended)
+                read = sum(len(prompt.ids) for prompt in prompts.values() if not prompt.ended)
                 count = f"{self._most - left} of {self._most}"
                 self._say(f"{self._lost}; a new session reads {read} tokens again ({count})")
                 self._begin_again()
@@ -106,7 +106,7 @@ class Reconnecting(Generating):
                 return
             except WireError as error:
                 self._leave(error)
-                if all(one.ended for one in prompts.values()):
+                if all(prompt.ended for prompt in prompts.values()):
                     return
 
     def forget(self, prompts: Iterable[int]) -> None:

@@ -177,7 +177,7 @@ class Server:
                     continue
                 asked = self._checked(channel, message, read)
                 try:
-                    admit(sum(one.step.length for one in asked), len(asked))
+                    admit(sum(request.step.length for request in asked), len(asked))
                 except LimitError as error:
                     _decline(channel, str(error), error.limit, error.retry)
                     on_declined(error.detail or str(error))
@@ -185,10 +185,10 @@ class Server:
                 except UntrustedPeerError as error:
                     channel.send_control({"say": "refusal", "reason": str(error)})
                     raise
-                programs = [self._program(one.step) for one in asked]
+                programs = [self._program(request.step) for request in asked]
                 pairs = zip(asked, programs, strict=True)
-                batch = [PromptRun(p.graph, prompt=one.prompt, weights=p.weights) for one, p in pairs]
-                steps = tuple(one.step for one in asked)
+                batch = [PromptRun(p.graph, prompt=request.prompt, weights=p.weights) for request, p in pairs]
+                steps = tuple(request.step for request in asked)
                 if steps not in loaded:
                     try:
                         engine.load(batch)
@@ -200,7 +200,7 @@ class Server:
                     loaded.add(steps)
                 _send_graphs(channel, asked, programs)
                 engine.run_batch(batch)
-                read |= {one.prompt: one.step.context for one in asked}
+                read |= {request.prompt: request.step.context for request in asked}
                 new = {name: count - tallies.get(name, 0) for name, count in engine.tallies.items()}
                 done = Computed(steps, engine.cost, engine.report, engine.set_up_cost.seconds - set_up, new)
                 set_up, tallies = engine.set_up_cost.seconds, dict(engine.tallies)
@@ -241,17 +241,17 @@ class Server:
         context, most = self._offer.context, self._offer.max_prompts
         if not 1 <= len(asked) <= most:
             return f"{len(asked)} prompts at once, where this server computes 1 to {most}"
-        if len({one.prompt for one in asked}) != len(asked):
+        if len({request.prompt for request in asked}) != len(asked):
             return "the same prompt twice in one step"
-        for one in asked:
-            step, held = one.step, read.get(one.prompt, 0)
-            if not 0 <= one.prompt < most:
-                return f"the prompt number {one.prompt}, where this server knows 0 to {most - 1}"
+        for request in asked:
+            step, known = request.step, read.get(request.prompt, 0)
+            if not 0 <= request.prompt < most:
+                return f"the prompt number {request.prompt}, where this server knows 0 to {most - 1}"
             if step.length < 1 or step.context > context:
                 return f"{step.length} tokens after {step.past} do not fit the context of {context}"
-            if step.past not in (0, held):
-                return f"tokens after {step.past} others, where {held} were read"
-        total = sum(one.step.length for one in asked)
+            if step.past not in (0, known):
+                return f"tokens after {step.past} others, where {known} were read"
+        total = sum(request.step.length for request in asked)
         return f"{total} tokens at once, more than the context of {context}" if total > context else ""
 
     def _program(self, step: Span) -> Program:
@@ -270,10 +270,10 @@ def _send_graphs(channel: Channel, asked: Sequence[Asked], programs: Sequence[Pr
     """Those that the client lacks; the first prompt of a past and length speaks for the others."""
     done: set[Span] = set()
     structures: list[bytes] = []
-    for one, program in zip(asked, programs, strict=True):
-        if one.step not in done and one.digest != program.graph.digest:
+    for request, program in zip(asked, programs, strict=True):
+        if request.step not in done and request.digest != program.graph.digest:
             structures.append(program.graph.dumps().encode())
-        done.add(one.step)
+        done.add(request.step)
     channel.send_control({"say": "go", "graphs": [len(structure) for structure in structures]})
     for structure in structures:
         channel.send(structure)
@@ -286,7 +286,7 @@ def _decline(channel: Channel, reason: str, limit: str = "", retry: float | None
 
 def _no_room(asked: Sequence[Asked]) -> str:
     """The error itself would tell the client how large the weights are."""
-    rows = sum(one.step.length for one in asked)
+    rows = sum(request.step.length for request in asked)
     prompts = "one prompt" if len(asked) == 1 else f"{len(asked)} prompts"
     return (
         f"it cannot compute {rows} tokens of {prompts} at once; ask for more or fewer at once, or have the model "

@@ -176,11 +176,11 @@ class Asked:
 def read_asked(message: Mapping[str, Any]) -> list[Asked]:
     """The prompts of a step message. ProtocolError for what is no such message; numbers are not looked at."""
     found = []
-    for one in field_of(message, "prompts", list):
-        if not isinstance(one, dict):
+    for entry in field_of(message, "prompts", list):
+        if not isinstance(entry, dict):
             raise ProtocolError("a prompt of a step is not a JSON object")
-        step = Span(field_of(one, "past", int), field_of(one, "length", int))
-        found.append(Asked(field_of(one, "prompt", int), step, field_of(one, "digest", str)))
+        step = Span(field_of(entry, "past", int), field_of(entry, "length", int))
+        found.append(Asked(field_of(entry, "prompt", int), step, field_of(entry, "digest", str)))
     return found
 
 

@@ -121,9 +121,9 @@ def end_tokens(folder: Path, config: Any, tokens: Tokenizer) -> Ends:
 def _ids(place: str, value: Any, tokens: Tokenizer) -> tuple[int, ...]:
     """Those that are in the vocabulary; a model never says another."""
     values = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(type(one) is int for one in values):
+    if not all(type(value) is int for value in values):
         raise ValueError(f"eos_token_id of {place} is {value!r}; it must be an id, or a list of ids")
-    return tuple(dict.fromkeys(one for one in values if 0 <= one < tokens.vocab_size and tokens.spelling(one)))
+    return tuple(dict.fromkeys(value for value in values if 0 <= value < tokens.vocab_size and tokens.spelling(value)))
 
 
 def _is_word(tokens: Tokenizer, number: int) -> bool:

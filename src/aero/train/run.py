@@ -104,13 +104,13 @@ def train(
         },
     )
     stopped = None
-    with ExitStack() as held:
+    with ExitStack() as locks:
         with ExitStack() as made:
             folder, beside = out, False
             if processes.is_main_process:
                 beside = is_occupied(out)
                 folder = made.enter_context(new_folder(out, FILE, force))
-                held.enter_context(locked(folder))
+                locks.enter_context(locked(folder))
                 _begin(folder, data, config, info)
             folder, beside = told_by_main((folder, beside))
             if beside:
@@ -153,9 +153,9 @@ def resume(out: Path, on_progress: Callable[[TrainingProgress], None] | None = N
     if info.settings is not None and info.settings.teacher is not None:
         check_teacher(info.settings.teacher, data, config)
     info, processes = replace(info, status="unfinished"), join()
-    with ExitStack() as held:
+    with ExitStack() as locks:
         if processes.is_main_process:
-            held.enter_context(locked(out))
+            locks.enter_context(locked(out))
             info.write(out)
         processes.wait_for_everyone()
         return _run(out, data, config, info, on_progress)

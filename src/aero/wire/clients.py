@@ -162,13 +162,13 @@ def trust(home: Path, source: Path, name: str | None = None, *, force: bool = Fa
             name = common_name(certificate)
         except ValueError as error:
             raise ValueError(f"{source}: {error}; give --name NAME") from None
-    path, held = home / FOLDER / f"{check_name(name)}.pem", der(certificate)
+    path, data = home / FOLDER / f"{check_name(name)}.pem", der(certificate)
     for entry in entries(home):
-        if entry.name != name and entry.certificate == held:
+        if entry.name != name and entry.certificate == data:
             raise ValueError(f"{entry.path} is this certificate already; revoke {entry.name} first")
         if entry.name != name and entry.name.casefold() == name.casefold():
             raise ValueError(f"{name} differs from {entry.name} in capital letters alone; choose another name")
-        if entry.name == name and entry.problem != REVOKED and entry.certificate != held and not force:
+        if entry.name == name and entry.problem != REVOKED and entry.certificate != data and not force:
             raise ValueError(f"{entry.path} is another certificate; give another --name, or --force to replace it")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.is_symlink() or (present(path) and not path.is_file() and not path.is_dir()):
@@ -176,7 +176,7 @@ def trust(home: Path, source: Path, name: str | None = None, *, force: bool = Fa
     with replacing(path) as temporary:
         temporary.write_bytes(certificate.public_bytes(PEM))
     path.with_suffix(".revoked").unlink(missing_ok=True)
-    return Entry(name, path, held, Peer.of(name, certificate))
+    return Entry(name, path, data, Peer.of(name, certificate))
 
 
 def revoke(home: Path, name: str) -> bool:
@@ -199,9 +199,12 @@ def read_authority(path: Path) -> str:
     try:
         with foreign(str(path)):
             found = x509.load_pem_x509_certificates(pem)
-            may_sign = [one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is True for one in found]
+            may_sign = [
+                certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is True
+                for certificate in found
+            ]
     except ValueError:
         raise KeyFileError(f"{path} is not a certificate of an authority in PEM form") from None
     if not all(may_sign):
         raise KeyFileError(f"{path} holds a certificate that is no authority's (its basic constraints say CA:FALSE)")
-    return "".join(one.public_bytes(PEM).decode("ascii") for one in found)
+    return "".join(certificate.public_bytes(PEM).decode("ascii") for certificate in found)

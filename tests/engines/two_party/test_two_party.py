@@ -318,11 +318,11 @@ def test_what_each_party_gives():
     ("what", "change"),
     [
         (
-            "the shape (4, 8), and what is held has (3, 8)",
+            "the shape (4, 8), and the state that is here has (3, 8)",
             lambda x, f: (x.values[:3], f.bits, f.fraction_bits),
         ),
-        ("ring bits 32, and what is held has 31", lambda x, f: (x.values, f.bits - 1, f.fraction_bits)),
-        ("fraction bits 8, and what is held has 9", lambda x, f: (x.values, f.bits, f.fraction_bits + 1)),
+        ("ring bits 32, and the state that is here has 31", lambda x, f: (x.values, f.bits - 1, f.fraction_bits)),
+        ("fraction bits 8, and the state that is here has 9", lambda x, f: (x.values, f.bits, f.fraction_bits + 1)),
     ],
 )
 def test_a_state_is_read_in_its_shape_and_ring(what, change):
@@ -354,7 +354,7 @@ def test_a_state_in_another_ring_is_refused_before_anything_is_sent():
         lambda: client.share_state(alone.graph, INPUT, np.ones((4, 8))), lambda: server.share_state(alone.graph, INPUT)
     )
     sent = client_channel.traffic.messages
-    with pytest.raises(ValueError, match="with ring bits 32, and what is held has 21"):
+    with pytest.raises(ValueError, match="with ring bits 32, and the state that is here has 21"):
         client.run(pairs.graph)
     assert client_channel.traffic.messages == sent and not client_channel.ended
 
@@ -534,9 +534,9 @@ def test_two_processes_over_tls(tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
     np.save(tmp_path / "x.npy", x)
     command = [sys.executable, "-c", PARTY]
-    with subprocess.Popen([*command, "server", str(tmp_path)], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([*command, "SERVER", str(tmp_path)], stdout=subprocess.PIPE, text=True) as server:
         port = server.stdout.readline().strip()
-        subprocess.run([*command, "client", str(tmp_path), port], check=True, timeout=240)
+        subprocess.run([*command, "CLIENT", str(tmp_path), port], check=True, timeout=240)
         assert server.wait(60) == 0
     output = np.load(tmp_path / "output.npy")
     assert (np.abs(output - plain_output(program, plan, x)) <= bound(program, plan, x)).all()

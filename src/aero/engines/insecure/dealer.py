@@ -85,9 +85,9 @@ class InsecureDealerEngine(Engine):
         if failures:
             raise failures[0]
         self._cost = RunCost(time.perf_counter() - start)
-        output, held = outputs[Role.CLIENT], plans.outputs[0].output
+        output, fmt = outputs[Role.CLIENT], plans.outputs[0].output
         assert output is not None
-        return held.decode(from_ring(output, held.bits))
+        return fmt.decode(from_ring(output, fmt.bits))
 
     def forget(self, prompt: int) -> None:
         if prompt == 0:
@@ -116,10 +116,10 @@ class _Dealt(Protocols):
 
     def _linear(self, step: Step, x: Share) -> Share:
         name, bits = step.node.weights[0], step.ring_bits
-        held = self._plan.of_weight(name)
-        w = to_ring(held.encode(self._weights[name], name), bits)
+        fmt = self._plan.of_weight(name)
+        w = to_ring(fmt.encode(self._weights[name], name), bits)
         product = (lambda a: ring.matmul(a, w)) if step.node.op in WHOLE else (lambda a: a * w)
-        f = x.fraction_bits + held.fraction_bits
+        f = x.fraction_bits + fmt.fraction_bits
         return self._dealer.deal_of(self._party, x, product, bits, f).truncated(step.dropped)
 
     def pair(self, steps: Sequence[Step], factors: Sequence[tuple[Share, Share]]) -> list[Share]:
@@ -155,11 +155,11 @@ class _Dealt(Protocols):
 
     def _embedding(self, step: Step, ids: np.ndarray | None) -> Share:
         name, out = step.node.weights[0], step.output
-        held = self._plan.of_weight(name)
+        fmt = self._plan.of_weight(name)
 
         def look_up(ids: np.ndarray, table: np.ndarray) -> Words:
-            rows = apply(step.node, [ids], [held.encode(table, name)])
-            return to_ring(shift(rows, held.fraction_bits - out.fraction_bits), out.bits)
+            rows = apply(step.node, [ids], [fmt.encode(table, name)])
+            return to_ring(shift(rows, fmt.fraction_bits - out.fraction_bits), out.bits)
 
         mine = ids if self._party.is_client else self._weights[name]
         return self._dealer.deal(self._party, mine, look_up, out.bits, out.fraction_bits)

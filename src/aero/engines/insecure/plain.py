@@ -56,23 +56,23 @@ class InsecurePlainEngine(Engine):
         """One prompt after the other."""
         check_batch(batch)
         start = time.perf_counter()
-        outputs: list[np.ndarray | None] = [self._run(one) for one in batch]
+        outputs: list[np.ndarray | None] = [self._run(run) for run in batch]
         self._cost = RunCost(time.perf_counter() - start)
         return outputs
 
-    def _run(self, one: PromptRun) -> np.ndarray:
-        graph, ids, weights = one.graph, one.ids, one.weights
+    def _run(self, run: PromptRun) -> np.ndarray:
+        graph, ids, weights = run.graph, run.ids, run.weights
         if weights is None or ids is None:
             raise ValueError("the plain engine is both parties at once: it needs the weights and the ids")
         plan = self._numbers
         if isinstance(plan, Format):
             plan = RingPlan.uniform(graph, plan.fraction_bits, plan.bits)
-        values = {INPUT: check_ids(ids, graph.length), **check_state(graph, self._states.get(one.prompt, {}))}
+        values = {INPUT: check_ids(ids, graph.length), **check_state(graph, self._states.get(run.prompt, {}))}
         for node in graph.nodes:
             arithmetic = Arithmetic(graph, node, plan)
             arrays = [arithmetic.weight_format(name).encode(weights[name], name) for name in node.weights]
             values[node.name] = arithmetic.apply([values[i] for i in node.inputs], arrays)
-        self._states[one.prompt] = {name: values[value] for name, value in graph.state_out.items()}
+        self._states[run.prompt] = {name: values[value] for name, value in graph.state_out.items()}
         return plan.of_value(graph, graph.output).decode(values[graph.output])
 
     def forget(self, prompt: int) -> None:
@@ -115,29 +115,29 @@ class Arithmetic:
                 terms = [self._to_output(x, f) for x, f in zip(inputs, self.inputs, strict=True)]
                 value = apply(node, terms, weights)
             case WeightProduct() as product:
-                value = self._product(product, inputs[0], *weights[:1], held=self.plan.of_weight(node.weights[0]))
+                value = self._product(product, inputs[0], *weights[:1], fmt=self.plan.of_weight(node.weights[0]))
                 value = sum(weights[1:], start=value)
             case SharedProduct() as product:
-                value = self._product(product, *inputs, held=self.inputs[1])
+                value = self._product(product, *inputs, fmt=self.inputs[1])
             case PublicProduct() as product:
-                held = Format(64, self.inputs[0].fraction_bits)
+                fmt = Format(64, self.inputs[0].fraction_bits)
                 constants = product.constants(inputs[0].shape, **node.attrs)
-                value = self._product(product, inputs[0], *(held.encode(c, node.name) for c in constants), held=held)
+                value = self._product(product, inputs[0], *(fmt.encode(c, node.name) for c in constants), fmt=fmt)
             case other:
                 assert_never(other)
         self._check(np.abs(value).max(), self.output.bits, self.output.fraction_bits)
         return value
 
-    def _to_output(self, x: np.ndarray, held: Format) -> np.ndarray:
-        return shift(x, held.fraction_bits - self.output.fraction_bits)
+    def _to_output(self, x: np.ndarray, fmt: Format) -> np.ndarray:
+        return shift(x, fmt.fraction_bits - self.output.fraction_bits)
 
-    def _product(self, product: Product, *factors: np.ndarray, held: Format) -> np.ndarray:
-        """Truncated to the output's format; held: of all factors but the first. Partial sums may wrap in a ring, the
+    def _product(self, product: Product, *factors: np.ndarray, fmt: Format) -> np.ndarray:
+        """Truncated to the output's format; fmt: of all factors but the first. Partial sums may wrap in a ring, the
         product may not."""
         form = functools.partial(product.form, **self.node.attrs)
         reals = [x.astype(np.float64) for x in factors]
         found, terms = form(*reals), form(*map(np.abs, reals))
-        fraction_bits = self.inputs[0].fraction_bits + held.fraction_bits
+        fraction_bits = self.inputs[0].fraction_bits + fmt.fraction_bits
         self._check(np.abs(found).max(), self.plan.products.get(self.node.name, 64), fraction_bits)
         # Where every partial sum is exact in float64, its much faster product has the same integers.
         value = found.astype(np.int64) if terms.max() < _EXACT_IN_FLOAT64 else form(*factors)

@@ -32,7 +32,7 @@ class SessionKeys:
     (`aero.mpc.hints`): a run counts by its numbers, not by its outputs. Whoever runs something adds to it."""
 
     def __init__(self) -> None:
-        self._held = Keys((), ())
+        self._exchanged = Keys((), ())
         self.worn = 0.0
         self.renewed = 0
 
@@ -42,14 +42,16 @@ class SessionKeys:
         check_wear(wear)
         if self.worn + wear <= WHOLE_KEY:
             return False
-        self._held = Keys(self._held.client, tuple(one for one in self._held.server if isinstance(one, Field)))
+        self._exchanged = Keys(
+            self._exchanged.client, tuple(key for key in self._exchanged.server if isinstance(key, Field))
+        )
         self.worn = 0.0
         self.renewed += 1
         return True
 
     def add_missing(self, needed: Keys) -> Keys:
         """Of what is needed, what was not there; from now on it is."""
-        found = (tuple(p for p in new if p not in old) for new, old in zip(needed, self._held, strict=True))
+        found = (tuple(p for p in new if p not in old) for new, old in zip(needed, self._exchanged, strict=True))
         missing = Keys(*found)
-        self._held = Keys(self._held.client + missing.client, self._held.server + missing.server)
+        self._exchanged = Keys(self._exchanged.client + missing.client, self._exchanged.server + missing.server)
         return missing

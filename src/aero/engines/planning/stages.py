@@ -19,10 +19,10 @@ from aero.graph.ring_plan import RingPlan, whole_weight
 
 @dataclass(frozen=True)
 class Extension:
-    """A value that is brought from its ring into a larger one. size: its elements."""
+    """A value that is brought from its ring into a larger one. from_bits, bits: of the rings; size: its elements."""
 
     name: str
-    held: int
+    from_bits: int
     bits: int
     size: int
 
@@ -139,12 +139,12 @@ class _Queue:
         self.groups = list(reversed(groups))
         self._graph = graph
         self._there = set(graph.state_in)
-        self._held: dict[str, int] = {}
+        self._bits: dict[str, int] = {}
         self._needs: dict[str, int] = {}
         for step in (group[0] for group in groups):
             for name, need, found in zip(read(step), step.needed, step.inputs, strict=True):
                 self._needs[name] = max(self._needs.get(name, 0), need)
-                self._held[name] = found.bits
+                self._bits[name] = found.bits
         self._kept = {
             value: state_format(graph, plan, name).bits
             for name, value in graph.state_out.items()
@@ -165,14 +165,14 @@ class _Queue:
             return False
         step = self.groups[-1][0]
         pairs = zip(read(step), step.needed, strict=True)
-        return any(max(need, self._kept.get(name, 0)) > self._held[name] for name, need in pairs)
+        return any(max(need, self._kept.get(name, 0)) > self._bits[name] for name, need in pairs)
 
     def extend(self) -> tuple[Extension, ...]:
         """What is extended now."""
-        names = [name for name in self._held if name in self._there and self._needs[name] > self._held[name]]
+        names = [name for name in self._bits if name in self._there and self._needs[name] > self._bits[name]]
         shapes = self._graph.shapes
-        now = tuple(Extension(name, self._held[name], self._needs[name], math.prod(shapes[name])) for name in names)
-        self._held |= {extension.name: extension.bits for extension in now}
+        now = tuple(Extension(name, self._bits[name], self._needs[name], math.prod(shapes[name])) for name in names)
+        self._bits |= {extension.name: extension.bits for extension in now}
         return now
 
     def take(self) -> Group:
@@ -205,12 +205,12 @@ def _check_outputs(found: Schedule) -> None:
     """All outputs are opened as one: of the same node, in the same format; rows of it may be moved, columns not."""
     first = found.graphs[0]
     formats = [step.output for step in found.outputs]
-    for graph, held in zip(found.graphs, formats, strict=True):
+    for graph, fmt in zip(found.graphs, formats, strict=True):
         if graph.output != first.output:
             raise _other_model(f"one's output is {first.output!r}, another's {graph.output!r}")
         columns = [g.shapes[g.output][1:] for g in (first, graph)]
-        if columns[0] != columns[1] or held != formats[0]:
-            raise _other_model(f"the output {first.output!r}, {columns[0]} in {formats[0]} and {columns[1]} in {held}")
+        if columns[0] != columns[1] or fmt != formats[0]:
+            raise _other_model(f"the output {first.output!r}, {columns[0]} in {formats[0]} and {columns[1]} in {fmt}")
 
 
 def _other_model(differs: str) -> ValueError:

@@ -319,7 +319,7 @@ def group_plan(*groups: Group) -> Plan[..., object] | None:
 def extensions_cost(wider: Sequence[Extension]) -> ProtocolCost:
     if not wider:
         return ProtocolCost()
-    return products_cost([shape for e in wider for shape in extension_shapes(e.size, e.held, e.bits)])
+    return products_cost([shape for e in wider for shape in extension_shapes(e.size, e.from_bits, e.bits)])
 
 
 def wear_of(stages: Sequence[Stage]) -> float:

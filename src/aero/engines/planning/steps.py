@@ -111,8 +111,8 @@ def plan_steps(
         wants = _remembered(wants)
     bits: dict[str, int] = {}
     for graph in graphs:
-        for name, held in _held_bits(graph, graphs, plan, wants, output_is_compared).items():
-            bits[name] = max(held, bits.get(name, 0))
+        for name, needed in _value_bits(graph, graphs, plan, wants, output_is_compared).items():
+            bits[name] = max(needed, bits.get(name, 0))
     shown = set().union(*map(_shown_products, graphs))
     return [_steps(graph, graphs, plan, bits, wants, shown) for graph in graphs]
 
@@ -151,12 +151,12 @@ def _steps(
     wants: Wants | None,
     shown: Collection[str],
 ) -> list[Step]:
-    held: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
+    formats: dict[str, Format] = {name: state_format(graph, plan, name) for name in graph.state_in}
     moves = {node.name for node in graph.nodes if node.op in MOVES}
     kept = {value: state_format(graph, plan, name) for name, value in graph.state_out.items() if value in moves}
     steps: list[Step] = []
     for node in graph.nodes:
-        inputs = tuple(held[name] for name in node.inputs if name != INPUT)
+        inputs = tuple(formats[name] for name in node.inputs if name != INPUT)
         output = Format(bits[node.name], plan.of_value(graph, node.name).fraction_bits)
         factor = _factor(graph, plan, node)
         if node.name in kept:
@@ -173,7 +173,7 @@ def _steps(
         if OPS[node.op].nonlinear:
             promised = plan.of_value(graph, node.inputs[0])
             wanted = inputs[0].bits if wants is None else wants(node.name, graphs, plan, output.bits)
-        held[node.name] = output
+        formats[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
         known = known_windows(node, plan), plan.moduli.get(node.name, 0), node.name in shown
@@ -206,14 +206,14 @@ def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
     """How a state, or the value that is left as one, is kept from one run to the next: in a ring in which any later
     product of two shares can read it, so that it is extended once; what no such product reads, ready to be extended."""
     value = graph.state_out.get(name, name)
-    held = plan.of_value(graph, name if name in graph.state_in else value)
-    bits = held.bits + 1
+    fmt = plan.of_value(graph, name if name in graph.state_in else value)
+    bits = fmt.bits + 1
     for reader in graph.consumers.get(value, ()):
         if reader.op in PAIRS and reader.inputs[1] == value:
             first, made = (plan.of_value(graph, read) for read in (reader.inputs[0], reader.name))
-            dropped = max(first.fraction_bits + held.fraction_bits - made.fraction_bits, 0)
+            dropped = max(first.fraction_bits + fmt.fraction_bits - made.fraction_bits, 0)
             bits = max(bits, made.bits + SPARE_BITS + dropped)
-    return Format(min(bits, 64), held.fraction_bits)
+    return Format(min(bits, 64), fmt.fraction_bits)
 
 
 def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
@@ -227,7 +227,7 @@ def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
     return None
 
 
-def _held_bits(
+def _value_bits(
     graph: Graph, graphs: Sequence[Graph], plan: RingPlan, wants: Wants | None, output_is_compared: bool
 ) -> dict[str, int]:
     """Bits of every value, from the last to the first: what is read later decides."""

@@ -188,8 +188,8 @@ class SpuEngine(Engine):
                 if not self._pipe.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
                     other, within = self._party.other.word, f"within {self._connect_timeout:g} s"
                     raise ConnectionError(
-                        f"no {other} answers at {self._peer} {within}; start it, and check both addresses and, with TLS, "
-                        "the certificates"
+                        f"no {other} answers at {self._peer} {within}; start it, and check both addresses and, with "
+                        "TLS, the certificates"
                     )
                 kind, *answer = self._pipe.recv()
                 if kind == "done":

@@ -115,7 +115,7 @@ class TwoPartyEngine(Engine):
             drop_keys(self._party, Role.SERVER)
         missing = self._keys.add_missing(keys_needed(stages))
         with self._party.channel.op("keys"):
-            agreed = tuple((one.prompt, one.graph.digest) for one in batch)
+            agreed = tuple((run.prompt, run.graph.digest) for run in batch)
             if agreed not in self._agreed:
                 steps = [step for steps in schedule.steps for step in steps]
                 public = {
@@ -142,17 +142,17 @@ class TwoPartyEngine(Engine):
         self._load(schedule, batch)
 
     def _load(self, schedule: Schedule, batch: Sequence[PromptRun]) -> None:
-        if any(one.weights is None for one in batch):
+        if any(run.weights is None for run in batch):
             raise ValueError("the server gives the weights")
-        weights = {name: w for one in batch for name, w in (one.weights or {}).items()}
+        weights = {name: w for run in batch for name, w in (run.weights or {}).items()}
         self._loaded.load([stage.groups for stage in schedule.stages], weights)
 
     def _schedule(self, batch: Sequence[PromptRun]) -> Schedule:
         """The last one is kept, for `load` or `prepare`, and then `run`, of the same batch."""
-        states = [self._bare.get(one.prompt, NO_STATES) for one in batch]
-        key: _Asked = [one.graph.digest for one in batch], states, self._reveal
+        states = [self._bare.get(run.prompt, NO_STATES) for run in batch]
+        key: _Asked = [run.graph.digest for run in batch], states, self._reveal
         if self._scheduled is None or self._scheduled[0] != key:
-            found = checked_schedule([one.graph for one in batch], self._plan, states, self._reveal)
+            found = checked_schedule([run.graph for run in batch], self._plan, states, self._reveal)
             self._scheduled = key, found
         return self._scheduled[1]
 
@@ -160,14 +160,14 @@ class TwoPartyEngine(Engine):
         """Share a matrix of the client's, float64, as a state that `graph` reads; the client gives `value`."""
         if name not in graph.state_in:
             raise ValueError(f"the graph reads no state {name!r}; it reads {sorted(graph.state_in)}")
-        shape, held = graph.state_in[name], state_format(graph, self._plan, name)
+        shape, fmt = graph.state_in[name], state_format(graph, self._plan, name)
         encoded = None
         if self._party.is_client:
             if value is None or value.shape != shape:
                 raise ValueError(f"the client gives the state {name!r}, of shape {list(shape)}")
-            encoded = to_ring(held.encode(value, name), held.bits)
+            encoded = to_ring(fmt.encode(value, name), fmt.bits)
         with self._ending(), self._party.channel.op("input"):
-            shared = input_shares(self._party, Role.CLIENT, shape, held.bits, held.fraction_bits, encoded)
+            shared = input_shares(self._party, Role.CLIENT, shape, fmt.bits, fmt.fraction_bits, encoded)
         self._states.setdefault(prompt, {})[name] = shared
         self._bare[prompt] = {other: pair for other, pair in self._bare.get(prompt, {}).items() if other != name}
 
@@ -184,29 +184,29 @@ class TwoPartyEngine(Engine):
 
     def run_batch(self, batch: Sequence[PromptRun]) -> list[np.ndarray | None]:
         check_batch(batch)
-        for one in batch:
-            if self._party.is_client and one.weights is not None:
+        for run in batch:
+            if self._party.is_client and run.weights is not None:
                 raise ValueError("the client gives no weights")
-            if not self._party.is_client and one.ids is not None:
+            if not self._party.is_client and run.ids is not None:
                 raise ValueError("the server gives no ids")
-            if one.ids is not None:
-                check_ids(one.ids, one.graph.length)
-            check_states(one.graph, self._plan, self._states.get(one.prompt, {}))
+            if run.ids is not None:
+                check_ids(run.ids, run.graph.length)
+            check_states(run.graph, self._plan, self._states.get(run.prompt, {}))
         with self._ending():
             return self._run(batch, self._prepare(batch))
 
     def _run(self, batch: Sequence[PromptRun], schedule: Schedule) -> list[np.ndarray | None]:
         party = self._party
         start, before = time.perf_counter(), party.channel.traffic
-        states = [self._taken(one) for one in batch]
+        states = [self._taken(run) for run in batch]
         clock = _Clock(party.channel)
         protocols = _TwoParty(party, self._loaded, clock, schedule.stages)
-        ids = [one.ids for one in batch]
+        ids = [run.ids for run in batch]
         found = walk(party, schedule, protocols, ids=ids, states=states, progress=self._progress)
-        for one, (_, state) in zip(batch, found, strict=True):
-            bare = bare_states(one.graph, self._bare.pop(one.prompt, NO_STATES))
+        for run, (_, state) in zip(batch, found, strict=True):
+            bare = bare_states(run.graph, self._bare.pop(run.prompt, NO_STATES))
             if state:
-                self._states[one.prompt], self._bare[one.prompt] = state, bare
+                self._states[run.prompt], self._bare[run.prompt] = state, bare
         outputs = [output for output, _ in found]
         self._keys.worn += wear_of(schedule.stages)
 
@@ -233,10 +233,10 @@ class TwoPartyEngine(Engine):
         self._states.pop(prompt, None)
         self._bare.pop(prompt, None)
 
-    def _taken(self, one: PromptRun) -> dict[str, Share]:
+    def _taken(self, run: PromptRun) -> dict[str, Share]:
         """What the graph reads of a prompt's state; what the run leaves comes in its place."""
-        held = self._states.pop(one.prompt, {})
-        return {name: held[name] for name in one.graph.state_in}
+        states = self._states.pop(run.prompt, {})
+        return {name: states[name] for name in run.graph.state_in}
 
     @property
     def cost(self) -> RunCost:

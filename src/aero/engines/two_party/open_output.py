@@ -32,11 +32,11 @@ def open_output(
     vocabulary: how many columns stand for tokens. reserve: called with the cost of what needs OTs next.
     To the client alone: the server would learn of the client's key from an opened product.
     """
-    held = Format(x.bits, x.fraction_bits)
+    fmt = Format(x.bits, x.fraction_bits)
     if reveal.k is None:
         opened = open_shares(party, x, Role.CLIENT, what)
-        return None if opened is None else held.decode(from_ring(opened, x.bits))
-    plan = output_plan(x.shape, held, reveal, vocabulary)
+        return None if opened is None else fmt.decode(from_ring(opened, x.bits))
+    plan = output_plan(x.shape, fmt, reveal, vocabulary)
     largest, places = plan.run(party, x.of(x.values[:, :vocabulary]), reserve)
     ids = open_shares(party, places, Role.CLIENT, f"{what}: ids")
     values = open_shares(party, largest, Role.CLIENT, f"{what}: values") if reveal.values else None
@@ -44,5 +44,5 @@ def open_output(
         return None
     # Others come from a server that moved its shares alone, and an error would tell it something of the token.
     ids = np.minimum(ids, vocabulary - 1)
-    logits = None if values is None else held.decode(from_ring(values, x.bits))
+    logits = None if values is None else fmt.decode(from_ring(values, x.bits))
     return reveal.spread(ids.astype(np.int64), logits, x.shape[1])

@@ -63,20 +63,20 @@ class WeightStore:
                 named = {name: added_format(step) for name in step.node.added}
                 if has_row_gains(step):
                     named[step.node.weights[0]] = self._plan.of_weight(step.node.weights[0])
-                self._numbers |= {(name, held): held.encode(weights[name], name) for name, held in named.items()}
+                self._numbers |= {(name, fmt): fmt.encode(weights[name], name) for name, fmt in named.items()}
             if first.node.op not in WEIGHTED or has_row_gains(first):
                 continue
             key = _key(groups)
-            matrices, held = self._matrices_of(groups[0], weights), before.get(key)
-            if held is None or not _same(held[0], matrices):
+            matrices, known = self._matrices_of(groups[0], weights), before.get(key)
+            if known is None or not _same(known[0], matrices):
                 plan = weight_plan(*groups)
                 noise = self._noise(plan, matrices)
                 try:
                     require_noise(noise, linear_of(plan).max_error)
                 except NoRoomError as error:
                     raise NoRoomError(f"{group_label(groups[0])}: {error}") from None
-                held = matrices, LoadedWeights(linear_of(plan), self._encoded(plan, matrices), noise)
-            self._loaded[key] = held
+                known = matrices, LoadedWeights(linear_of(plan), self._encoded(plan, matrices), noise)
+            self._loaded[key] = known
 
     def of(self, groups: Groups) -> LoadedWeights:
         """The matrix that was loaded for their product in the last run."""
@@ -109,12 +109,12 @@ class WeightStore:
     def _matrix(self, step: Step, array: np.ndarray) -> _Matrix:
         name = step.node.weights[0]
         key = name, step.output.fraction_bits if step.node.op in LOOK_UPS else 0
-        held = self._matrices.get(key)
-        if held is None or not (held.array is array or np.array_equal(held.array, array)):
-            self._transforms = {k: v for k, v in self._transforms.items() if held is None or held not in v[0]}
+        encoded = self._matrices.get(key)
+        if encoded is None or not (encoded.array is array or np.array_equal(encoded.array, array)):
+            self._transforms = {k: v for k, v in self._transforms.items() if encoded is None or encoded not in v[0]}
             kept = array.copy() if array.flags.writeable else array  # what was given may be altered later
-            held = self._matrices[key] = _Matrix(kept, _by_columns(self._plan, step, array))
-        return held
+            encoded = self._matrices[key] = _Matrix(kept, _by_columns(self._plan, step, array))
+        return encoded
 
     def _noise(self, plan: WeightPlan, matrices: Sequence[_Matrix]) -> Noise:
         if isinstance(plan, EmbeddingPlan):

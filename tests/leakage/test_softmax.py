@@ -26,7 +26,7 @@ SHAPE = (4, 64, 64)
 ROWS = ScoreRows(4, ((64, 64),))
 PLANS = {
     "maxima": softmax.plan_softmax(ROWS, 22, 14, 20, 18),
-    "window": softmax.plan_softmax(ROWS, 22, 14, 20, 18, window=softmax.Window((12.0, 0.0, 100.0, 12.0))),
+    "window": softmax.plan_softmax(ROWS, 22, 14, 20, 18, window=softmax.MaximaWindow((12.0, 0.0, 100.0, 12.0))),
 }
 PLAN = PLANS["maxima"]
 

@@ -67,7 +67,7 @@ class RunInfo:
         bits_per_byte, valid_tokens (predicted), train_tokens (read), seconds (of training), tokens_per_second,
         processes, threads (of each process), precision (of matrix products: "bf16", "fp16" or "float32");
         window, where zatt was used: what attention's log-sum-exp reached on validation text
-        (`aero.entropy.window.Window`).
+        (`aero.entropy.window.AttentionWindow`).
     """
 
     notation: str | None

@@ -24,7 +24,7 @@ from aero.data.settings import DataSettings
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.loss import IGNORED, SoftTargets, causal_lm_loss
 from aero.models.notation import parse
-from aero.train.callbacks import Progress, TrainingInterrupted
+from aero.train.callbacks import TrainingInterrupted, TrainingProgress
 from aero.train.run import resume, train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import Teacher, TrainSettings
@@ -109,7 +109,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     settings = replace(settings, gradient_accumulation=2, precision=precision, teacher=teacher)
     train(tmp_path / "whole", data, config, settings)
 
-    def press_control_c(now: Progress) -> None:
+    def press_control_c(now: TrainingProgress) -> None:
         if now.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -18,9 +18,11 @@ import numpy as np
 from aero.bench.forward import CALIBRATION_BLOCKS, run_parties
 from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
+from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
 from aero.engines.engine import RunCost
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.room import with_room
 from aero.graph import interpret
 from aero.graph.serialize import save
 from aero.models.notation import Notation
@@ -53,7 +55,7 @@ def bench_generate(
     rng = np.random.default_rng([seed, whole.context])
     program, _, _ = rewrite(trained_scale_program(notation, whole, seed=seed), softmax_base="2")
     blocks = rng.integers(whole.vocab_size, size=(CALIBRATION_BLOCKS, whole.context))
-    plan = quantize(program, list(blocks)).plan
+    plan = with_room(Compiled(program), quantize(program, list(blocks)).plan, batch)
     ids = rng.integers(whole.vocab_size, size=(batch, whole.context))
     exact = np.stack([interpret(program, prompt)[size.context - 1 :] for prompt in ids], axis=1)
     records = []

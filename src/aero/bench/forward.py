@@ -45,7 +45,6 @@ from aero.wire.network import LOOPBACK, Network
 
 ENGINES = (TwoPartyEngine.name, SpuEngine.name)
 CALIBRATION_BLOCKS = 4
-PARTY_MODULE = "aero.bench.forward_party"
 _TIME_LIMIT = 3600.0
 _TINY_VOCABULARY = 2
 
@@ -81,7 +80,7 @@ def bench_two_party(model: Prepared, network: Network = LOOPBACK, threads: int =
         save(model.program, folder)
         (folder / "plan.json").write_text(json.dumps(model.plan.to_json()))
         np.save(folder / "ids.npy", model.ids)
-        reports = run_parties(PARTY_MODULE, folder, network, threads)
+        reports = run_parties("aero.bench.forward_party", folder, {"network": network.name}, threads=threads)
         logits = np.load(folder / "logits.npy")
     client, server = reports[Role.CLIENT], reports[Role.SERVER]
     record = Record.of_cost(
@@ -140,30 +139,3 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
     return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
 
 
-def run_parties(module: str, folder: Path, network: Network, threads: int) -> dict[Role, dict[str, Any]]:
-    """Start a module as both parties, wait for both, read what they report."""
-    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    processes: dict[Role, subprocess.Popen[str]] = {}
-    try:
-        for party in Role:
-            processes[party] = subprocess.Popen(
-                [sys.executable, "-m", module, party.name, str(folder), network.name],
-                env={**os.environ, **single, "AERO_THREADS": str(threads)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        reports, failures = {}, []
-        for party, process in processes.items():
-            out, errors = process.communicate(timeout=_TIME_LIMIT)
-            if process.returncode:
-                failures.append(f"the {party.word} failed: {(errors.strip().splitlines() or ['no message'])[-1]}")
-            else:
-                reports[party] = json.loads(out.splitlines()[-1])
-        if failures:  # when one party fails, the other only sees it go
-            raise ConnectionError(min(failures, key=lambda failure: PeerClosedError.__name__ in failure))
-        return reports
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.communicate()

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aero.bench.forward import CALIBRATION_BLOCKS, run_parties
+from aero.bench.forward import CALIBRATION_BLOCKS
+from aero.bench.parties import run_parties
 from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
@@ -32,7 +33,6 @@ from aero.report.record import Record
 from aero.wire.keys import make_keys
 from aero.wire.network import LOOPBACK, Network
 
-PARTY_MODULE = "aero.bench.generate_party"
 
 
 def bench_generate(
@@ -65,9 +65,9 @@ def bench_generate(
             make_keys(folder / "keys")
             save(program, folder)
             (folder / "plan.json").write_text(json.dumps(plan.to_json()))
-            (folder / "prompt").write_text(f"{size.context} {batch}")
             np.save(folder / "ids.npy", ids)
-            reports = run_parties(PARTY_MODULE, folder, network, threads=1)
+            job = {"network": network.name, "prompt": size.context, "batch": batch}
+            reports = run_parties("aero.bench.generate_party", folder, job)
             logits = np.load(folder / "logits.npy")
         client, server = reports[Role.CLIENT], reports[Role.SERVER]
         for index, (mine, theirs) in enumerate(zip(client["steps"], server["steps"], strict=True)):

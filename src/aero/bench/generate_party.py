@@ -1,17 +1,14 @@
-"""One party of `aero bench generate`: `python -m aero.bench.generate_party PARTY FOLDER NETWORK`, started by
-`aero.bench.generate`. The last line on standard output is the report; the client leaves its logits in the folder."""
+"""One party of `aero bench generate`, in a process of its own (`parties`). The client leaves its logits in the folder."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aero.bench.forward_party import connect
+from aero.bench.parties import connect, report_on
 from aero.compiler.compiled import Compiled
 from aero.engines.engine import PromptRun
 from aero.engines.two_party.engine import TwoPartyEngine
@@ -20,20 +17,22 @@ from aero.graph.count import count
 from aero.graph.ring_plan import load_plan
 from aero.graph.serialize import load, load_graph
 from aero.mpc.party import Role
+from aero.wire.keys import Identity
 from aero.wire.network import Network
 
 
-def main(party: Role, folder: Path, network: Network) -> dict[str, Any]:
-    plan, (prompt, batch) = load_plan(folder / "plan.json"), map(int, (folder / "prompt").read_text().split())
-    client = party is Role.CLIENT
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    role, folder, prompt, batch = Role[job["role"]], Path(job["folder"]), job["prompt"], job["batch"]
+    security, network = Identity(folder / "keys" / role.word), Network.parse(job["network"])
+    plan, client = load_plan(folder / "plan.json"), role is Role.CLIENT
     compiled = Compiled(_structure(folder) if client else load(folder))
     ids = np.load(folder / "ids.npy") if client else None
     works = [("prefill", 0, prompt), *(("next-token", past, past + 1) for past in range(prompt, compiled.context))]
     steps, logits = [], []
-    with connect(party, folder, network) as channel, TwoPartyEngine(party, channel, plan) as engine:
+    with connect(role, folder, network, security) as channel, TwoPartyEngine(role, channel, plan) as engine:
         for work, start, stop in works:
             program = compiled.decode(start) if start else compiled.prefill(stop, leave_state=True)
-            each = [None] * batch if ids is None else [prompt[start:stop] for prompt in ids]
+            each = [None] * batch if ids is None else [tokens[start:stop] for tokens in ids]
             weights = None if client else program.weights
             asked = [PromptRun(program.graph, mine, number, weights) for number, mine in enumerate(each)]
             begun = time.perf_counter()
@@ -67,4 +66,4 @@ def _structure(folder: Path) -> Program:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Role[sys.argv[1]], Path(sys.argv[2]), Network.parse(sys.argv[3]))))
+    report_on(main)

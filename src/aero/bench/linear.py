@@ -121,7 +121,7 @@ def bench_linear(
 def _measure(work: ProductShape, engine: str, repetitions: int, network: Network) -> Record:
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
         job = {"work": work.name, "repetitions": repetitions, "network": network.name}
-        reports = _run_parties(Path(folder), job, _PARTY_MODULES[engine])
+        reports = run_parties(_PARTY_MODULES[engine], Path(folder), job)
         client, server = (reports[role] for role in Role)
         shares = [np.load(Path(folder) / f"{role.word}.npy") for role in Role]
     if engine == TWO_PARTY:
@@ -153,36 +153,6 @@ def _measure(work: ProductShape, engine: str, repetitions: int, network: Network
             "network": network.name,
         },
     )
-
-
-def _run_parties(folder: Path, job: dict[str, Any], module: str) -> dict[Role, dict[str, Any]]:
-    """Start both parties, wait for both, read what they report."""
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    processes: dict[Role, subprocess.Popen[str]] = {}
-    try:
-        for role in Role:
-            path = folder / f"{role.word}.json"
-            path.write_text(json.dumps({**job, "role": int(role), "folder": str(folder)}))
-            processes[role] = subprocess.Popen(
-                [sys.executable, "-m", module, str(path)],
-                env={**os.environ, **threads},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        reports = {}
-        for role, process in processes.items():
-            out, errors = process.communicate(timeout=_TIME_LIMIT)
-            if process.returncode:
-                last = errors.strip().splitlines()[-1:] or ["no message"]
-                raise ConnectionError(f"the {role.word} of {job['work']} failed: {last[0]}")
-            reports[role] = json.loads(out.strip().splitlines()[-1])
-        return reports
-    finally:
-        for process in processes.values():
-            if process.poll() is None:
-                process.kill()
-                process.wait()
 
 
 def table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:

@@ -1,10 +1,8 @@
-"""One party of `aero bench linear` on our engine: `python -m aero.bench.linear_party JOB.json`, started by
-`aero.bench.linear`. The last line on standard output is the report, and the share of the result lies in the folder."""
+"""One party of `aero bench linear` on our engine, in a process of its own (`parties`). It leaves its share of the result
+in the folder."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -13,22 +11,23 @@ from typing import Any
 import numpy as np
 
 from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, ProductShape
+from aero.bench.parties import connect, report_on
 from aero.kernels.prg import Prg
 from aero.mpc.fixed_point import reduce_ring, to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import LinearPlan, load_weights
 from aero.mpc.share import Share
-from aero.wire import Channel, tcp
 from aero.wire.network import Network
+from aero.wire.tcp import InsecurePlaintext
 
 
-def main(job: dict[str, Any]) -> None:
-    work, role, folder = WORKS[job["work"]], Role(job["role"]), Path(job["folder"])
-    with _connect(role, folder, Network.parse(job["network"])) as channel:
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    work, role, folder = WORKS[job["work"]], Role[job["role"]], Path(job["folder"])
+    with connect(role, folder, Network.parse(job["network"]), InsecurePlaintext()) as channel:
         report, result = measure(Party(role, channel), work, job["repetitions"])
     np.save(folder / f"{role.word}.npy", result.values)
-    print(json.dumps(report))
+    return report
 
 
 def measure(party: Party, work: ProductShape, repetitions: int) -> tuple[dict[str, Any], Share]:
@@ -91,21 +90,5 @@ def _meet(party: Party) -> None:
         party.channel.send(b"ready")
 
 
-def _connect(role: Role, folder: Path, network: Network) -> Channel:
-    """The server leaves its port in the folder. Both parties emulate the network."""
-    path, plaintext = folder / "port", tcp.InsecurePlaintext()
-    if role is Role.SERVER:
-        with tcp.Listener("127.0.0.1", 0, plaintext, network=network) as listener:
-            (folder / "port.tmp").write_text(str(listener.port))
-            (folder / "port.tmp").rename(path)
-            return listener.accept(60.0)
-    deadline = time.monotonic() + 60.0
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise ConnectionError("the server did not start listening within 60 s")
-        time.sleep(0.01)
-    return tcp.connect("127.0.0.1", int(path.read_text()), plaintext, network=network)
-
-
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    report_on(main)

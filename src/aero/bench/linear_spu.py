@@ -1,4 +1,4 @@
-"""One party of `aero bench linear` on SPU: `python -m aero.bench.linear_spu JOB.json`, started by `aero.bench.linear`.
+"""One party of `aero bench linear` on SPU, in a process of its own (`parties`).
 
 Shared factors are sums of a private number of each party, so that SPU holds them as arithmetic shares; weights are
 private to the server, which SPU multiplies in the clear with the client's ciphertexts.
@@ -6,9 +6,7 @@ private to the server, which SPU multiplies in the clear with the client's ciphe
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 from spu import libspu
 
 from aero.bench.linear import WORKS
+from aero.bench.parties import leave_port, report_on, wait_for_port
 from aero.engines.spu.engine import free_port
 from aero.engines.spu.worker import Worker, _compile
 from aero.mpc.party import Role
@@ -54,8 +53,8 @@ class LinearWorker(Worker):
         return self._reveal_to_client(self._runtime.get_var("z"))
 
 
-def main(job: dict[str, Any]) -> None:
-    work, role, folder = WORKS[job["work"]], Role(job["role"]), Path(job["folder"])
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    work, role, folder = WORKS[job["work"]], Role[job["role"]], Path(job["folder"])
     started = time.perf_counter()
     own, peer = _addresses(role, folder)
     options = {"party": role.name, "own": own, "peer": peer, "timeout": 600.0, "tls": None, "threads": 1}
@@ -69,7 +68,7 @@ def main(job: dict[str, Any]) -> None:
     (seconds, cpu_seconds), traffic = worker.product(left, right, job["repetitions"])
     result = worker.reveal()
     np.save(folder / f"{role.word}.npy", np.zeros(0) if result is None else result)
-    report = {
+    return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "sent": traffic[0],
@@ -77,23 +76,15 @@ def main(job: dict[str, Any]) -> None:
         "set_up_seconds": set_up_seconds,
         "set_up_bytes": sent + received,
     }
-    print(json.dumps(report), flush=True)
-    os._exit(0)  # SPU's threads would wait for the peer, which ends at the same time
 
 
 def _addresses(role: Role, folder: Path) -> tuple[str, str]:
     """Each party takes a free port and leaves it in the folder for the other."""
-    port = free_port()
-    own, peer = (folder / f"port.{r.word}" for r in (role, role.other))
-    (folder / f"port-{role.word}.tmp").write_text(str(port))
-    (folder / f"port-{role.word}.tmp").rename(own)
-    deadline = time.monotonic() + 60.0
-    while not peer.exists():
-        if time.monotonic() > deadline:
-            raise ConnectionError("the other party did not start within 60 s")
-        time.sleep(0.01)
-    return f"127.0.0.1:{port}", f"127.0.0.1:{peer.read_text()}"
+    own, port = (folder / f"{role.word}.port", free_port())
+    leave_port(own, port)
+    return f"127.0.0.1:{port}", f"127.0.0.1:{wait_for_port(folder / f'{role.other.word}.port')}"
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    report_on(main)
+    os._exit(0)  # SPU's threads would wait for the peer, which ends at the same time

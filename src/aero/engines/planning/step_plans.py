@@ -18,7 +18,7 @@ from aero.engines.planning.steps import LOOK_UPS, PAIRS, WHOLE, Group, Step, col
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.heads import CAUSAL
-from aero.graph.ops import Attrs, Shape
+from aero.graph.ops import Attrs, Shape, of_arithmetic, require_all
 from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct, mask_of
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.mpc.cost import ProtocolCost
@@ -171,8 +171,6 @@ def _function_plan(
     attrs: tuple[tuple[str, int | float | str], ...],
     windows: tuple[ScoreWindow, ...],
 ) -> FunctionPlan:
-    if op not in FUNCTIONS:
-        raise ValueError(f"the two-party engine has no protocol for {op!r} yet; use the engine 'spu-cheetah'")
     rings = read.bits, read.fraction_bits, made.bits, made.fraction_bits
     return FUNCTIONS[op](shapes, rings, dict(attrs), windows)
 
@@ -222,6 +220,7 @@ FUNCTIONS: Mapping[str, MakePlan] = {
     "silu": lambda shapes, rings, *_: _smooth_relu_plan(shapes, rings, "silu"),
 }
 """What makes the plan of each nonlinear operation."""
+require_all("the plans of nonlinear operations", FUNCTIONS, of_arithmetic(Function))
 
 
 # --- a whole run --------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from aero.engines.planning.steps import LOOK_UPS
 from aero.engines.engine import Engine, Progress, RunCost
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
@@ -224,7 +225,7 @@ def one_hot_rows(graph: Graph, ids: np.ndarray) -> dict[str, np.ndarray]:
     """
     rows: dict[str, np.ndarray] = {}
     for node in graph.nodes:
-        if node.op == "embedding":
+        if node.op in LOOK_UPS:
             vocabulary = graph.weight_shapes[node.weights[0]][0]
             if ids.min() < 0 or ids.max() >= vocabulary:
                 raise ValueError(f"token ids must lie in [0, {vocabulary}); use the tokenizer of the model")

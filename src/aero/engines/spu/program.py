@@ -19,10 +19,11 @@ import numpy as np
 
 from aero.graph import Graph, Node
 from aero.graph.heads import CAUSAL, live_mask
-from aero.graph.ops import Shape
+from aero.graph.ops import Shape, require_all
 from aero.graph.ops.gelu import gelu
 from aero.graph.ops.silu import silu
 from aero.graph.rotary import turns
+from aero.engines.planning.steps import LOOK_UPS
 from aero.mpc.party import Role
 
 FRACTION_BITS = 18
@@ -52,11 +53,15 @@ class SpuProgram:
     key: tuple[Hashable, ...]
 
 
+Emit = Callable[[Graph, Node], SpuProgram]
+"""What makes the program of a node, and of those that are computed with it."""
+
+
 def input_layout(graph: Graph) -> dict[str, tuple[Shape, type, Role]]:
     """Names, shapes, types and owners of the inputs: one-hot rows for each size of table, and the weights."""
     layout: dict[str, tuple[Shape, type, Role]] = {}
     for node in graph.nodes:
-        if node.op == "embedding":
+        if node.op in LOOK_UPS:
             vocabulary = graph.weight_shapes[node.weights[0]][0]
             layout[f"ids:{vocabulary}"] = ((graph.length, vocabulary), np.int64, Role.CLIENT)
     for name, shape in sorted(graph.weight_shapes.items()):
@@ -64,38 +69,44 @@ def input_layout(graph: Graph) -> dict[str, tuple[Shape, type, Role]]:
     return layout
 
 
-def steps(graph: Graph) -> list[SpuProgram]:
+def programs(graph: Graph) -> list[SpuProgram]:
     """The graph as programs in order. Small ones: SPU compiles slowly, and those of all layers are the same."""
     found: list[SpuProgram] = []
     done: set[str] = set()
     for node in graph.nodes:
-        if node.name in done:
-            continue
-        group = [node]
-        if node.op == "linear":
-            group = [n for n in graph.consumers[node.inputs[0]] if n.op == "linear"]
-        found.append(_linear(graph, group) if node.op == "linear" else _step(graph, node))
-        done.update(n.name for n in group)
+        if f"value:{node.name}" not in done:
+            found.append(EMITTERS[node.op](graph, node))
+            done.update(found[-1].outputs)
     return found
 
 
-def _step(graph: Graph, node: Node) -> SpuProgram:
-    inputs = tuple(f"value:{name}" for name in node.inputs)
-    if node.op == "embedding":
-        inputs = (f"ids:{graph.weight_shapes[node.weights[0]][0]}",)
+def _each(operation: Callable[..., Any]) -> Emit:
+    """A program for each node: `operation` of its inputs and weights."""
+
+    def emit(graph: Graph, node: Node) -> SpuProgram:
+        return _of_node(graph, node, operation, *(f"value:{name}" for name in node.inputs))
+
+    return emit
+
+
+def _embedding(graph: Graph, node: Node) -> SpuProgram:
+    return _of_node(graph, node, lambda rows, table: rows @ table, f"ids:{graph.weight_shapes[node.weights[0]][0]}")
+
+
+def _of_node(graph: Graph, node: Node, operation: Callable[..., Any], *inputs: str) -> SpuProgram:
     shapes = (*(graph.shapes[name] for name in node.inputs), *(graph.weight_shapes[name] for name in node.weights))
-    operation = functools.partial(_OPS[node.op], **node.attrs)
     return SpuProgram(
         node.name,
-        lambda *arrays: (operation(*arrays),),
-        inputs + tuple(f"weights:{name}" for name in node.weights),
+        lambda *arrays: (operation(*arrays, **node.attrs),),
+        (*inputs, *(f"weights:{name}" for name in node.weights)),
         (f"value:{node.name}",),
         (node.op, *node.attrs.items(), shapes),
     )
 
 
-def _linear(graph: Graph, group: list[Node]) -> SpuProgram:
+def _linear(graph: Graph, node: Node) -> SpuProgram:
     """All products of one value in one: its ciphertexts are sent and expanded once."""
+    group = [n for n in graph.consumers[node.inputs[0]] if n.op == node.op]
     count = len(group)
     biased = [len(n.weights) > 1 for n in group]
     widths = [graph.shapes[n.name][1] for n in group]
@@ -110,9 +121,9 @@ def _linear(graph: Graph, group: list[Node]) -> SpuProgram:
     return SpuProgram(
         " ".join(n.name for n in group),
         products,
-        (f"value:{group[0].inputs[0]}", *(f"weights:{name}" for name in matrices + biases)),
+        (f"value:{node.inputs[0]}", *(f"weights:{name}" for name in matrices + biases)),
         tuple(f"value:{n.name}" for n in group),
-        ("linear", graph.shapes[group[0].inputs[0]], tuple(widths), tuple(biased)),
+        (node.op, graph.shapes[node.inputs[0]], tuple(widths), tuple(biased)),
     )
 
 
@@ -235,21 +246,23 @@ def _parabolas_of(g: Callable[[np.ndarray], np.ndarray], knots: tuple[float, ...
     return np.round(np.array([p.coef for p in pieces]) * 2.0**FRACTION_BITS) / 2.0**FRACTION_BITS
 
 
-_OPS: Mapping[str, Callable[..., Any]] = {
-    "embedding": lambda rows, table: rows @ table,
-    "gain": lambda x, w: x * w,
-    "bias": lambda x, w: x + w,
-    "scale": lambda x, factor: x * factor,
-    "add": lambda x, y: x + y,
-    "layer_norm": _layer_norm,
-    "rms_norm": _rms_norm,
-    "relu": _relu,
-    "gelu": _gelu,
-    "silu": _silu,
-    "rotary": _rotary,
-    "scores": _scores,
-    "softmax": _softmax,
-    "attend": _attend,
-    "rows": lambda x, start, stop: x[start:stop],
-    "concat_rows": lambda x, y: jnp.concatenate([x, y]),
+EMITTERS: Mapping[str, Emit] = {
+    "embedding": _embedding,
+    "linear": _linear,
+    "gain": _each(lambda x, w: x * w),
+    "bias": _each(lambda x, w: x + w),
+    "scale": _each(lambda x, factor: x * factor),
+    "add": _each(lambda x, y: x + y),
+    "layer_norm": _each(_layer_norm),
+    "rms_norm": _each(_rms_norm),
+    "relu": _each(_relu),
+    "gelu": _each(_gelu),
+    "silu": _each(_silu),
+    "rotary": _each(_rotary),
+    "scores": _each(_scores),
+    "softmax": _each(_softmax),
+    "attend": _each(_attend),
+    "rows": _each(lambda x, start, stop: x[start:stop]),
+    "concat_rows": _each(lambda x, y: jnp.concatenate([x, y])),
 }
+require_all("SPU's programs", EMITTERS)

@@ -34,7 +34,7 @@ from spu import api, libspu
 from spu.utils import frontend
 
 from aero.engines.spu.engine import WAITING
-from aero.engines.spu.program import FRACTION_BITS, input_layout, steps
+from aero.engines.spu.program import FRACTION_BITS, input_layout, programs
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 from aero.mpc.party import Role
@@ -80,7 +80,7 @@ class Worker:
             raise ValueError(
                 "this graph continues a run that was not the last; run the graph of the whole prompt first"
             )
-        programs = self._programs(graph)
+        executables = self._executables(graph)
         layout = input_layout(graph)
         try:
             self._agree(graph)
@@ -90,8 +90,8 @@ class Worker:
                 self._runtime.set_var(name, self._private(value, owner))
             for name in graph.state_in:
                 self._runtime.set_var(f"value:{name}", self._state[name][1])
-            for index, program in enumerate(programs):
-                self._tell(program.name, index / len(programs))
+            for index, program in enumerate(executables):
+                self._tell(program.name, index / len(executables))
                 self._execute(program)
             self._state = {
                 name: (graph.shapes[value], self._runtime.get_var(f"value:{value}"))
@@ -99,7 +99,7 @@ class Worker:
             }
             output = self._reveal_to_client(self._runtime.get_var(f"value:{graph.output}"))
             left = [f"value:{name}" for name in graph.state_in]
-            for name in (*layout, *left, *(name for program in programs for name in program.output_names)):
+            for name in (*layout, *left, *(name for program in executables for name in program.output_names)):
                 self._runtime.del_var(name)
         except RuntimeError as error:
             raise self._lost(error) from None
@@ -192,23 +192,24 @@ class Worker:
 
     # --- programs -----------------------------------------------------------------------------------------------
 
-    def _programs(self, graph: Graph) -> list[Any]:
+    def _executables(self, graph: Graph) -> list[Any]:
         """The graph's executables; code is compiled once for each operation and shapes."""
         examples: dict[str, np.ndarray] = {
             name: np.zeros(shape, dtype) for name, (shape, dtype, _) in input_layout(graph).items()
         }
         examples.update((f"value:{name}", np.zeros(shape)) for name, shape in graph.shapes.items())
-        programs = []
-        todo = steps(graph)
-        for index, step in enumerate(todo):
-            if step.key not in self._codes:
+        executables = []
+        todo = programs(graph)
+        for index, found in enumerate(todo):
+            if found.key not in self._codes:
                 self._tell("compiling", index / len(todo))
-                self._codes[step.key] = _compile(step.function, [examples[name] for name in step.inputs])
-            self._codes.move_to_end(step.key)
-            programs.append(libspu.Executable(step.label, list(step.inputs), list(step.outputs), self._codes[step.key]))
+                self._codes[found.key] = _compile(found.function, [examples[name] for name in found.inputs])
+            self._codes.move_to_end(found.key)
+            inputs, outputs = list(found.inputs), list(found.outputs)
+            executables.append(libspu.Executable(found.label, inputs, outputs, self._codes[found.key]))
         while len(self._codes) > MAX_CODES:
             self._codes.popitem(last=False)
-        return programs
+        return executables
 
     def _execute(self, program: Any) -> None:
         self._log.forget()

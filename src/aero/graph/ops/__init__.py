@@ -1,6 +1,6 @@
 """The closed set of operations: one sheet each, in a file of the operation's name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from aero.graph.ops import (
@@ -37,4 +37,10 @@ def of_arithmetic(*kinds: type[Arithmetic]) -> tuple[str, ...]:
     return tuple(name for name, sheet in OPS.items() if isinstance(sheet.arithmetic, kinds))
 
 
-__all__ = ["OPS", "Attrs", "Shape", "Sheet", "of_arithmetic"]
+def require_all(what: str, table: Collection[str], operations: Collection[str] = OPS) -> None:
+    """TypeError where a table, by operation, is not of these operations: one was forgotten, or is none."""
+    if wrong := set(table) ^ set(operations):
+        raise TypeError(f"{what} and the operations differ: {', '.join(sorted(wrong))}")
+
+
+__all__ = ["OPS", "Attrs", "Shape", "Sheet", "of_arithmetic", "require_all"]

@@ -29,9 +29,9 @@ def sets() -> dict[str, tuple[int, float, float, float]]:
         for degree, limit in MAX_LOG_MODULUS.items()
     }
     for name, params in (("SHARES", SHARES), ("WEIGHTS", WEIGHTS), ("WIDE", WIDE)):
-        found[f"{name}, keys, fresh"] = (params.n, params.log_modulus, DEVIATION, DEVIATION)
+        found[f"{name}, keys, fresh"] = (params.n, math.log2(params.modulus * params.special), DEVIATION, DEVIATION)
         if params is not WEIGHTS:  # no product of shares has its moduli
-            found[f"{name}, keys, worn"] = (params.n, params.log_modulus, EFFECTIVE, EFFECTIVE)
+            found[f"{name}, keys, worn"] = (params.n, math.log2(params.modulus * params.special), EFFECTIVE, EFFECTIVE)
         found[f"{name}, uploads, encryptions of zero"] = (params.n, math.log2(params.modulus), DEVIATION, DEVIATION)
     for name, field in (("slots.P50", P50), ("slots.P37", P37)):
         found[name] = (SLOTS, math.log2(math.prod(field.primes)), math.sqrt(NOISE_VARIANCE), TERNARY)

@@ -8,9 +8,10 @@ from aero.kernels.rlwe import WEIGHTS
 from aero.mpc.dealer import insecure_ots
 from aero.mpc.party import Party
 from aero.mpc.protocols import embedding
-from aero.mpc.protocols.embedding import load_table, plan_embedding
+from aero.mpc.protocols.embedding import plan_embedding
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.parties import run_both
+from mpc.tables import load_table
 
 TOKENS, ROWS, COLUMNS, BITS = 64, 40, 32, 16
 LIMIT = 15 + 8 * np.sqrt(30)  # 15 degrees of freedom

@@ -13,13 +13,13 @@ import pytest
 from aero.kernels import bitpack, leaf_ot
 from aero.mpc.dealer import InsecureDealtOts
 from aero.mpc.ot import transfer
-from aero.mpc.ot.transfer import BitProduct, multiply_bits
+from aero.mpc.ot.transfer import BitProduct, multiply_bits, together
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols import multiply as multiply_module
 from aero.mpc.protocols.compare import less_than
 from aero.mpc.protocols.extend import extend, from_field
 from aero.mpc.protocols.multiply import look_up, multiply
-from aero.mpc.protocols.select import and_bits, multiplex, to_arithmetic
+from aero.mpc.protocols.select import and_bits, arithmetic, multiplex
 from aero.mpc.share import Share
 from leakage.test_masks import assert_uniform, draws, seeds
 from mpc.ots import SEED, Outcome, run_with_ots
@@ -176,7 +176,7 @@ def check_shares() -> None:
             multiplex(party, ones, x).values,
             multiply(party, x, x, 20).values,
             from_field(party, z % np.uint64(P50), P50, bits=20).values,
-            to_arithmetic(party, ones, 21).values >> np.uint64(1),
+            together(party, arithmetic(party, ones, 21))[0].values >> np.uint64(1),
             extend(party, x, 40).values >> np.uint64(20),
             and_bits(party, ones, ones * np.uint8(party.role)),
         ]

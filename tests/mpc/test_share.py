@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aero.kernels.rlwe import SEED_BYTES
+from aero.mpc.cost import message
 from aero.mpc.fixed_point import from_ring, reduce_ring, to_ring
 from aero.mpc.party import Opening, Role
-from aero.mpc.share import Share, concatenate, input_cost, input_shares, known, open_cost, open_shares
+from aero.mpc.share import Share, concatenate, input_shares, known, open_cost, open_shares
 from aero.wire import ProtocolError
 from mpc.parties import Run, run_both
 
@@ -113,7 +115,7 @@ def test_share_and_open(owner, bits):
     both = (
         open_cost(x.shape, bits, Role.CLIENT) + open_cost(x.shape, bits, Role.SERVER) + open_cost(x.shape, bits, None)
     )
-    assert seen.bytes_sent + seen.bytes_received == input_cost(owner).total_bytes
+    assert seen.bytes_sent + seen.bytes_received == message(owner, SEED_BYTES).total_bytes
     spent = traffic - seen
     assert (spent.bytes_sent, spent.bytes_received) == (both.bytes_client_to_server, both.bytes_server_to_client)
     assert spent.messages == both.messages

@@ -57,10 +57,6 @@ class PaperCount:
     nonlinear: dict[str, NonlinearOps]
 
     @property
-    def flops(self) -> int:
-        return self.ffn_flops + self.attention_flops
-
-    @property
     def nonlinear_elements(self) -> int:
         return sum(ops.elements for ops in self.nonlinear.values())
 

@@ -77,11 +77,6 @@ class Params:
         return math.prod(self.primes)
 
     @property
-    def log_modulus(self) -> float:
-        """log2(QP), which security depends on."""
-        return math.log2(self.modulus * self.special)
-
-    @property
     def residues(self) -> tuple[int, ...]:
         """All primes, the special one last."""
         return (*self.primes, self.special)

@@ -154,10 +154,6 @@ def input_shares(
     return Share(_expand(seed, shape, bits), bits, fraction_bits)
 
 
-def input_cost(owner: Role) -> ProtocolCost:
-    return message(owner, SEED_BYTES)
-
-
 def open_shares(party: Party, x: Share, to: Role | None, what: str) -> Words | None:
     """Reveal [x] to one party, or to both (None). The only place where shares are put together.
 

@@ -35,7 +35,7 @@ from aero.mpc.protocols.linear import MAX_ERROR
 from aero.mpc.share import Share
 from aero.wire.keys import make_keys
 from aero.wire.memory import channel_pair
-from engines.linear_program import INPUT, error_bound, linear_program, plan_without_extensions, source_program
+from engines.linear_program import INPUT, bytes_of_matrices, error_bound, linear_program, plan_without_extensions, source_program
 
 FRACTION_BITS, INTEGER_BITS = 11, 9
 
@@ -394,7 +394,7 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     assert nothing is None
     for output, value in zip(outputs, expected, strict=True):
         assert np.abs(output - value).max() <= 33 * 2.0**-14
-    assert len(loads) == 2 and server._loaded.bytes_held == 64 * 8 * 4
+    assert len(loads) == 2 and bytes_of_matrices(server._loaded) == 64 * 8 * 4
 
 
 def products_of(count: int, rows: int = 4) -> tuple[RingPlan, list[Groups], dict[str, np.ndarray]]:
@@ -445,7 +445,7 @@ def test_products_with_any_number_of_rows_read_the_same_memory():
         loaded = store.of(groups)
         plans.add(loaded.plan)
         assert loaded.encoded.parts[0] is next(iter(store._matrices.values())).columns
-    assert len(plans) == 11 and store.bytes_held == 64 * 8 * 4
+    assert len(plans) == 11 and bytes_of_matrices(store) == 64 * 8 * 4
 
 
 @pytest.mark.parametrize("what", ["ring plan", "graph"])

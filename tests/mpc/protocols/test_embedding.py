@@ -9,9 +9,10 @@ from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols import embedding
-from aero.mpc.protocols.embedding import EmbeddingPlan, load_table, plan_embedding
+from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.keys import exchange_keys
 from mpc.parties import run_both
+from mpc.tables import load_table
 
 
 def with_ots(program):

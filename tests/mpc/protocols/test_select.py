@@ -5,6 +5,7 @@ import pytest
 
 from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.protocols.select import (
+    arithmetic,
     and_bits,
     arithmetic,
     arithmetic_shapes,
@@ -13,7 +14,6 @@ from aero.mpc.protocols.select import (
     multiplexing,
     multiplexing_shapes,
     not_bits,
-    to_arithmetic,
 )
 from mpc.ots import run_with_ots, split, split_bits
 
@@ -42,7 +42,7 @@ def test_gates(function, expected):
 @pytest.mark.parametrize("bits", [1, 2, 8, 25, 64])
 def test_bits_as_numbers(bits):
     x = bits_of(3)
-    outcome = run_with_ots(lambda party: to_arithmetic(party, split_bits(party, x), bits))
+    outcome = run_with_ots(lambda party: together(party, arithmetic(party, split_bits(party, x), bits))[0])
     np.testing.assert_array_equal(outcome.total, x)
     assert outcome.cost == products_cost(arithmetic_shapes(x.size, bits))
     assert outcome.cost.rounds == (bits > 1)

@@ -46,11 +46,6 @@ class WeightStore:
         self._numbers: dict[tuple[str, Format], NDArray[np.int64]] = {}
 
     @property
-    def bytes_held(self) -> int:
-        """What encoded weights take, apart from transforms."""
-        return sum(matrix.columns.nbytes for matrix in self._matrices.values())
-
-    @property
     def bytes_of_transforms(self) -> int:
         return sum(words.nbytes for _, words in self._transforms.values())
 

@@ -163,12 +163,6 @@ def _count_blocks(rows: int) -> list[int]:
     return [1 << k for k in range(MAX_BLOCKS.bit_length()) if 1 << k <= rows]
 
 
-def load_table(plan: EmbeddingPlan, table: NDArray[np.int64]) -> LoadedWeights:
-    """Encode the table, int64 [V, d]. NoRoomError where noise could exceed the plan's."""
-    columns = np.ascontiguousarray(np.pad(table, ((0, MAX_BLOCKS - 1), (0, 0))).T)
-    return load_weights(plan.product, side_by_side(plan, columns), nonzero=one_for_each_row(plan))
-
-
 def side_by_side(plan: EmbeddingPlan, columns: NDArray[Any]) -> Columns:
     """The blocks of the table, [R, B d], in the memory of its columns, integers [d, V + MAX_BLOCKS - 1], zeros last."""
     starts = range(0, plan.blocks * plan.positions, plan.positions)

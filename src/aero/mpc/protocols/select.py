@@ -35,12 +35,6 @@ def not_bits(party: Party, x: Bits) -> Bits:
     return x ^ np.uint8(party.is_client)
 
 
-def to_arithmetic(party: Party, bit: Bits, bits: int) -> Share:
-    """[b], 0 or 1, in the ring of 2^bits."""
-    [result] = together(party, arithmetic(party, bit, bits))
-    return result
-
-
 def multiplex(party: Party, bit: Bits, x: Share) -> Share:
     """[b x]: x where the bit is 1, and 0 elsewhere; `bit` in the shape of x."""
     [result] = together(party, multiplexing(party, bit, x))
@@ -64,7 +58,7 @@ def conjunction_shapes(count: int) -> list[ProductShape]:
 
 
 def arithmetic(party: Party, bit: Bits, bits: int) -> OneRound[Share]:
-    """`to_arithmetic`, for `together`."""
+    """[b], 0 or 1, in the ring of 2^bits; for `together`."""
     mine = bit if party.is_client else bit.astype(np.uint64)
     products = (BitProduct(Role.CLIENT, bits - 1, mine),) if bits > 1 else ()
 

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from aero.bench.parties import run_parties
 from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
@@ -39,7 +36,6 @@ from aero.models.notation import Notation
 from aero.models.presets import Size
 from aero.mpc.party import Role
 from aero.report.record import Record
-from aero.wire import PeerClosedError
 from aero.wire.keys import make_keys
 from aero.wire.network import LOOPBACK, Network
 
@@ -137,5 +133,3 @@ def bench_spu_layer(notation: Notation, size: Size, on_progress: Report = lambda
     extra = {"network": LOOPBACK.name, "note": note, "measured_seconds": cost.seconds}
     error = float(np.abs(logits - interpret(program, ids)).max())
     return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
-
-

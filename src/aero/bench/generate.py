@@ -34,7 +34,6 @@ from aero.wire.keys import make_keys
 from aero.wire.network import LOOPBACK, Network
 
 
-
 def bench_generate(
     notation: Notation,
     size: Size,

@@ -1,4 +1,4 @@
-"""One party of `aero bench generate`, in a process of its own (`parties`). The client leaves its logits in the folder."""
+"""One party of `aero bench generate`, in a process of its own. The client leaves its logits in the folder."""
 
 from __future__ import annotations
 

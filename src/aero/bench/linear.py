@@ -11,19 +11,15 @@ bits, weights with 16, probabilities with 16; 16 bits dropped. SPU: 18 fractiona
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from aero.bench.parties import run_parties
 from aero.engines.connect import ENGINES, SPU, TWO_PARTY
 from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Role

@@ -1,4 +1,4 @@
-"""One party of `aero bench linear` on our engine, in a process of its own (`parties`). It leaves its share of the result
+"""One party of `aero bench linear` on our engine, in a process of its own. It leaves its share of the result
 in the folder."""
 
 from __future__ import annotations

@@ -35,7 +35,14 @@ from aero.mpc.protocols.linear import MAX_ERROR
 from aero.mpc.share import Share
 from aero.wire.keys import make_keys
 from aero.wire.memory import channel_pair
-from engines.linear_program import INPUT, bytes_of_matrices, error_bound, linear_program, plan_without_extensions, source_program
+from engines.linear_program import (
+    INPUT,
+    bytes_of_matrices,
+    error_bound,
+    linear_program,
+    plan_without_extensions,
+    source_program,
+)
 
 FRACTION_BITS, INTEGER_BITS = 11, 9
 

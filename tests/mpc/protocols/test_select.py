@@ -5,7 +5,6 @@ import pytest
 
 from aero.mpc.ot.transfer import products_cost, together
 from aero.mpc.protocols.select import (
-    arithmetic,
     and_bits,
     arithmetic,
     arithmetic_shapes,

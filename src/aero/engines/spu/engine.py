@@ -28,8 +28,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from aero.engines.planning.steps import LOOK_UPS
 from aero.engines.engine import Engine, Progress, RunCost
+from aero.engines.planning.steps import LOOK_UPS
 from aero.graph import Graph
 from aero.graph.interpret import check_ids
 from aero.mpc.party import Role

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aero.engines.planning.steps import LOOK_UPS
 from aero.graph import Graph, Node
 from aero.graph.heads import CAUSAL, live_mask
 from aero.graph.ops import Shape, require_all
 from aero.graph.ops.gelu import gelu
 from aero.graph.ops.silu import silu
 from aero.graph.rotary import turns
-from aero.engines.planning.steps import LOOK_UPS
 from aero.mpc.party import Role
 
 FRACTION_BITS = 18

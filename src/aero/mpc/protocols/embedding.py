@@ -37,7 +37,6 @@ from aero.mpc.protocols.linear import (
     LinearPlan,
     LoadedWeights,
     ask,
-    load_weights,
     plan_product,
     prepare_answer,
     read_answer,

@@ -18,6 +18,7 @@ from rich.markup import escape
 
 import aero
 from aero.cli import streams
+from aero.cli.adapt import adapt
 from aero.cli.bench import bench
 from aero.cli.chat import chat
 from aero.cli.compile import compile_
@@ -52,6 +53,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "train": train,
         "recipe": recipe,
         "ladder": ladder,
+        "adapt": adapt,
         "convert": convert,
         "eval": eval_,
         "entropy": entropy,

@@ -27,6 +27,13 @@ Size = Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-sm
 LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
 BatchSize = Annotated[int, typer.Option(help="Blocks of the context length for one step.")]
 TrainingSeed = Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")]
+FreezeOrders = Annotated[
+    str, typer.Option(help="How the norms of an FLN model become constant: together, or one_by_one.")
+]
+TeacherWeight = Annotated[
+    float, typer.Option(help="Weight of the teacher's distributions in the loss; the text has the rest.")
+]
+TeacherTemperature = Annotated[float, typer.Option(help="Divides the logits of both for that.")]
 
 # Two parties. `aero.cli.security` reads the first two.
 Keys = Annotated[

@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from aero.cli.options import BatchSize, LearningRate, Records, Size, TrainingSeed
+from aero.cli.options import (
+    BatchSize,
+    FreezeOrders,
+    LearningRate,
+    Records,
+    Size,
+    TeacherTemperature,
+    TeacherWeight,
+    TrainingSeed,
+)
 
 if TYPE_CHECKING:
     from aero.models.stabilize import Placement, Stabilizer
@@ -50,13 +59,9 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option(help="Learn from the model of this run, too, which has the same tokenizer.")
     ] = None,
-    teacher_weight: Annotated[
-        float, typer.Option(help="Weight of the teacher's distributions in the loss; the text has the rest.")
-    ] = 0.5,
-    teacher_temperature: Annotated[float, typer.Option(help="Divides the logits of both for that.")] = 2.0,
-    freeze_order: Annotated[
-        str, typer.Option(help="How the norms of an FLN model become constant: together, or one_by_one.")
-    ] = "together",
+    teacher_weight: TeacherWeight = 0.9,
+    teacher_temperature: TeacherTemperature = 2.0,
+    freeze_order: FreezeOrders = "together",
     precision: Annotated[
         str, typer.Option(help="Number format of matrix products: auto, bf16, fp16, float32.")
     ] = "auto",

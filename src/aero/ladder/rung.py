@@ -11,6 +11,7 @@ from aero.compiler.compile import compile
 from aero.compiler.run import load_model
 from aero.cost import estimate
 from aero.cost.pricing import Pricing
+from aero.models import AeroForCausalLM
 from aero.models.stabilize import Stabilizer
 from aero.train.run_folder import RunInfo
 
@@ -48,10 +49,15 @@ def measure_rung(
     if info.status == "finished":
         assert info.result is not None
         perplexity = info.result["perplexity"]
-        compiled = compile(load_model(ladder / run), check=False)
-        graph = compiled.prefill(info.context).graph
-        cost = estimate(graph, pricing(graph, None)).total.bytes_both_ways
+        cost, _ = price(load_model(ladder / run), pricing)
     return Rung(step, notation, stabilizer, run, info.status, perplexity, cost, profile)
+
+
+def price(model: AeroForCausalLM, pricing: Pricing) -> tuple[float | None, float | None]:
+    """Bytes both ways and rounds of one private token from a full context, compiled; None where there is no price."""
+    graph = compile(model, check=False).prefill(model.config.context).graph
+    total = estimate(graph, pricing(graph, None)).total
+    return total.bytes_both_ways, total.rounds
 
 
 def pareto_front(rungs: Sequence[Rung]) -> list[Rung]:

@@ -44,6 +44,11 @@ class Evaluation:
         return asdict(self)
 
 
+def fits(words: int, vocab_size: int) -> bool:
+    """May a model of this vocabulary read a tokenizer's text of so many words?"""
+    return words <= vocab_size <= (1 + _PADDING) * words
+
+
 @dataclass(frozen=True)
 class _Window:
     """Tokens from `start`; those from `first` on, counted from `start`, are predicted."""
@@ -88,7 +93,7 @@ def evaluate(
     """
     length, vocab = model.config.context, model.config.vocab_size
     stride = length if stride is None else stride
-    if not len(token_bytes) <= vocab <= (1 + _PADDING) * len(token_bytes):
+    if not fits(len(token_bytes), vocab):
         raise ValueError(
             f"the model has a vocabulary of {vocab}, the text one of {len(token_bytes)}; use the model's data"
         )

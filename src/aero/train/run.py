@@ -40,7 +40,7 @@ from aero.train.callbacks import (
     TrainingProgress,
 )
 from aero.train.diagnosis import TrainingDivergedError
-from aero.train.evaluate import evaluate_on
+from aero.train.evaluate import evaluate_on, fits
 from aero.train.freezing import FreezeNorms
 from aero.train.measures import FILE as MEASURES_FILE
 from aero.train.measures import MeasureLog
@@ -188,7 +188,7 @@ def ensure(
 
 
 def _check_fits(config: AeroConfig, data: DataFolder) -> None:
-    if config.vocab_size != data.info.vocab_size:
+    if not fits(data.info.vocab_size, config.vocab_size):
         raise ValueError(
             f"the model has a vocabulary of {config.vocab_size}, and the data in {data.path} one of "
             f"{data.info.vocab_size}; make them the same"

@@ -28,7 +28,7 @@ class Teacher:
 
     path: str
     sha256: str
-    weight: float = 0.5
+    weight: float = 0.9
     temperature: float = 2.0
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
 import os
 import re
 from pathlib import Path
@@ -169,6 +170,36 @@ def test_split_is_by_file_and_near_the_fraction() -> None:
     assert len(train) + len(valid) == 400
     total = sum(d.bytes for d in documents)
     assert 0.095 * total < sum(d.bytes for d in valid) <= 0.1 * total
+
+
+def test_installed_packages_are_read_beside_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [importlib.metadata.distribution(name) for name in ("typer", "pytest", "typer")]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    documents = list(corpus.read("installed"))
+    by_group: dict[str | None, dict[str, Document]] = {}
+    for document in documents:
+        by_group.setdefault(document.group, {})[document.name] = document
+    assert {"pytest", "typer", "stdlib/json", "stdlib/ast.py"} <= by_group.keys() and None not in by_group
+    assert sum(map(len, by_group.values())) == len(documents), "names are unique, and a package is read once"
+    assert [d.name for d in documents if d.group in ("pytest", "typer")] == sorted(
+        [*by_group["pytest"], *by_group["typer"]]
+    )
+    import _pytest.fixtures
+
+    assert by_group["pytest"]["pytest/_pytest/fixtures.py"].text == Path(_pytest.fixtures.__file__).read_text("utf-8")
+    assert "stdlib/json/decoder.py" in by_group["stdlib/json"]
+    train, valid = corpus.split(corpus.shuffle(corpus.clean(documents), seed=0), 0.1)
+    assert train and valid and not {d.group for d in train} & {d.group for d in valid}
+    assert 0.08 < sum(d.bytes for d in valid) / sum(d.bytes for d in (*train, *valid)) <= 0.1
+
+
+def test_a_group_stays_together() -> None:
+    documents = [Document(f"{i}.py", "x" * 100, group=f"g{i % 10}") for i in range(200)]
+    train, valid = corpus.split(corpus.shuffle(documents, seed=0), 0.25)
+    assert len(valid) == 40 and len({d.group for d in valid}) == 2
+    assert not {d.group for d in train} & {d.group for d in valid}
+    with pytest.raises(ValueError, match="all the text is of one package"):
+        corpus.split([Document("a", "x", group="g"), Document("b", "y", group="g")], 0.25)
 
 
 def test_split_of_few_large_files_and_of_a_single_one() -> None:

@@ -18,9 +18,9 @@ def data(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="stdlib (this Python's standard library, the default), a file (text, or JSON lines by its suffix; .gz "
-            "too) or a folder. Repeatable. Or one data set of Hugging Face, streamed: codeparrot, hf:NAME, "
-            "hf:NAME:CONFIG, hf:FOLDER (Parquet, JSON lines)."
+            help="stdlib (this Python's standard library, the default), installed (it, and packages beside it, split "
+            "by package), a file (text, or JSON lines by its suffix; .gz too) or a folder. Repeatable. Or one data set "
+            "of Hugging Face, streamed: codeparrot, hf:NAME, hf:NAME:CONFIG, hf:FOLDER (Parquet, JSON lines)."
         ),
     ] = None,
     field: Annotated[

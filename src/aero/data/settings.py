@@ -16,13 +16,14 @@ class DataSettings:
     """Where the text comes from, and what is made of it."""
 
     sources: tuple[str, ...] = (corpus.STDLIB,)
-    """ "stdlib", files, folders; or one data set of Hugging Face: "codeparrot", "hf:NAME", "hf:FOLDER"."""
+    """ "stdlib", "installed", files, folders; or one data set of Hugging Face: "codeparrot", "hf:NAME", "hf:FOLDER"."""
     vocab_size: int = 4096
     """Number of token ids to aim at, where a tokenizer is trained."""
     tokenizer: str | None = None
     """An existing one: tokenizer.json, a folder that holds it, or a name on the Hub. None: train one on the text."""
     valid_fraction: float = 0.05
-    """Share of the bytes kept for validation, in whole files; of the documents, where they are streamed."""
+    """Share of the bytes kept for validation, in whole files, or packages where the source is "installed"; of the
+    documents, where they are streamed."""
     max_megabytes: float | None = None
     """Limit on the text used, in 10^6 bytes; None: all of it."""
     seed: int = 0

@@ -35,7 +35,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from aero.cli.security import IDLE_SECONDS, security_of
+from aero.cli.security import security_of
 from aero.compiler.run import CompiledRun
 from aero.data import tokenizer
 from aero.engines.connect import TWO_PARTY, connect_engine
@@ -43,7 +43,7 @@ from aero.mpc.party import Role
 from aero.report.record import Record, write_records
 from aero.serve.client import Client
 from aero.serve.sampling import Sampling
-from aero.serve.server import DEFAULT_MAX_PROMPTS, Server
+from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Server
 from aero.wire.keys import make_keys
 from aero.wire.network import Network
 from aero.wire.tcp import Listener, connect
@@ -79,11 +79,11 @@ def serve(folder: Path, keys: Path, network: Network, ports: Queue[int]) -> None
 
 
 @contextmanager
-def session(keys: Path, network: Network, port: int) -> Iterator[Client]:
+def session(keys: Path, network: Network, port: int, guesses: int = 0) -> Iterator[Client]:
     security = security_of(keys, Role.CLIENT, False)
     with (
         connect("127.0.0.1", port, security, timeout=IDLE_SECONDS, network=network) as channel,
-        Client(channel, lambda name, channel: connect_engine(name, Role.CLIENT, channel)) as client,
+        Client(channel, lambda name, channel: connect_engine(name, Role.CLIENT, channel), guesses=guesses) as client,
     ):
         yield client
 

@@ -213,14 +213,15 @@ class Soak:
 
     def sample(self) -> None:
         pids = [self.server.pid, *self.children()]
-        rss = subprocess.run(
-            ["ps", "-o", "rss=", "-p", ",".join(map(str, pids))], capture_output=True, text=True
+        shown = subprocess.run(
+            ["ps", "-o", "pid=,rss=", "-p", ",".join(map(str, pids))], capture_output=True, text=True
         ).stdout
-        sizes = [int(size) / 1e3 for size in rss.split()]
+        sizes = {int(pid): int(size) / 1e3 for pid, size in map(str.split, shown.splitlines())}
+        parent = sizes.pop(self.server.pid, 0.0)
         files = Path(f"/proc/{self.server.pid}/fd")
         self.samples.append({
-            "seconds": round(time.monotonic() - self.begun, 1), "parent_mb": round(sizes[0], 1) if sizes else 0,
-            "sessions_mb": round(sum(sizes[1:]), 1), "processes": len(sizes) - 1,
+            "seconds": round(time.monotonic() - self.begun, 1), "parent_mb": round(parent, 1),
+            "sessions_mb": round(sum(sizes.values()), 1), "processes": len(sizes),
             "descriptors": len(list(files.iterdir())) if files.exists() else 0,
             "tokens": self.tokens, "failures": sum(self.failures.values()),
         })  # fmt: skip

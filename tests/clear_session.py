@@ -11,7 +11,7 @@ import numpy as np
 from aero.compiler.positions import decode, prefill
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import train
-from aero.engines.engine import Engine, PromptRun, RunCost
+from aero.engines.engine import Engine, PromptRun, RunCost, first_rows
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program, interpret
 from aero.graph.interpret import interpret_step
@@ -42,15 +42,15 @@ class Programs:
         self.made.append(Span(0, length))
         return prefill(self.program, length, leave_state=leave_state)
 
-    def decode(self, past, length=1):
-        self.made.append(Span(past, length))
-        return decode(self.program, past, length)
+    def decode(self, past, length=1, outputs=1):
+        self.made.append(Span(past, length, outputs))
+        return decode(self.program, past, length, outputs)
 
 
 class InsecureTestEngine(Engine):
     """The client hands its ids to the server's thread, which computes in the clear, and gets the output back."""
 
-    name, insecure = "insecure-test", True
+    name, insecure, cuts = "insecure-test", True, True
 
     def __init__(self, party: Role, ids: Queue, outputs: Queue) -> None:
         self.party, self.ids, self.outputs, self.closed = party, ids, outputs, False
@@ -59,6 +59,7 @@ class InsecureTestEngine(Engine):
         self.refused: list[int] = []
         self.forgotten: list[int] = []
         self.held: list[set[int]] = []  # after each run
+        self.cuts_made: list[tuple[int, int]] = []
 
     def reveal_only(self, what, vocabulary):
         self.what, self.vocabulary = what, vocabulary
@@ -93,6 +94,11 @@ class InsecureTestEngine(Engine):
         self.loaded.append(lengths)
         if lengths == self.refused:
             raise ValueError("blocks.0.q: the noise may reach 77 steps")
+
+    def cut(self, prompt, tokens):
+        self.cuts_made.append((prompt, tokens))
+        if self.party is Role.SERVER:
+            self.states[prompt] = {name: first_rows(x, tokens) for name, x in self.states[prompt].items()}
 
     def forget(self, prompt):
         self.forgotten.append(prompt)
@@ -167,8 +173,8 @@ class Session:
         except BaseException as error:
             self.failure = error
 
-    def client(self, pad_to: int | None = None) -> Client:
-        return Client(self.client_channel, lambda name, _: self.client_engine, pad_to=pad_to)
+    def client(self, pad_to: int | None = None, guesses: int = 0) -> Client:
+        return Client(self.client_channel, lambda name, _: self.client_engine, pad_to=pad_to, guesses=guesses)
 
     def lose(self) -> None:
         """The connection breaks, without a word."""

@@ -64,6 +64,13 @@ def test_decoding_token_by_token_equals_the_model(name, shape):
     np.testing.assert_allclose(logits, expected[6:7], rtol=0, atol=compiled.verification.tolerance)
     logits, state = interpret_step(compiled.decode(7, 5), ids[7:], state)
     np.testing.assert_allclose(logits, expected[11:], rtol=0, atol=compiled.verification.tolerance)
+    # and what follows each of the last of them
+    cut = {name: rows[:7] for name, rows in state.items()}
+    for outputs in (2, 5):
+        logits = interpret(compiled.decode(7, 5, outputs), ids[7:], state=cut)
+        np.testing.assert_allclose(logits, expected[12 - outputs :], rtol=0, atol=compiled.verification.tolerance)
+    with pytest.raises(ValueError, match="give 6 outputs"):
+        compiled.decode(7, 5, 6)
     with pytest.raises(ValueError, match="do not fit"):
         compiled.decode(7, 6)
     with pytest.raises(ValueError, match="at least 1"):

@@ -9,13 +9,15 @@ from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
 from aero.engines.insecure.plain import InsecurePlainEngine
 from aero.engines.planning import session_keys
-from aero.engines.planning.step_plans import checked_schedule, wear_of
+from aero.engines.planning.declared import DeclaredSession
+from aero.engines.planning.step_plans import bare_states, checked_schedule, wear_of
 from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.mpc.party import Role
 from aero.serve.client import Client
+from aero.serve.drafts import Pace
 from aero.serve.server import Computed, Server
-from aero.serve.session import DeclinedError
+from aero.serve.session import DeclinedError, Span
 from aero.wire.memory import channel_pair
 from programs import random_ids, random_program
 from serve.test_session import tokenizer_bytes
@@ -31,8 +33,8 @@ class Programs:
     def prefill(self, length, *, leave_state):
         return prefill(PROGRAM, length, leave_state=leave_state)
 
-    def decode(self, past, length=1):
-        return decode(PROGRAM, past, length)
+    def decode(self, past, length=1, outputs=1):
+        return decode(PROGRAM, past, length, outputs)
 
 
 class Session:
@@ -104,6 +106,39 @@ def test_what_is_held_does_not_grow_over_prompts(session):
     session.join()
     assert session.failure is None
     assert session.held == [[0]] * 6 + [[0, 1]] * 2  # after each run, of the prompts of that run alone
+
+
+def test_guesses_that_hold_and_that_do_not(session, monkeypatch):
+    """Three tokens are read at once, the second guess is wrong, and both take it back; as declared."""
+    with session.client() as client:
+        ids, usable = [1, 2], client.tokenizer.vocab_size
+        tokens = plain_tokens(ids, 5, usable)
+        text = [*ids, *tokens]
+        wrong = (text[4] + 1) % usable
+        guesses = {3: [text[3], wrong], 5: [text[5]]}
+        monkeypatch.setattr("aero.serve.client.continued_phrase", lambda ids, most: guesses.get(len(ids), []))
+        client._pace = Pace(2)
+        monkeypatch.setattr(client._pace, "length", lambda available, rows: available)
+        found = list(client.generate(ids, 5))
+        assert [token.id for token in found] == tokens
+    session.join()
+    assert session.failure is None
+    spans = [Span(0, 2), Span(2, 3, 3), Span(4, 2, 2)]
+    assert [done.steps for done in session.done] == [(span,) for span in spans]
+    states: dict[str, str] = {}
+    declared = DeclaredSession(PLAN, vocabulary=usable)
+    runs = {token.run.index: token.run for token in found}
+    for span, run in zip(spans, runs.values(), strict=True):
+        if span.past:
+            graph = decode(PROGRAM, *dataclasses.astuple(span)).graph
+        else:
+            graph = prefill(PROGRAM, span.length, leave_state=True).graph
+        expected = declared.run([graph], [states])
+        states = bare_states(graph, states)
+        assert expected.total(lambda c: c.bytes_client_to_server) == run.cost.bytes_client_to_server
+        assert expected.total(lambda c: c.bytes_server_to_client) == run.cost.bytes_server_to_client
+        if span.past:  # where the first run's set-up ends, the greeting before it is in the same round
+            assert expected.rounds == run.cost.rounds
 
 
 def test_every_byte_belongs_to_a_run_or_to_its_set_up(session):

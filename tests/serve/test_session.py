@@ -386,7 +386,7 @@ def raw(session, *messages: dict) -> Channel:
 
 
 HELLO = {"say": "hello", "protocol": PROTOCOL, "version": "0"}
-ONE = {"prompt": 0, "past": 0, "length": 2, "digest": ""}
+ONE = {"prompt": 0, "past": 0, "length": 2, "outputs": 1, "digest": ""}
 
 
 def step_of(*prompts: dict) -> dict:
@@ -409,7 +409,7 @@ def step_of(*prompts: dict) -> dict:
         ([HELLO, step_of({**ONE, "prompt": -1})], "the prompt number -1"),
         ([HELLO, step_of({**ONE, "prompt": 4})], "knows 0 to 3"),
         ([HELLO, step_of({**ONE, "prompt": "0"})], "not int"),
-        ([HELLO, step_of({"prompt": 0, "past": 0, "digest": ""})], "'length'"),
+        ([HELLO, step_of({"prompt": 0, "past": 0, "outputs": 1, "digest": ""})], "'length'"),
         ([HELLO, step_of({**ONE, "length": True})], "not int"),
         ([HELLO, step_of({**ONE, "length": 0})], "do not fit"),
         ([HELLO, step_of({**ONE, "length": CONTEXT + 1})], "do not fit"),
@@ -417,6 +417,8 @@ def step_of(*prompts: dict) -> dict:
         ([HELLO, step_of({**ONE, "past": -1})], "0 were read"),
         ([HELLO, step_of({**ONE, "past": 3})], "0 were read"),
         ([HELLO, step_of({**ONE, "digest": 1})], "not str"),
+        ([HELLO, step_of({**ONE, "outputs": 2})], "2 outputs of 2 tokens after 0"),
+        ([HELLO, step_of({**ONE, "outputs": None})], "not int"),
         ([HELLO, {"say": "end", "prompts": [0]}], "have not begun"),
         ([HELLO, {"say": "end", "prompts": ["0"]}], "have not begun"),
         ([HELLO, {"say": "end", "prompts": [[]]}], "have not begun"),

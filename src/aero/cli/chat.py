@@ -12,6 +12,7 @@ from rich.markup import escape
 from aero.cli import streams
 from aero.cli.live_text import LiveText
 from aero.cli.options import (
+    Guess,
     Keys,
     NoTls,
     PadTo,
@@ -62,6 +63,7 @@ def chat(
         ),
     ] = None,
     pad_to: PadTo = None,
+    guess: Guess = 0,
     wait: Wait = None,
     reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
@@ -86,7 +88,7 @@ def chat(
     console, progress = Console(highlight=False), LiveProgress()
     answers: list[Answer] = []
     with Reconnecting(
-        lambda: private_session(server, security, progress, pad_to, wait), reconnect, progress.note
+        lambda: private_session(server, security, progress, pad_to, wait, guess), reconnect, progress.note
     ) as client:
         check_sampling(sampling, client.offer)
         offer, tokenizer = client.offer, client.tokenizer

@@ -12,6 +12,7 @@ from rich.console import Console
 from aero.cli import streams
 from aero.cli.live_text import LiveText
 from aero.cli.options import (
+    Guess,
     Keys,
     NoTls,
     PadTo,
@@ -70,6 +71,7 @@ def generate(
     stop: Stop = None,
     special: Special = False,
     pad_to: PadTo = None,
+    guess: Guess = 0,
     wait: Wait = None,
     reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
@@ -96,6 +98,8 @@ def generate(
         raise ValueError("--report is about a private session; give --private HOST:PORT with it")
     if pad_to is not None and private is None:
         raise ValueError("--pad-to is about what a server learns; give --private HOST:PORT with it")
+    if guess and private is None:
+        raise ValueError("--guess saves rounds with a server; give --private HOST:PORT with it")
     if wait is not None and private is None:
         raise ValueError("--wait is for a place at a server; give --private HOST:PORT with it")
     sampling = Sampling(temperature, top_k, top_p, seed)
@@ -108,7 +112,7 @@ def generate(
         with (
             LiveText() as live,
             Reconnecting(
-                lambda: private_session(private, security, live.progress, pad_to, wait), reconnect, live.note
+                lambda: private_session(private, security, live.progress, pad_to, wait, guess), reconnect, live.note
             ) as client,
         ):
             offer, ids = client.offer, [client.tokenizer.encode_prompt(text, special=special) for text in texts]

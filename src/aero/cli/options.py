@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aero.cli.streams import json_only
+from aero.serve.drafts import MAX_GUESSES
 
 
 def json_option(help: str) -> Any:
@@ -76,6 +77,16 @@ PadTo = Annotated[
         help="Pad what is read at once, so that the server learns its length as a multiple of so many tokens. The "
         "model reads the padding, too, and answers may be others.",
         min=1,
+    ),
+]
+Guess = Annotated[
+    int,
+    typer.Option(
+        "--guess",
+        help="Tokens to guess ahead, at most, where a phrase of the text goes on as it did before: the server confirms "
+        "several in the rounds of one, as many as pay. The tokens are the same; the server learns how many held.",
+        min=0,
+        max=MAX_GUESSES,
     ),
 ]
 Wait = Annotated[

@@ -30,12 +30,17 @@ Failure = DeclinedError | ConnectionError
 
 @contextmanager
 def private_session(
-    address: str, security: Security, progress: Progress, pad_to: int | None = None, wait: float | None = 0.0
+    address: str,
+    security: Security,
+    progress: Progress,
+    pad_to: int | None = None,
+    wait: float | None = 0.0,
+    guesses: int = 0,
 ) -> Iterator[Client]:
     """A client of the server at HOST:PORT, connected for the length of the block.
 
-    progress: told what the engine does. pad_to: as in `Client`. wait: seconds to wait for a place at a busy server, in
-    its queue, or until there is room in that, None for as many as a person would; PeerBusyError after them.
+    progress: told what the engine does. pad_to, guesses: as in `Client`. wait: seconds to wait for a place at a busy
+    server, in its queue, or until there is room in that, None for as many as a person would; PeerBusyError after them.
     """
     from aero.engines.connect import connect_engine
 
@@ -47,7 +52,7 @@ def private_session(
 
     with (
         _connected(host, port, security, progress, WAIT_SECONDS if wait is None else wait) as channel,
-        Client(channel, engine_for, pad_to=pad_to) as client,
+        Client(channel, engine_for, pad_to=pad_to, guesses=guesses) as client,
     ):
         yield client
 

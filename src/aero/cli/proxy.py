@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aero.cli.options import Keys, NoTls, PadTo, Reconnect, Records, Threads
+from aero.cli.options import Guess, Keys, NoTls, PadTo, Reconnect, Records, Threads
 from aero.cli.private import parse_address, private_session
 from aero.cli.security import security_of
 from aero.data.chat_template import MAX_BYTES, ChatTemplate
@@ -54,6 +54,7 @@ def proxy(
         list[str] | None, typer.Option(help="Another name by which programs reach this endpoint. Repeatable.")
     ] = None,
     pad_to: PadTo = None,
+    guess: Guess = 0,
     reconnect: Reconnect = RECONNECTIONS,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -79,7 +80,9 @@ def proxy(
     console = Console(highlight=False)
     named = [*(allow_host or []), *([] if host in ("0.0.0.0", "::") else [host])]
     guard = Guard(named, allow_origin or [], api_key)
-    batcher = Batcher(lambda: private_session(server, security, lambda *_: None, pad_to, _WAIT), queue, reconnect)
+    batcher = Batcher(
+        lambda: private_session(server, security, lambda *_: None, pad_to, _WAIT, guess), queue, reconnect
+    )
     client = batcher.start()
     try:
         chats = Template(client.tokenizer, client.chat_template if template is None else _read(template, client))

@@ -25,7 +25,7 @@ from aero.report.record import Record, write_records
 from aero.serve.limits import ACCOUNTS_FILE, ClientLimits
 from aero.serve.metrics import ServerMetrics
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Computed
-from aero.serve.session import MAX_PROMPTS
+from aero.serve.session import MAX_PROMPTS, Span
 from aero.serve.supervisor import Event, Limits, Supervisor, Tell
 from aero.wire import Channel
 from aero.wire.keys import Identity
@@ -234,9 +234,14 @@ def metrics_at(where: str) -> ServerMetrics:
     return ServerMetrics(host.strip("[]") or "127.0.0.1", int(port))
 
 
+def _read(step: Span) -> str:
+    tokens = "token" if step.length == 1 else f"{step.length} tokens"
+    return f"{tokens} after {step.past}" if step.work == "next-token" else tokens
+
+
 def _told(done: Computed) -> dict[str, Any]:
     """Of a step, for the log and for metrics: counts and times."""
-    each = [f"{s.length} tokens" if s.work == "prefill" else f"token after {s.past}" for s in done.steps]
+    each = [_read(step) for step in done.steps]
     operations: dict[str, Counter[str]] = {
         f"operation_{what}": Counter() for what in ("seconds", "waiting_seconds", "bytes_received", "bytes_sent")
     }

@@ -19,7 +19,7 @@ from aero.cost.two_party import TwoPartyProfile
 from aero.engines.two_party.room import with_room
 from aero.graph.ring_plan import RingPlan
 from aero.models import AeroForCausalLM
-from aero.serve.session import MAX_PROMPTS
+from aero.serve.session import MAX_OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def formats(compiled: Compiled, calibration: Sequence[np.ndarray], outside: Sequ
     """Number formats with room for noise in every step of a session. ValueError, naming what is in the way, where there
     are none."""
     found = quantize(compiled.program, calibration, outside=outside)
-    return replace(found, plan=with_room(compiled, found.plan, MAX_PROMPTS))
+    return replace(found, plan=with_room(compiled, found.plan, MAX_OUTPUTS))
 
 
 def serve_run(run: Path, model: AeroForCausalLM) -> tuple[Served, bool]:

@@ -14,6 +14,7 @@ from aero.engines.two_party.room import check_room
 from aero.engines.two_party.weight_store import WeightStore
 from aero.mpc.party import Role
 from aero.serve.server import Server
+from aero.serve.session import MAX_OUTPUTS
 
 if TYPE_CHECKING:
     from aero.compiler.run import CompiledRun
@@ -67,7 +68,7 @@ def load(run: Path, how: Serving) -> Model:
         notes.append(f"{run} has no validation text: number formats come from random tokens")
     store: WeightStore | None = None
     if plan is not None and how.weights_bytes is not None:
-        store = check_room(model.compiled, plan, how.max_prompts, how.reveal, how.weights_bytes)
+        store = check_room(model.compiled, plan, MAX_OUTPUTS, how.reveal, how.weights_bytes)
     server = Server(
         notation=model.notation,
         context=model.context,

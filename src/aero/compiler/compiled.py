@@ -62,10 +62,11 @@ class Compiled:
         make = lambda: prefill(self.program, length, leave_state=leave_state)  # noqa: E731
         return self._cached("prefill", length, leave_state, make)
 
-    def decode(self, past: int, length: int = 1) -> Program:
-        """The logits [1, V] of the last of `length` tokens after `past` others, from the state that their run left in
-        the engine."""
-        return self._cached("decode", length, past, lambda: decode(self.program, past, length))
+    def decode(self, past: int, length: int = 1, outputs: int = 1) -> Program:
+        """The logits [outputs, V] of the last of `length` tokens after `past` others, from the state that their run
+        left in the engine."""
+        make = lambda: decode(self.program, past, length, outputs)  # noqa: E731
+        return self._cached(f"decode {outputs}", length, past, make)
 
     def _cached(self, kind: str, length: int, past: int, make: Callable[[], Program]) -> Program:
         key = (kind, length, past)

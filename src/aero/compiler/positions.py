@@ -31,16 +31,16 @@ def prefill(program: Program, length: int, *, leave_state: bool = False) -> Prog
     return last_position(Program.of(length, nodes, weights, output, state_out=state, checked=program.weights))
 
 
-def decode(program: Program, past: int, length: int = 1) -> Program:
-    """The output [1, V] of the last of `length` tokens after `past` others, from the state that those left, and it
-    leaves its own.
+def decode(program: Program, past: int, length: int = 1, outputs: int = 1) -> Program:
+    """The output [outputs, V] of the last of `length` tokens after `past` others, from the state that those left, and
+    it leaves its own.
 
     ValueError where there is no token before it, or no room.
     """
     if past < 1:
         raise ValueError("the first token has no state to continue; use prefill")
-    if length < 1:
-        raise ValueError(f"cannot read {length} tokens; give at least 1")
+    if not 1 <= outputs <= length:
+        raise ValueError(f"cannot read {length} tokens and give {outputs} outputs; give at least 1 of each")
     check_length(program, past + length)
     nodes, weights = _at(program, past, past + length)
     cached = cached_values(program)
@@ -53,7 +53,7 @@ def decode(program: Program, past: int, length: int = 1) -> Program:
         continued.append(node.replace(inputs=inputs))
         if node.name in cached:
             continued.append(Node(f"{node.name}.all", "concat_rows", (state_name(node.name), node.name)))
-    output = _last(program, continued, length)
+    output = _last(program, continued, length, outputs)
     state_out = {state_name(value): f"{value}.all" for value in cached}
     return last_position(
         Program.of(length, continued, weights, output, state_in=state_in, state_out=state_out, checked=program.weights)
@@ -80,12 +80,12 @@ def check_length(program: Program, length: int) -> None:
         )
 
 
-def _last(program: Program, nodes: list[Node], length: int) -> str:
-    """The output's last row: appended to `nodes` where there are others."""
+def _last(program: Program, nodes: list[Node], length: int, count: int = 1) -> str:
+    """The output's last rows: appended to `nodes` where there are others."""
     output = program.graph.output
-    if length == 1:
+    if length == count:
         return output
-    nodes.append(Node(f"{output}.last", "rows", (output,), (), {"start": length - 1, "stop": length}))
+    nodes.append(Node(f"{output}.last", "rows", (output,), (), {"start": length - count, "stop": length}))
     return nodes[-1].name
 
 

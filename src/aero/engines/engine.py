@@ -92,6 +92,13 @@ def check_batch(batch: Sequence[PromptRun]) -> None:
         raise ValueError(f"the prompt {twice} stands in a batch twice; give each prompt a number of its own")
 
 
+def first_rows(x: np.ndarray, count: int) -> np.ndarray:
+    """Of a state, what the first `count` tokens left. ValueError where there are fewer."""
+    if not 1 <= count <= len(x):
+        raise ValueError(f"a state of {len(x)} tokens cannot be cut to {count}")
+    return x[:count]
+
+
 class Engine(ABC):
     """One party of a computation.
 
@@ -100,6 +107,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     insecure: ClassVar[bool]
+    cuts: ClassVar[bool] = False
+    """Whether `cut` is there."""
 
     @abstractmethod
     def run(
@@ -129,6 +138,11 @@ class Engine(ABC):
         number formats, and for more than a key bears; the engine can be used on. Nothing to do for an engine that only
         learns it while it runs.
         """
+
+    def cut(self, prompt: int, tokens: int) -> None:
+        """Of the state of a prompt, keep what its first `tokens` tokens left, as if no others had been read. Both
+        parties do it. ValueError for more than were read, and for an engine that cannot."""
+        raise ValueError(f"the engine {self.name!r} cannot take back tokens that it has read")
 
     @abstractmethod
     def forget(self, prompt: int) -> None:

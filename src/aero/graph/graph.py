@@ -241,8 +241,9 @@ class Programs(Protocol):
     def prefill(self, length: int, *, leave_state: bool = False) -> Program:
         """The logits [1, V] after `length` tokens. leave_state: their keys and values stay in the engine."""
 
-    def decode(self, past: int, length: int = 1) -> Program:
-        """The logits [1, V] after `length` tokens that follow `past` others, from the state that these left."""
+    def decode(self, past: int, length: int = 1, outputs: int = 1) -> Program:
+        """The logits [outputs, V] after each of the last of `length` tokens that follow `past` others, from the state
+        that these left."""
 
 
 def live_nodes(nodes: tuple[Node, ...], outputs: Iterable[str]) -> tuple[Node, ...]:

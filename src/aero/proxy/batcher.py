@@ -368,7 +368,7 @@ class Batcher:
 
 
 def _why_last(growing: Continuation, client: Client, token: PrivateToken) -> str | None:
-    if not growing.ended:
+    if not token.last:
         return None
     ended = token.id in client.offer.end_tokens or growing.text.stopped
     return "stop" if ended else "length"

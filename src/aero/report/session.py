@@ -62,7 +62,7 @@ class Session:
     @property
     def shared(self) -> bool:
         """Whether tokens of several prompts were computed together."""
-        return any(len(run.steps) > 1 for run in self.runs)
+        return any(len(run.steps) > 1 or run.steps[0].outputs > 1 for run in self.runs)
 
     def records(self) -> list[Record]:
         """The set-up, then each run: the first for an answer is its prompt's, and after a further set-up it reads again
@@ -199,7 +199,7 @@ def _add_runs(page: Page, session: Session) -> None:
     """Which tokens each run was for, and what it cost for all of them."""
     page.heading("Runs")
     page.text(
-        "A run computes one token of each of its prompts at once. Seconds, bytes, rounds and messages are of the whole "
+        "A run computes one token of each of its prompts at once, and more where guesses hold. Seconds, bytes, rounds and messages are of the whole "
         "run, not of each token."
     )
     rows = []

@@ -20,9 +20,11 @@ from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, PromptRun, RunCost, StepReport
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
+from aero.serve.drafts import Pace, continued_phrase
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.session import (
     MAX_GRAPH_BYTES,
+    MAX_OUTPUTS,
     PROTOCOL,
     Asked,
     DeclinedError,
@@ -70,7 +72,7 @@ class PrivateToken:
 
     id: token id; text: what it adds to the text, whole characters only; logits: float64 [V], from which it was chosen,
     minus infinity where they were not revealed; step: what was computed for it; run: in which computation, which tokens
-    of other prompts may share.
+    of other prompts may share, and others of the same that were guessed. last: nothing follows.
     """
 
     id: int
@@ -78,6 +80,7 @@ class PrivateToken:
     logits: np.ndarray
     step: Span
     run: PrivateRun
+    last: bool = False
 
     @property
     def revealed(self) -> np.ndarray:
@@ -111,10 +114,26 @@ class Continuation:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What is computed next of a prompt. tokens: that are read for it, padding among them."""
+    """What is computed next of a prompt. tokens: that are read for it, padding among them; guesses: that are read
+    behind them."""
 
     step: Span
     tokens: list[int]
+    guesses: list[int] = field(default_factory=list)
+
+    def guessing(self, guesses: list[int]) -> _Reading:
+        count = len(guesses)
+        return _Reading(Span(self.step.past, self.step.length + count, 1 + count), self.tokens, guesses)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the engines hold of a prompt. ids: whose keys and values these are; held: how many, with padding; sure: how
+    many of the ids are no guesses."""
+
+    ids: list[int] = field(default_factory=list)
+    held: int = 0
+    sure: int = 0
 
 
 class Generating(ABC):
@@ -191,11 +210,19 @@ class Client(Generating):
     a prompt is a multiple of so many tokens, or all that leaves room for its answer: the server learns no more of its
     length. The model reads them, too, so answers may be others. ValueError for less than 1, and where the tokenizer has
     no such token.
+    guesses: tokens of a prompt that a step reads beyond those that are known, at most (`aero.serve.drafts`): how many
+    pay is found out on the way. ValueError for too many, and for an engine that cannot take tokens back.
     """
 
     def __init__(
-        self, channel: Channel, engine_for: Callable[[str, Channel], Engine], *, pad_to: int | None = None
+        self,
+        channel: Channel,
+        engine_for: Callable[[str, Channel], Engine],
+        *,
+        pad_to: int | None = None,
+        guesses: int = 0,
     ) -> None:
+        self._pace = Pace(guesses)
         if pad_to is not None and pad_to < 1:
             raise ValueError(f"lengths cannot be padded to multiples of {pad_to}; give 1 or more")
         begun = time.perf_counter()
@@ -221,13 +248,14 @@ class Client(Generating):
                 raise ProtocolError(f"the server's chat template is not usable: {one_line(str(error))}") from None
         self._channel = channel
         self._graphs: dict[Span, Graph] = {}
-        # By prompt, the tokens whose keys and values the engines hold, and how many they are with padding.
-        self._read: dict[int, tuple[list[int], int]] = {}
+        self._read: dict[int, _Read] = {}
         self._pad_to, self._padding = pad_to, 0 if pad_to is None else self.tokenizer.end_of_text
         self.first_run = self._runs = 0
         self._engine = engine_for(self.offer.engine, channel)
         try:
             self._engine.reveal_only(self.offer.revealed, self.tokenizer.vocab_size)
+            if guesses and not self._engine.cuts:
+                raise ValueError(f"the engine {self.offer.engine!r} reads one token at a time; leave the guesses out")
         except BaseException:
             self._engine.close()
             raise
@@ -267,7 +295,8 @@ class Client(Generating):
         read = [int(i) for i in ids]
         check_length(len(read), 1, self.offer.context)
         found, _ = self._run({0: (read, self._reading(0, read, 0))})
-        return found[0]
+        logits, step = found[0]
+        return logits[0], step
 
     def continuation(
         self,
@@ -284,18 +313,29 @@ class Client(Generating):
         return Continuation(list(ids), Sampler(sampling), text, max_new_tokens, list(given))
 
     def advance(self, prompts: Mapping[int, Continuation]) -> Iterator[tuple[int, PrivateToken]]:
-        """One token for each of the prompts, which stand at these places of the session, in as few runs as possible.
+        """One token for each of the prompts, which stand at these places of the session, in as few runs as possible; or
+        several, where guesses hold.
 
         A prompt continues what was read at its place, where it begins with it; what was read stays there, see `forget`.
         DeclinedError when the server does not compute a step; what was chosen before it stays chosen.
         """
         for several in self._fitting(prompts):
             found, run = self._run(several)
+            if run.work == "next-token":
+                self._pace.took(sum(step.outputs for step in run.steps), run.cost.seconds)
             tokens = []
-            for place, (logits, step) in found.items():
-                prompts[place].padding = step.context - len(prompts[place].ids)
-                token, piece = self._chosen(prompts[place], logits)
-                tokens.append((place, PrivateToken(token, piece, logits, step, run)))
+            for place, (rows, step) in found.items():
+                prompt, guesses = prompts[place], several[place][1].guesses
+                prompt.padding = step.context - len(guesses) - len(prompt.ids)
+                held = 0
+                for row in rows:
+                    token, piece = self._chosen(prompt, row)
+                    tokens.append((place, PrivateToken(token, piece, row, step, run, prompt.ended)))
+                    if prompt.ended or held == len(guesses) or token != guesses[held]:
+                        break
+                    held += 1
+                if guesses:
+                    self._pace.guessed(len(guesses), held)
             yield from tokens
 
     def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
@@ -341,10 +381,15 @@ class Client(Generating):
     def _fitting(self, prompts: Mapping[int, Continuation]) -> Iterator[dict[int, tuple[list[int], _Reading]]]:
         """The prompts' ids in as few runs as the server computes, in order."""
         several: dict[int, tuple[list[int], _Reading]] = {}
-        total = 0
+        total, spare = 0, MAX_OUTPUTS - len(prompts)
         for prompt, wanted in prompts.items():
             check_length(len(wanted.ids), 1, self.offer.context)
             reading = self._reading(prompt, wanted.ids, wanted.ahead, wanted.padding)
+            room = min(spare, self.offer.context - (total + reading.step.length if several else 0))
+            guesses = self._guessed(wanted, reading, room, len(prompts))
+            spare -= len(guesses)
+            if guesses:
+                reading = reading.guessing(guesses)
             length = reading.step.length
             if several and total + length > self.offer.context:
                 yield several
@@ -354,13 +399,22 @@ class Client(Generating):
         if several:
             yield several
 
+    def _guessed(self, prompt: Continuation, reading: _Reading, room: int, rows: int) -> list[int]:
+        """What may follow a prompt, as far as there is room, and use, for it."""
+        most = min(self._pace.most, prompt.left - 1, room, self.offer.context - reading.step.context)
+        if most < 1 or prompt.given or not reading.step.past:
+            return []
+        found = [token for token in continued_phrase(prompt.ids, most) if token < self.tokenizer.vocab_size]
+        return found[: self._pace.length(len(found), rows)]
+
     def _reading(self, prompt: int, ids: list[int], ahead: int, padded: int | None = None) -> _Reading:
         """What has to be computed of a prompt. ahead: tokens for which there is to be room afterwards. padded: by how
         much it was padded when it was read before."""
-        read, past = self._read.get(prompt, ([], 0))
+        read = self._read.get(prompt, _Read())
         room = self.offer.context - ahead
-        known = len(read)
-        if known >= len(ids) or ids[:known] != read or past + len(ids) - known > room:  # padding may have taken it
+        known = next((n for n, (a, b) in enumerate(zip(read.ids, ids, strict=False)) if a != b), len(read.ids))
+        past = read.held - (len(read.ids) - known)  # only guesses are taken back, which are not padded
+        if known < read.sure or known >= len(ids) or past + len(ids) - known > room:  # padding may have taken it
             known = past = 0
         new = ids[known:]
         if self._pad_to is not None and not (past and len(new) == 1):  # single ones after others are the answer's
@@ -375,25 +429,33 @@ class Client(Generating):
     def _run(
         self, prompts: Mapping[int, tuple[list[int], _Reading]]
     ) -> tuple[dict[int, tuple[np.ndarray, Span]], PrivateRun]:
-        """The logits after each prompt's ids, all computed at once."""
+        """The logits after each prompt's ids, and after each guess behind them, all computed at once."""
         begun, engine_before = time.perf_counter() - self._opening, self._engine.set_up_cost
         self._begun = begun
         self._opening = 0.0
         steps = {prompt: reading.step for prompt, (_, reading) in prompts.items()}
         digests = {step: graph.digest for step, graph in self._graphs.items()}
         asked = [Asked(prompt, step, digests.get(step, "")) for prompt, step in steps.items()]
+        for prompt, step in steps.items():
+            read = self._read.get(prompt, _Read())
+            if 0 < step.past < read.held:
+                self._engine.cut(prompt, step.past)
+                self._read[prompt] = _Read(read.ids[: len(read.ids) - read.held + step.past], step.past, read.sure)
         self._channel.send_control({"say": "step", "prompts": [request.message() for request in asked]})
         self._receive_graphs([step for step in dict.fromkeys(steps.values()) if step not in self._graphs])
         batch = [
-            PromptRun(self._graphs[reading.step], np.array(reading.tokens, dtype=np.int64), prompt)
+            PromptRun(self._graphs[reading.step], np.array(reading.tokens + reading.guesses, dtype=np.int64), prompt)
             for prompt, (_, reading) in prompts.items()
         ]
         greeted, ready = self._channel.traffic - self._counted, time.perf_counter() - begun
         found: dict[int, tuple[np.ndarray, Span]] = {}
         for (prompt, step), logits in zip(steps.items(), self._engine.run_batch(batch), strict=True):
             assert logits is not None
-            found[prompt] = logits[0], step
-        self._read |= {prompt: (ids, reading.step.context) for prompt, (ids, reading) in prompts.items()}
+            found[prompt] = logits, step
+        self._read |= {
+            prompt: _Read(ids + reading.guesses, reading.step.context, len(ids))
+            for prompt, (ids, reading) in prompts.items()
+        }
         self._counted, self._counted_set_up, self._begun = self._channel.traffic, self._engine.set_up_cost, None
         set_up = _spent(ready, greeted) + _since(engine_before, self._engine.set_up_cost)
         run = PrivateRun(self._runs, tuple(steps.values()), self._engine.cost, self._engine.report, set_up)
@@ -434,7 +496,7 @@ class Client(Generating):
         rows_read = {shape[0] for shape in graph.state_in.values()}
         if (
             graph.length != step.length
-            or graph.shapes[graph.output] != (1, self.offer.vocab_size)
+            or graph.shapes[graph.output] != (step.outputs, self.offer.vocab_size)
             or rows_read - {step.past}
             or tables - {self.offer.vocab_size}  # with fewer rows, whether the client fails would depend on its ids
         ):

@@ -18,6 +18,7 @@ from aero.graph import Program, Programs
 from aero.serve.limits import LimitError
 from aero.serve.memory import give_back
 from aero.serve.session import (
+    MAX_OUTPUTS,
     MAX_PROMPTS,
     MAX_RETRY,
     PROTOCOL,
@@ -175,9 +176,10 @@ class Server:
                         del read[prompt]
                         engine.forget(prompt)
                     continue
-                asked = self._checked(channel, message, read)
+                asked = self._checked(channel, message, read, engine.cuts)
                 try:
-                    admit(sum(request.step.length for request in asked), len(asked))
+                    steps = tuple(request.step for request in asked)
+                    admit(sum(step.length for step in steps), sum(step.outputs for step in steps))
                 except LimitError as error:
                     _decline(channel, str(error), error.limit, error.retry)
                     on_declined(error.detail or str(error))
@@ -185,10 +187,13 @@ class Server:
                 except UntrustedPeerError as error:
                     channel.send_control({"say": "refusal", "reason": str(error)})
                     raise
+                for request in asked:
+                    if 0 < request.step.past < read.get(request.prompt, 0):
+                        engine.cut(request.prompt, request.step.past)
+                        read[request.prompt] = request.step.past
                 programs = [self._program(request.step) for request in asked]
                 pairs = zip(asked, programs, strict=True)
                 batch = [PromptRun(p.graph, prompt=request.prompt, weights=p.weights) for request, p in pairs]
-                steps = tuple(request.step for request in asked)
                 if steps not in loaded:
                     try:
                         engine.load(batch)
@@ -220,10 +225,12 @@ class Server:
         finally:
             self._between_steps = False
 
-    def _checked(self, channel: Channel, message: Mapping[str, object], read: Mapping[int, int]) -> list[Asked]:
+    def _checked(
+        self, channel: Channel, message: Mapping[str, object], read: Mapping[int, int], cuts: bool
+    ) -> list[Asked]:
         """What the client asks for; anything that cannot be computed ends the session."""
         asked = read_asked(message)
-        reason = self._refusal(asked, read)
+        reason = self._refusal(asked, read, cuts)
         if reason:
             raise _refused(channel, reason)
         return asked
@@ -236,8 +243,8 @@ class Server:
             raise _refused(channel, "the end of prompts that have not begun, or of one twice")
         return prompts
 
-    def _refusal(self, asked: Sequence[Asked], read: Mapping[int, int]) -> str:
-        """Why a step is not computed, or nothing."""
+    def _refusal(self, asked: Sequence[Asked], read: Mapping[int, int], cuts: bool) -> str:
+        """Why a step is not computed, or nothing. cuts: whether tokens can be taken back."""
         context, most = self._offer.context, self._offer.max_prompts
         if not 1 <= len(asked) <= most:
             return f"{len(asked)} prompts at once, where this server computes 1 to {most}"
@@ -249,14 +256,19 @@ class Server:
                 return f"the prompt number {request.prompt}, where this server knows 0 to {most - 1}"
             if step.length < 1 or step.context > context:
                 return f"{step.length} tokens after {step.past} do not fit the context of {context}"
-            if step.past not in (0, known):
+            if step.past not in (range(known + 1) if cuts else (0, known)):
                 return f"tokens after {step.past} others, where {known} were read"
+            if not 1 <= step.outputs <= (step.length if step.past else 1):
+                return f"{step.outputs} outputs of {step.length} tokens after {step.past}"
+        outputs = sum(request.step.outputs for request in asked)
+        if outputs > MAX_OUTPUTS:
+            return f"{outputs} outputs at once, where this server computes up to {MAX_OUTPUTS}"
         total = sum(request.step.length for request in asked)
         return f"{total} tokens at once, more than the context of {context}" if total > context else ""
 
     def _program(self, step: Span) -> Program:
         if step.past:
-            return self._programs.decode(step.past, step.length)
+            return self._programs.decode(step.past, step.length, step.outputs)
         return self._programs.prefill(step.length, leave_state=True)
 
 

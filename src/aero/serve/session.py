@@ -5,7 +5,7 @@
                                       <-     offer {protocol, notation, context, vocab_size, reveal, ...}
                                       <-     tokenizer.json, and the chat template where there is one
       ... the engine connects ...            (see aero.engines.connect)
-      step {prompts: [{prompt, past, length, digest}, ...]}
+      step {prompts: [{prompt, past, length, outputs, digest}, ...]}
                                       ->
                                       <-     go {graphs: [bytes, ...]}, then each graph's structure; or declined
       ... the engine runs ...                {reason, limit, retry}
@@ -13,12 +13,14 @@
       step ... / finish               ->
 
 A step is computed for one prompt or several at once. Of each it reads `length` tokens after the `past` ones whose keys
-and values that prompt's last step left, in shares; past = 0 begins a new prompt under the same number, and
-`end` says that nothing follows what was read of some. So a prompt is
-one step, each token after it another; keys and set-up serve any number of prompts. Prompts have numbers below
-`max_prompts`, and a step reads no more tokens, of all its prompts together, than the context has. The client names a
-graph that it has by its digest, and the server then sends it no second time; "" asks for it. `go` has those of the
-others, in order, once for prompts of one past and length.
+and values that prompt's steps left, in shares, and has `outputs` results: what follows each of the last of these. past
+= 0 begins a new prompt under the same number; less than was read takes the tokens after it back, which both parties
+drop; and `end` says that nothing follows what was read of some. So a prompt is one step, each token after it another,
+or several tokens, which the client guesses and the model confirms or not (`aero.serve.drafts`); keys and set-up serve
+any number of prompts. Prompts have numbers below `max_prompts`; a step reads no more tokens, of all its prompts
+together, than the context has, and has at most MAX_OUTPUTS outputs. The client names a graph that it has by its digest,
+and the server then sends it no second time; "" asks for it. `go` has those of the others, in order, once for prompts of
+one past, length and number of outputs.
 
 How many rows the weights are multiplied by decides how large the noise may be, how much is computed what a key bears,
 and what a client has used whether it may use more. So the server knows only when it is asked whether it computes a
@@ -40,7 +42,7 @@ from aero.data import chat_template
 from aero.engines.reveal import Reveal
 from aero.wire import ProtocolError, one_line
 
-PROTOCOL = 9
+PROTOCOL = 10
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -48,6 +50,8 @@ MAX_GRAPH_BYTES = 64 << 20
 MAX_CONTEXT = 1 << 20
 MAX_VOCABULARY = 1 << 21
 MAX_PROMPTS = 32
+MAX_OUTPUTS = MAX_PROMPTS
+"""Of a step, of all prompts together."""
 MAX_END_TOKENS = 64
 MAX_RETRY = 2 * 86400
 
@@ -140,10 +144,12 @@ def _check_protocol(protocol: int, version: str) -> None:
 
 @dataclass(frozen=True)
 class Span:
-    """What one computation does for one prompt: `length` tokens read after `past` others."""
+    """What one computation does for one prompt: `length` tokens read after `past` others, and what follows each of the
+    last `outputs` of them."""
 
     past: int
     length: int
+    outputs: int = 1
 
     @property
     def context(self) -> int:
@@ -152,8 +158,9 @@ class Span:
 
     @property
     def work(self) -> str:
-        """What reports call it: "next-token" for one token after others, "prefill" for text that is read at once."""
-        return "next-token" if self.past and self.length == 1 else "prefill"
+        """What reports call it: "next-token" for one token after others, or several of which each has an output;
+        "prefill" for text that is read at once."""
+        return "next-token" if self.past and self.length == self.outputs else "prefill"
 
 
 def work_of(steps: Sequence[Span]) -> str:
@@ -179,7 +186,7 @@ def read_asked(message: Mapping[str, Any]) -> list[Asked]:
     for entry in field_of(message, "prompts", list):
         if not isinstance(entry, dict):
             raise ProtocolError("a prompt of a step is not a JSON object")
-        step = Span(field_of(entry, "past", int), field_of(entry, "length", int))
+        step = Span(*(field_of(entry, name, int) for name in ("past", "length", "outputs")))
         found.append(Asked(field_of(entry, "prompt", int), step, field_of(entry, "digest", str)))
     return found
 

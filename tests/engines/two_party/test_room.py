@@ -71,6 +71,7 @@ def steps_of(compiled: Compiled):
     yield [compiled.prefill(2, leave_state=True), compiled.prefill(3, leave_state=True)]
     yield [compiled.decode(2, 3), compiled.decode(1), compiled.prefill(4, leave_state=True)]
     yield [compiled.decode(CONTEXT - 1)]
+    yield [compiled.decode(1, 3, 3)]
     yield [compiled.decode(1, CONTEXT - 1)]
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, assert_never
 
 import numpy as np
 
-from aero.engines.engine import Engine, PromptRun, RunCost, check_batch
+from aero.engines.engine import Engine, PromptRun, RunCost, check_batch, first_rows
 from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, check_ids, check_state
@@ -35,6 +35,7 @@ class InsecurePlainEngine(Engine):
 
     name: ClassVar[str] = "insecure-plain"
     insecure: ClassVar[bool] = True
+    cuts: ClassVar[bool] = True
 
     def __init__(self, numbers: Format | RingPlan | None = None) -> None:
         self._numbers = numbers or Format(64, 18)
@@ -74,6 +75,9 @@ class InsecurePlainEngine(Engine):
             values[node.name] = arithmetic.apply([values[i] for i in node.inputs], arrays)
         self._states[run.prompt] = {name: values[value] for name, value in graph.state_out.items()}
         return plan.of_value(graph, graph.output).decode(values[graph.output])
+
+    def cut(self, prompt: int, tokens: int) -> None:
+        self._states[prompt] = {name: first_rows(x, tokens) for name, x in self._states.get(prompt, {}).items()}
 
     def forget(self, prompt: int) -> None:
         self._states.pop(prompt, None)

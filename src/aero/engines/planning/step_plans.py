@@ -268,9 +268,6 @@ def checked_schedule(
                 "values, and with it the other party's secrets (docs/security/pair.md); let a linear layer follow "
                 "before the output"
             )
-        shape = graph.shapes[graph.output]
-        if shape[0] != 1 and reveal.k is not None:
-            raise ValueError(f"an output of {list(shape)} has no row of its own to take the largest logits from")
     return schedule(graphs, plan, wanted_bits, output_is_compared=reveal.k is not None)
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.engines.engine import NOTHING, Engine, Progress, PromptRun, RunCost, StepReport, check_batch
+from aero.engines.engine import NOTHING, Engine, Progress, PromptRun, RunCost, StepReport, check_batch, first_rows
 from aero.engines.on_shares import Protocols, angles_digest, check_states, walk
 from aero.engines.planning.session_keys import SessionKeys, check_wear
 from aero.engines.planning.stages import Schedule, Stage
@@ -69,6 +69,7 @@ class TwoPartyEngine(Engine):
 
     name: ClassVar[str] = "two-party"
     insecure: ClassVar[bool] = False
+    cuts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -228,6 +229,10 @@ class TwoPartyEngine(Engine):
         if opened is None:
             return [None] * len(batch)
         return list(np.split(opened, np.cumsum([len(output.values) for output in outputs])[:-1]))
+
+    def cut(self, prompt: int, tokens: int) -> None:
+        states = self._states.get(prompt, {})
+        self._states[prompt] = {name: x.of(first_rows(x.values, tokens)) for name, x in states.items()}
 
     def forget(self, prompt: int) -> None:
         self._states.pop(prompt, None)

@@ -31,26 +31,26 @@ from aero.mpc.protocols.linear import PARAMS
 HELP = "use fewer fractional bits, or train with smaller weights and activations"
 
 
-def with_room(programs: Programs, plan: RingPlan, prompts: int) -> RingPlan:
-    """The plan with the smallest moduli that leave room in every step of a session of up to so many prompts, whatever
+def with_room(programs: Programs, plan: RingPlan, outputs: int) -> RingPlan:
+    """The plan with the smallest moduli that leave room in every step of a session, of up to so many outputs, whatever
     is revealed. NoRoomError, naming the product, where none does; ValueError, naming the node, where an operation has
     no protocol in these formats."""
     moduli: dict[str, int] = {}
     usual = replace(plan, moduli={})
-    for product in _products(programs, usual, prompts, (LOGITS, TOKEN), WeightStore(usual, 0)):
+    for product in _products(programs, usual, outputs, (LOGITS, TOKEN), WeightStore(usual, 0)):
         bits = product.modulus_bits()
         if bits:
             moduli |= {step.node.name: max(bits, moduli.get(step.node.name, 0)) for step in product.group}
     chosen = replace(plan, moduli=moduli)
     if moduli:
         for reveal in (LOGITS, TOKEN):
-            check_room(programs, chosen, prompts, reveal)
+            check_room(programs, chosen, outputs, reveal)
     return chosen
 
 
-def check_room(programs: Programs, plan: RingPlan, prompts: int, reveal: Reveal, max_bytes: int = 0) -> WeightStore:
-    """NoRoomError or ValueError, as above, unless every step of a session of up to so many prompts can be computed. The
-    weights, encoded for all of them; max_bytes: for the transforms that steps with a single row read, as in
+def check_room(programs: Programs, plan: RingPlan, outputs: int, reveal: Reveal, max_bytes: int = 0) -> WeightStore:
+    """NoRoomError or ValueError, as above, unless every step of a session, of up to so many outputs, can be computed.
+    The weights, encoded for all of them; max_bytes: for the transforms that steps with a single row read, as in
     `WeightStore`. A server waits for this, so some of it is done side by side, in threads that end here."""
     store, weights = WeightStore(plan, max_bytes), programs.program.weights
     [steps] = checked_schedule([programs.prefill(1, leave_state=True).graph], plan, reveal=reveal).steps
@@ -58,7 +58,7 @@ def check_room(programs: Programs, plan: RingPlan, prompts: int, reveal: Reveal,
     with native.use_threads(cores), ThreadPoolExecutor(cores) as pool:
         matrices = (step for step in steps if step.node.op in WEIGHTED and not has_row_gains(step))
         encoding = [pool.submit(store.encode, step, weights) for step in matrices]
-        products = list(_products(programs, plan, prompts, (reveal,), store))
+        products = list(_products(programs, plan, outputs, (reveal,), store))
         for encoded in encoding:
             encoded.result()
 
@@ -130,7 +130,7 @@ class _Product:
 
 
 def _products(
-    programs: Programs, plan: RingPlan, prompts: int, reveals: Sequence[Reveal], store: WeightStore
+    programs: Programs, plan: RingPlan, outputs: int, reveals: Sequence[Reveal], store: WeightStore
 ) -> Iterator[_Product]:
     """Every product with weights of a session, in each pair of rings that it may take. Whatever else there is, is
     planned as well: ValueError, naming the node, where that cannot be."""
@@ -149,7 +149,7 @@ def _products(
                 key = group_label(group), first.ring_bits if first.factor else 0, first.output.bits
                 product = found.setdefault(key, _Product(group, 0, store, weights))
                 whole = any(g.input_shapes[0][0] > 1 for g in stage.steps)
-                product.rows = max(product.rows, programs.context if whole else min(prompts, programs.context))
+                product.rows = max(product.rows, programs.context if whole else min(outputs, programs.context))
             rows, columns = len(graphs), graphs[0].shapes[graphs[0].output][1]
             output_costs((rows, columns), schedule.outputs[0].output, reveal, columns)
     yield from found.values()

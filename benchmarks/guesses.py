@@ -1,0 +1,86 @@
+"""What guessing tokens ahead saves (`--guess`): private answers to pieces of the validation text, with and without.
+
+    aero compile RUN --out COMPILED; python benchmarks/guesses.py COMPILED DATA --json runs/bench/guesses.json
+
+Server and client are two processes on this machine, over TLS, on each emulated network. Prompts are pieces of the text
+that leave room for their answers; each is continued greedily. Without guesses, then with: the tokens have to be the
+same, but for ties within the noise (`other_answers` counts them). Records "guess" have seconds, bytes and rounds of a
+token of an answer after its first, and tokens_a_step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from proxy_delay import process, serve, session
+
+from aero.compiler.run import CompiledRun
+from aero.data.folder import DataFolder
+from aero.engines.connect import TWO_PARTY
+from aero.engines.engine import RunCost
+from aero.report.record import Record, write_records
+from aero.serve.client import Client, PrivateToken
+from aero.wire.keys import make_keys
+from aero.wire.network import Network
+
+
+def answers(client: Client, prompts: list[list[int]], tokens: int) -> list[list[PrivateToken]]:
+    return [list(client.generate(ids, tokens)) for ids in prompts]
+
+
+def record_of(found: list[list[PrivateToken]], plain: list[list[PrivateToken]], notation: str, context: int) -> Record:
+    """Of the tokens after each answer's first."""
+    runs = {token.run.index: token.run for answer in found for token in answer[1:]}
+    count = sum(len(answer) - 1 for answer in found)
+    costs = [run.cost for run in runs.values()]
+    seconds = sum(cost.seconds for cost in costs) / count
+    counts = (
+        round(sum(getattr(cost, name) or 0 for cost in costs) / count)
+        for name in ("bytes_client_to_server", "bytes_server_to_client", "rounds")
+    )
+    record = Record.of_cost(RunCost(seconds, *counts), "guess", TWO_PARTY, notation, context)
+    other = sum([t.id for t in a] != [t.id for t in b] for a, b in zip(found, plain, strict=True))
+    extra = {"tokens_a_step": count / len(runs), "answers": len(found), "other_answers": other}
+    return Record(**{**vars(record), "extra": {**record.extra, **extra}})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--prompts", type=int, default=30)
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--guess", type=int, default=4)
+    parser.add_argument("--network", action="append")
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    model, text, rng = CompiledRun.load(options.run), DataFolder(options.data).valid, np.random.default_rng(0)
+    length = model.context - options.tokens
+    prompts = [text.read(int(rng.integers(text.tokens - length)), length).tolist() for _ in range(options.prompts)]
+    records = []
+    for network in map(Network.parse, options.network or ["loopback", "lan", "wan"]):
+        with tempfile.TemporaryDirectory(prefix="aero-") as name:
+            keys = Path(name) / "keys"
+            make_keys(keys)
+            with process(serve, options.run, keys, network) as port:
+                plain: list[list[PrivateToken]] = []
+                for guesses in (0, options.guess):
+                    with session(keys, network, port, guesses) as client:
+                        found = answers(client, prompts, options.tokens)
+                    plain = plain or found
+                    record = record_of(found, plain, model.notation, model.context)
+                    extra = {**record.extra, "network": network.name, "guesses": guesses}
+                    records.append(Record(**{**vars(record), "extra": extra}))
+                    print(
+                        f"{network.name}, up to {guesses} guesses: {record.seconds:.3f} s a token, "
+                        f"{extra['tokens_a_step']:.2f} tokens a step, {extra['other_answers']} other answers"
+                    )
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    write_records(options.json, records)
+
+
+if __name__ == "__main__":
+    main()

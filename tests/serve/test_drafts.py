@@ -1,0 +1,193 @@
+"""Guessed tokens: the same text as without them, in fewer steps; what did not hold is taken back."""
+
+import numpy as np
+import pytest
+
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.serve.client import GREEDY
+from aero.serve.drafts import MAX_GUESSES, Pace, continued_phrase
+from aero.serve.sampling import Sampling
+from aero.serve.session import MAX_OUTPUTS, Span
+from clear_session import LONGER, VOCABULARY, Session, greedy, logits_after, tokenizer_file
+
+
+@pytest.fixture(scope="module")
+def tokenizer_bytes(tmp_path_factory) -> bytes:
+    return tokenizer_file(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture
+def open_session(tokenizer_bytes):
+    opened: list[Session] = []
+
+    def open_one(reveal: Reveal = LOGITS, **how) -> Session:
+        opened.append(Session(tokenizer_bytes, reveal, program=LONGER, **how))
+        return opened[-1]
+
+    yield open_one
+    for session in opened:
+        session.client_channel.close()
+        session.join()
+
+
+def test_a_phrase_goes_on_as_it_did_where_it_stood_last():
+    assert continued_phrase([1, 2, 3, 9, 1, 2, 4, 9, 1, 2], 2) == [4, 9]
+    assert continued_phrase([5, 1, 2, 3, 8, 6, 1, 2, 4, 8, 5, 1, 2], 3) == [3, 8, 6], "the longer phrase counts"
+    assert continued_phrase([1, 2, 1, 2], 9) == [1, 2]
+    assert continued_phrase([1, 2, 3, 1], 4) == [], "one token alone is no phrase"
+    for ids in ([], [1], [1, 2], [1, 2, 3]):
+        assert continued_phrase(ids, 4) == []
+
+
+def test_as_many_are_guessed_as_pay():
+    pace = Pace(8)
+    assert pace.length(0, 1) == 0 and 0 < pace.length(8, 1) <= 8
+    for _ in range(20):
+        pace.took(1, 1.0)
+        pace.took(4, 1.03)
+        pace.guessed(8, 8)
+    assert pace.length(8, 1) == 8 and pace.length(3, 1) == 3
+    for _ in range(40):
+        pace.guessed(8, 0)
+    few = pace.length(8, 1)
+    assert few < 4
+    dear = Pace(8)
+    for _ in range(20):
+        dear.took(1, 1.0)
+        dear.took(3, 3.0)
+        dear.guessed(8, 1)
+    assert dear.length(8, 1) == 0, "a row costs as much as a step"
+    assert Pace(0).length(5, 1) == 0
+    for most in (-1, MAX_GUESSES + 1):
+        with pytest.raises(ValueError, match="guesses"):
+            Pace(most)
+
+
+class Eager(Pace):
+    """Guesses all that there is."""
+
+    def length(self, available, rows):
+        return min(self.most, available)
+
+
+def eagerly(client):
+    client._pace = Eager(client._pace.most)
+    return client
+
+
+@pytest.fixture
+def foretold(monkeypatch):
+    """Guesses from the text that will be, of which every third is wrong: foretold(text)."""
+
+    def tell(text):
+        def guess(ids, most):
+            assert list(ids) == text[: len(ids)]
+            coming = enumerate(text[len(ids) : len(ids) + most], len(ids))
+            return [(token + 1) % 256 if at % 3 == 0 else token for at, token in coming]
+
+        monkeypatch.setattr("aero.serve.client.continued_phrase", guess)
+
+    return tell
+
+
+@pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(5)])
+def test_the_tokens_are_those_without_guesses_in_fewer_steps(open_session, foretold, reveal):
+    ids, tokens = [1, 2, 3, 4], greedy([1, 2, 3, 4], 24, LONGER)
+    foretold([*ids, *tokens])
+    session = open_session(reveal)
+    with eagerly(session.client(guesses=4)) as client:
+        found = list(client.generate(ids, 24))
+    assert [token.id for token in found] == tokens
+    assert [token.last for token in found] == [False] * 23 + [True]
+    for at, token in enumerate(found):
+        exact = logits_after([*ids, *tokens[:at]], LONGER)
+        shown = token.revealed
+        assert len(shown) == (VOCABULARY if reveal.k is None else reveal.k)
+        if reveal.values:
+            np.testing.assert_allclose(token.logits[shown], exact[shown], rtol=0, atol=1e-9)
+    assert len(session.steps) == 1 + 8, "two of three guesses hold: three tokens a step"
+    for step in session.steps[1:]:
+        assert step.length == step.outputs <= 5 and step.work == "next-token"
+    # What did not hold was taken back by both, to the same place.
+    assert session.client_engine.cuts_made == session.server_engine.cuts_made != []
+
+
+def test_drawn_tokens_are_those_without_guesses(open_session, foretold):
+    sampling = Sampling(0.8, seed=5)
+    ids = [1, 2, 3]
+    with open_session().client() as client:
+        plain = [token.id for token in client.generate(ids, 20, sampling=sampling)]
+    assert plain != greedy(ids, 20, LONGER)
+    foretold([*ids, *plain])
+    session = open_session()
+    with eagerly(session.client(guesses=3)) as client:
+        assert [token.id for token in client.generate(ids, 20, sampling=sampling)] == plain
+    assert len(session.steps) < 10
+
+
+def test_several_prompts_guess_each_for_itself(open_session):
+    prompts = [[1, 2, 1, 2], [7, 8, 9], [30, 2, 30, 2, 30]]
+    session = open_session()
+    with eagerly(session.client(guesses=4)) as client:
+        found = {place: [] for place in range(3)}
+        for place, token in client.generate_batch(prompts, 12):
+            found[place].append(token.id)
+    assert found == {place: greedy(ids, 12, LONGER) for place, ids in enumerate(prompts)}
+    for done in session.done:
+        assert sum(step.outputs for step in done.steps) <= MAX_OUTPUTS
+        assert sum(step.length for step in done.steps) <= LONGER.graph.length
+
+
+def test_what_follows_a_kept_answer_takes_guesses_back(open_session, foretold):
+    """Guesses behind an answer's end, here of its end token, are no part of what is gone on with."""
+    ids, tokens = [1, 2, 1, 2], greedy([1, 2, 1, 2], 12, LONGER)
+    foretold([*ids, *tokens])
+    session = open_session(ends=(tokens[8],))
+    with eagerly(session.client(guesses=4)) as client:
+        answer = [token.id for token in client.generate(ids, 12, keep=True)]
+        assert answer == tokens[: tokens.index(tokens[8]) + 1]
+        longer = [*ids, *answer, 40, 41]
+        (token,) = client.generate(longer, 1, keep=True)
+        assert token.id == greedy(longer, 1, LONGER)[0]
+    assert session.steps[-1].past >= len(ids) + len(answer) - 1, "what was read is not read again"
+
+
+def test_padding_goes_with_guesses(open_session, foretold):
+    session = open_session()
+    with eagerly(session.client(pad_to=8, guesses=3)) as client:
+        expected = greedy([client.tokenizer.end_of_text] * 4 + [1, 2, 1, 2], 12, LONGER)
+        foretold([1, 2, 1, 2, *expected])
+        assert [token.id for token in client.generate([1, 2, 1, 2], 12)] == expected
+    assert session.steps[0] == Span(0, 8) and len(session.steps) < 8
+
+
+def test_by_default_nothing_is_guessed(open_session):
+    session = open_session()
+    with session.client() as client:
+        assert [t.id for t in client.generate([1, 2, 1, 2], 9, sampling=GREEDY)] == greedy([1, 2, 1, 2], 9, LONGER)
+    assert session.steps == [Span(0, 4), *(Span(4 + n, 1) for n in range(8))]
+
+
+def test_a_step_with_impossible_outputs_ends_the_session(open_session):
+    for past, length, outputs, reason in (
+        (0, 3, 2, "2 outputs of 3 tokens after 0"),
+        (3, 2, 3, "3 outputs of 2 tokens after 3"),
+        (3, 2, 0, "0 outputs of 2 tokens after 3"),
+        (3, 34, 33, "33 outputs at once"),
+        (4, 1, 1, "tokens after 4 others, where 3 were read"),
+    ):
+        session = open_session()
+        client = session.client()
+        client.next_logits([1, 2, 3])
+        step = {"prompt": 0, "past": past, "length": length, "outputs": outputs, "digest": ""}
+        session.client_channel.send_control({"say": "step", "prompts": [step]})
+        answer = session.client_channel.recv_control()
+        assert answer["say"] == "refusal" and reason in answer["reason"]
+        session.join()
+
+
+def test_an_engine_that_takes_nothing_back_does_not_guess(open_session, monkeypatch):
+    session = open_session()
+    monkeypatch.setattr(session.client_engine, "cuts", False, raising=False)
+    with pytest.raises(ValueError, match="leave the guesses out"):
+        session.client(guesses=2)

@@ -61,7 +61,7 @@ class Session:
 
     @property
     def shared(self) -> bool:
-        """Whether tokens of several prompts were computed together."""
+        """Whether several tokens were computed together: of several prompts, or guessed ones."""
         return any(len(run.steps) > 1 or run.steps[0].outputs > 1 for run in self.runs)
 
     def records(self) -> list[Record]:
@@ -199,8 +199,8 @@ def _add_runs(page: Page, session: Session) -> None:
     """Which tokens each run was for, and what it cost for all of them."""
     page.heading("Runs")
     page.text(
-        "A run computes one token of each of its prompts at once, and more where guesses hold. Seconds, bytes, rounds and messages are of the whole "
-        "run, not of each token."
+        "A run computes one token of each of its prompts at once, and more where guesses hold. Seconds, bytes, rounds "
+        "and messages are of the whole run, not of each token."
     )
     rows = []
     for run in session.runs:

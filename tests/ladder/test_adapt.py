@@ -224,5 +224,5 @@ def test_the_command(original: Path, tmp_path: Path) -> None:
     assert "data:image/png;base64," in (tmp_path / "out" / "index.html").read_text()
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["choice"] == "2-SM+FLN+R" and found["steps"][2]["bytes_change"] < -0.3
-    done = CliRunner().invoke(app, [*command[:3], "--to", "SM+LN+G"])
+    done = CliRunner().invoke(app, ["adapt", str(original), str(tmp_path / "none"), "--to", "SM+LN+G"])
     assert "is SM+LN+G already" in done.output

@@ -153,7 +153,8 @@ def test_the_seed_decides_everything(
 def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
     precision: str, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
 ) -> None:
-    settings = replace(settings, gradient_accumulation=2, precision=precision)
+    base_width = 8 if precision == "bf16" else None
+    settings = replace(settings, gradient_accumulation=2, precision=precision, base_width=base_width)
     train(tmp_path / "whole", data, config, settings)
 
     def press_control_c(progress: TrainingProgress) -> None:
@@ -175,6 +176,25 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
     assert whole is not None and info.result is not None
     assert info.result["perplexity"] == whole["perplexity"]
     assert info.result["train_tokens"] == whole["train_tokens"]
+
+
+def test_matrices_of_a_wider_model_learn_more_slowly(
+    data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, steps=1, warmup_fraction=0)
+    torch.manual_seed(settings.seed)
+    start = AeroForCausalLM(config).state_dict()
+    for name, base_width in (("same", None), ("half", 8), ("own", 16)):
+        train(tmp_path / name, data, config, replace(settings, base_width=base_width))
+    same_, half, own = (weights(tmp_path / name) for name in ("same", "half", "own"))
+    assert same(same_, own)
+    for name in half:
+        wide = name.startswith("transformer.blocks.") and name.endswith("weight")
+        # A step of AdamW is linear in the learning rate.
+        expected = (0.5 if wide else 1.0) * (same_[name] - start[name])
+        torch.testing.assert_close(
+            half[name] - start[name], expected, rtol=1e-4, atol=1e-8, msg=lambda m, n=name: n + m
+        )
 
 
 def test_killed_between_checkpoints_and_resumed_equals_uninterrupted(
@@ -256,10 +276,10 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(
     data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    config.vocab_size += 1
+    config.vocab_size *= 2
     with pytest.raises(ValueError, match="vocabulary"):
         train(out, data, config, settings)
-    config.vocab_size -= 1
+    config.vocab_size = data.info.vocab_size
     config.context = 100_000
     with pytest.raises(ValueError, match="less validation text"):
         train(out, data, config, settings)

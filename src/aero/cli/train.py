@@ -40,6 +40,10 @@ def train(
     size: Size = "nano",
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
     lr: LearningRate = 2e-3,
+    base_width: Annotated[
+        int | None,
+        typer.Option(help="Width for which --lr was chosen; matrices of others learn by the muP rule.", min=1),
+    ] = None,
     batch_size: BatchSize = 16,
     accumulate: Annotated[int, typer.Option(help="Forward passes of that many blocks for one step.")] = 1,
     seed: TrainingSeed = 0,
@@ -107,6 +111,7 @@ def train(
             settings = TrainSettings(
                 steps=steps,
                 learning_rate=lr,
+                base_width=base_width,
                 batch_size=batch_size,
                 gradient_accumulation=accumulate,
                 seed=seed,

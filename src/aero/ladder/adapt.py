@@ -179,6 +179,7 @@ def adapt(
         found = found.with_step(step)
         if not found.within(step):
             break
+    out.mkdir(parents=True, exist_ok=True)
     write_text(out / FILE, json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n")
     return found
 

@@ -277,6 +277,7 @@ def _optimize(
         regularizer=settings.regularizer() if config.entropy_thresholds else None,
         window_penalty=settings.window_penalty(),
         teacher=teacher,
+        base_width=settings.base_width,
     )
     trainer.remove_callback(PrinterCallback)
     try:

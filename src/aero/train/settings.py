@@ -49,6 +49,9 @@ class TrainSettings:
     """Forward passes for one optimizer step."""
     learning_rate: float = 2e-3
     """Peak, reached at the end of the warm-up."""
+    base_width: int | None = None
+    """Width for which that was chosen: at another, matrices of the blocks learn at base_width / width of the rate (Yang
+    et al. 2022, table 3, for Adam). None: the same for all."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates."""
     adam_eps: float = 1e-8
@@ -111,6 +114,7 @@ class TrainSettings:
         object.__setattr__(self, "betas", tuple(self.betas))
         for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "save_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.base_width is None or self.base_width >= 1, "base_width", self.base_width, "at least 1")
         _require(self.keep_checkpoints >= 2, "keep_checkpoints", self.keep_checkpoints, "at least 2")
         _require(self.measure_every >= 0, "measure_every", self.measure_every, "at least 0")
         _require(self.valid_blocks is None or self.valid_blocks >= 1, "valid_blocks", self.valid_blocks, "at least 1")

@@ -78,6 +78,7 @@ class AeroTrainer(Trainer):
         regularizer: EntropyRegularizer | None,
         window_penalty: WindowPenalty | None = None,
         teacher: TeacherModel | None = None,
+        base_width: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -90,6 +91,7 @@ class AeroTrainer(Trainer):
         self._regularizer = regularizer
         self._window_penalty = window_penalty
         self._teacher = teacher
+        self._base_width = base_width
         self._step: int | None = None  # the optimizer step that the batches belong to
         self._batches: list[dict[str, torch.Tensor]] = []
         self._trend = LossTrend()
@@ -185,6 +187,25 @@ class AeroTrainer(Trainer):
             if self.is_world_process_zero():
                 shutil.rmtree(folder, ignore_errors=True)
             raise OSError(f"the state after step {step} could not be written ({error}); the last one stays") from error
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Hugging Face's, where the blocks' matrices have a learning rate of their own in a model of another width."""
+        made: torch.optim.Optimizer | None = self.optimizer
+        if made is not None:
+            return made
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        assert self.model is not None
+        model = self._inner(self.model)
+        if self._base_width in (None, model.config.hidden_size):
+            return optimizer
+        scale = self._base_width / model.config.hidden_size
+        matrices = {id(m.weight) for m in model.transformer.blocks.modules() if isinstance(m, nn.Linear)}
+        for group in list(optimizer.param_groups):
+            wide = [p for p in group["params"] if id(p) in matrices]
+            if wide:
+                group["params"] = [p for p in group["params"] if id(p) not in matrices]
+                optimizer.add_param_group({**group, "params": wide, "lr": group["lr"] * scale})
+        return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """The matrices: weights of linear layers and embeddings."""

@@ -69,6 +69,8 @@ def test_multipliers_follow_the_architecture_and_the_scale():
     assert multipliers("SM+LN+G") == (1, 16)
     assert multipliers("SM+R", scale="gpt2") == multipliers("SM+LN+G", scale="gpt2") == (1, 1)
     assert multipliers("SM+R", embedding_multiplier=4) == (4, 1)
+    assert multipliers("SM+R", scale="width") == (32, 2)
+    assert multipliers("SM+FLN+ScFuFFN", scale="width") == (1, 8)
     with pytest.raises(ValueError, match="scale is 'large'"):
         multipliers("SM+R", scale="large")
 

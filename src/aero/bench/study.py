@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, get_args
+from typing import Any
 
 from aero.data.folder import DataFolder
 from aero.models import AeroConfig
@@ -31,6 +31,7 @@ NOTATIONS = (
     "SM+ScFuFFN",
     "EReg(SM(t_h)+ScFuFFN)",
 )
+SCALES: tuple[Scale, ...] = ("recommended", "gpt2")
 # Of GPT-2 small on CodeParrot, T=128 (2024, tables of §3 and §5), to compare the order with.
 PUBLISHED = {
     "SM+LN+G": 2.69,
@@ -59,7 +60,7 @@ def run_study(
     heads, in the quarters of the largest entropy, as last measured), tokens, precision.
     """
     records = []
-    for scale in get_args(Scale):
+    for scale in SCALES:
         for notation in notations:
             for seed in seeds:
                 name = f"{scale}/{notation}/{seed}"
@@ -95,7 +96,7 @@ def study_rows(records: Sequence[Record]) -> list[list[str]]:
     rows = []
     for notation in dict.fromkeys(record.notation or "" for record in records):
         own = [record for record in records if record.notation == notation]
-        by_scale = {scale: [r for r in own if r.work == f"ordering/{scale}"] for scale in ("gpt2", "recommended")}
+        by_scale = {scale: [r for r in own if r.work == f"ordering/{scale}"] for scale in SCALES}
         shares = [r.extra["shares"] for r in by_scale["recommended"] if r.extra["shares"]]
         published = PUBLISHED.get(notation, "-")
         rows.append(

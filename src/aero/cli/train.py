@@ -24,6 +24,7 @@ from aero.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from aero.models.presets import Scale
     from aero.models.stabilize import Placement, Stabilizer
     from aero.train.callbacks import TrainingProgress
     from aero.train.freezing import FreezeOrder
@@ -38,6 +39,10 @@ def train(
         str, typer.Option(help="Architecture, in the papers' names: SM+LN+G, SM+R, SM+ScFuFFN_i2, ...")
     ] = "SM+ScFuFFN",
     size: Size = "nano",
+    scale: Annotated[
+        str,
+        typer.Option(help="Multipliers of embeddings and logits: recommended for --size, gpt2 (none), width (muP)."),
+    ] = "recommended",
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
     lr: LearningRate = 2e-3,
     base_width: Annotated[
@@ -130,7 +135,9 @@ def train(
             )
             folder = DataFolder(data)
             if start_from is None:
-                config = AeroConfig.from_notation(notation, size, vocab_size=folder.info.vocab_size)
+                config = AeroConfig.from_notation(
+                    notation, size, scale=cast("Scale", scale), vocab_size=folder.info.vocab_size
+                )
             else:
                 config = config_for(start_from, notation)
             with _bar(console, notation) as show:

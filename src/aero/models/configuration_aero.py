@@ -148,7 +148,7 @@ class AeroConfig(PreTrainedConfig):
     ) -> AeroConfig:
         """The configuration of a name ("SM+ScFuFFN") at a size (a name or a Size of `aero.models.presets`).
 
-        scale: "recommended" multipliers or "gpt2" ones; overrides: any fields, after the notation and the size;
+        scale: of the multipliers, see `presets.config_fields`; overrides: any fields, after the notation and the size;
         vocab_size, context and num_layers among them replace the size's own.
         """
         parsed = notation.parse(name) if isinstance(name, str) else name

@@ -3,18 +3,18 @@
 An LN-free model whose residual stream starts too small never wakes its attention, and an LN model of small width with
 tied embeddings starts with logits too flat: two public constants, which fold into weights and cost nothing at
 inference, repair both. Compare architectures only with the scale that each needs. "gpt2" gives GPT-2's own, 1 and 1,
-by name.
+by name; "width" gives them for any width by a rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from aero.models.notation import Activation, Notation
 
-Scale = Literal["recommended", "gpt2"]
+Scale = Literal["recommended", "gpt2", "width"]
 Family = Literal["gpt2", "gpt_neox"]
 Positions = Literal["learned", "rotary"]
 
@@ -87,6 +87,17 @@ def size(name: str) -> Size:
     return SIZES[name]
 
 
+def by_width(layer_norm: bool, hidden_size: int) -> tuple[float, float]:
+    """Multipliers of embeddings and logits for any width, embeddings being tied and of standard deviation 0.02.
+
+    As in muP (Yang et al. 2022, table 8), what enters the residual stream does not depend on the width, and logits are
+    multiplied by 1/width: Adam moves each weight as far, so their sum over the width would move in proportion to it.
+    The constants were found at width 64. Matrices of wide models then learn at a rate of 1/width
+    (`TrainSettings.base_width`).
+    """
+    return (1.0, 1024 / hidden_size) if layer_norm else (32.0, 256 / hidden_size)
+
+
 def config_fields(
     notation: Notation,
     shape: Size,
@@ -98,17 +109,23 @@ def config_fields(
 ) -> dict[str, Any]:
     """All fields of the AeroConfig of an architecture at a size; the last three replace the size's own.
 
-    scale: "recommended", or "gpt2" for multipliers of one. Raises ValueError where they do not fit together.
+    scale: of the multipliers, "recommended", the size's own; "gpt2", one; or "width", `by_width`. Raises ValueError
+    where they do not fit together.
     """
-    if scale not in ("recommended", "gpt2"):
-        raise ValueError(f"scale is {scale!r}; choose one of recommended, gpt2")
+    if scale not in get_args(Scale):
+        raise ValueError(f"scale is {scale!r}; choose one of {', '.join(get_args(Scale))}")
     shape = replace(
         shape,
         vocab_size=vocab_size or shape.vocab_size,
         context=context or shape.context,
         num_layers=num_layers or shape.num_layers,
     )
-    tuned, layer_norm = scale == "recommended", notation.norm != "none" or notation.block == "simplified"
+    layer_norm = notation.norm != "none" or notation.block == "simplified"
+    embedding, logits = {
+        "recommended": (1.0, shape.logit_multiplier) if layer_norm else (shape.embedding_multiplier, 1.0),
+        "gpt2": (1.0, 1.0),
+        "width": by_width(layer_norm, shape.hidden_size),
+    }[scale]
     traits = TRAITS[shape.family]
     fields = {
         "vocab_size": shape.vocab_size,
@@ -116,8 +133,8 @@ def config_fields(
         "num_layers": shape.num_layers,
         "num_heads": shape.num_heads,
         "hidden_size": shape.hidden_size,
-        "embedding_multiplier": shape.embedding_multiplier if tuned and not layer_norm else 1.0,
-        "logit_multiplier": shape.logit_multiplier if tuned and layer_norm else 1.0,
+        "embedding_multiplier": embedding,
+        "logit_multiplier": logits,
         **notation.config_fields(shape.num_layers),
         **traits.fields,
     }

@@ -11,6 +11,7 @@ from aero.cli.main import app
 from aero.data.tokenizer import END_OF_TEXT, Tokenizer
 from aero.serve.session import Span
 from aero.wire import safe_text
+from clear_session import LONGER
 from serve.test_session import InsecureTestEngine, Session, greedy, tokenizer_bytes
 
 assert tokenizer_bytes  # the fixture of the sessions
@@ -26,8 +27,8 @@ def generate(tokenizer_bytes, monkeypatch):
         session = Session(tokenizer, **offer)
 
         @contextmanager
-        def in_memory(address, security, progress, pad_to, wait):
-            with session.client(pad_to) as client:
+        def in_memory(address, security, progress, pad_to, wait, guesses):
+            with session.client(pad_to, guesses) as client:
                 yield client
 
         monkeypatch.setattr(generate_module, "private_session", in_memory)
@@ -72,6 +73,25 @@ def test_lengths_are_padded(generate, tmp_path):
         assert result.exit_code == 0, result.output
         steps.append(session.steps)
     assert steps[0] == steps[1] == [Span(0, 4), Span(4, 1)]
+
+
+def test_tokens_that_are_guessed(generate, monkeypatch, tmp_path):
+    """Records are of runs; the page says which tokens a run computed."""
+    ids = [1, 2, 3]
+    tokens = greedy(ids, 24, LONGER)
+    monkeypatch.setattr("aero.serve.client.continued_phrase", lambda read, most: [*ids, *tokens][len(read) :][:most])
+    page, path = tmp_path / "page.html", tmp_path / "g.json"
+    monkeypatch.setattr("aero.data.tokenizer.Tokenizer.encode_prompt", lambda *_, **__: ids)
+    options = ["--prompt", "x", "-n", "24", "--guess", "3", "--json", str(path), "--report", str(page)]
+    session, result = generate(*options, program=LONGER)
+    assert result.exit_code == 0, result.output
+    data = json.loads(path.read_text())
+    assert data["new_ids"] == tokens
+    assert sum(step.outputs for step in session.steps) == 24 > len(session.steps)
+    assert [record["work"] for record in data["records"]] == [
+        "set-up", "prefill", *["next-token"] * (len(session.steps) - 1)
+    ]  # fmt: skip
+    assert "more where guesses hold" in page.read_text()
 
 
 def test_a_terminal_obeys_no_generated_text(generate, tokenizer_bytes, tmp_path):

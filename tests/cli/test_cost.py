@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aero.cli.main import app
+from aero.cost.machine import load_machine
 from aero.files import manifest
 from aero.models.notation import parse
 from aero.models.presets import SIZES
@@ -45,6 +46,24 @@ def test_rotary_positions_and_gains_of_each_position_have_a_price(preset, notati
     (data,) = json.loads(path.read_text())
     prefill = {work["work"]: work["together"] for work in data["sessions"][0]["works"]}["prefill"]
     assert prefill["bytes_both_ways"] > data["estimates"][0]["total"]["bytes_both_ways"] > 0
+
+
+def test_seconds_are_of_a_machine_and_its_threads(tmp_path):
+    path, mine, found = tmp_path / "cost.json", tmp_path / "mine.json", load_machine("portable")
+    mine.write_text(json.dumps({**found.to_json(), "units": {name: 2 * value for name, value in found.units.items()}}))
+    seconds = []
+    for options in (["portable"], ["portable", "--threads", 2], [mine]):
+        common = ["--preset", "demo", "--notation", "SM+R", "--context", 8, "--batch", 1, "-n", 2, "--json", path]
+        output = run(*common, "--machine", *options)
+        assert "?" not in output and ">" not in output and "measured on" in output
+        (data,) = json.loads(path.read_text())
+        whole = data["sessions"][0]["works"][-1]["together"]
+        seconds.append(whole["seconds"]["loopback"]["total"])
+        assert whole["seconds"]["wan"]["computing"] == whole["compute_seconds"] == seconds[-1]
+    assert seconds[0] / 2 < seconds[1] < seconds[0]
+    assert seconds[2] == pytest.approx(2 * seconds[0])
+    result = CliRunner().invoke(app, ["cost", "--preset", "demo", "--notation", "SM", "--machine", "nonesuch"])
+    assert isinstance(result.exception, ValueError) and "there are avx2, avx512, portable" in str(result.exception)
 
 
 def test_comparisons_and_networks(tmp_path):

@@ -26,7 +26,10 @@ from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import Precision, quantize
+from aero.cost.machine import Computer
+from aero.cost.two_party import predicted
 from aero.engines.engine import RunCost
+from aero.engines.planning.declared import declared_run
 from aero.engines.spu.engine import SpuEngine, free_port
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.graph import Program, interpret
@@ -68,8 +71,10 @@ def prepare(notation: Notation, size: Size, *, precision: Precision | None = Non
     return Prepared(notation, last, plan, ids, interpret(last, ids))
 
 
-def bench_two_party(model: Prepared, network: Network = LOOPBACK, threads: int = 1) -> Record:
-    """Run it once between two processes over TLS. threads: of each party's kernels. ConnectionError when one fails."""
+def bench_two_party(model: Prepared, network: Network = LOOPBACK, on: Computer | None = None) -> Record:
+    """Run it once between two processes over TLS, with the threads of `on`, what it is predicted by; by default one
+    thread, and no prediction. ConnectionError when a party fails."""
+    threads = on.threads if on else 1
     with tempfile.TemporaryDirectory(prefix="aero-") as name:
         folder = Path(name)
         make_keys(folder / "keys")
@@ -92,6 +97,8 @@ def bench_two_party(model: Prepared, network: Network = LOOPBACK, threads: int =
         "steps": client["steps"],
         "server_steps": server["steps"],
     }
+    if on is not None:
+        extra["predicted"] = predicted(declared_run(model.program.graph, model.plan), on, network)
     error = float(np.abs(logits - model.exact).max())
     return dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra})
 

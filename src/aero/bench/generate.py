@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,14 @@ from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
+from aero.cost.machine import Computer
+from aero.cost.two_party import predicted
 from aero.engines.engine import RunCost
+from aero.engines.planning.declared import DeclaredRun, DeclaredSession
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.room import with_room
-from aero.graph import interpret
+from aero.graph import Program, interpret
+from aero.graph.ring_plan import RingPlan
 from aero.graph.serialize import save
 from aero.models.notation import Notation
 from aero.models.presets import Size
@@ -42,9 +47,10 @@ def bench_generate(
     *,
     batch: int = 1,
     seed: int = 0,
+    on: Computer | None = None,
 ) -> list[Record]:
     """`batch` prompts of `size.context` tokens, then `tokens` more of each, on each network: records "prefill" and
-    "next-token", of all prompts together.
+    "next-token", of all prompts together. on: what each is predicted by; by default there is no prediction.
 
     ConnectionError when a party fails.
     """
@@ -69,6 +75,7 @@ def bench_generate(
             reports = run_parties("aero.bench.generate_party", folder, job)
             logits = np.load(folder / "logits.npy")
         client, server = reports[Role.CLIENT], reports[Role.SERVER]
+        runs = _declared(program, plan, size.context, batch)
         for index, (mine, theirs) in enumerate(zip(client["steps"], server["steps"], strict=True)):
             record = Record.of_cost(
                 RunCost(**mine["cost"]), mine["work"], TwoPartyEngine.name, str(notation), mine["context"]
@@ -87,6 +94,16 @@ def bench_generate(
                 / batch,
                 "rounds_per_token": mine["cost"]["rounds"] / batch,
             }
+            if on is not None:
+                extra["predicted"] = predicted(next(runs), on, network)
             error = float(np.abs(logits[index] - exact[index]).max())
             records.append(dataclasses.replace(record, max_abs_error=error, extra={**record.extra, **extra}))
     return records
+
+
+def _declared(program: Program, plan: RingPlan, prompt: int, batch: int) -> Iterator[DeclaredRun]:
+    """What each run of the session declares, the prompt's first."""
+    compiled, session = Compiled(program), DeclaredSession(plan)
+    yield session.run([compiled.prefill(prompt, leave_state=True).graph] * batch)
+    for past in range(prompt, compiled.context):
+        yield session.run([compiled.decode(past).graph] * batch)

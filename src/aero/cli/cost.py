@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from aero.cli.computer import computer
 from aero.cli.console import wide_console
-from aero.cli.options import json_option
+from aero.cli.options import MachineOption, json_option
 from aero.serve.session import MAX_PROMPTS
 from aero.wire.network import PROFILES, Network
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from aero.cli.capacity import ServerCapacity
     from aero.cost import Estimate
     from aero.cost.compare import Subject
+    from aero.cost.machine import Computer
     from aero.cost.session import SessionEstimate
     from aero.engines.reveal import Reveal
 
@@ -54,6 +56,8 @@ def cost(
     network: Annotated[
         list[str] | None, typer.Option(help="loopback, lan, wan (all by default), or 300mbit,40ms. Repeatable.")
     ] = None,
+    machine: MachineOption = None,
+    threads: Annotated[int, typer.Option(help="Of each party of our own engine, on cores of its own.", min=1)] = 1,
     bandwidth: Annotated[
         str | None, typer.Option(help="Of each direction, in bits per second: 300mbit. Needs --rtt.")
     ] = None,
@@ -110,7 +114,8 @@ def cost(
     console = wide_console()
     networks = _networks(network, bandwidth, rtt)
     revealed = Reveal.parse(reveal)
-    pricings = [pricing(name, revealed) for name in profile or [TWO_PARTY]]
+    on = computer(machine, threads)
+    pricings = [pricing(name, revealed, on) for name in profile or [TWO_PARTY]]
     in_session = bool(batch) or clients is not None
     if in_session and (TWO_PARTY not in (profile or [TWO_PARTY]) or stage is not WhichGraph.compiled):
         asked = "--batch" if batch else "--clients"
@@ -135,7 +140,9 @@ def cost(
             console.print(f"{prices.title}; {prices.source}", style="dim", soft_wrap=True)
             for note in prices.notes:
                 console.print(f"- {note}", style="dim", soft_wrap=True)
-    sessions = [[_session(subject, n, context, max_new_tokens, revealed) for n in batch or ()] for subject in subjects]
+    sessions = [
+        [_session(subject, n, context, max_new_tokens, revealed, on) for n in batch or ()] for subject in subjects
+    ]
     for subject, several_sessions in zip(subjects, sessions, strict=True):
         if several_sessions:
             console.print(_session_table(subject.name, several_sessions, networks))
@@ -144,7 +151,7 @@ def cost(
         from aero.cli.capacity import server_capacity
 
         for subject in subjects:
-            session = _session(subject, 1, context, max_new_tokens, revealed)
+            session = _session(subject, 1, context, max_new_tokens, revealed, on)
             capacities.append(server_capacity(subject, session, networks, clients, cores, measured, preset))
             console.print(capacities[-1].table(subject.name))
             console.print(capacities[-1].note, style="dim", soft_wrap=True)
@@ -251,14 +258,16 @@ def _folder(folder: Path, context: int | None, stage: WhichGraph) -> Subject:
     return Subject(str(folder), compiled.prefill(length).graph, run.notation, perplexity, programs=compiled)
 
 
-def _session(subject: Subject, prompts: int, context: int | None, new_tokens: int, reveal: Reveal) -> SessionEstimate:
+def _session(
+    subject: Subject, prompts: int, context: int | None, new_tokens: int, reveal: Reveal, on: Computer
+) -> SessionEstimate:
     """context: tokens of each prompt, by default all that leave room for the new ones."""
     from aero.cost.session import estimate_session
 
     if subject.programs is None:
         raise ValueError(f"{subject.name} is a single graph; a session takes a run, a compiled folder or --preset")
     length = context or subject.programs.context - new_tokens + 1
-    return estimate_session(subject.programs, prompts, length, new_tokens, subject.plan, reveal)
+    return estimate_session(subject.programs, prompts, length, new_tokens, subject.plan, reveal, on)
 
 
 def _networks(names: Sequence[str] | None, bandwidth: str | None, rtt: str | None) -> list[Network]:

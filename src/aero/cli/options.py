@@ -48,6 +48,14 @@ NoTls = Annotated[
         help="No TLS: whoever reads the wire of both directions reads the prompt and the weights. For loopback trials.",
     ),
 ]
+MachineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--machine",
+        help="What our own kernels take: avx512, avx2, portable (by default, as this processor), or a JSON file of "
+        "`aero bench calibrate --engine two-party`.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(help="Threads of our own kernels; AERO_THREADS or 1 if not given.", min=1)]
 Networks = Annotated[
     list[str] | None, typer.Option(help="loopback (by default), lan, wan, or like 300mbit,40ms: emulated. Repeatable.")

@@ -11,12 +11,13 @@ each graph, some kilobytes, are not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from aero.cost.algebra import Price, total
 from aero.cost.estimate import cost_json
-from aero.cost.two_party import run_cost, typical_plan
+from aero.cost.machine import Computer
+from aero.cost.two_party import run_cost, set_up_price, typical_plan
 from aero.engines.planning.declared import DeclaredRun, DeclaredSession
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Graph, Programs
@@ -85,8 +86,10 @@ def estimate_session(
     new_tokens: int,
     plan: RingPlan | None = None,
     reveal: Reveal = LOGITS,
+    on: Computer | None = None,
 ) -> SessionEstimate:
     """`prompts` prompts of `length` tokens that get `new_tokens` each. plan: by default `typical_plan` of each program.
+    on: what computing takes; not known without.
 
     ValueError for what does not fit the context, and for an operation without a protocol.
     """
@@ -99,24 +102,23 @@ def estimate_session(
         )
     first = programs.prefill(length, leave_state=True).graph
     following = [programs.decode(past).graph for past in range(length, length + new_tokens - 1)]
-    session = DeclaredSession(_assumed([first, *following]) if plan is None else plan, reveal)
+    session = DeclaredSession(typical_plan_of([first, *following]) if plan is None else plan, reveal)
     at_once = max(1, programs.context // length)
     prefills = [session.run([first] * min(at_once, prompts - start)) for start in range(0, prompts, at_once)]
     nexts = [session.run([graph] * prompts) for graph in following]
-    set_up = total(
-        replace(Price.of_protocol(run.set_up), rounds=float(run.set_up_rounds)) for run in (*prefills, *nexts)
-    )
-    works = [SessionPart("set-up", 0, prompts, 0, set_up), _work("prefill", prefills, prompts, prompts)]
+    set_up = total(set_up_price(run, on) for run in (*prefills, *nexts))
+    works = [SessionPart("set-up", 0, prompts, 0, set_up), _work("prefill", prefills, prompts, prompts, on)]
     if nexts:
-        works.append(_work("next-token", nexts, prompts, prompts * len(nexts)))
+        works.append(_work("next-token", nexts, prompts, prompts * len(nexts), on))
     return SessionEstimate(prompts, length, new_tokens, tuple(works))
 
 
-def _work(name: str, runs: Sequence[DeclaredRun], prompts: int, tokens: int) -> SessionPart:
-    return SessionPart(name, len(runs), prompts, tokens, total(run_cost(run) for run in runs))
+def _work(name: str, runs: Sequence[DeclaredRun], prompts: int, tokens: int, on: Computer | None) -> SessionPart:
+    return SessionPart(name, len(runs), prompts, tokens, total(run_cost(run, on) for run in runs))
 
 
-def _assumed(graphs: Sequence[Graph]) -> RingPlan:
+def typical_plan_of(graphs: Sequence[Graph]) -> RingPlan:
+    """`typical_plan` of programs of one model."""
     plans = [typical_plan(graph) for graph in graphs]
     values = {name: fmt for plan in plans for name, fmt in plan.values.items()}
     return RingPlan(values, {name: fmt for plan in plans for name, fmt in plan.weights.items()}, {})

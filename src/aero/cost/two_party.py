@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from aero.cost.algebra import Price, total
+from aero.cost.estimate import seconds_on
+from aero.cost.machine import Computer
 from aero.cost.profile import Profile
 from aero.engines.planning.declared import Declared, DeclaredRun, declared_run
 from aero.engines.planning.step_plans import OTS, OUTPUT
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.ring_plan import Format, RingPlan, state_source, whole_weight
+from aero.mpc.cost import ProtocolCost
+from aero.mpc.party import Role
+from aero.wire.network import Network
 
 NAME = "two-party"
 
@@ -33,12 +39,14 @@ def typical_plan(graph: Graph) -> RingPlan:
 
 class TwoPartyProfile(Profile):
     """Of one graph. plan: number formats; by default `typical_plan`. reveal: what the client learns of the output.
-    ValueError, naming the node, for an operation without a protocol."""
+    on: what computing takes; not known without. ValueError, naming the node, for an operation without a protocol."""
 
     name = NAME
     title = "AERO's own two-party protocols, as they declare themselves"
 
-    def __init__(self, graph: Graph, plan: RingPlan | None = None, reveal: Reveal = LOGITS) -> None:
+    def __init__(
+        self, graph: Graph, plan: RingPlan | None = None, reveal: Reveal = LOGITS, on: Computer | None = None
+    ) -> None:
         assumed = plan is None
         found = declared_run(graph, typical_plan(graph) if plan is None else plan, reveal=reveal)
         self.source = "declarations beside the protocols" + (", number formats assumed" if assumed else "")
@@ -46,12 +54,14 @@ class TwoPartyProfile(Profile):
             "Refills of OTs are counted with the step before which they come.",
             f"Revealing {reveal.described}, counted with the last step: {_opening(found)}.",
         )
-        self.set_up = Price.of_protocol(found.set_up)
+        if on is not None:
+            self.notes += (f"Computing {on.described}; encoding of the weights is not in it.",)
+        self.set_up = set_up_price(found, on)
         self._graph = graph
         self._prices: dict[tuple[str, ...], Price] = {}
         waiting: list[Price] = []  # refills of OTs that came before a step
         for line in found.lines:
-            cost = _line_cost(line)
+            cost = _line_cost(line, on)
             if line.op == OTS:
                 waiting.append(cost)
             elif line.op == OUTPUT:
@@ -74,15 +84,38 @@ class TwoPartyProfile(Profile):
         return [tuple(graph.by_name[name] for name in names) for names in groups]
 
 
-def run_cost(run: DeclaredRun) -> Price:
+def run_cost(run: DeclaredRun, on: Computer | None = None) -> Price:
     """Of a whole run, set-up apart."""
-    return total(map(_line_cost, run.lines))
+    return total(_line_cost(line, on) for line in run.lines)
 
 
-def _line_cost(line: Declared) -> Price:
+def set_up_price(run: DeclaredRun, on: Computer | None = None) -> Price:
+    """What travels before a run."""
+    return _priced(run.set_up, run.set_up_rounds, on)
+
+
+def _line_cost(line: Declared, on: Computer | None) -> Price:
     """OTs count where they are used, not where they are made."""
-    cost = replace(Price.of_protocol(line.cost), rounds=float(line.rounds))
+    cost = _priced(line.cost, line.rounds, on)
     return replace(cost, cots=0) if line.op == OTS else cost
+
+
+def _priced(cost: ProtocolCost, rounds: int, on: Computer | None) -> Price:
+    seconds = None if on is None else on.computing(cost).wall
+    return replace(Price.of_protocol(cost), rounds=float(rounds), compute_seconds=seconds)
+
+
+def predicted(run: DeclaredRun, on: Computer, network: Network) -> dict[str, Any]:
+    """Of a whole run, set-up apart, to stand beside a measurement: seconds on the network, processor seconds of each
+    party, bytes each way, rounds."""
+    price, works = run_cost(run, on), [on.computing(line.cost) for line in run.lines]
+    return {
+        "seconds": seconds_on(network, price).total,
+        "cpu_seconds": {role.word: sum(getattr(work, role.word) for work in works) for role in Role},
+        "bytes_client_to_server": price.bytes_client_to_server,
+        "bytes_server_to_client": price.bytes_server_to_client,
+        "rounds": run.rounds,
+    }
 
 
 def _opening(run: DeclaredRun) -> str:
@@ -92,4 +125,4 @@ def _opening(run: DeclaredRun) -> str:
     )
 
 
-_NOTHING = Price(0, 0, rounds=0, messages=0, cots=0)
+_NOTHING = Price(0, 0, rounds=0, messages=0, cots=0, compute_seconds=0)

@@ -7,11 +7,12 @@ declaration with what the channel counted.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from aero.mpc.party import Role
+from aero.mpc.work import Work, sum_of
 from aero.wire.frame import HEADER_SIZE, ArraySpec, encode_specs
 
 NEVER = -math.inf
@@ -24,6 +25,8 @@ class ProtocolCost:
     ots_from_client, ots_from_server: random OTs used up, by sender; what making them takes is not in the bytes.
     delays: entry [i][j] says how many message delays after party j began party i can be done, at least.
 
+    client_work, server_work: what each party computes, beyond what its OTs, bytes and messages take.
+
     With `delays`, which multiply as matrices over (max, +), rounds come out exactly when protocols follow one another:
     a message that does not wait for the last answer shares its round, as on the wire.
     """
@@ -34,6 +37,8 @@ class ProtocolCost:
     ots_from_client: int = 0
     ots_from_server: int = 0
     delays: Delays = ((0, NEVER), (NEVER, 0))
+    client_work: Work = field(default_factory=dict, compare=False)
+    server_work: Work = field(default_factory=dict, compare=False)
 
     @property
     def rounds(self) -> int:
@@ -63,6 +68,8 @@ class ProtocolCost:
             self.ots_from_client + other.ots_from_client,
             self.ots_from_server + other.ots_from_server,
             (rows[0], rows[1]),
+            sum_of(self.client_work, other.client_work),
+            sum_of(self.server_work, other.server_work),
         )
 
 
@@ -73,6 +80,11 @@ def message(sender: Role, *sizes: int) -> ProtocolCost:
     if sender is Role.CLIENT:
         return ProtocolCost(total, 0, 1, delays=((0, NEVER), (1, 0)))
     return ProtocolCost(0, total, 1, delays=((0, 1), (NEVER, 0)))
+
+
+def computed(role: Role, work: Work) -> ProtocolCost:
+    """Work of one party, and no message."""
+    return ProtocolCost(client_work=work) if role is Role.CLIENT else ProtocolCost(server_work=work)
 
 
 def ots_used(sender: Role, count: int) -> ProtocolCost:

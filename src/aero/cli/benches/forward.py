@@ -8,13 +8,14 @@ import typer
 from rich.table import Table
 
 from aero.cli.benches.show import show_records
+from aero.cli.computer import computer
 from aero.cli.console import wide_console
-from aero.cli.options import Networks, Records
+from aero.cli.options import MachineOption, Networks, Records
 
 if TYPE_CHECKING:
     from aero.report.record import Record
 
-_HEADER = ("model", "engine", "network", "seconds", "MB up", "MB down", "MB", "rounds", "max logit error")
+_HEADER = ("model", "engine", "network", "seconds", "predicted", "MB up", "MB down", "MB", "rounds", "max logit error")
 RUNGS = ("SM+ScFuFFN", "SM+R", "SM+LN+R", "SM+LN+G")
 
 
@@ -30,13 +31,15 @@ def forward(
     ] = None,
     network: Networks = None,
     threads: Annotated[int, typer.Option(help="Threads of each party's kernels.", min=1)] = 1,
+    machine: MachineOption = None,
     operations: Annotated[bool, typer.Option("--operations", help="Show what each operation cost, too.")] = False,
     json: Records = None,
 ) -> None:
     """Time token ids to last-position logits with random weights of trained-like scale, compiled.
 
     --json adds to a record's usual keys: messages, network, threads, logit_std, cpu_seconds and steps of each party,
-    load_seconds (encoding of the weights, keys, base OTs), set_up (their traffic); of SPU a note of what was measured.
+    load_seconds (encoding of the weights, keys, base OTs), set_up (their traffic); predicted (seconds, cpu_seconds,
+    bytes each way and rounds, as aero cost prices this very program on --machine); of SPU a note of what was measured.
     """
     from dataclasses import replace
 
@@ -53,7 +56,7 @@ def forward(
         raise ValueError(f"no engine {', '.join(sorted(unknown))}: there are {', '.join(ENGINES)}")
     networks = [Network.parse(name) for name in network or ["loopback"]]
     rungs = [notations.parse(name) for name in notation or RUNGS]
-    console = wide_console()
+    console, on = wide_console(), computer(machine, threads)
     records: list[Record] = []
     with console.status("") as status:
         for rung in rungs:
@@ -62,7 +65,7 @@ def forward(
                 model = prepare(rung, size)
                 for where in networks:
                     status.update(f"{rung}: running on {where}")
-                    records.append(bench_two_party(model, where, threads))
+                    records.append(bench_two_party(model, where, on))
                 del model
             if ENGINES[1] in engines:
                 status.update(f"{rung}: one layer on SPU")
@@ -83,7 +86,9 @@ def _row(record: Record) -> list[str]:
     sizes = ["?"] * 3 if up is None or down is None else [f"{n / 1e6:,.1f}" for n in (up, down, up + down)]
     rounds = "?" if record.rounds is None else f"{record.rounds:,}"
     names = [record.notation or "", record.engine, record.extra["network"]]
-    return [*names, f"{record.seconds:,.1f}", *sizes, rounds, f"{record.max_abs_error:.1e}"]
+    predicted = record.extra.get("predicted")
+    seconds = f"{record.seconds:,.1f}", f"{predicted['seconds']:,.1f}" if predicted else ""
+    return [*names, *seconds, *sizes, rounds, f"{record.max_abs_error:.1e}"]
 
 
 def _steps(record: Record) -> Table:

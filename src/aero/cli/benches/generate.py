@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from aero.cli.benches.show import show_records
+from aero.cli.computer import computer
 from aero.cli.console import wide_console
-from aero.cli.options import Networks, Records
+from aero.cli.options import MachineOption, Networks, Records
 
 
 def generate(
@@ -18,14 +19,15 @@ def generate(
     tokens: Annotated[int, typer.Option(help="Tokens after it.", min=1)] = 3,
     batch: Annotated[int, typer.Option(help="Prompts that are continued together.", min=1)] = 1,
     network: Networks = None,
+    machine: MachineOption = None,
     json: Records = None,
 ) -> None:
     """Time a prompt, then each token after it, with random weights of trained-like scale, compiled.
 
     --json adds to a record's usual keys: messages, network, threads, cpu_seconds of each party, load_seconds (what had
-    to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps; prompts
-    of the run, multiplications for each of them, bytes_per_token and rounds_per_token. Seconds, bytes and rounds are of
-    a run, for all prompts together.
+    to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps,
+    predicted (as of aero bench forward); prompts of the run, multiplications for each of them, bytes_per_token and
+    rounds_per_token. Seconds, bytes and rounds are of a run, for all prompts together.
     """
     from dataclasses import replace
 
@@ -38,13 +40,16 @@ def generate(
     networks = tuple(Network.parse(name) for name in network or ["loopback"])
     console = wide_console()
     with console.status(f"{preset} {notation}"):
-        records = bench_generate(notations.parse(notation), size, tokens, networks, batch=batch)
+        records = bench_generate(
+            notations.parse(notation), size, tokens, networks, batch=batch, on=computer(machine, 1)
+        )
     rows = [
         (
             record.work,
             record.extra["network"],
             str(record.context),
             f"{record.seconds:,.2f}",
+            f"{record.extra['predicted']['seconds']:,.2f}",
             f"{(record.bytes_client_to_server or 0) / 1e6:,.2f}",
             f"{(record.bytes_server_to_client or 0) / 1e6:,.2f}",
             f"{record.rounds:,}",
@@ -53,7 +58,18 @@ def generate(
         )
         for record in records
     ]
-    header = ("work", "network", "context", "seconds", "MB up", "MB down", "rounds", "MB a prompt", "max logit error")
+    header = (
+        "work",
+        "network",
+        "context",
+        "seconds",
+        "predicted",
+        "MB up",
+        "MB down",
+        "rounds",
+        "MB a prompt",
+        "max error",
+    )
     title = f"{preset} {notation}, {batch} prompts at once" if batch > 1 else f"{preset} {notation}"
     title += " (MB = 10^6 bytes)"
     show_records(console, header, rows, records, json, words=2, title=title)

@@ -196,7 +196,7 @@ class NormPlan(FunctionPlan):
         field, count, slots = self.field, self.rows * self.columns, self.rows
         client, server = Role
         total = products_cost(ring_shapes(count) * (1 + (self.square_fraction != self.fine_fraction)))
-        total += upload_cost(client, field, self.groups) + product_cost(client, field, 1)
+        total += upload_cost(client, field, self.groups) + product_cost(client, field, self.groups, total=True)
         total += products_cost(field_shapes(slots, self.inverse.input_bits)) + self.inverse.cost()
         total += to_field_cost(slots)
         total += upload_cost(client, field, 1) | upload_cost(server, field, 1)

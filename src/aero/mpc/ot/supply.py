@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aero.kernels.ot import receiver_pads, sender_pads
-from aero.mpc.cost import ProtocolCost, message
+from aero.mpc.cost import ProtocolCost, computed, message
 from aero.mpc.ot import ferret, softspoken
 from aero.mpc.ot.base_ot import POINT_BYTES, BaseOtReceiver, BaseOtSender
 from aero.mpc.ot.correlated import ANSWER_BYTES, CHALLENGE_BYTES, CorrelatedOts, Stock
@@ -67,7 +67,8 @@ def set_up_ots(party: Party, extension: Extension = "ferret") -> None:
 def set_up_cost(extension: Extension = "ferret") -> ProtocolCost:
     """Of `set_up_ots`. No OTs are ready after it: the first refill is to come."""
     second = (OPENING_BYTES, softspoken.message_bytes(_FIRST)) if extension == "ferret" else (OPENING_BYTES,)
-    return _both(POINT_BYTES, _POINTS_BYTES) + _both(*second)
+    work = {f"{extension} set-up": 1.0}
+    return _both(POINT_BYTES, _POINTS_BYTES) + _both(*second) | ProtocolCost(client_work=work, server_work=work)
 
 
 class SupplyModel:
@@ -87,6 +88,8 @@ class SupplyModel:
             if units:
                 speaker = sender if self._extension == "ferret" else sender.other
                 made = message(speaker, _COUNTS_BYTES, units * stock.unit_bytes)
+                made |= computed(speaker, {f"{self._extension} speak": units})
+                made |= computed(speaker.other, {f"{self._extension} hear": units})
                 if stock.challenged:
                     made += message(speaker.other, CHALLENGE_BYTES) + message(speaker, ANSWER_BYTES)
                 cost |= made

@@ -15,7 +15,7 @@ import numpy as np
 
 from aero.kernels.rlwe import Params, PublicKeys, SecretKey
 from aero.kernels.slots import Field, SlotPublicKey, SlotSecret
-from aero.mpc.cost import ProtocolCost, message
+from aero.mpc.cost import ProtocolCost, computed, message
 from aero.mpc.party import Party, Role, parse
 
 
@@ -52,7 +52,11 @@ def keys_cost(client: Sequence[Params | Field], server: Sequence[Params | Field]
     total = ProtocolCost()
     for role, several in ((Role.CLIENT, client), (Role.SERVER, server)):
         for params in several:
-            total = total | message(role, _size(params))
+            name = (
+                f"slots of {params.p.bit_length()}" if isinstance(params, Field) else f"{params.modulus.bit_length()}"
+            )
+            total |= message(role, _size(params))
+            total |= computed(role, {f"draw key {name}": 1}) | computed(role.other, {f"take key {name}": 1})
     return total
 
 

@@ -35,6 +35,7 @@ from aero.mpc.hints import SERVER_NOISE
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.plan import KeyKinds, Plan
 from aero.mpc.share import Share, Words
+from aero.mpc.work import evaluator_work, owner_work
 
 MAX_ERROR = 52.0
 """Steps of the result's last place that noise may cost, unless a caller asks for less; the server's own takes 19."""
@@ -72,7 +73,10 @@ class LinearPlan(Plan[[Share, int, "LoadedWeights | None"], Share]):
         return ()
 
     def cost(self) -> ProtocolCost:
-        return message(Role.CLIENT, self.product.upload_bytes) + message(Role.SERVER, self.product.response_bytes)
+        asked = message(Role.CLIENT, self.product.upload_bytes)
+        answered = message(Role.SERVER, self.product.response_bytes)
+        evaluated = evaluator_work(self.product, prepared=self.prepared)
+        return asked + answered | ProtocolCost(client_work=owner_work(self.product), server_work=evaluated)
 
     def check(self, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None = None) -> None:
         """x [rows, inner] in a ring of at least `ring_bits`; `weights` is given by the server alone."""

@@ -24,9 +24,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aero.kernels.slots import KEPT_PRIMES, SLOTS, Field, SlotCiphertexts
-from aero.mpc.cost import ProtocolCost, message
+from aero.mpc.cost import ProtocolCost, computed, message
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Words
+from aero.mpc.work import Work
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,19 @@ def multiply_many(party: Party, jobs: Sequence[SlotProduct]) -> list[Words]:
 
 def upload_cost(owner: Role, field: Field, cts: int) -> ProtocolCost:
     """Of `encrypt_slots`; costs of jobs at the same time are joined by |."""
-    return message(owner, SlotCiphertexts.byte_size(field, cts))
+    return message(owner, SlotCiphertexts.byte_size(field, cts)) | computed(owner, _work(field, encrypt=cts))
 
 
-def product_cost(owner: Role, field: Field, responses: int) -> ProtocolCost:
-    """Of `multiply_slots` with so many ciphertexts that come back to the owner: one for each group, 1 for a total."""
-    return message(owner.other, field.polynomial_bytes(KEPT_PRIMES, responses))
+def product_cost(owner: Role, field: Field, groups: int, *, total: bool = False) -> ProtocolCost:
+    """Of `multiply_slots`: a ciphertext comes back to the owner for each group, or one for a total."""
+    responses = 1 if total else groups
+    answered = message(owner.other, field.polynomial_bytes(KEPT_PRIMES, responses))
+    multiplied = computed(owner.other, _work(field, multiply=groups, answer=responses))
+    return answered | multiplied | computed(owner, _work(field, decrypt=responses))
+
+
+def _work(field: Field, **kernels: int) -> Work:
+    return {f"slots {name} {field.p.bit_length()}": count for name, count in kernels.items()}
 
 
 def _respond(party: Party, job: SlotProduct) -> Words:

@@ -42,6 +42,7 @@ from aero.mpc.hints import MAX_KNOWN, MAX_UPLOAD_HINT, SERVER_NOISE, hints, uplo
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.plan import KeyKinds, Plan
 from aero.mpc.share import Share, Words
+from aero.mpc.work import Work, evaluator_work, owner_work, sum_of
 
 MAX_ERROR = 180.0
 """Steps of the result's last place that noise may cost, both directions together, unless a caller asks for less; the
@@ -160,7 +161,10 @@ def pairs_cost(plans: Sequence[PairPlan]) -> ProtocolCost:
     products = [product for plan in plans for product in plan.products]
     uploads, responses = ([getattr(p, name) for p in products] for name in ("upload_bytes", "response_bytes"))
     first, second = (message(Role.CLIENT, *sizes) | message(Role.SERVER, *sizes) for sizes in (uploads, responses))
-    return first + second
+    work: Work = {}
+    for product in products:
+        work = sum_of(work, sum_of(owner_work(product), evaluator_work(product, shared=True)))
+    return first + second | ProtocolCost(client_work=work, server_work=work)
 
 
 def multiply_pairs(party: Party, jobs: Sequence[tuple[PairPlan, Share, Share]]) -> list[Share]:

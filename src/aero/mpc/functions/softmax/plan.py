@@ -237,7 +237,9 @@ class SoftmaxPlan(FunctionPlan):
             lifting += arithmetic_shapes(entries, self.whole_bits)
         lifted = products_cost(lifting)
         upload = reduce(or_, [upload_cost(Role.CLIENT, field, banks * slots.groups) for field in fields])
-        sums = reduce(or_, [product_cost(Role.CLIENT, field, 1) for field in fields for _ in range(banks)])
+        sums = reduce(
+            or_, [product_cost(Role.CLIENT, field, slots.groups, total=True) for field in fields for _ in range(banks)]
+        )
         logs = from_field_cost(banks * slots.used, self.log.input_bits) + self.log.cost()
         powers = reduce(or_, [product_cost(Role.CLIENT, field, banks * slots.groups) for field in fields])
         result = from_field_cost(entries, self.output_bits)

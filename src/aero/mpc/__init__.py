@@ -3,7 +3,7 @@
     fixed_point.py   real numbers as integers modulo 2^l
     party.py         one side of a computation: its channel, its randomness, its keys
     share.py         [x]: additive shares, what is local on them, and `open_shares`, the only place that reveals
-    cost.py          what a protocol declares: bytes each way, rounds, messages
+    cost.py, work.py what a protocol declares: bytes each way, rounds, messages; and what it computes
     protocols/       agree.py, keys.py (once, or anew)   linear.py (weights times shares)  pair.py (shares times shares)
                      compare.py  select.py (AND, multiplexers)  extend.py (into larger rings)
                      multiply.py (products and tables, for few numbers)

@@ -199,6 +199,8 @@ def test_a_published_model_with_more_words_than_its_tokenizer(data: DataFolder, 
     theirs = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=words, max_position_embeddings=16, **sizes))
     theirs.save_pretrained(tmp_path / "theirs")
     data.tokenizer().save(tmp_path / "theirs" / "tokenizer.json")
+    (tmp_path / "theirs" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (tmp_path / "theirs" / "generation_config.json").write_text('{"eos_token_id": [0, 5]}')
     import_checkpoint(str(tmp_path / "theirs"), tmp_path / "run")
     own = build(
         tmp_path / "data", DataSettings(sources=("stdlib",), tokenizer=str(tmp_path / "run"), max_megabytes=0.05)
@@ -209,6 +211,9 @@ def test_a_published_model_with_more_words_than_its_tokenizer(data: DataFolder, 
     assert found.done and [step.notation for step in found.steps] == ["SM+LN+G", "SM+LN+R"]
     config = AeroConfig.from_pretrained(tmp_path / "out" / "1-SM+LN+R")
     assert (config.vocab_size, config.positions, config.activation) == (words, "rotary", "relu")
+    assert config.end_tokens == AeroConfig.from_pretrained(tmp_path / "run").end_tokens == (0, 5)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / "out" / "1-SM+LN+R" / name).read_text() == (tmp_path / "run" / name).read_text()
 
 
 def test_the_command(original: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from aero.models.notation import parse
 from aero.train.callbacks import TrainingProgress
 from aero.train.evaluate import evaluate_on
 from aero.train.run import ensure
-from aero.train.run_folder import CONFIG_FILE, RunInfo, finished_with_data
+from aero.train.run_folder import CONFIG_FILE, RunInfo, copy_text_files, finished_with_data
 from aero.train.settings import Teacher, TrainSettings
 from aero.train.teacher import as_teacher
 
@@ -219,6 +219,7 @@ def _take(
         source: AeroForCausalLM = AeroForCausalLM.from_pretrained(before)
         with new_folder(start, CONFIG_FILE) as new:
             begin_with(source, config, _texts(data, config.context)).save_pretrained(new)
+            copy_text_files(before, new)
     info = ensure(out, data, config, settings, on_progress)
     shutil.rmtree(start, ignore_errors=True)
     return info

@@ -24,6 +24,7 @@ from aero.data import tokenizer
 from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks, collate
 from aero.entropy.window import AttentionWindow
+from aero.files import manifest
 from aero.files.atomic import is_occupied, new_folder, sync, sync_tree, write_text
 from aero.files.lock import locked
 from aero.files.reading import present
@@ -52,6 +53,7 @@ from aero.train.run_folder import (
     TENSORBOARD,
     DataUsed,
     RunInfo,
+    copy_text_files,
 )
 from aero.train.scalars import Scalars, check_wandb
 from aero.train.settings import TrainSettings, choose_precision
@@ -88,7 +90,8 @@ def train(
     if present(out / FILE) and not force and is_main():
         raise ValueError(f"{out} holds a run already; --resume goes on with it, --force replaces it")
     processes = join()
-    config.bos_token_id = config.eos_token_id = data.info.end_of_text
+    if not config.end_tokens:  # one that starts from another model has that one's
+        config.bos_token_id = config.eos_token_id = data.info.end_of_text
     info = RunInfo(
         notation=_name(config),
         context=config.context,
@@ -132,6 +135,10 @@ def _begin(folder: Path, data: DataFolder, config: AeroConfig, info: RunInfo) ->
     tokens.save(folder / tokenizer.FILE)
     about = tokenizer.hugging_face_config(tokens, config.context)
     write_text(folder / tokenizer.CONFIG_FILE, json.dumps(about, indent=2) + "\n")
+    if info.settings is not None and info.settings.start_from is not None:
+        start = Path(info.settings.start_from) / tokenizer.FILE
+        if present(start) and manifest.file_sha256(start) == data.info.tokenizer_sha256:
+            copy_text_files(start.parent, folder)
     info.write(folder)
 
 

@@ -12,14 +12,15 @@ checkpoints/                                            states to resume from (`
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from aero.data import tokenizer
+from aero.data import chat_template, tokenizer
 from aero.data.folder import DataFolder
 from aero.files import manifest
-from aero.files.reading import interpreting, typed
+from aero.files.reading import interpreting, present, typed
 from aero.train.settings import TrainSettings
 
 FORMAT_VERSION = 2
@@ -122,6 +123,13 @@ class RunInfo:
                 f"{folder} is {info.status} and has no model yet; go on with `aero train {folder} --resume`"
             )
         return info
+
+
+def copy_text_files(source: Path, folder: Path) -> None:
+    """Copy how a model reads and writes text: its tokenizer, and its chat template where it has one."""
+    for name in (tokenizer.FILE, tokenizer.CONFIG_FILE, chat_template.FILE):
+        if present(source / name):
+            shutil.copyfile(source / name, folder / name)
 
 
 def finished_with_data(run: Path, data: Path | None = None) -> tuple[RunInfo, DataFolder]:

@@ -145,6 +145,9 @@ def test_a_file_holds_a_machine(tmp_path):
     path.write_text(json.dumps({**MACHINE.to_json(), "format_version": 0}))
     with pytest.raises(ValueError, match="aero bench calibrate --engine two-party"):
         load_machine(str(path))
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="fewer than 0: x; measure"):
+            dataclasses.replace(MACHINE, units={**UNITS, "x": wrong})
     with pytest.raises(ValueError, match="there are avx2, avx512, portable"):
         load_machine("nonesuch")
 

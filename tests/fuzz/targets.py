@@ -19,6 +19,7 @@ import numpy as np
 from aero.compiler import folder as compiled_folder
 from aero.compiler.compiled import Compiled
 from aero.compiler.run import load_model
+from aero.cost.machine import load_machine, machine_names
 from aero.cost.profile import load_profile, profile_names
 from aero.data import tokenizer, tokenizer_file
 from aero.data.build import build
@@ -188,6 +189,7 @@ def _files(home: Path) -> dict[str, Target]:
         {"name": "SM", "context": 8, "blocks": 2, "head_entropy": [[0.5, 1], [0.2, 0]], "eps": 0}
     ).encode()
     rows = b'{"step": 1, "loss": 2.5}\n{"step": 2, "loss": NaN}\n'
+    machines = [json.dumps(load_machine(name).to_json()).encode() for name in machine_names()]
     profiles = [json.dumps(load_profile(name).to_json()).encode() for name in profile_names()]
     plan = RingPlan.uniform(random_program().graph, 12)
 
@@ -214,6 +216,7 @@ def _files(home: Path) -> dict[str, Target]:
         "records": Target(of(read_records, "records.json"), [(home / "records").read_bytes()]),
         "entropy-record": Target(lambda data: EntropyRecord.from_json(parse_json(data, "it")), [entropy]),
         "rows": Target(of(read_rows, "metrics.jsonl"), [rows]),
+        "machine": Target(of(lambda path: load_machine(str(path)), "machine.json"), machines),
         "cost-profile": Target(of(lambda path: load_profile(str(path)), "profile.json"), profiles),
         "ring-plan-file": Target(of(load_plan, "ring_plan.json"), [json.dumps(plan.to_json()).encode()]),
         "json-lines": Target(of(lambda path: list(read_documents(path)), "a.jsonl"), [b'{"text": "a"}\n{"text": "b"}']),

@@ -107,7 +107,7 @@ def plan_of(run: Path, compiled: Compiled) -> tuple[RingPlan, bool]:
 
 
 def _bytes(served: Served) -> float:
-    """Both ways, of a prompt that fills the context and of the token after as many but one."""
+    """Both ways, of a prompt that fills the context, and of the last token of the context alone."""
     compiled, plan = served.compiled, served.quantized.plan
     graphs = [compiled.prefill(compiled.context).graph]
     if compiled.context > 1:

@@ -11,6 +11,7 @@ seconds of one thread for each unit of `aero.mpc.work`, and beside them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,10 @@ class Machine:
     machine: str
     version: str
     units: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if wrong := [name for name, seconds in self.units.items() if not 0 <= seconds < math.inf]:
+            raise ValueError(f"a unit takes seconds, not fewer than 0: {', '.join(sorted(wrong))}; measure anew")
 
     def _of(self, counts: Work, threads: int) -> tuple[float, float]:
         """Processor seconds of what a party does, and how long that takes."""

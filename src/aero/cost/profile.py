@@ -47,8 +47,8 @@ class Profile(ABC):
 class TableProfile(Profile):
     """A declaration for each operation.
 
-    joins_linears: the engine computes all linear layers of one value as one.
-    only_with: of each of these sets the graph has an operation, or it is none that the source speaks of.
+    joins_linears: the engine computes all linear layers of a value as a single product.
+    only_with: of each of these sets the graph has an operation, or the source says nothing of such graphs.
     machine, version: where and with which aero it was measured; None for published numbers.
     notes: what a reader must know: what was fitted, what is not identified, the largest residual.
     """

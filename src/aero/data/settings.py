@@ -48,6 +48,6 @@ class DataSettings:
                 raise ValueError(f"{name} is {value}; it must be above 0")
 
     def hub_data(self) -> hub.HubData | None:
-        """The data set of Hugging Face to stream, if it is one."""
+        """The data set of Hugging Face to stream, if the source names a data set."""
         found = hub.parse(self.sources[0])
         return found if found is None or self.field is None else replace(found, field=self.field)

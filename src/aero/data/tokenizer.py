@@ -230,7 +230,7 @@ def hugging_face_config(tokens: Tokenizer, context: int, begin: str | None = Non
 
 def declared(path: Path) -> dict[str, str]:
     """The tokens that a tokenizer_config.json or special_tokens_map.json has names for, by these ("eos_token", ...);
-    none where there is no file. ValueError where it is not one."""
+    none where there is no file. ValueError where it is no such file."""
     if not present(path):
         return {}
     found = parse_json(read_bytes(path, limit=MAX_FILE_BYTES), str(path))

@@ -122,7 +122,7 @@ class Engine(ABC):
         """
 
     def run_batch(self, batch: Sequence[PromptRun]) -> list[np.ndarray | None]:
-        """Compute each prompt's output, all in the rounds of one.
+        """Compute each prompt's output, in as many rounds as a single prompt takes.
 
         ValueError for graphs that are not programs of one model, for a prompt that is there twice, and for several
         prompts at an engine that runs one at a time.

@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader sees the old text or the new one."""
+    """Write a file in one step: a reader sees the old text or the new text."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

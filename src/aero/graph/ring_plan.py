@@ -3,7 +3,7 @@
 A real x with f fractional bits in a ring of l bits is the integer round(x 2^f), from -2^(l-1) up to 2^(l-1) - 1. The
 plan is public, as the structure is: it may be made from the server's weights and from calibration text. Formats tell
 their sizes to within a power of two, score windows where each head's scores lie to within `WINDOW_GRID`, moduli which
-products have weights that are too large for the usual one.
+products have weights that are too large for the usual modulus.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class RingPlan:
         return self.values[name]
 
     def of_weight(self, name: str) -> Format:
-        """The format of a weight, or of some rows of one."""
+        """The format of a weight, or of some rows of a weight."""
         name = whole_weight(name)
         if name not in self.weights:
             raise ValueError(f"the ring plan has no format for the weight {name!r}; make one with `aero compile`")
@@ -235,7 +235,7 @@ def weight_rows(weight: str, start: int, stop: int) -> str:
 
 
 def rows_of_weight(weight: str) -> int:
-    """The first row that this is of a weight; 0 for a whole one."""
+    """The first row of the weight that is in this part; 0 for the whole weight."""
     return int(weight.partition("[")[2].partition(":")[0] or 0)
 
 

@@ -98,7 +98,7 @@ def plan_matmul(
     bytes_per_second: float = DEFAULT_RATE,
     suits: Callable[[MatmulPlan], bool] = lambda _: True,
 ) -> MatmulPlan:
-    """The cheapest tiling of a product by `cost_of` at that network rate; both parties find the same one.
+    """The cheapest tiling of a product by `cost_of` at that network rate; both parties find the same tiling.
 
     `prepared`: weights will be used in their prepared form; d0 is then 1 to keep that form small. `max_spacing`: what
     the public keys can pack. `suits`: whether a tiling may be taken. NoTiling where nothing fits; ValueError for a

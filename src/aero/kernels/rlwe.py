@@ -136,7 +136,7 @@ class SecretKey:
     """A discrete Gaussian secret, and what its owner does with it: encrypt, and multiply by it to decrypt."""
 
     def __init__(self, params: Params, coefficients: NDArray[np.int8]) -> None:
-        """`coefficients`: int8 [n], small; use `SecretKey.generate` for a fresh one."""
+        """`coefficients`: int8 [n], small; use `SecretKey.generate` for a fresh key."""
         if coefficients.shape != (params.n,) or coefficients.dtype != np.int8 or np.abs(coefficients).max() > LARGEST:
             raise ValueError(f"a secret key is {params.n} int8 coefficients from -{LARGEST} to {LARGEST}")
         self.params = params

@@ -59,7 +59,7 @@ class Field:
             raise ValueError(f"products modulo {self.p} need primes beyond 128-bit security: use a smaller field")
 
     def failure(self, groups: int = 1) -> float:
-        """The probability that one coefficient of a product, or of a sum of `groups` products, comes out wrong by one.
+        """The probability that one coefficient of a product, or of a sum of `groups` products, comes out wrong by 1.
 
         An average over the noise of the encryption and over the random part of the response, for the worst factor.
         One wrong coefficient makes all slots of its ciphertext wrong.
@@ -83,7 +83,7 @@ class Field:
     def reduce(self, x: Words) -> Words:
         """x modulo p, for any uint64 x: products, shifts and masks (Barrett 1986). NumPy's % is the processor's
         division, which takes longer for some x than for others."""
-        quotient = _high_word(x, (1 << 64) // self.p)  # right or one too small
+        quotient = _high_word(x, (1 << 64) // self.p)  # right, or too small by 1
         return self.reduce_once(x - quotient * np.uint64(self.p))
 
     def reduce_once(self, x: Words) -> Words:
@@ -189,7 +189,7 @@ class SlotSecret:
     """A uniform ternary secret that is invertible modulo q', and what its owner does with it."""
 
     def __init__(self, field: Field, coefficients: NDArray[np.int8]) -> None:
-        """`coefficients`: int8 [n] in {-1, 0, 1}; use `SlotSecret.generate` for a fresh one."""
+        """`coefficients`: int8 [n] in {-1, 0, 1}; use `SlotSecret.generate` for a fresh secret."""
         if coefficients.shape != (SLOTS,) or coefficients.dtype != np.int8 or np.abs(coefficients).max() > 1:
             raise ValueError(f"a secret key is {SLOTS} int8 coefficients from -1 to 1")
         self.field = field

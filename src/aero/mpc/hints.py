@@ -67,7 +67,7 @@ def upload_hint(product: MatmulPlan, known: float) -> float:
 
 
 def wear(product: MatmulPlan) -> float:
-    """The part of a key that this product takes: 1 is a whole one."""
+    """The part of a key that this product takes; 1 is a whole key."""
     coordinates = product.uploads * product.params.n
     by_hints = hints(product) * hint_size(product) / (SERVER_NOISE**2 * KEY_ROOM)
     return by_hints + coordinates / 2.0**LOG_COORDINATES

@@ -23,7 +23,7 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        pass  # not Linux, or an unusual one: the architecture has to do
+        pass  # not Linux, or an unusual Linux: the architecture has to do
     return f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
 
 
@@ -123,7 +123,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read a result file. ValueError where it is not one."""
+    """Read a result file. ValueError where the file is none."""
     data = read_json(path)
     if not isinstance(data, list):
         raise ValueError(f"{path} is not a list of records")

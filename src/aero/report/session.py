@@ -112,7 +112,7 @@ class Session:
 
 
 def record_of_run(run: PrivateRun, engine: str, notation: str) -> Record:
-    """prompts: how many shared the run; context: the most tokens read of one."""
+    """prompts: how many shared the run; context: the most tokens that were read of a prompt."""
     record = Record.of_cost(run.cost, run.work, engine, notation, run.context)
     return replace(record, extra={**record.extra, "prompts": len(run.steps)})
 

@@ -122,7 +122,7 @@ class Accounts:
         self._engine.dispose()
 
     def _open(self) -> sqlite3.Connection:
-        """Never makes a new file: one that was taken away would begin with nothing used."""
+        """Never makes a new file: after a file that was taken away, nothing would count as used."""
         assert self._file is not None
         uri = f"file:{quote(os.path.abspath(self._file))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
@@ -142,7 +142,7 @@ class Accounts:
         try:
             if self._file is not None:
                 found = os.stat(self._file)
-                if self._opened != (found.st_dev, found.st_ino):  # another file than the one that is open
+                if self._opened != (found.st_dev, found.st_ino):  # another file than that which is open
                     self._engine.dispose()
                 self._opened = found.st_dev, found.st_ino
             with self._engine.begin() as connection:

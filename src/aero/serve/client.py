@@ -273,7 +273,7 @@ class Client(Generating):
 
     @property
     def model(self) -> tuple[object, ...]:
-        """All that the server has said of its model: equal for sessions with the same one."""
+        """All that the server has said of its model: equal for sessions with the same model."""
         return self.offer, self.tokenizer_digest, self.chat_template
 
     @property
@@ -417,7 +417,7 @@ class Client(Generating):
         if known < read.sure or known >= len(ids) or past + len(ids) - known > room:  # padding may have taken it
             known = past = 0
         new = ids[known:]
-        if self._pad_to is not None and not (past and len(new) == 1):  # single ones after others are the answer's
+        if self._pad_to is not None and not (past and len(new) == 1):  # single tokens after others are the answer's
             total, first = past + len(new), 0
             if not past and ids[: len(self.tokenizer.before)] == list(self.tokenizer.before):
                 first = len(self.tokenizer.before)

@@ -45,7 +45,7 @@ class Doorkeeper:
             log.warning("%s", problem)
 
     def objection(self, name: str | None, running: int) -> Refusal | None:
-        """Why a client that has so many sessions gets no further one."""
+        """Why a client that has so many sessions gets no further session."""
         if name is None:
             return None
         try:

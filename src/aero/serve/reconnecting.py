@@ -36,7 +36,7 @@ _PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 
 
 def broke_off(error: BaseException) -> bool:
-    """Whether a session ended by this error may be gone on with in a new one: the line, or the other side's process, is
+    """Whether a session ended by this error may go on in a new session: the line, or the other side's process, is
     gone; the server is being stopped; the session has lasted as long as one may; or this side was silent too long."""
     if isinstance(error, PeerClosedError):
         return error.reason in (Reason.STOPPING, Reason.TIME_UP, Reason.SILENCE)
@@ -44,7 +44,7 @@ def broke_off(error: BaseException) -> bool:
 
 
 def same_model(before: Client, now: Client) -> None:
-    """ProtocolError where a new session is with another model than the one before."""
+    """ProtocolError where a new session is with another model than the session before."""
     if before.model != now.model:
         raise ProtocolError("the server has another model than before; begin anew")
 

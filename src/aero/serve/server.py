@@ -236,7 +236,7 @@ class Server:
         return asked
 
     def _ended(self, channel: Channel, message: Mapping[str, object], read: Mapping[int, int]) -> list[int]:
-        """The prompts that end; one that was not begun ends the session."""
+        """The prompts that end; a prompt that was not begun ends the session."""
         prompts: list[int] = field_of(message, "prompts", list)
         unknown = [prompt for prompt in prompts if type(prompt) is not int or prompt not in read]
         if unknown or len(set(prompts)) != len(prompts):

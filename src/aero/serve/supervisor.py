@@ -540,7 +540,7 @@ class Supervisor:
             self._say(child, {"place": news})
 
     def _say(self, child: _Child, message: Mapping[str, Any]) -> None:
-        """Tell a child something; one that does not listen is heard of by its end."""
+        """Tell a child something; of a child that does not listen the parent hears when it ends."""
         if "stop" in message:
             if child.stopping == message["stop"]:
                 return

@@ -127,7 +127,7 @@ def _broken_gradient(model: AeroForCausalLM, loss: Tensor) -> str | None:
 
 
 def _layer_of(part: str | None) -> int | None:
-    """The layer that the name of a part begins with, if it is one."""
+    """The layer that the name of a part begins with, if it begins with a layer."""
     words = (part or "").removesuffix("'s attention").removesuffix("'s FFN").split()
     return int(words[1]) if len(words) == 2 and words[0] == "layer" else None
 

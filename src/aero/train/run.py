@@ -1,4 +1,4 @@
-"""Train a model from scratch into a run folder, or go on with one."""
+"""Train a model from scratch into a run folder, or continue a run."""
 
 from __future__ import annotations
 

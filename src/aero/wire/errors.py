@@ -41,7 +41,7 @@ class PeerSilentError(WireError, TimeoutError):
 
 
 class PeerBusyError(WireError):
-    """The server is there, knows this client, and has no place for one session more; a later try may find one."""
+    """The server is there, knows this client, and has no place for another session; a later try may find a place."""
 
 
 class StoppingError(WireError):

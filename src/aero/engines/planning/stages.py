@@ -202,7 +202,7 @@ def _check_alike(graphs: Sequence[Graph], groups: Sequence[Group]) -> None:
 
 
 def _check_outputs(found: Schedule) -> None:
-    """All outputs are opened as one: of the same node, in the same format; rows of it may be moved, columns not."""
+    """All outputs are opened as a single matrix, so they are of the same node, in the same format, and as wide."""
     first = found.graphs[0]
     formats = [step.output for step in found.outputs]
     for graph, fmt in zip(found.graphs, formats, strict=True):

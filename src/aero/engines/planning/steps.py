@@ -35,7 +35,7 @@ Wants = Callable[[str, Sequence[Graph], RingPlan, int], int]
 plan, and the ring in which its result is held."""
 
 Group = tuple["Step", ...]
-"""Steps of one prompt that go together, as one product; or a single one."""
+"""Steps of a prompt that are computed together, as a single product; or a single step."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def known_windows(node: Node, plan: RingPlan) -> tuple[ScoreWindow, ...]:
 
 
 def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
-    """How a state, or the value that is left as one, is kept from one run to the next: in a ring in which any later
+    """How a state, or the value that becomes a state, is kept from one run to the next: in a ring in which any later
     product of two shares can read it, so that it is extended once; what no such product reads, ready to be extended."""
     value = graph.state_out.get(name, name)
     fmt = plan.of_value(graph, name if name in graph.state_in else value)

@@ -149,7 +149,7 @@ class TwoPartyEngine(Engine):
         self._loaded.load([stage.groups for stage in schedule.stages], weights)
 
     def _schedule(self, batch: Sequence[PromptRun]) -> Schedule:
-        """The last one is kept, for `load` or `prepare`, and then `run`, of the same batch."""
+        """The last schedule is kept, for `load` or `prepare`, and then `run`, of the same batch."""
         states = [self._bare.get(run.prompt, NO_STATES) for run in batch]
         key: _Asked = [run.graph.digest for run in batch], states, self._reveal
         if self._scheduled is None or self._scheduled[0] != key:

@@ -91,7 +91,7 @@ class WeightStore:
         return self._noise(plan, self._matrices_of(group, weights))
 
     def encode(self, step: Step, weights: Mapping[str, np.ndarray]) -> None:
-        """Its matrix. Threads may encode different ones side by side."""
+        """Its matrix. Threads may encode different matrices side by side."""
         self._matrices_of((step,), weights)
 
     def transform(self, group: Group, plan: WeightPlan, weights: Mapping[str, np.ndarray]) -> None:
@@ -162,7 +162,7 @@ def _key(groups: Groups) -> _Key:
 
 
 def linear_of(plan: WeightPlan) -> LinearPlan:
-    """The product of a lookup, or what is one."""
+    """The product within a look-up; a product of a linear layer as it is."""
     return plan.product if isinstance(plan, EmbeddingPlan) else plan
 
 

@@ -38,7 +38,7 @@ def of_arithmetic(*kinds: type[Arithmetic]) -> tuple[str, ...]:
 
 
 def require_all(what: str, table: Collection[str], operations: Collection[str] = OPS) -> None:
-    """TypeError where a table, by operation, is not of these operations: one was forgotten, or is none."""
+    """TypeError unless a table has an entry for each of these operations, and no other."""
     if wrong := set(table) ^ set(operations):
         raise TypeError(f"{what} and the operations differ: {', '.join(sorted(wrong))}")
 

@@ -71,7 +71,7 @@ class WeightProduct(Product):
 
     whole: whether the weight is a whole matrix, every feature of the value being read for every one of the result: such
     products of one value go together, side by side, and hide the noise of products before them. Otherwise every feature
-    has a factor of its own, as with a diagonal; or every number has one.
+    has a factor of its own, as with a diagonal; or every number has its own.
     """
 
     whole: bool

@@ -1,4 +1,4 @@
-"""Families of Hugging Face's models that can be converted, one in a file: what each is as one of ours."""
+"""Families of Hugging Face's models that can be converted, each in its file: what it is as a model of ours."""
 
 from aero.models.families import gpt2, gpt_neox, opt
 from aero.models.families.family import Family

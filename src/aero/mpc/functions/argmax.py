@@ -141,7 +141,7 @@ class TopKPlan(TransfersAlone[[Share, Begin], tuple[Share, Share]]):
 
 
 class _Lists(NamedTuple):
-    """Numbers and their indices, as one array of each."""
+    """Numbers and their indices, each in a single array."""
 
     values: Share
     places: Share

@@ -99,7 +99,7 @@ class InverseSqrtPlan(TransfersAlone[[Share], Share], FunctionPlan):
         count, step = 1 << INDEX_BITS, 4.0 / (1 << INDEX_BITS)  # n 4^-k_1 lies between 1 and 4
         table = np.zeros((count, 2), np.uint64)
         scale = self.factor * 2.0 ** (MANTISSA_BITS + SLOPE_BITS)
-        for i in range(count // 4 - 1, count):  # a carry left out may make the index one smaller
+        for i in range(count // 4 - 1, count):  # a carry that was left out may make the index smaller by 1
             value, slope = _line(step * i, step * (i + 2))
             table[i] = round(scale * value), round(scale * slope * step / (1 << REST_BITS))
         return table

@@ -108,7 +108,7 @@ class Log2Plan(TransfersAlone[[Share], Share], FunctionPlan):
 
     @property
     def max_error(self) -> float:
-        """Largest, of exact x: the polynomial, t by a step at the slope 2.8, t^2 by one, the result by one."""
+        """Largest, of exact x: the polynomial, t by a step at the slope 2.8, t^2 and the result by a step each."""
         return LOG2_ERROR + 5.0 * 2.0**-_POINT + 2.0**-self.output_fraction
 
     def cost(self) -> ProtocolCost:

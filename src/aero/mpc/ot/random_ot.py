@@ -51,6 +51,6 @@ class RandomOts(ABC):
         return np.concatenate([self.send(count) for count in counts])
 
     def receive_several(self, counts: Sequence[int]) -> tuple[NDArray[np.uint8], Blocks]:
-        """What `receive` gives for these counts in turn, in one array of bits and one of blocks."""
+        """What `receive` gives for these counts in turn, in an array of bits and an array of blocks."""
         bits, blocks = zip(*map(self.receive, counts), strict=True)
         return np.concatenate(bits), np.concatenate(blocks)

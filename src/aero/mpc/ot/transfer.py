@@ -88,7 +88,7 @@ def multiply_bits(party: Party, products: Sequence[BitProduct]) -> list[NDArray[
 
 
 def products_cost(shapes: Sequence[ProductShape]) -> ProtocolCost:
-    """Of one call of `multiply_bits`."""
+    """Of a call of `multiply_bits`."""
     total = ProtocolCost()
     if not shapes:
         return total
@@ -201,7 +201,7 @@ def _read(data: NDArray[np.uint8], p: BitProduct) -> NDArray[Any]:
 
 
 def _rows(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays of one size as the rows of one."""
+    """Arrays of the same size as the rows of a single array."""
     return parts[0].reshape(1, -1) if len(parts) == 1 else np.concatenate(parts, axis=None).reshape(len(parts), -1)
 
 

@@ -37,7 +37,7 @@ _SUM_FRACTION = 20
 _SUM_LOW = -1
 """S is at least 2^-1: the largest of a row is at most two coarse steps below 0."""
 _EXCESS = 2.0**-9
-"""More than the relative error of a probability or a sum, of which rings and fields have to hold one above 1."""
+"""More than the relative error of a probability or a sum: rings and fields hold probabilities that much above 1."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Tournament:
 
         @cache
         def best(merged: int) -> tuple[float, tuple[int, ...]]:
-            """From rows in which every so many entries have been reduced to one."""
+            """From rows in which groups of so many entries have each been reduced to a single entry."""
             if merged >= keys:
                 return 0.0, ()
             counts, choices = -(-lengths // merged), []

@@ -1,11 +1,11 @@
 """What guessing tokens ahead saves (`--guess`): private answers to pieces of the validation text, with and without.
 
-    aero compile RUN --out COMPILED; python benchmarks/guesses.py COMPILED DATA --json runs/bench/guesses.json
+    aero compile RUN --out COMPILED; python benchmarks/guesses.py COMPILED DATA --draft OTHER --json guesses.json
 
 Server and client are two processes on this machine, over TLS, on each emulated network. Prompts are pieces of the text
-that leave room for their answers; each is continued greedily. Without guesses, then with: the tokens have to be the
-same, but for ties within the noise (`other_answers` counts them). Records "guess" have seconds, bytes and rounds of a
-token of an answer after its first, and tokens_a_step.
+that leave room for their answers; each is continued greedily. Without guesses, with those from phrases, and with those
+of a draft model where one is given: the tokens have to be the same, but for ties within the noise (`other_answers`
+counts them). Records "guess" have seconds, bytes and rounds of a token of an answer after its first, and tokens_a_step.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 from proxy_delay import process, serve, session
 
+from aero.compiler.draft import Draft, unpack
 from aero.compiler.run import CompiledRun
 from aero.data.folder import DataFolder
 from aero.engines.connect import TWO_PARTY
 from aero.engines.engine import RunCost
 from aero.report.record import Record, write_records
 from aero.serve.client import Client, PrivateToken
+from aero.serve.drafts import Guess
 from aero.wire.keys import make_keys
 from aero.wire.network import Network
 
@@ -47,6 +49,10 @@ def record_of(found: list[list[PrivateToken]], plain: list[list[PrivateToken]], 
     return Record(**{**vars(record), "extra": {**record.extra, **extra}})
 
 
+def draft_for(data: bytes, vocab_size: int) -> Guess:
+    return Draft(unpack(data, vocab_size)).guess
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -54,6 +60,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=30)
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--guess", type=int, default=4)
+    parser.add_argument("--draft", type=Path)
     parser.add_argument("--network", action="append")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
@@ -65,17 +72,20 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="aero-") as name:
             keys = Path(name) / "keys"
             make_keys(keys)
-            with process(serve, options.run, keys, network) as port:
+            with process(serve, options.run, keys, network, options.draft) as port:
                 plain: list[list[PrivateToken]] = []
-                for guesses in (0, options.guess):
-                    with session(keys, network, port, guesses) as client:
+                kinds = {"none": (0, None), "phrases": (options.guess, None)}
+                if options.draft is not None:
+                    kinds["draft model"] = options.guess, draft_for
+                for kind, how in kinds.items():
+                    with session(keys, network, port, *how) as client:
                         found = answers(client, prompts, options.tokens)
                     plain = plain or found
                     record = record_of(found, plain, model.notation, model.context)
-                    extra = {**record.extra, "network": network.name, "guesses": guesses}
+                    extra = {**record.extra, "network": network.name, "guesses": kind, "most": how[0]}
                     records.append(Record(**{**vars(record), "extra": extra}))
                     print(
-                        f"{network.name}, up to {guesses} guesses: {record.seconds:.3f} s a token, "
+                        f"{network.name}, guesses by {kind}: {record.seconds:.3f} s a token, "
                         f"{extra['tokens_a_step']:.2f} tokens a step, {extra['other_answers']} other answers"
                     )
     options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -146,6 +146,7 @@ class Session:
         program: Program = PROGRAM,
         timeout: float = 10.0,
         ends: tuple[int, ...] = (),
+        draft: bytes = b"",
     ) -> None:
         self.client_channel, self.server_channel = channel_pair(timeout=timeout)
         self.done: list[Computed] = []
@@ -161,7 +162,7 @@ class Session:
             tokenizer=tokenizer,
             programs=self.programs,
             engine="insecure-test", engine_for=lambda _: self.server_engine, reveal=reveal, max_prompts=max_prompts,
-            end_tokens=ends, chat_template=self.chat_template,
+            end_tokens=ends, chat_template=self.chat_template, draft=draft,
         )  # fmt: skip
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
@@ -173,8 +174,11 @@ class Session:
         except BaseException as error:
             self.failure = error
 
-    def client(self, pad_to: int | None = None, guesses: int = 0) -> Client:
-        return Client(self.client_channel, lambda name, _: self.client_engine, pad_to=pad_to, guesses=guesses)
+    def client(self, pad_to: int | None = None, guesses: int = 0, draft_for=None) -> Client:
+        return Client(
+            self.client_channel, lambda name, _: self.client_engine,
+            pad_to=pad_to, guesses=guesses, draft_for=draft_for,
+        )  # fmt: skip
 
     def lose(self) -> None:
         """The connection breaks, without a word."""

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from aero.compiler.draft import Draft, pack, unpack
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.serve.client import GREEDY
 from aero.serve.drafts import MAX_GUESSES, Pace, continued_phrase
 from aero.serve.sampling import Sampling
 from aero.serve.session import MAX_OUTPUTS, Span
+from aero.wire import ProtocolError
 from clear_session import LONGER, VOCABULARY, Session, greedy, logits_after, tokenizer_file
 
 
@@ -66,7 +68,7 @@ def test_as_many_are_guessed_as_pay():
 class Eager(Pace):
     """Guesses all that there is."""
 
-    def length(self, available, rows):
+    def length(self, available, rows, source="phrase"):
         return min(self.most, available)
 
 
@@ -184,6 +186,34 @@ def test_a_step_with_impossible_outputs_ends_the_session(open_session):
         answer = session.client_channel.recv_control()
         assert answer["say"] == "refusal" and reason in answer["reason"]
         session.join()
+
+
+def draft_for(data, vocab_size):
+    return Draft(unpack(data, vocab_size)).guess
+
+
+def test_a_model_that_the_server_publishes_guesses(open_session):
+    """Its own weights as the draft: all guesses hold, where no phrase was there before."""
+    ids = [1, 2, 3, 4]
+    session = open_session(draft=pack(LONGER))
+    with eagerly(session.client(guesses=3, draft_for=draft_for)) as client:
+        assert client.offer.draft_bytes == len(pack(LONGER))
+        assert [token.id for token in client.generate(ids, 21)] == greedy(ids, 21, LONGER)
+    assert [step.length for step in session.steps] == [4, 4, 4, 4, 4, 4]
+    assert session.client_engine.cuts_made == []
+
+
+def test_who_guesses_nothing_gets_no_draft_model(open_session):
+    session = open_session(draft=pack(LONGER))
+    with session.client(draft_for=draft_for) as client:
+        assert [token.id for token in client.generate([1, 2], 3)] == greedy([1, 2], 3, LONGER)
+        assert session.client_channel.traffic.bytes_received < len(pack(LONGER))
+
+
+def test_another_draft_model_than_a_usable_one_ends_the_session(open_session):
+    session = open_session(draft=b"none" * 20)
+    with pytest.raises(ProtocolError, match="draft model is not usable"):
+        session.client(guesses=3, draft_for=draft_for)
 
 
 def test_an_engine_that_takes_nothing_back_does_not_guess(open_session, monkeypatch):

@@ -118,7 +118,7 @@ def test_guesses_that_hold_and_that_do_not(session, monkeypatch):
         guesses = {3: [text[3], wrong], 5: [text[5]]}
         monkeypatch.setattr("aero.serve.client.continued_phrase", lambda ids, most: guesses.get(len(ids), []))
         client._pace = Pace(2)
-        monkeypatch.setattr(client._pace, "length", lambda available, rows: available)
+        monkeypatch.setattr(client._pace, "length", lambda available, rows, source: available)
         found = list(client.generate(ids, 5))
         assert [token.id for token in found] == tokens
     session.join()

@@ -385,7 +385,7 @@ def raw(session, *messages: dict) -> Channel:
     return session.client_channel
 
 
-HELLO = {"say": "hello", "protocol": PROTOCOL, "version": "0"}
+HELLO = {"say": "hello", "protocol": PROTOCOL, "version": "0", "draft": False}
 ONE = {"prompt": 0, "past": 0, "length": 2, "outputs": 1, "digest": ""}
 
 
@@ -453,7 +453,7 @@ def offer(tokenizer: bytes, **changes) -> dict:
     return {
         "say": "offer", "protocol": PROTOCOL, "version": "0", "notation": "SM", "context": CONTEXT,
         "vocab_size": VOCABULARY, "engine": "x", "reveal": "logits", "max_prompts": 4,
-        "tokenizer_bytes": len(tokenizer), "end_tokens": [0], "chat_template_bytes": 0, **changes,
+        "tokenizer_bytes": len(tokenizer), "end_tokens": [0], "chat_template_bytes": 0, "draft_bytes": 0, **changes,
     }  # fmt: skip
 
 
@@ -468,6 +468,8 @@ def offer(tokenizer: bytes, **changes) -> dict:
         ({"chat_template_bytes": -1}, "impossible"),
         ({"chat_template_bytes": 1 << 20}, "impossible"),
         ({"chat_template_bytes": None}, "not int"),
+        ({"draft_bytes": -1}, "impossible"),
+        ({"draft_bytes": (256 << 20) + 1}, "impossible"),
         ({"max_prompts": 0}, "impossible"),
         ({"max_prompts": 1000}, "impossible"),
         ({"engine": None}, "not str"),

@@ -91,8 +91,9 @@ Guess = Annotated[
     int,
     typer.Option(
         "--guess",
-        help="Tokens to guess ahead, at most, where a phrase of the text goes on as it did before: the server confirms "
-        "several in the rounds of one, as many as pay. The tokens are the same; the server learns how many held.",
+        help="Tokens to guess ahead, at most, where a phrase of the text goes on as it did before, or by a model that "
+        "the server publishes: several are confirmed in the rounds of one, as many as pay. The tokens are the same; "
+        "the server learns how many held.",
         min=0,
         max=MAX_GUESSES,
     ),

@@ -15,6 +15,7 @@ from aero.mpc.party import Role
 from aero.report.record import Record
 from aero.report.session import Answer, Session
 from aero.serve.client import Client, PrivateToken
+from aero.serve.drafts import Guess
 from aero.serve.reconnecting import Reconnecting
 from aero.serve.sampling import Sampling
 from aero.serve.session import DeclinedError
@@ -52,9 +53,15 @@ def private_session(
 
     with (
         _connected(host, port, security, progress, WAIT_SECONDS if wait is None else wait) as channel,
-        Client(channel, engine_for, pad_to=pad_to, guesses=guesses) as client,
+        Client(channel, engine_for, pad_to=pad_to, guesses=guesses, draft_for=_draft_for) as client,
     ):
         yield client
+
+
+def _draft_for(data: bytes, vocab_size: int) -> Guess:
+    from aero.compiler.draft import Draft, unpack
+
+    return Draft(unpack(data, vocab_size)).guess
 
 
 def _connected(host: str, port: int, security: Security, progress: Progress, wait: float) -> Channel:

@@ -94,6 +94,14 @@ def serve(
             max=MAX_PROMPTS,
         ),
     ] = None,
+    draft: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder, or folder of a compiled model: a small one with the same tokenizer, by which clients "
+            "guess tokens (--guess). It is public then: every client gets its weights.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     weights_gb: Annotated[
         float | None,
         typer.Option(
@@ -148,6 +156,7 @@ def serve(
         weights_bytes,
         insecure_plaintext,
         idle,
+        draft,
     )
     door: Doorkeeper | None = None
     if isinstance(security, Identity):

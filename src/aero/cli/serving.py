@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from aero.compiler.draft import pack
 from aero.compiler.folder import is_compiled
+from aero.compiler.run import CompiledRun
 from aero.data import chat_template, tokenizer
 from aero.engines.connect import ENGINES, TWO_PARTY, connect_engine
 from aero.engines.reveal import Reveal
@@ -14,17 +15,15 @@ from aero.engines.two_party.room import check_room
 from aero.engines.two_party.weight_store import WeightStore
 from aero.mpc.party import Role
 from aero.serve.server import Server
-from aero.serve.session import MAX_OUTPUTS
-
-if TYPE_CHECKING:
-    from aero.compiler.run import CompiledRun
+from aero.serve.session import MAX_DRAFT_BYTES, MAX_OUTPUTS
 
 
 @dataclass(frozen=True)
 class Serving:
     """How models are served. ValueError for what an engine has not.
 
-    max_prompts: at once. weights_bytes: memory for transforms of weights; None where the engine keeps none."""
+    max_prompts: at once. draft: the folder of a model that is published. weights_bytes: memory for transforms of
+    weights; None where the engine keeps none."""
 
     engine: str
     reveal: Reveal
@@ -32,6 +31,7 @@ class Serving:
     weights_bytes: int | None
     insecure_plaintext: bool
     idle: float
+    draft: Path | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -66,6 +66,9 @@ def load(run: Path, how: Serving) -> Model:
         notes.append(f"{run} is not compiled: SIGHUP does not read it again")
     if not by_text:
         notes.append(f"{run} has no validation text: number formats come from random tokens")
+    published = b"" if how.draft is None else _draft(how.draft, run, model.vocab_size)
+    if published:
+        notes.append(f"clients that guess tokens get {how.draft}, {len(published) / 1e6:.1f} MB: it is public now")
     store: WeightStore | None = None
     if plan is not None and how.weights_bytes is not None:
         store = check_room(model.compiled, plan, MAX_OUTPUTS, how.reveal, how.weights_bytes)
@@ -88,15 +91,29 @@ def load(run: Path, how: Serving) -> Model:
         max_prompts=how.max_prompts,
         end_tokens=model.compiled.end_tokens,
         chat_template=chat_template.load(run),
+        draft=published,
         idle=how.idle,
     )
     return Model(server, model.notation, tuple(notes))
 
 
+def _draft(draft: Path, run: Path, vocab_size: int) -> bytes:
+    """What is published of a draft model. ValueError where it has another tokenizer, or is too large."""
+    if (draft / tokenizer.FILE).read_bytes() != (run / tokenizer.FILE).read_bytes():
+        raise ValueError(f"--draft {draft} has another tokenizer than {run}; train it on the same data folder")
+    program = CompiledRun.load(draft).compiled.program
+    data = pack(program)
+    if program.graph.shapes[program.graph.output][1] != vocab_size or len(data) > MAX_DRAFT_BYTES:
+        raise ValueError(
+            f"--draft {draft} has another vocabulary, or more than {MAX_DRAFT_BYTES >> 20} MB; give a smaller model"
+        )
+    return data
+
+
 def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
     """A run, which is compiled now, or what was compiled before; and False where number formats had to come from random
     tokens."""
-    from aero.compiler.run import CompiledRun, load_model
+    from aero.compiler.run import load_model
 
     if is_compiled(run) or not with_plan:
         found = CompiledRun.load(run)

@@ -20,7 +20,7 @@ from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, PromptRun, RunCost, StepReport
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
-from aero.serve.drafts import Pace, continued_phrase
+from aero.serve.drafts import MODEL, PHRASE, Guess, Pace, continued_phrase
 from aero.serve.sampling import Sampler, Sampling
 from aero.serve.session import (
     MAX_GRAPH_BYTES,
@@ -120,10 +120,11 @@ class _Reading:
     step: Span
     tokens: list[int]
     guesses: list[int] = field(default_factory=list)
+    source: str = PHRASE
 
-    def guessing(self, guesses: list[int]) -> _Reading:
+    def guessing(self, guesses: list[int], source: str) -> _Reading:
         count = len(guesses)
-        return _Reading(Span(self.step.past, self.step.length + count, 1 + count), self.tokens, guesses)
+        return _Reading(Span(self.step.past, self.step.length + count, 1 + count), self.tokens, guesses, source)
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ class Client(Generating):
     no such token.
     guesses: tokens of a prompt that a step reads beyond those that are known, at most (`aero.serve.drafts`): how many
     pay is found out on the way. ValueError for too many, and for an engine that cannot take tokens back.
+    draft_for: makes what guesses of the draft model that a server publishes; None: none is asked for.
     """
 
     def __init__(
@@ -221,12 +223,16 @@ class Client(Generating):
         *,
         pad_to: int | None = None,
         guesses: int = 0,
+        draft_for: Callable[[bytes, int], Guess] | None = None,
     ) -> None:
         self._pace = Pace(guesses)
+        wants = draft_for if guesses else None
         if pad_to is not None and pad_to < 1:
             raise ValueError(f"lengths cannot be padded to multiples of {pad_to}; give 1 or more")
         begun = time.perf_counter()
-        channel.send_control({"say": "hello", "protocol": PROTOCOL, "version": aero.__version__})
+        channel.send_control(
+            {"say": "hello", "protocol": PROTOCOL, "version": aero.__version__, "draft": wants is not None}
+        )
         message = channel.recv_control()
         expect(message, "offer")
         self.offer = Offer.read(message)
@@ -246,6 +252,13 @@ class Client(Generating):
                 self.chat_template = ChatTemplate.from_bytes(data.tobytes())
             except ValueError as error:
                 raise ProtocolError(f"the server's chat template is not usable: {one_line(str(error))}") from None
+        self._draft: Guess | None = None
+        if self.offer.draft_bytes and wants is not None:
+            data = channel.recv(self.offer.draft_bytes, np.uint8)
+            try:
+                self._draft = wants(data.tobytes(), self.offer.vocab_size)
+            except ValueError as error:
+                raise ProtocolError(f"the server's draft model is not usable: {one_line(str(error))}") from None
         self._channel = channel
         self._graphs: dict[Span, Graph] = {}
         self._read: dict[int, _Read] = {}
@@ -335,7 +348,7 @@ class Client(Generating):
                         break
                     held += 1
                 if guesses:
-                    self._pace.guessed(len(guesses), held)
+                    self._pace.guessed(len(guesses), held, several[place][1].source)
             yield from tokens
 
     def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
@@ -386,10 +399,10 @@ class Client(Generating):
             check_length(len(wanted.ids), 1, self.offer.context)
             reading = self._reading(prompt, wanted.ids, wanted.ahead, wanted.padding)
             room = min(spare, self.offer.context - (total + reading.step.length if several else 0))
-            guesses = self._guessed(wanted, reading, room, len(prompts))
+            guesses, source = self._guessed(wanted, reading, room, len(prompts))
             spare -= len(guesses)
             if guesses:
-                reading = reading.guessing(guesses)
+                reading = reading.guessing(guesses, source)
             length = reading.step.length
             if several and total + length > self.offer.context:
                 yield several
@@ -399,13 +412,20 @@ class Client(Generating):
         if several:
             yield several
 
-    def _guessed(self, prompt: Continuation, reading: _Reading, room: int, rows: int) -> list[int]:
-        """What may follow a prompt, as far as there is room, and use, for it."""
+    def _guessed(self, prompt: Continuation, reading: _Reading, room: int, rows: int) -> tuple[list[int], str]:
+        """What may follow a prompt, as far as there is room, and use, for it; of the source whose guesses held more."""
         most = min(self._pace.most, prompt.left - 1, room, self.offer.context - reading.step.context)
         if most < 1 or prompt.given or not reading.step.past:
-            return []
-        found = [token for token in continued_phrase(prompt.ids, most) if token < self.tokenizer.vocab_size]
-        return found[: self._pace.length(len(found), rows)]
+            return [], PHRASE
+        phrase = continued_phrase(prompt.ids, most)
+        source = PHRASE
+        if self._draft is not None and (not phrase or self._pace.held(MODEL) > self._pace.held(PHRASE)):
+            source = MODEL
+        most = self._pace.length(most if source == MODEL else len(phrase), rows, source)
+        found = phrase if self._draft is None or source == PHRASE else self._draft(prompt.ids, most)
+        # What is no token ends the guesses: the server's own tables have rows for more.
+        usable = next((n for n, token in enumerate(found) if token >= self.tokenizer.vocab_size), len(found))
+        return found[: min(most, usable)], source
 
     def _reading(self, prompt: int, ids: list[int], ahead: int, padded: int | None = None) -> _Reading:
         """What has to be computed of a prompt. ahead: tokens for which there is to be room afterwards. padded: by how

@@ -8,15 +8,20 @@ The tokens are those that plain generation chooses, drawn ones too, with the sam
 own logits after the same text. For drawn tokens that is speculative sampling (Leviathan et al. 2023, Chen et al. 2023)
 with a draft that is certain of its guess: it is accepted with the probability that the model gives it.
 
-The server learns how many guesses a step had and how many held (docs/operate/serving.md).
+Guesses come from the text itself, where a phrase stood before, or from a small model that the server publishes
+(`aero.compiler.draft`). The server learns how many guesses a step had and how many held (docs/operate/serving.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 MAX_GUESSES = 15
+PHRASE, MODEL = "phrase", "model"
+"""Where guesses come from: a phrase that stood before, or a model that the server publishes."""
+Guess = Callable[[Sequence[int], int], list[int]]
+"""Of ids and how many tokens at most: what may follow, [] for no idea."""
 _LONGEST, _SHORTEST = 4, 2  # tokens of a phrase that is looked up
 _FORGETS = 0.9  # what was seen counts by so much less, each step later
 _TRIED, _HELD = 2.0, 1.2  # guesses that are taken to have been made before there are any, and those that held
@@ -37,34 +42,42 @@ def continued_phrase(ids: Sequence[int], most: int) -> list[int]:
 
 @dataclass
 class Pace:
-    """How many guesses pay, from what was seen: which part of them held, and how long steps of how many rows took.
+    """How many guesses pay, from what was seen: which part of those of each source held, and how long steps of how many
+    rows took.
 
     most: guesses of a prompt in a step; 0: none are ever made. ValueError for more than MAX_GUESSES.
     """
 
     most: int
-    _tried: float = _TRIED
-    _held: float = _HELD
+    _counts: dict[str, tuple[float, float]] = field(default_factory=dict)
     _rows: list[tuple[int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not 0 <= self.most <= MAX_GUESSES:
             raise ValueError(f"{self.most} guesses a step; give 0 to {MAX_GUESSES}")
 
-    def length(self, available: int, rows: int) -> int:
+    def length(self, available: int, rows: int, source: str = PHRASE) -> int:
         """Guesses to be made: as many as give the most tokens a second, beside `rows` that are read anyway."""
         first, each = self._seconds()
-        held = self._held / self._tried
+        held = self.held(source)
 
         def tokens_a_second(guesses: int) -> float:
             return sum(held**n for n in range(guesses + 1)) / (first + each * (rows + guesses))
 
         return max(range(min(self.most, available) + 1), key=tokens_a_second)
 
-    def guessed(self, tried: int, held: int) -> None:
+    def held(self, source: str) -> float:
+        """The part of a source's guesses that held so far."""
+        tried, held = self._counts.get(source, (_TRIED, _HELD))
+        return held / tried
+
+    def guessed(self, tried: int, held: int, source: str = PHRASE) -> None:
         """Of a prompt's guesses, so many held; those behind the first that did not tell nothing."""
-        self._tried = _FORGETS * self._tried + (1 - _FORGETS) * _TRIED + min(held + 1, tried)
-        self._held = _FORGETS * self._held + (1 - _FORGETS) * _HELD + held
+        before, before_held = self._counts.get(source, (_TRIED, _HELD))
+        self._counts[source] = (
+            _FORGETS * before + (1 - _FORGETS) * _TRIED + min(held + 1, tried),
+            _FORGETS * before_held + (1 - _FORGETS) * _HELD + held,
+        )
 
     def took(self, rows: int, seconds: float) -> None:
         """A step with so many outputs."""

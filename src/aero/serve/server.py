@@ -79,6 +79,7 @@ class Server:
     reveal: what a client learns of each output. max_prompts: how many prompts a session may have at the same time.
     end_tokens: ids after which the model's text has ended, and clients ask for no more.
     chat_template: how conversations are written for the model, for clients that have some.
+    draft: a model by which clients guess tokens, for those that want it (`aero.compiler.draft`); it is public then.
     idle: seconds that a client may take between two steps; within one, the channel's own timeout holds.
     Raises ValueError for a tokenizer that is not usable, or end tokens that it has not.
     """
@@ -97,14 +98,16 @@ class Server:
         max_prompts: int = DEFAULT_MAX_PROMPTS,
         end_tokens: Sequence[int] = (),
         chat_template: ChatTemplate | None = None,
+        draft: bytes = b"",
         idle: float = IDLE_SECONDS,
     ) -> None:
         if not 1 <= max_prompts <= MAX_PROMPTS:
             raise ValueError(f"a session has 1 to {MAX_PROMPTS} prompts at the same time, not {max_prompts}")
         self._chat_template = b"" if chat_template is None else chat_template.to_bytes()
         sizes = context, vocab_size, engine, str(reveal), max_prompts, len(tokenizer)
+        self._draft = draft
         self._offer = Offer(
-            PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens), len(self._chat_template)
+            PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens), len(self._chat_template), len(draft)
         )  # fmt: skip
         self._tokenizer = tokenizer
         self._tokens = Tokenizer.from_bytes(tokenizer).vocab_size
@@ -156,10 +159,13 @@ class Server:
         if field_of(hello, "protocol", int) != PROTOCOL:
             channel.send_control({"say": "refusal", "reason": f"this server speaks session protocol {PROTOCOL}"})
             raise ProtocolError(f"the client speaks session protocol {hello['protocol']}, this server {PROTOCOL}")
+        wants_draft = field_of(hello, "draft", bool)
         channel.send_control(self._offer.message())
         channel.send(self._tokenizer)
         if self._chat_template:
             channel.send(self._chat_template)
+        if self._draft and wants_draft:
+            channel.send(self._draft)
         with self._engine_for(channel) as engine:
             engine.reveal_only(self._offer.revealed, self._tokens)
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds

@@ -1,9 +1,11 @@
 """What the two parties say to each other around the computation: who they are, and what is to be computed.
 
     client                                   server
-      hello {protocol, version}       ->
+      hello {protocol, version, draft}
+                                      ->
                                       <-     offer {protocol, notation, context, vocab_size, reveal, ...}
                                       <-     tokenizer.json, and the chat template where there is one
+                                             and a draft model, where there is one and the client wants it
       ... the engine connects ...            (see aero.engines.connect)
       step {prompts: [{prompt, past, length, outputs, digest}, ...]}
                                       ->
@@ -47,6 +49,7 @@ PROTOCOL = 10
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_GRAPH_BYTES = 64 << 20
+MAX_DRAFT_BYTES = 256 << 20
 MAX_CONTEXT = 1 << 20
 MAX_VOCABULARY = 1 << 21
 MAX_PROMPTS = 32
@@ -84,7 +87,8 @@ class Offer:
     engine: name of the engine that both must run; reveal: what the client will learn of each output, as
     `aero.engines.reveal` writes it; max_prompts: prompts of a session, and of a step, at the same time;
     tokenizer_bytes: size of the tokenizer file that follows; end_tokens: ids after which the model's text has ended;
-    chat_template_bytes: size of the template that follows it (`aero.data.chat_template`), 0 where there is none.
+    chat_template_bytes: size of the template that follows it (`aero.data.chat_template`), 0 where there is none;
+    draft_bytes: of the draft model (`aero.compiler.draft`) that clients get which ask for it, 0 where there is none.
     """
 
     protocol: int
@@ -98,6 +102,7 @@ class Offer:
     tokenizer_bytes: int
     end_tokens: tuple[int, ...] = ()
     chat_template_bytes: int = 0
+    draft_bytes: int = 0
 
     def __post_init__(self) -> None:
         _check_protocol(self.protocol, self.version)
@@ -105,6 +110,7 @@ class Offer:
         fits = (
             fits and 1 <= self.max_prompts <= MAX_PROMPTS and 0 <= self.chat_template_bytes <= chat_template.MAX_BYTES
         )
+        fits = fits and 0 <= self.draft_bytes <= MAX_DRAFT_BYTES
         if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
         ends = self.end_tokens

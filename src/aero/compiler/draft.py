@@ -1,0 +1,77 @@
+"""A small compiled model that a server's operator publishes, by which clients guess what the served one will say.
+
+One safetensors file in memory: the weights in float32, and the graph of every position in its metadata. It is no
+secret: whoever connects gets it. The client runs it in the clear, one row at a time, with its keys and values kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from aero.compiler.compiled import Compiled
+from aero.graph import Program
+from aero.graph.interpret import interpret_step
+from aero.graph.serialize import graph_from_json
+
+_TEXTS = 32
+
+
+def pack(program: Program) -> bytes:
+    """A program of every position, to be published."""
+    weights = {name: np.ascontiguousarray(array, np.float32) for name, array in program.weights.items()}
+    return save(weights, {"graph": program.graph.dumps()})
+
+
+def unpack(data: bytes, vocab_size: int) -> Compiled:
+    """What `pack` made. ValueError for anything else, for weights that are no numbers, and for another vocabulary."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        graph = graph_from_json(json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["graph"]))
+        weights = {name: array.astype(np.float64) for name, array in load(data).items()}
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"this is no draft model: {error}") from None
+    if {name: array.shape for name, array in weights.items()} != dict(graph.weight_shapes):
+        raise ValueError("the draft model's weights are not those of its graph")
+    if graph.shapes[graph.output] != (graph.length, vocab_size):
+        raise ValueError(f"the draft model gives {list(graph.shapes[graph.output])}, not rows of {vocab_size} logits")
+    return Compiled(Program(graph, weights))
+
+
+class Draft:
+    """Guesses with a compiled model. Of the last texts it keeps what it has read of them."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._texts: list[tuple[list[int], dict[str, np.ndarray]]] = []
+
+    def guess(self, ids: Sequence[int], most: int) -> list[int]:
+        """The most likely tokens after `ids`, one after the other; fewer than `most` at the end of its context."""
+        text, found = list(ids), list[int]()
+        read, state = self._known(text)
+        while len(found) < most and len(text) <= self._compiled.context:
+            if state:
+                program = self._compiled.decode(read, len(text) - read)
+            else:
+                program = self._compiled.prefill(len(text), leave_state=True)
+            logits, state = interpret_step(program, np.array(text[read:]), state)
+            read = len(text)
+            found.append(int(logits[0].argmax()))
+            text.append(found[-1])
+        if state:
+            self._texts = [*self._texts[1 - _TEXTS :], (text[:read], state)]
+        return found
+
+    def _known(self, ids: list[int]) -> tuple[int, dict[str, np.ndarray]]:
+        """Of all but the last of the ids, how many were read before in one of the texts, and what that left."""
+        best, kept = 0, dict[str, np.ndarray]()
+        for text, state in self._texts:
+            pairs = zip(text, ids[:-1], strict=False)
+            same = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(text), len(ids) - 1))
+            if same > best:
+                best, kept = same, state
+        return best, {name: rows[:best] for name, rows in kept.items()}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, ProductShape, bench_linear, table
+from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, BenchProduct, bench_linear, table
 from aero.cli.main import app
 from aero.mpc.protocols.linear import plan_linear
 from aero.mpc.protocols.pair import plan_pair
@@ -57,7 +57,7 @@ def test_an_emulated_network_takes_its_time():
 
 
 def test_the_bound_counts_rounding_and_noise():
-    work = ProductShape("linear/2x3x4", 1, 2, 3, 4, True, 14, 16)
+    work = BenchProduct("linear/2x3x4", 1, 2, 3, 4, True, 14, 16)
     left, right = work.factors()
     rounded = np.rint(left * 2.0**14) * 2.0**-14 @ (np.rint(right * 2.0**16) * 2.0**-16)
     assert 0 < np.abs(rounded - left @ right).max() <= work.error_bound(0.0)

@@ -37,7 +37,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class ProductShape:
+class BenchProduct:
     """A product [heads, rows, inner] x [heads, inner, columns]. `weights`: the second factor is the server's, in the
     clear; else both are shared. left_bits, right_bits: our fractional bits."""
 
@@ -82,12 +82,12 @@ class ProductShape:
 WORKS = {
     work.name: work
     for work in (
-        ProductShape("linear/128x768x768", 1, 128, 768, 768, True, 14, 16),
-        ProductShape("linear/128x768x2304", 1, 128, 768, 2304, True, 14, 16),
-        ProductShape("qk/12x128x64x128", 12, 128, 64, 128, False, 14, 14),
-        ProductShape("av/12x128x128x64", 12, 128, 128, 64, False, 16, 14),
-        ProductShape("linear/1x768x768", 1, 1, 768, 768, True, 14, 16),
-        ProductShape("linear/1x768x50257", 1, 1, 768, 50257, True, 14, 16),
+        BenchProduct("linear/128x768x768", 1, 128, 768, 768, True, 14, 16),
+        BenchProduct("linear/128x768x2304", 1, 128, 768, 2304, True, 14, 16),
+        BenchProduct("qk/12x128x64x128", 12, 128, 64, 128, False, 14, 14),
+        BenchProduct("av/12x128x128x64", 12, 128, 128, 64, False, 16, 14),
+        BenchProduct("linear/1x768x768", 1, 1, 768, 768, True, 14, 16),
+        BenchProduct("linear/1x768x50257", 1, 1, 768, 50257, True, 14, 16),
     )
 }
 
@@ -114,7 +114,7 @@ def bench_linear(
     return records
 
 
-def _measure(work: ProductShape, engine: str, repetitions: int, network: Network) -> Record:
+def _measure(work: BenchProduct, engine: str, repetitions: int, network: Network) -> Record:
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
         job = {"work": work.name, "repetitions": repetitions, "network": network.name}
         reports = run_parties(_PARTY_MODULES[engine], Path(folder), job)

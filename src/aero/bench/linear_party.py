@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, ProductShape
+from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, BenchProduct
 from aero.bench.parties import connect, report_on
 from aero.kernels.prg import Prg
 from aero.mpc.fixed_point import reduce_ring, to_ring
@@ -30,7 +30,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def measure(party: Party, work: ProductShape, repetitions: int) -> tuple[dict[str, Any], Share]:
+def measure(party: Party, work: BenchProduct, repetitions: int) -> tuple[dict[str, Any], Share]:
     """The report of one party, and its share of the result."""
     started, plan = time.perf_counter(), work.plan()
     left, right = (

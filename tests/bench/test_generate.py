@@ -36,3 +36,15 @@ def test_prompts_together():
         assert record.extra["bytes_per_token"] == total / 3 < alone.extra["bytes_per_token"]
         assert record.extra["rounds_per_token"] == record.rounds / 3 < alone.rounds / 2
         assert record.max_abs_error < 2e-2 and record.extra["same_token"]
+
+
+def test_several_tokens_a_step():
+    size = replace(presets.size("gpt2-small"), vocab_size=300, context=4, num_layers=1)
+    on = Computer(load_machine("portable"))
+    records = bench_generate(notation.parse("SM+ScFuFFN"), size, 2, batch=2, rows=3, on=on)
+    works = [(r.work, r.context, r.extra["rows"]) for r in records]
+    assert works == [("prefill", 4, 1), ("next-token", 7, 3), ("next-token", 10, 3)]
+    for record in records:
+        assert record.max_abs_error < 2e-2 and record.extra["same_token"]
+        assert record.bytes_client_to_server == record.extra["predicted"]["bytes_client_to_server"]
+        assert record.rounds == record.extra["predicted"]["rounds"]

@@ -46,23 +46,30 @@ def bench_generate(
     networks: tuple[Network, ...] = (LOOPBACK,),
     *,
     batch: int = 1,
+    rows: int = 1,
     seed: int = 0,
     on: Computer | None = None,
 ) -> list[Record]:
-    """`batch` prompts of `size.context` tokens, then `tokens` more of each, on each network: records "prefill" and
-    "next-token", of all prompts together. on: what each is predicted by; by default there is no prediction.
+    """`batch` prompts of `size.context` tokens, then `tokens` steps of each, on each network: records "prefill" and
+    "next-token", of all prompts together. rows: tokens that each step reads and gives the logits after, as where
+    guesses hold (`aero.serve.drafts`). on: what each is predicted by; by default there is no prediction.
 
     ConnectionError when a party fails.
     """
-    if tokens < 1 or batch < 1:
-        raise ValueError(f"cannot time {tokens} tokens of {batch} prompts; give at least 1 of each")
-    whole = dataclasses.replace(size, context=size.context + tokens)
+    if tokens < 1 or batch < 1 or rows < 1:
+        raise ValueError(f"cannot time {tokens} steps of {rows} tokens, {batch} prompts; give at least 1 of each")
+    whole = dataclasses.replace(size, context=size.context + tokens * rows)
     rng = np.random.default_rng([seed, whole.context])
     program, _, _ = rewrite(trained_scale_program(notation, whole, seed=seed), softmax_base="2")
     blocks = rng.integers(whole.vocab_size, size=(CALIBRATION_BLOCKS, whole.context))
-    plan = with_room(Compiled(program), quantize(program, list(blocks)).plan, batch)
+    plan = with_room(Compiled(program), quantize(program, list(blocks)).plan, batch * rows)
     ids = rng.integers(whole.vocab_size, size=(batch, whole.context))
-    exact = np.stack([interpret(program, prompt)[size.context - 1 :] for prompt in ids], axis=1)
+    every = np.stack([interpret(program, prompt) for prompt in ids])  # [batch, tokens, V]
+    starts = [size.context - 1, *range(size.context, whole.context, rows)]
+    exact = [
+        every[:, start : start + (rows if index else 1)].reshape(-1, whole.vocab_size)
+        for index, start in enumerate(starts)
+    ]
     records = []
     for network in networks:
         with tempfile.TemporaryDirectory(prefix="aero-") as name:
@@ -71,11 +78,11 @@ def bench_generate(
             save(program, folder)
             (folder / "plan.json").write_text(json.dumps(plan.to_json()))
             np.save(folder / "ids.npy", ids)
-            job = {"network": network.name, "prompt": size.context, "batch": batch}
+            job = {"network": network.name, "prompt": size.context, "batch": batch, "rows": rows}
             reports = run_parties("aero.bench.generate_party", folder, job)
-            logits = np.load(folder / "logits.npy")
+            logits = np.split(np.load(folder / "logits.npy"), np.cumsum([len(part) for part in exact])[:-1])
         client, server = reports[Role.CLIENT], reports[Role.SERVER]
-        runs = _declared(program, plan, size.context, batch)
+        runs = _declared(program, plan, size.context, batch, rows)
         for index, (mine, theirs) in enumerate(zip(client["steps"], server["steps"], strict=True)):
             record = Record.of_cost(
                 RunCost(**mine["cost"]), mine["work"], TwoPartyEngine.name, str(notation), mine["context"]
@@ -89,6 +96,7 @@ def bench_generate(
                 "same_token": bool((logits[index].argmax(axis=1) == exact[index].argmax(axis=1)).all()),
                 "steps": mine["steps"],
                 "prompts": batch,
+                "rows": rows if index else 1,
                 "multiplications": mine["multiplications"],
                 "bytes_per_token": (mine["cost"]["bytes_client_to_server"] + mine["cost"]["bytes_server_to_client"])
                 / batch,
@@ -101,9 +109,9 @@ def bench_generate(
     return records
 
 
-def _declared(program: Program, plan: RingPlan, prompt: int, batch: int) -> Iterator[DeclaredRun]:
+def _declared(program: Program, plan: RingPlan, prompt: int, batch: int, rows: int) -> Iterator[DeclaredRun]:
     """What each run of the session declares, the prompt's first."""
     compiled, session = Compiled(program), DeclaredSession(plan)
     yield session.run([compiled.prefill(prompt, leave_state=True).graph] * batch)
-    for past in range(prompt, compiled.context):
-        yield session.run([compiled.decode(past).graph] * batch)
+    for past in range(prompt, compiled.context, rows):
+        yield session.run([compiled.decode(past, rows, rows).graph] * batch)

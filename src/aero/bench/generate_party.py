@@ -27,11 +27,12 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     plan, client = load_plan(folder / "plan.json"), role is Role.CLIENT
     compiled = Compiled(_structure(folder) if client else load(folder))
     ids = np.load(folder / "ids.npy") if client else None
-    works = [("prefill", 0, prompt), *(("next-token", past, past + 1) for past in range(prompt, compiled.context))]
+    rows, context = job["rows"], compiled.context
+    works = [("prefill", 0, prompt), *(("next-token", past, past + rows) for past in range(prompt, context, rows))]
     steps, logits = [], []
     with connect(role, folder, network, security) as channel, TwoPartyEngine(role, channel, plan) as engine:
         for work, start, stop in works:
-            program = compiled.decode(start) if start else compiled.prefill(stop, leave_state=True)
+            program = compiled.decode(start, rows, rows) if start else compiled.prefill(stop, leave_state=True)
             each = [None] * batch if ids is None else [tokens[start:stop] for tokens in ids]
             weights = None if client else program.weights
             asked = [PromptRun(program.graph, mine, number, weights) for number, mine in enumerate(each)]
@@ -54,7 +55,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             )
         set_up = vars(engine.set_up_cost)
     if client:
-        np.save(folder / "logits.npy", np.array(logits))
+        np.save(folder / "logits.npy", np.concatenate(logits))
     return {"steps": steps, "set_up": set_up}
 
 

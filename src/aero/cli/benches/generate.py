@@ -16,8 +16,11 @@ def generate(
     preset: Annotated[str, typer.Option(help="Size: gpt2-small, ...")] = "gpt2-small",
     notation: Annotated[str, typer.Option(help="Architecture, in the papers' names.")] = "SM+ScFuFFN",
     context: Annotated[int, typer.Option(help="Tokens of the prompt.", min=1)] = 128,
-    tokens: Annotated[int, typer.Option(help="Tokens after it.", min=1)] = 3,
+    tokens: Annotated[int, typer.Option(help="Tokens after it, or steps of --rows.", min=1)] = 3,
     batch: Annotated[int, typer.Option(help="Prompts that are continued together.", min=1)] = 1,
+    rows: Annotated[
+        int, typer.Option(help="Tokens that each step reads, with the logits after each, as where guesses hold.", min=1)
+    ] = 1,
     network: Networks = None,
     machine: MachineOption = None,
     json: Records = None,
@@ -26,8 +29,8 @@ def generate(
 
     --json adds to a record's usual keys: messages, network, threads, cpu_seconds of each party, load_seconds (what had
     to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps,
-    predicted (as of aero bench forward); prompts of the run, multiplications for each of them, bytes_per_token and
-    rounds_per_token. Seconds, bytes and rounds are of a run, for all prompts together.
+    predicted (as of aero bench forward); prompts of the run, rows of each, multiplications for each prompt,
+    bytes_per_token and rounds_per_token, of a prompt. Seconds, bytes and rounds are of a run, for all prompts together.
     """
     from dataclasses import replace
 
@@ -41,9 +44,9 @@ def generate(
     console = wide_console()
     with console.status(f"{preset} {notation}"):
         records = bench_generate(
-            notations.parse(notation), size, tokens, networks, batch=batch, on=computer(machine, 1)
+            notations.parse(notation), size, tokens, networks, batch=batch, rows=rows, on=computer(machine, 1)
         )
-    rows = [
+    lines = [
         (
             record.work,
             record.extra["network"],
@@ -71,5 +74,6 @@ def generate(
         "max error",
     )
     title = f"{preset} {notation}, {batch} prompts at once" if batch > 1 else f"{preset} {notation}"
+    title += f", {rows} tokens a step" if rows > 1 else ""
     title += " (MB = 10^6 bytes)"
-    show_records(console, header, rows, records, json, words=2, title=title)
+    show_records(console, header, lines, records, json, words=2, title=title)

@@ -32,6 +32,7 @@ from aero.engines.engine import RunCost
 from aero.engines.planning.declared import declared_run
 from aero.engines.spu.engine import SpuEngine, free_port
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.room import with_room
 from aero.graph import Program, interpret
 from aero.graph.ring_plan import RingPlan
 from aero.graph.serialize import save
@@ -66,7 +67,7 @@ def prepare(notation: Notation, size: Size, *, precision: Precision | None = Non
     rng = np.random.default_rng([seed, size.context])
     program, _, _ = rewrite(trained_scale_program(notation, size, seed=seed), softmax_base="2")
     blocks = rng.integers(size.vocab_size, size=(CALIBRATION_BLOCKS, size.context))
-    plan = quantize(program, list(blocks), precision=precision).plan
+    plan = with_room(Compiled(program), quantize(program, list(blocks), precision=precision).plan, 1)
     last, ids = Compiled(program).prefill(size.context), rng.integers(size.vocab_size, size=size.context)
     return Prepared(notation, last, plan, ids, interpret(last, ids))
 

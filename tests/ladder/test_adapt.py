@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_a_way_is_gone_stopped_and_gone_on(original: Path, data: DataFolder, tmp
         adapt(out, original, target, replace(SETTINGS, learning_rate=1.0), tokens)
 
 
-def test_it_ends_at_the_tolerance(original: Path, tmp_path: Path) -> None:
+def test_it_ends_at_the_tolerance(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = adapt(tmp_path, original, "SM+FLN+R", replace(SETTINGS, learning_rate=0.3), tolerance=0.0)
     assert len(found.steps) == 2 < found.planned + 1 and not found.done
     assert found.steps[1].perplexity is None or found.steps[1].perplexity > found.limit
@@ -190,6 +191,9 @@ def test_it_ends_at_the_tolerance(original: Path, tmp_path: Path) -> None:
         adapt(tmp_path, original, "SM+FLN+R", SETTINGS, tolerance=-1)
     with pytest.raises(ValueError, match="too few for 2 stages"):
         adapt(tmp_path, original, "SM+FLN+R", SETTINGS, tokens=63)
+    monkeypatch.setattr("aero.ladder.adapt.join", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="without torchrun"):
+        adapt(tmp_path, original, "SM+FLN+R", SETTINGS)
 
 
 def test_a_published_model_with_more_words_than_its_tokenizer(data: DataFolder, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from aero.models.norm import frozen_norms
 from aero.models.notation import parse
 from aero.train.callbacks import TrainingProgress
 from aero.train.evaluate import evaluate_on
+from aero.train.processes import join
 from aero.train.run import ensure
 from aero.train.run_folder import CONFIG_FILE, RunInfo, copy_text_files, finished_with_data
 from aero.train.settings import Teacher, TrainSettings
@@ -151,6 +152,8 @@ def adapt(
     """
     if not 0 <= tolerance < 10:
         raise ValueError(f"a tolerance of {tolerance} is not a fraction; give 0.02 for 2%")
+    if join().num_processes > 1:
+        raise ValueError("stages are trained by one process; start aero adapt without torchrun")
     prices = pricing(profile)
     _, folder, config, ahead, tokens = _way(run, target, tokens, data)
     of_a_step = settings.batch_size * settings.gradient_accumulation * config.context

@@ -12,6 +12,8 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     OPTConfig,
     OPTForCausalLM,
 )
@@ -42,8 +44,14 @@ MODELS = {
             num_hidden_layers=2, num_attention_heads=4, init_std=0.3,
         )
     ),
+    "llama": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=304, max_position_embeddings=16, hidden_size=36, intermediate_size=56, num_hidden_layers=2,
+            num_attention_heads=9, num_key_value_heads=3, initializer_range=0.3,
+        )
+    ),
 }  # fmt: skip
-NOTATIONS = {"gpt2": "SM+LN+G", "pythia": "SM+LN+G", "opt": "SM+LN+R"}
+NOTATIONS = {"gpt2": "SM+LN+G", "pythia": "SM+LN+G", "opt": "SM+LN+R", "llama": "SM+RMS+SiLU+GaFFN"}
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}  # roundings of sums of tens of terms through two layers
 
 
@@ -120,7 +128,9 @@ def test_a_checkpoint_that_is_not_whole_is_refused_and_a_wrapped_one_is_not(name
     assert done.exit_code == 0 and "weights in float16, exactly to float32" in done.output
     ids = torch.randint(300, (2, 16), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected = theirs.half().float()(ids).logits
+        # Weights alone: rotary frequencies are computed, and stay in float32.
+        theirs.load_state_dict({key: tensor.half().float() for key, tensor in theirs.state_dict().items()})
+        expected = theirs(ids).logits
         torch.testing.assert_close(AeroForCausalLM.from_pretrained(tmp_path / "run")(ids).logits, expected, **FLOAT32)
 
 
@@ -169,8 +179,8 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(data, tmp_path):
     checkpoint("gpt2", data, tmp_path / "theirs")
     out = tmp_path / "run"
     for change, message in (
-        ({"model_type": "bert"}, "model of type 'bert'; convertible: gpt2, gpt_neox, opt"),
-        ({"activation_function": "silu"}, "activation 'silu'"),
+        ({"model_type": "bert"}, "model of type 'bert'; convertible: gpt2, gpt_neox, llama, mistral, opt"),
+        ({"activation_function": "mish"}, "activation 'mish'"),
     ):
         path = tmp_path / "theirs" / "config.json"
         before = path.read_text()

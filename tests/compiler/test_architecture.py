@@ -36,8 +36,9 @@ def test_it_is_the_compiled_graph_of_a_model(name, length, size):
     ]
     assert found.weight_shapes == expected.graph.weight_shapes
     assert found.shapes == expected.graph.shapes
-    attrs = [{k: v for k, v in n.attrs.items() if k != "factor"} for n in found.nodes]  # chosen for weights
-    assert attrs == [{k: v for k, v in n.attrs.items() if k != "factor"} for n in expected.graph.nodes]
+    chosen = {"factor", "eps"}  # for weights
+    attrs = [{k: v for k, v in n.attrs.items() if k not in chosen} for n in found.nodes]
+    assert attrs == [{k: v for k, v in n.attrs.items() if k not in chosen} for n in expected.graph.nodes]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,4 +90,33 @@ def test_every_preset_is_compiled(preset):
     assert sum(n.op == "softmax" for n in final.nodes) == size.num_layers
     for node in final.nodes:
         if node.op == "rotary":
-            assert node.attrs["rotated"] == size.hidden_size // size.num_heads // 4
+            head = size.head_width or size.hidden_size // size.num_heads
+            assert node.attrs["rotated"] == (head // 4 if size.family == "gpt_neox" else head)
+
+
+LLAMAS = {
+    "llama": replace(SIZE, hidden_size=36, num_heads=9, num_key_heads=3, ffn_width=48, family="llama"),
+    "qwen2": replace(SIZE, hidden_size=32, num_heads=4, num_key_heads=1, ffn_width=40, family="qwen2"),
+    "qwen3": replace(SIZE, hidden_size=20, num_heads=6, num_key_heads=2, head_width=8, ffn_width=36, family="qwen3"),
+}
+
+
+@pytest.mark.parametrize("family", LLAMAS)
+@pytest.mark.parametrize("name", ["SM+RMS+SiLU+GaFFN", "SM+RMS+R", "SM+RMS+ScGaFFN", "SM+ScFuFFN"])
+def test_families_with_fewer_heads_of_keys(family, name):
+    test_it_is_the_compiled_graph_of_a_model(name, 9, LLAMAS[family])
+
+
+@pytest.mark.parametrize(("family", "gains"), [("llama", 0), ("qwen2", 0), ("qwen3", 2 * 3)])
+def test_nothing_of_a_llama_is_left_that_a_matrix_takes_in(family, gains):
+    """Gains of norms and every public scale go into matrices; those of normed queries and keys stand before turns."""
+    size = LLAMAS[family]
+    final = compiled_stages(parse("SM+RMS+SiLU+GaFFN"), size)[-1].graph
+    operations = [node.op for node in final.nodes]
+    assert operations.count("gain") == gains and "scale" not in operations and "bias" not in operations
+    assert operations.count("rms_norm") == 2 * 3 + 1 + gains
+    assert operations.count("multiply") == operations.count("silu") == 3
+    keys = [node for node in final.nodes if node.name.endswith((".k", ".v"))]
+    assert len(keys) == 6
+    head = size.head_width or size.hidden_size // size.num_heads
+    assert all(final.shapes[node.name][1] == size.num_key_heads * head for node in keys)

@@ -377,7 +377,8 @@ def test_nothing_above_the_diagonal_is_read(monkeypatch):
     program = random_program()
     scores = OPS["scores"]
     nonsense = dataclasses.replace(
-        scores, meaning=lambda q, k, heads: np.where(causal_mask(len(q), len(k)), scores.meaning(q, k, heads), np.nan)
+        scores,
+        meaning=lambda q, k, **attrs: np.where(causal_mask(len(q), len(k)), scores.meaning(q, k, **attrs), np.nan),
     )
     expected = interpret(program, random_ids(program))
     tolerance = 64 * rounding_noise(program, random_ids(program))

@@ -11,6 +11,7 @@ from aero.graph import Node, Program, interpret_step
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
 from aero.graph.ring_plan import RingPlan
+from aero.mpc.functions.element_product import ElementProductPlan
 from aero.mpc.protocols.embedding import EmbeddingPlan
 from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan
@@ -67,9 +68,12 @@ def protocols(program: Program, plan: RingPlan, states: dict[str, str] | None = 
         elif node.op == "softmax":
             own = found.max_error + found.missed
         elif node.op in ("layer_norm", "rms_norm"):
-            rows = inputs[0] - inputs[0].mean(axis=-1, keepdims=True) * (node.op == "layer_norm")
+            apart = inputs[0].reshape(len(inputs[0]) * int(node.attrs.get("heads", 1)), -1)
+            rows = apart - apart.mean(axis=-1, keepdims=True) * (node.op == "layer_norm")
             deviation = np.sqrt((rows**2).mean(axis=-1, keepdims=True) + node.attrs["eps"])
             own = found.error(np.abs(value).max(), deviation.min())
+        elif isinstance(found, ElementProductPlan):
+            own = found.error(*(float(np.abs(x).max()) for x in inputs))
         elif isinstance(found, KnownFactorPlan):
             own = step
         elif found is not None:

@@ -116,6 +116,12 @@ ATTENTION = (
     Node("p", "softmax", ("scores",)),
     Node("y", "attend", ("p", "x")),
 )
+GROUPED = (
+    Node("k", "linear", ("x",), ("w",)),
+    Node("scores", "scores", ("x", "k"), (), {"heads": 4, "group": 2}),
+    ATTENTION[1],
+    Node("y", "attend", ("p", "k"), (), {"group": 2}),
+)
 OPERATIONS = {
     "embedding": one_op(),
     "linear": one_op(Node("y", "linear", ("x",), ("w", "b")), w=(WIDTH, WIDTH), b=(WIDTH,)),
@@ -125,17 +131,30 @@ OPERATIONS = {
     "bias": one_op(Node("y", "bias", ("x",), ("w",)), w=(LENGTH, WIDTH)),
     "scale": one_op(Node("y", "scale", ("x",), (), {"factor": -1.3})),
     "add": one_op(Node("z", "scale", ("x",), (), {"factor": 0.3}), Node("y", "add", ("x", "z"))),
+    "multiply": one_op(Node("z", "scale", ("x",), (), {"factor": 0.3}), Node("y", "multiply", ("x", "z"))),
     "rotary": one_op(Node("y", "rotary", ("x",), (), {"heads": HEADS, "rotated": 2, "base": 100.0, "start": 3})),
+    "rotary, scaled": one_op(
+        Node(
+            "y", "rotary", ("x",), (),
+            {"heads": HEADS, "rotated": 4, "base": 9.0, "start": 3}
+            | {"factor": 8.0, "low": 1.0, "high": 4.0, "original": 20.0},
+        )
+    ),
     "attention": one_op(*ATTENTION),
     "attention in base 2": one_op(ATTENTION[0], Node("p", "softmax", ("scores",), (), {"base": 2.0}), ATTENTION[2]),
     "attention without a mask": one_op(*(n.replace(attrs={**n.attrs, "mask": "none"}) for n in ATTENTION)),
+    "attention, heads that share keys": one_op(*GROUPED, w=(WIDTH, WIDTH // 2)),
+    "attention without a mask, heads that share keys": one_op(
+        GROUPED[0], *(n.replace(attrs={**n.attrs, "mask": "none"}) for n in GROUPED[1:]), w=(WIDTH, WIDTH // 2)
+    ),
     "relu": one_op(Node("y", "relu", ("x",))),
     "gelu": one_op(Node("y", "gelu", ("x",))),
     "silu": one_op(Node("y", "silu", ("x",))),
     "gelu, exact": one_op(Node("y", "gelu", ("x",), (), {"form": "erf"})),
     "layer norm": one_op(Node("y", "layer_norm", ("x",), (), {"eps": 1e-5})),
     "rms norm": one_op(Node("y", "rms_norm", ("x",), (), {"eps": 1e-5})),
-}
+    "rms norm of each head": one_op(Node("y", "rms_norm", ("x",), (), {"eps": 1e-5, "heads": HEADS})),
+}  # fmt: skip
 
 
 def test_every_operation_is_run():

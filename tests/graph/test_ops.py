@@ -25,20 +25,28 @@ SAMPLES = [
     *(("bias", ["x"], [w], {}) for w in ((), (WIDTH,), (ROWS, WIDTH))),
     ("scale", ["x"], [], {"factor": -1.7}),
     ("add", ["x", "x"], [], {}),
+    ("multiply", ["x", "x"], [], {}),
     ("layer_norm", ["x"], [], {"eps": 1e-3}),
     ("rms_norm", ["x"], [], {"eps": 1e-3}),
+    ("rms_norm", ["x"], [], {"eps": 1e-3, "heads": HEADS}),
     ("relu", ["x"], [], {}),
     ("gelu", ["x"], [], {}),
     ("gelu", ["x"], [], {"form": "erf"}),
     ("silu", ["x"], [], {}),
     ("rotary", ["x"], [], TURN),
+    ("rotary", ["x"], [], {**TURN, "factor": 2.0}),
+    ("rotary", ["x"], [], {**TURN, "rotated": 4, "factor": 8.0, "low": 1.0, "high": 4.0, "original": 20.0}),
     ("scores", ["x", "x"], [], {"heads": HEADS}),
     ("scores", ["x", "x"], [], {"heads": HEADS, "mask": "none"}),
+    ("scores", ["x", "narrow"], [], {"heads": HEADS, "group": HEADS}),
+    ("scores", ["x", "narrow"], [], {"heads": 2 * HEADS, "group": HEADS, "mask": "none"}),
     ("softmax", ["scores"], [], {}),
     ("softmax", ["scores"], [], {"mask": "none"}),
     ("softmax", ["scores"], [], {"base": 2.0}),
     ("attend", ["probabilities", "x"], [], {}),
     ("attend", ["probabilities", "x"], [], {"mask": "none"}),
+    ("attend", ["probabilities", "narrow"], [], {"group": HEADS}),
+    ("attend", ["probabilities of 4", "narrow"], [], {"group": 2}),
     ("rows", ["x"], [], {"start": 1, "stop": 4}),
     ("concat_rows", ["x", "x"], [], {}),
 ]
@@ -52,8 +60,12 @@ def draw(kind: str, rng: np.random.Generator) -> np.ndarray:
             return rng.integers(7, size=ROWS)
         case "x":
             return rng.normal(0.5, rng.uniform(0.1, 20.0, WIDTH), (ROWS, WIDTH))
+        case "narrow":
+            return draw("x", rng)[:, : WIDTH // HEADS]
         case "scores":
             return rng.normal(0, 4, (HEADS, ROWS, ROWS))
+        case "probabilities of 4":
+            return OPS["softmax"].meaning(rng.normal(0, 4, (4, ROWS, ROWS)))
     return OPS["softmax"].meaning(draw("scores", rng))
 
 
@@ -174,9 +186,11 @@ def test_scalar_products_are_counted_as_they_are_written_out():
     for op, heads, queries, keys, width in itertools.product(("scores", "attend"), (1, 2), (1, 3), (4,), (6,)):
         arithmetic = OPS[op].arithmetic
         assert isinstance(arithmetic, SharedProduct)
-        first = (queries, width) if op == "scores" else (heads, queries, keys)
-        expected = sum(1 for _ in itertools.product(range(heads), range(queries), range(keys), range(width // heads)))
-        assert arithmetic.terms([first, (keys, width)], [], {"heads": heads}) == expected
+        for group in {1, heads}:
+            first = (queries, width) if op == "scores" else (heads, queries, keys)
+            counted = itertools.product(range(heads), range(queries), range(keys), range(width // heads))
+            attrs = {"heads": heads, "group": group}
+            assert arithmetic.terms([first, (keys, width // group)], [], attrs) == sum(1 for _ in counted)
 
 
 @pytest.mark.parametrize(
@@ -186,13 +200,25 @@ def test_a_product_of_shared_values_is_one_of_matrices_for_each_head(case):
     sheet, inputs, _, attrs = sample(case, 0)
     product = sheet.arithmetic
     left, right = product.factors(*inputs, **attrs)
-    heads, queries, keys, width = product.sizes([x.shape for x in inputs], attrs)
+    heads, group, queries, keys, width = product.sizes([x.shape for x in inputs], attrs)
     inner, columns = (keys, width) if product.keys == "inner" else (width, keys)
-    assert left.shape == (heads, queries, inner) and right.shape == (heads, inner, columns)
+    assert left.shape == (heads, queries * group, inner) and right.shape == (heads, inner, columns)
     for kind in (np.float64, np.int64, np.uint64):
         values = [np.rint(10 * x).astype(np.int64).astype(kind) for x in inputs]
         found = product.joined(np.matmul(*product.factors(*values, **attrs)), **attrs)
         assert found.dtype == kind and (found == product.form(*values, **attrs)).all()
+
+
+def test_heads_that_share_keys_compute_as_if_each_had_a_copy():
+    rng = np.random.default_rng(3)
+    for heads, group in ((4, 2), (6, 3), (3, 3)):
+        q, k, v = (rng.normal(0, 1, (ROWS, n * 2)) for n in (heads, heads // group, heads // group))
+        repeated = [np.repeat(x.reshape(ROWS, -1, 2), group, axis=1).reshape(ROWS, -1) for x in (k, v)]
+        scores = OPS["scores"].meaning(q, k, heads=heads, group=group)
+        np.testing.assert_allclose(scores, OPS["scores"].meaning(q, repeated[0], heads=heads), atol=ROUNDING)
+        p = OPS["softmax"].meaning(scores)
+        attended = OPS["attend"].meaning(p, v, group=group)
+        np.testing.assert_allclose(attended, OPS["attend"].meaning(p, repeated[1]), atol=ROUNDING)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from aero.kernels.rlwe import SHARES, WEIGHTS
 from aero.kernels.slots import P37, P50
 from aero.mpc.dealer import insecure_ots
 from aero.mpc.fixed_point import to_ring
+from aero.mpc.functions.element_product import plan_element_product
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.smooth_relu import plan_smooth_relu
 from aero.mpc.ot.supply import set_up_ots
@@ -145,6 +146,15 @@ def silu(party: Party, kind: str) -> None:
     assert not party.openings
 
 
+def element_product(party: Party, kind: str) -> None:
+    party.ots = insecure_ots(b"random OTs of a wire trace".ljust(32))[party.role]
+    plan = plan_element_product((3, 5), ((20, 14), (20, 14)), 25, 14)
+    exchange_keys(party, plan.client_keys, plan.server_keys)
+    x, y = (shared(party, name, kind, (3, 5)).reduced(plan.reads.bits) for name in "xy")
+    plan.run(party, x, y)
+    assert not party.openings
+
+
 PROTOCOLS = {
     "agree": agree_on_plans,
     "keys": keys,
@@ -156,6 +166,7 @@ PROTOCOLS = {
     "from OTs": from_ots,
     "layer norm": rows_normalised,
     "silu": silu,
+    "element product": element_product,
     "OTs, ferret": oblivious_transfers("ferret"),
     "OTs, softspoken": oblivious_transfers("softspoken"),
 }
@@ -202,6 +213,10 @@ HASHES = {
     "silu": [
         "a736cee08559a9599949a641ff82ec322d45f2a93afadff005247b19c2e95473",
         "c21d80be8035074c9f55841d5d789531bd5b918a77fe8d84c425da6616df13b9",
+    ],
+    "element product": [
+        "8405eabdeaeebf689b8cf89a01158b929f74be1ccaf283046daab6ab4b2798c1",
+        "32312ed505cc76d20c24bd5592cb60b5ca008bffe8851bbce6fb6d8c4f2cefff",
     ],
     "OTs, ferret": [
         "90d91ed3366b203b7606ffa72c04dfb4f2f970fcdccb8bfd8b50db27953f5588",

@@ -12,7 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from aero.models import AeroForCausalLM
 from aero.models.convert_hf import convert
@@ -42,7 +51,14 @@ def opt(**fields) -> OPTForCausalLM:
     return OPTForCausalLM(OPTConfig(**{**sizes, "num_hidden_layers": 2, "num_attention_heads": 2, **fields})).eval()
 
 
-MODELS = {"gpt2": gpt2, "neox": neox, "opt": opt}
+def llama(**fields) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=40, max_position_embeddings=12, hidden_size=24, intermediate_size=40, num_hidden_layers=2)
+    more = dict(num_attention_heads=6, num_key_value_heads=2, initializer_range=0.3)
+    return LlamaForCausalLM(LlamaConfig(**{**sizes, **more, **fields})).eval()
+
+
+MODELS = {"gpt2": gpt2, "neox": neox, "opt": opt, "llama": llama}
 
 
 def saved(model, folder: Path, change: Callable[[Tensors], Tensors] = dict) -> Path:
@@ -253,7 +269,7 @@ def test_float_types_are_converted_and_said(dtype, how, tmp_path):
         ({"rotary_pct": 1.0}, "rotary_pct 1.0"),
         ({"hidden_size": 15}, "config.json"),
         ({"num_hidden_layers": "two"}, "config.json"),
-        ({"model_type": "llama"}, "type 'llama'"),
+        ({"model_type": "bloom"}, "type 'bloom'"),
     ],
 )
 def test_configurations_that_mean_something_else_are_refused(change, message, tmp_path):

@@ -7,7 +7,22 @@ import re
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from aero.models.convert_hf import convert, convert_config
 
@@ -24,9 +39,9 @@ GPT2_FIELDS: dict[str, list[tuple[object, str | None]]] = {
     "n_embd": [(24, None)],
     "n_layer": [(3, None)],
     "n_head": [(4, None)],
-    "n_inner": [(32, None), (40, "n_inner 40"), (0, "ffn_multiplier")],
+    "n_inner": [(32, None), (40, None), (0, "n_inner is 0")],
     "activation_function": [
-        ("relu", None), ("gelu", None), ("gelu_pytorch_tanh", None), ("silu", "activation 'silu'"),
+        ("relu", None), ("gelu", None), ("gelu_pytorch_tanh", None), ("silu", None), ("swish", None),
         ("gelu_fast", "'gelu_fast'"), ("quick_gelu", "'quick_gelu'"), ("tanh", "activation 'tanh'"),
     ],
     "layer_norm_epsilon": [(0.3, None)],
@@ -56,8 +71,8 @@ NEOX_FIELDS: dict[str, list[tuple[object, str | None]]] = {
     "hidden_size": [(32, None)],
     "num_hidden_layers": [(3, None)],
     "num_attention_heads": [(1, None)],
-    "intermediate_size": [(32, None), (40, "intermediate_size 40")],
-    "hidden_act": [("relu", None), ("gelu_new", None), ("silu", "activation 'silu'"), ("gelu_10", "'gelu_10'")],
+    "intermediate_size": [(32, None), (40, None)],
+    "hidden_act": [("relu", None), ("gelu_new", None), ("silu", None), ("gelu_10", "'gelu_10'")],
     "layer_norm_eps": [(0.3, None)],
     "initializer_range": [(0.5, None)],
     "use_parallel_residual": [(False, None)],
@@ -92,8 +107,8 @@ OPT_FIELDS: dict[str, list[tuple[object, str | None]]] = {
     "word_embed_proj_dim": [(8, "opt-350m")],
     "num_hidden_layers": [(3, None)],
     "num_attention_heads": [(1, None), (4, None)],
-    "ffn_dim": [(32, None), (40, "ffn_dim 40")],
-    "activation_function": [("gelu", None), ("gelu_new", None), ("silu", "activation 'silu'")],
+    "ffn_dim": [(32, None), (40, None)],
+    "activation_function": [("gelu", None), ("gelu_new", None), ("silu", None), ("mish", "activation 'mish'")],
     "do_layer_norm_before": [(False, "opt-350m")],
     "_remove_final_layer_norm": [(True, "_remove_final_layer_norm")],
     "enable_bias": [(False, None)],
@@ -108,6 +123,60 @@ OPT_FIELDS: dict[str, list[tuple[object, str | None]]] = {
     "layerdrop": [(0.5, None)],
     "use_cache": [(False, None)],
 }
+LLAMA = dict(
+    vocab_size=40, max_position_embeddings=12, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+    num_attention_heads=6, num_key_value_heads=2, initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+)  # fmt: skip
+# What Mistral and Qwen have like it.
+LLAMA_FIELDS: dict[str, list[tuple[object, str | None]]] = {
+    "vocab_size": [(39, None)],
+    "hidden_size": [(36, None)],
+    "intermediate_size": [(50, None)],
+    "num_hidden_layers": [(3, None)],
+    "num_attention_heads": [(2, None), (4, None)],
+    "num_key_value_heads": [(1, None), (3, None), (6, None)],
+    "hidden_act": [("relu", None), ("gelu_pytorch_tanh", None), ("mish", "activation 'mish'")],
+    "max_position_embeddings": [(15, None)],
+    "initializer_range": [(0.5, None)],
+    "rms_norm_eps": [(0.3, None)],
+    "tie_word_embeddings": [(True, None)],
+    "rope_parameters": [
+        ({"rope_type": "default", "rope_theta": 100.0}, None),
+        ({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}, None),
+        (
+            {
+                "rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 8,
+            },
+            None,
+        ),
+        ({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}, "type 'dynamic'"),
+        ({"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}, "type 'yarn'"),
+        ({"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ],
+    "pad_token_id": [(3, None)],
+    "bos_token_id": [(3, None)],
+    "eos_token_id": [(3, None), ([3, 4], None)],
+    "attention_dropout": [(0.5, None)],
+    "use_cache": [(False, None)],
+}  # fmt: skip
+OF_LLAMA: dict[str, list[tuple[object, str | None]]] = {
+    "head_dim": [(6, None)],
+    "attention_bias": [(True, None)],
+    "mlp_bias": [(True, None)],
+    "pretraining_tp": [(2, None)],  # of how the same is computed
+}
+OF_MISTRAL: dict[str, list[tuple[object, str | None]]] = {
+    "head_dim": [(6, None)],
+    "sliding_window": [(None, None), (5, None)],
+}
+OF_QWEN: dict[str, list[tuple[object, str | None]]] = {
+    "use_sliding_window": [(True, None)],
+    "sliding_window": [(5, None)],  # not used unless the field above says so
+    "max_window_layers": [(1, None)],
+    "layer_types": [(["full_attention", "full_attention"], None)],
+}
+OF_QWEN3 = OF_QWEN | {"head_dim": [(6, None)], "attention_bias": [(True, None)]}
 # Older names, which transformers still reads.
 LEGACY: dict[str, list[tuple[object, str | None]]] = {
     "rotary_pct": [(0.5, None)],
@@ -121,7 +190,16 @@ def cases(fields):
 
 
 @pytest.mark.parametrize(
-    ("config", "fields"), [(GPT2Config, GPT2_FIELDS), (GPTNeoXConfig, NEOX_FIELDS), (OPTConfig, OPT_FIELDS)]
+    ("config", "fields"),
+    [
+        (GPT2Config, GPT2_FIELDS),
+        (GPTNeoXConfig, NEOX_FIELDS),
+        (OPTConfig, OPT_FIELDS),
+        (LlamaConfig, LLAMA_FIELDS | OF_LLAMA),
+        (MistralConfig, LLAMA_FIELDS | OF_MISTRAL),
+        (Qwen2Config, LLAMA_FIELDS | OF_QWEN),
+        (Qwen3Config, LLAMA_FIELDS | OF_QWEN3),
+    ],
 )
 def test_the_lists_are_whole(config, fields):
     """A release of transformers with another field is to be looked at before its models are converted."""
@@ -142,7 +220,7 @@ def check(model_class, config, refusal):
             if name.endswith("bias") or "norm" in name or "ln_" in name:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     ours = convert(theirs)
-    ids = torch.randint(config.vocab_size, (2, config.max_position_embeddings))
+    ids = torch.randint(config.vocab_size, (2, ours.config.context))
     with torch.inference_mode():
         expected, found = theirs(ids).logits, ours(ids).logits
     # float32 roundings of sums of tens of terms through a few layers, relative to the largest logit.
@@ -163,3 +241,23 @@ def test_gpt_neox(field, value, refusal):
 @pytest.mark.parametrize(("field", "value", "refusal"), cases(OPT_FIELDS))
 def test_opt(field, value, refusal):
     check(OPTForCausalLM, OPTConfig(**{**OPT, field: value}), refusal)
+
+
+@pytest.mark.parametrize(("field", "value", "refusal"), cases(LLAMA_FIELDS | OF_LLAMA))
+def test_llama(field, value, refusal):
+    check(LlamaForCausalLM, LlamaConfig(**{**LLAMA, field: value}), refusal)
+
+
+@pytest.mark.parametrize(("field", "value", "refusal"), cases(LLAMA_FIELDS | OF_MISTRAL))
+def test_mistral(field, value, refusal):
+    check(MistralForCausalLM, MistralConfig(**{**LLAMA, field: value}), refusal)
+
+
+@pytest.mark.parametrize(("field", "value", "refusal"), cases(LLAMA_FIELDS | OF_QWEN))
+def test_qwen2(field, value, refusal):
+    check(Qwen2ForCausalLM, Qwen2Config(**{**LLAMA, field: value}), refusal)
+
+
+@pytest.mark.parametrize(("field", "value", "refusal"), cases(LLAMA_FIELDS | OF_QWEN3))
+def test_qwen3(field, value, refusal):
+    check(Qwen3ForCausalLM, Qwen3Config(**{"head_dim": 4, **LLAMA, field: value}), refusal)

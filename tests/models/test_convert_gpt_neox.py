@@ -95,8 +95,7 @@ def test_left_padding_is_not_seen():
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"hidden_act": "silu"}, "activation 'silu'"),
-        ({"intermediate_size": 50}, "intermediate_size 50"),
+        ({"hidden_act": "mish"}, "activation 'mish'"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "type 'linear'"),
     ],
 )

@@ -117,7 +117,8 @@ def test_positions_beyond_the_context(name):
 
 
 RUNGS = ["SM+LN+G", "SM+LN+R", "SM+LN", "SM+G", "SM+R", "SM", "SM+ScFFN", "SM+ScFuFFN", "SM+ScFuFFN_i1",
-         "SM(t)+ScFuFFN", "EReg(SM(t)+ScFuFFN)", "SM+FLN+R", "SM+LR"]  # fmt: skip
+         "SM(t)+ScFuFFN", "EReg(SM(t)+ScFuFFN)", "SM+FLN+R", "SM+LR", "SM+RMS+SiLU+GaFFN",
+         "SM+RMS+R+ScGaFFN_i1"]  # fmt: skip
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -130,13 +131,23 @@ def test_every_rung_at_every_size(size):
             model = AeroForCausalLM(config)
         assert str(config.notation) == name
         shape = SIZES[size]
-        d, layers = shape.hidden_size, shape.num_layers
-        ffn = {"SM+ScFuFFN": layers * (d * d + d), "SM+ScFuFFN_i1": (layers - 1) * (d * d + d)}
+        d, inner, layers = shape.hidden_size, shape.ffn_width or 4 * shape.hidden_size, shape.num_layers
+        llama = shape.family in ("llama", "qwen2", "qwen3")  # without biases, but for Qwen2's
+        fused, plain = d * d + d * (not llama), 2 * inner * d + (inner + d) * (not llama)
+        gated = plain + inner * d + inner * (not llama)
+        ffn = {
+            "SM+ScFuFFN": layers * fused,
+            "SM+ScFuFFN_i1": (layers - 1) * fused,
+            "SM+RMS+SiLU+GaFFN": layers * gated,
+            "SM+RMS+R+ScGaFFN_i1": (layers - 1) * gated,
+        }
         found = sum(p.numel() for n, p in model.named_parameters() if ".ffn." in n and "slope" not in n)
-        plain = layers * (2 * 4 * d * d + 5 * d)
-        assert found == (ffn.get(name.removeprefix("EReg(").removesuffix(")").replace("(t)", ""), plain))
+        assert found == ffn.get(name.removeprefix("EReg(").removesuffix(")").replace("(t)", ""), layers * plain)
         attention.add(sum(p.numel() for n, p in model.named_parameters() if "_proj" in n))
-    assert attention == {layers * 4 * (d * d + d)}
+    head = shape.head_width or d // shape.num_heads
+    queries, keys = shape.num_heads * head, (shape.num_key_heads or shape.num_heads) * head
+    biases = {"gpt2": queries + 2 * keys + d, "gpt_neox": queries + 2 * keys + d, "qwen2": queries + 2 * keys}
+    assert attention == {layers * (2 * d * queries + 2 * d * keys + biases.get(shape.family, 0))}
 
 
 @pytest.mark.parametrize("name", ["EReg(SM(t)+ScFuFFN)", "SM+FLN+LR(g)"])

@@ -33,6 +33,7 @@ from aero.graph import Graph, Node
 from aero.graph.ops import OPS, of_arithmetic
 from aero.graph.ops.sheet import (
     Arithmetic,
+    ElementProduct,
     Function,
     LookUp,
     Move,
@@ -71,7 +72,7 @@ def _depends_on(arithmetic: Arithmetic) -> tuple[str, ...]:
     match arithmetic:
         case LookUp() | WeightProduct(whole=True):
             return "calls", "inputs", "outputs"
-        case WeightProduct() | Function(of="number"):
+        case WeightProduct() | ElementProduct() | Function(of="number"):
             return "calls", "outputs"
         case PublicProduct():
             return "calls", "products"
@@ -123,7 +124,7 @@ def calibrate(progress: Progress = lambda label, share: None) -> TableProfile:
 
 def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
     """Decoders of one layer. Those with ReLU have RMS norms, and after it every function of a number that no decoder
-    here has, so that every operation occurs."""
+    here has, and a product number by number, so that every operation occurs."""
     graphs = []
     for name, size in choices:
         graph = lowered(parse(name), size)
@@ -138,12 +139,14 @@ def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
 
 def _with_others(nodes: Sequence[Node]) -> Iterator[Node]:
     others = [op for op in of_arithmetic(Function) if OPS[op].arithmetic == Function(of="number")]
+    others += of_arithmetic(ElementProduct)
     latest: dict[str, str] = {}
     for node in nodes:
         yield node.replace(inputs=tuple(latest.get(name, name) for name in node.inputs))
         for op in others if node.op == "relu" else ():
             if op not in ("relu", "gelu"):
-                yield Node(f"{node.name}.{op}", op, (latest.get(node.name, node.name),))
+                read = (latest.get(node.name, node.name),) * OPS[op].inputs
+                yield Node(f"{node.name}.{op}", op, read)
                 latest[node.name] = f"{node.name}.{op}"
 
 

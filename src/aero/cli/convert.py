@@ -1,4 +1,4 @@
-"""`aero convert`: a GPT-2, Pythia or OPT of Hugging Face as a run folder."""
+"""`aero convert`: a model of Hugging Face as a run folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
     json: Records = None,
 ) -> None:
-    """Import a GPT-2, a GPT-NeoX (Pythia) or an OPT, with its tokenizer, and check that its logits are the same.
+    """Import a GPT-2, GPT-NeoX (Pythia), OPT, Llama, Mistral, Qwen2 or Qwen3, with its tokenizer; compare the logits.
 
     OUT is a run folder like one that `aero train` makes, without training settings and data: verbs that read text need
     --data, made with `aero data --tokenizer OUT`. --json adds to a record's usual keys: folder, source, parameters,

@@ -9,6 +9,7 @@ well-conditioned ones; a trained model's own condition numbers may lead it to an
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -58,13 +59,18 @@ def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, tuple[Com
 
 
 def _narrow(notation: Notation, size: Size) -> Size:
-    """The same with few features in each head, at least two, of which as large a part turns in pairs, if any do."""
-    if size.hidden_size % size.num_heads:
-        raise ValueError(f"a width of {size.hidden_size} is not a multiple of its {size.num_heads} heads")
+    """The same with few features in each head, at least two, of which as large a part turns in pairs, if any do; all
+    widths are narrowed by the same factor."""
     decoder = Decoder.of(config_fields(notation, size))
+    if not size.head_width and size.hidden_size % size.num_heads:
+        raise ValueError(f"a width of {size.hidden_size} is not a multiple of its {size.num_heads} heads")
     head, turned = decoder.head_width, decoder.rotary_width if decoder.positions == "rotary" else 0
-    fitting = (w for w in range(2, head) if head % w == 0 and turned * w % (2 * head) == 0)
-    return dataclasses.replace(size, hidden_size=next(fitting, head) * size.num_heads, vocab_size=_VOCABULARY)
+    widths = (head, decoder.hidden_size, decoder.ffn_width)
+    common = math.gcd(*widths)
+    factors = (f for f in range(common, 1, -1) if common % f == 0 and head // f > 1 and turned % (2 * f) == 0)
+    factor = next(factors, 1)
+    head, hidden, inner = (width // factor for width in widths)
+    return dataclasses.replace(size, hidden_size=hidden, head_width=head, ffn_width=inner, vocab_size=_VOCABULARY)
 
 
 def random_program(graph: Graph, seed: int = 0) -> Program:
@@ -82,11 +88,7 @@ def widen(graph: Graph, narrow: Size, size: Size) -> Graph:
     factor = size.hidden_size // narrow.hidden_size
 
     def dimension(n: int) -> int:
-        if n == narrow.vocab_size:
-            return size.vocab_size
-        if n % narrow.hidden_size:
-            raise ValueError(f"{n} is no multiple of the narrow width of {narrow.hidden_size}")
-        return n * factor
+        return size.vocab_size if n == narrow.vocab_size else n * factor
 
     rows = {name for node in graph.nodes if node.op in ("gain", "bias") for name in node.weights}
 

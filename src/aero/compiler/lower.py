@@ -19,7 +19,7 @@ from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.attention import Attention
 from aero.models.ffn import FusedFFN, PlainFFN
 from aero.models.modeling_aero import AeroBlock
-from aero.models.norm import FrozenNorm, frozen_norms
+from aero.models.norm import FrozenNorm, RMSNorm, frozen_norms
 from aero.structure import Decoder
 
 Named = Iterator[tuple[str, np.ndarray]]
@@ -70,6 +70,12 @@ def _block(name: str, block: AeroBlock, rows: slice, shared_slope: torch.Tensor 
     projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
     for role, projection in zip("qkvo", projections, strict=True):
         yield from _linear(f"{name}.{role}", projection)
+    for role, norm, heads in (
+        ("q", attention.q_norm, attention.num_heads),
+        ("k", attention.k_norm, attention.num_key_heads),
+    ):
+        if norm is not None:
+            yield f"{name}.{role}.norm.gain.w", np.tile(_array(norm.weight), heads)
     if attention.log_temperature is not None:
         # Logits are divided by t, one per head (and position): a gain of the queries, alike for a head's columns.
         inverse = np.exp(-_array(attention.log_temperature)[:, rows].T)  # [1 or length, H]
@@ -82,6 +88,8 @@ def _block(name: str, block: AeroBlock, rows: slice, shared_slope: torch.Tensor 
     else:
         assert isinstance(block.ffn, PlainFFN)
         yield from _linear(f"{name}.ffn.in", block.ffn.w_in)
+        if block.ffn.w_gate is not None:
+            yield from _linear(f"{name}.ffn.gate", block.ffn.w_gate)
         yield from _linear(f"{name}.ffn.out", block.ffn.w_out)
         slope = block.ffn.negative_slope if shared_slope is None else shared_slope
         if slope is not None:
@@ -102,8 +110,10 @@ def _norm(name: str, layer: nn.Module, rows: slice) -> Named:
     """rows: the positions of what is normed."""
     if isinstance(layer, nn.Identity):
         return
-    assert isinstance(layer, (nn.LayerNorm, FrozenNorm))
+    assert isinstance(layer, (nn.LayerNorm, RMSNorm, FrozenNorm))
     yield f"{name}.gain.w", _array(layer.weight)
+    if isinstance(layer, RMSNorm):
+        return
     yield f"{name}.bias.w", _array(layer.bias)
     if isinstance(layer, FrozenNorm):
         width, scale = len(layer.weight), np.exp(-_array(layer.log_sigma))

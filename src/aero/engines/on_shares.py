@@ -20,7 +20,16 @@ from aero.engines.planning.steps import Group, Step, columns_of, state_format
 from aero.graph import OPS, Graph
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, check_ids
-from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct
+from aero.graph.ops.sheet import (
+    ElementProduct,
+    Function,
+    LookUp,
+    Move,
+    PublicProduct,
+    SharedProduct,
+    Sum,
+    WeightProduct,
+)
 from aero.graph.ring_plan import Format, RingPlan
 from aero.mpc.fixed_point import to_ring
 from aero.mpc.party import Party, Role
@@ -52,8 +61,8 @@ class Protocols(ABC):
         """Each [x] in a larger ring; x lies in a quarter of its ring on either side of zero."""
 
     @abstractmethod
-    def nonlinear(self, steps: Sequence[Step], xs: Sequence[Share]) -> list[Share]:
-        """[f(x)]."""
+    def function(self, steps: Sequence[Step], inputs: Sequence[Sequence[Share]]) -> list[Share]:
+        """[f(x)], or [x y] number by number."""
 
     @abstractmethod
     def embedding(self, steps: Sequence[Step], ids: Sequence[np.ndarray | None]) -> list[Share]:
@@ -166,8 +175,8 @@ def _compute(
             factors = [_factors(step, product, *mine) for step, mine in zip(steps, inputs, strict=True)]
             pairs = zip(steps, protocols.pair(steps, factors), strict=True)
             results = [z.of(product.joined(z.values, **step.node.attrs)) for step, z in pairs]
-        case Function():
-            results = protocols.nonlinear(steps, [x for (x,) in inputs])
+        case Function() | ElementProduct():
+            results = protocols.function(steps, inputs)
         case Move():
             results = [_moved(step, mine) for step, mine in zip(steps, inputs, strict=True)]
         case Sum():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aero.graph.graph import Graph, Node
 from aero.graph.heads import live_pairs
 from aero.graph.ops import OPS, Shape
-from aero.graph.ops.sheet import Product, SharedProduct, WeightProduct, mask_of
+from aero.graph.ops.sheet import ElementProduct, Product, SharedProduct, WeightProduct, mask_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def products(graph: Graph, node: Node) -> int:
 
 def multiplications(graph: Graph, node: Node) -> int:
     match OPS[node.op].arithmetic:
-        case WeightProduct():
+        case WeightProduct() | ElementProduct():
             return products(graph, node)
         case SharedProduct():
             shape = heads_of(graph, node)

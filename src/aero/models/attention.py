@@ -1,6 +1,7 @@
 """Causal multi-head softmax attention with its projections; `aero.models.attend` computes the softmax.
 
-Shapes: B batch, H heads, T queries, S keys (T plus what the cache holds), d width, k = d/H head width.
+Shapes: B batch, H heads of queries, H_k of keys and values, T queries, S keys (T plus what the cache holds), d width,
+k head width.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from transformers import Cache
 
 from aero.models.attend import Kernel, Rows, Wanted, attend
 from aero.models.configuration_aero import AeroConfig
+from aero.models.norm import RMSNorm
 from aero.models.residual import ResidualLinear
 from aero.models.rotary import turn
 
@@ -36,8 +38,8 @@ class Call:
 
 
 class Projections(nn.Module):
-    """Queries and keys: x W_Q / (t sqrt(k)) and x W_K, turned where positions are rotary; t = exp(s) is learnable or
-    absent.
+    """Queries and keys: x W_Q / (t sqrt(k)) and x W_K, normalised in each head where the configuration says so, and
+    turned where positions are rotary; t = exp(s) is learnable or absent.
 
     The temperature is held as its logarithm, so that it stays positive, and starts at one unless the configuration says
     otherwise (Jha & Reagen 2025, §4).
@@ -48,9 +50,12 @@ class Projections(nn.Module):
         d = config.hidden_size
         self.layer = layer
         self.num_heads = config.num_heads
-        self.head_width = d // config.num_heads
-        self.q_proj = nn.Linear(d, d)
-        self.k_proj = nn.Linear(d, d)
+        self.num_key_heads, self.head_width = config.num_key_heads, config.head_width
+        self.q_proj = nn.Linear(d, config.num_heads * config.head_width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(d, config.num_key_heads * config.head_width, bias=config.qkv_bias)
+        self.q_norm, self.k_norm = (
+            RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None for _ in range(2)
+        )
         if config.attention_temperature == "none":
             self.register_parameter("log_temperature", None)
         else:
@@ -62,9 +67,11 @@ class Projections(nn.Module):
         return None if self.log_temperature is None else self.log_temperature.exp()
 
     def queries_and_keys(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        """[B, T, d] -> two of [B, H, T, k]; the queries are scaled."""
-        q = self.heads(self.q_proj(x) * (1 / math.sqrt(self.head_width)))
-        k = self.heads(self.k_proj(x))
+        """[B, T, d] -> [B, H, T, k], scaled, and [B, H_k, T, k]."""
+        q, k = self.heads(self.q_proj(x)), self.heads(self.k_proj(x))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q = q * (1 / math.sqrt(self.head_width))
         if self.log_temperature is not None:
             q = q * self._inverse_temperature(call.positions).to(q.dtype)
         if call.angles is not None:
@@ -72,8 +79,8 @@ class Projections(nn.Module):
         return q, k
 
     def heads(self, x: Tensor) -> Tensor:
-        """[B, T, d] -> [B, H, T, k], contiguous, as batched products want it."""
-        return x.unflatten(-1, (self.num_heads, self.head_width)).transpose(1, 2).contiguous()
+        """[B, T, H k] -> [B, H, T, k], contiguous, as batched products want it; with H_k likewise."""
+        return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2).contiguous()
 
     def _inverse_temperature(self, positions: Tensor) -> Tensor:
         """1/t as [1 or B, H, 1 or T, 1]."""
@@ -89,8 +96,8 @@ class Attention(Projections):
     def __init__(self, config: AeroConfig, layer: int) -> None:
         super().__init__(config, layer)
         d = config.hidden_size
-        self.v_proj = nn.Linear(d, d)
-        self.o_proj = ResidualLinear(d, d)
+        self.v_proj = nn.Linear(d, config.num_key_heads * config.head_width, bias=config.qkv_bias)
+        self.o_proj = ResidualLinear(config.num_heads * config.head_width, d, bias=config.o_bias)
 
     def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Rows]:
         """x: [B, T, d] -> output [B, T, d], and what is wanted of the rows."""
@@ -100,6 +107,8 @@ class Attention(Projections):
         v = self.heads(self.v_proj(x))
         if call.cache is not None:
             k, v = call.cache.update(k, v, self.layer)
+        if self.num_key_heads < self.num_heads:  # what the cache holds has few heads
+            k, v = (y.repeat_interleave(self.num_heads // self.num_key_heads, dim=1) for y in (k, v))
         mixed, rows = attend(q, k, v, call.kernel, call.wanted, call.mask)
         return self.o_proj(mixed.transpose(1, 2).flatten(2)), rows
 

@@ -1,4 +1,4 @@
-"""The configuration of an AERO decoder: about ten architectural axes, validated (Jha & Reagen 2024, §3)."""
+"""The configuration of an AERO decoder: its architectural axes, validated (Jha & Reagen 2024, §3)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,34 @@ TemperatureInit = Literal["one", "codeparrot", "languini"]
 
 
 class AeroConfig(PreTrainedConfig):
-    """A GPT-2 or GPT-NeoX shaped decoder, V tokens, T positions, L layers, H heads, width d.
+    """A GPT-2, GPT-NeoX or Llama shaped decoder, V tokens, T positions, L layers, H heads, width d.
+
+    num_key_heads: heads of keys and values, each of which serves as many heads of queries (Ainslie et al. 2023); 0, the
+        default: H. head_width: features of a head; 0: d / H. ffn_width: features inside an FFN; 0: 4 d.
+    qkv_bias, o_bias, ffn_bias: whether those matrices have biases.
+    qk_norm: are queries and keys of each head normalised, by RMSNorm with a gain for each of the head's features?
 
     ffn: the form of the FFN, one word for all layers or a list of L words:
         plain         X + FFN(X),                    FFN(X) = act(X W_in) W_out
         scaled        beta X + FFN(X) / alpha        alpha, beta: learnable, one of each per layer
+        gated         X + FFN(X),                    FFN(X) = (act(X W_gate) * X W_in) W_out (Shazeer 2020)
+        scaled_gated  beta X + FFN(X) / alpha
         fused         X + X W                        W: d x d, no activation
         scaled_fused  beta X + (X W) / alpha
         absent        X
-    norm: "layer"; "none"; or "frozen", which starts as LayerNorm and ends with a constant in place of each row's
-        standard deviation, one for each norm ("frozen_per_position": for each position), see `aero.models.norm`.
-    activation: "gelu" (the tanh form, GPT-2), "gelu_erf" (the exact form, GPT-NeoX), "relu", "leaky_relu" with a
-        learnable negative slope for each layer, "leaky_relu_global" with one for all layers, or "identity".
+    norm: "layer"; "rms", without mean and bias (Zhang & Sennrich 2019); "none"; or "frozen", which starts as LayerNorm
+        and ends with a constant in place of each row's standard deviation, one for each norm ("frozen_per_position":
+        for each position), see `aero.models.norm`.
+    activation: "gelu" (the tanh form, GPT-2), "gelu_erf" (the exact form, GPT-NeoX), "silu", "relu", "leaky_relu" with
+        a learnable negative slope for each layer, "leaky_relu_global" with one for all layers, or "identity".
     block: "standard", or "simplified": no values and output projections, shaped attention, one LayerNorm at the end
         whatever `norm` says (He & Hofmann 2024, §4), see `aero.models.shaped_attention`.
     positions: "learned", a vector for each position added to the embedding; or "rotary", queries and keys turned by
         angles that grow with the position (Su et al. 2021, §3.4): the first rotary_fraction of each head's features, in
         GPT-NeoX's order (feature i with i + n/2, n turned ones), position times rotary_base^(-2i/n).
+    rotary_scaling: None; or {factor}, by which these frequencies are divided; or {factor, low, high, original}: only
+        those that turn less than `low` times in `original` positions, those that turn more than `high` times not at
+        all, and those between in proportion (Llama 3).
     parallel_residual: attention and FFN both read X: X + Attention(norm_1 X) + FFN(norm_2 X) (Black et al. 2022, §2.1).
     tie_embeddings: is the output embedding the input embedding, or a matrix of its own?
     attention_temperature: divides the attention logits, learnable as t = exp(s): "none", "per_head", or
@@ -52,6 +63,8 @@ class AeroConfig(PreTrainedConfig):
     attribute_map = {  # noqa: RUF012
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",
+        "num_key_value_heads": "num_key_heads",
+        "head_dim": "head_width",
         "max_position_embeddings": "context",
         "tie_word_embeddings": "tie_embeddings",
     }
@@ -60,15 +73,22 @@ class AeroConfig(PreTrainedConfig):
     context: int = 128
     num_layers: int = 6
     num_heads: int = 4
+    num_key_heads: int = 0
     hidden_size: int = 128
+    head_width: int = 0
+    ffn_width: int = 0
     norm: Norm = "layer"
     activation: Activation = "gelu"
     ffn: Ffn | Sequence[Ffn] = "plain"
     block: Block = "standard"
-    ffn_multiplier: int = 4
+    qkv_bias: bool = True
+    o_bias: bool = True
+    ffn_bias: bool = True
+    qk_norm: bool = False
     positions: Positions = "learned"
     rotary_fraction: float = 0.25
     rotary_base: float = 10_000.0
+    rotary_scaling: dict[str, float] | None = None
     parallel_residual: bool = False
     attention_temperature: Temperature = "none"
     temperature_init: TemperatureInit = "one"
@@ -101,10 +121,19 @@ class AeroConfig(PreTrainedConfig):
                 f"this model has format version {self.format_version}, and this aero reads version {FORMAT_VERSION}; "
                 "use the version of aero that wrote it, or train it again"
             )
-        for field in ("vocab_size", "context", "num_layers", "num_heads", "hidden_size", "ffn_multiplier"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{field} is {value!r}; give a whole number of at least 1")
+        self._check_counts("vocab_size", "context", "num_layers", "num_heads", "hidden_size")
+        if not self.head_width and self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one of them"
+            )
+        self.num_key_heads = self.num_key_heads or self.num_heads
+        self.head_width = self.head_width or self.hidden_size // self.num_heads
+        self.ffn_width = self.ffn_width or 4 * self.hidden_size
+        self._check_counts("num_key_heads", "head_width", "ffn_width")
+        if self.num_heads % self.num_key_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} is no multiple of num_key_heads {self.num_key_heads}; change one of them"
+            )
         for field in (
             "embedding_multiplier",
             "logit_multiplier",
@@ -117,10 +146,6 @@ class AeroConfig(PreTrainedConfig):
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
                 raise ValueError(f"{field} is {value!r}; give a positive number")
             setattr(self, field, float(value))
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one of them"
-            )
         self.ffn = [self.ffn] * self.num_layers if isinstance(self.ffn, str) else list(self.ffn)
         if len(self.ffn) != self.num_layers:
             raise ValueError(f"ffn names {len(self.ffn)} layers of {self.num_layers}; give one word, or one per layer")
@@ -131,8 +156,12 @@ class AeroConfig(PreTrainedConfig):
         _one_of("temperature_init", self.temperature_init, get_args(TemperatureInit))
         if self.block == "simplified" and self.parallel_residual:
             raise ValueError("the simplified block has no parallel residual; drop one of the two")
-        if not isinstance(self.parallel_residual, bool):
-            raise ValueError(f"parallel_residual is {self.parallel_residual!r}; give true or false")
+        for field in ("parallel_residual", "qkv_bias", "o_bias", "ffn_bias", "qk_norm"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"{field} is {getattr(self, field)!r}; give true or false")
+        usual = self.num_key_heads == self.num_heads and self.head_width * self.num_heads == self.hidden_size
+        if self.block == "simplified" and (self.qk_norm or not usual):
+            raise ValueError("the simplified block has as many heads of keys, of d / H features, and no norms of them")
         if self.positions == "rotary":
             self._check_rotary()
         for layer, form in enumerate(self.ffn):
@@ -173,14 +202,22 @@ class AeroConfig(PreTrainedConfig):
             )
         if self.rotary_width < 2 or self.rotary_width % 2:
             raise ValueError(
-                f"rotary_fraction {self.rotary_fraction:g} of heads of {self.hidden_size // self.num_heads} features "
+                f"rotary_fraction {self.rotary_fraction:g} of heads of {self.head_width} features "
                 f"turns {self.rotary_width} of them; they turn in pairs, so choose a fraction that gives an even number"
             )
+        if self.rotary_scaling is not None:
+            presets.check_rotary_scaling(self.rotary_scaling)
+
+    def _check_counts(self, *fields: str) -> None:
+        for field in fields:
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{field} is {value!r}; give a whole number of at least 1")
 
     @property
     def rotary_width(self) -> int:
         """How many features of each head are turned: rotary_fraction of them, rounded down."""
-        return int(self.hidden_size // self.num_heads * self.rotary_fraction)
+        return int(self.head_width * self.rotary_fraction)
 
     @property
     def end_tokens(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""One decoder for every architecture of the papers, GPT-2 or GPT-NeoX shaped, pre-norm (Jha & Reagen 2024, §3).
+"""One decoder for every architecture of the papers, GPT-2, GPT-NeoX or Llama shaped, pre-norm (Jha & Reagen 2024, §3).
 
     x0 = embedding_multiplier * (E[ids] + P[positions])                        no P where positions are rotary
     each block:   X_sa  = X + Attention(norm_1(X))
@@ -31,7 +31,7 @@ from aero.models.checkpoint import check_loaded
 from aero.models.configuration_aero import AeroConfig, TemperatureInit
 from aero.models.ffn import INITIAL_SLOPE, PlainFFN, make_ffn
 from aero.models.loss import SoftTargets, causal_lm_loss
-from aero.models.norm import FrozenNorm, apply_norm, make_final_norm, make_norm
+from aero.models.norm import FrozenNorm, RMSNorm, apply_norm, make_final_norm, make_norm
 from aero.models.residual import ResidualLinear
 from aero.models.rotary import rotary_angles
 from aero.models.shaped_attention import ShapedAttention
@@ -70,7 +70,7 @@ class AeroBlock(nn.Module):
         self.norm_2 = nn.Identity() if form == "absent" else make_norm(config)
         self.ffn = make_ffn(config, form)
         self.parallel = config.parallel_residual
-        scaled = form in ("scaled", "scaled_fused")
+        scaled = form.startswith("scaled")
         # One element and not zero dimensions, which sharded training does not take.
         self.ffn_alpha = nn.Parameter(torch.ones(1)) if scaled else None
         self.ffn_beta = nn.Parameter(torch.ones(1)) if scaled else None
@@ -122,6 +122,8 @@ class AeroPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, std=self.config.initializer_range / math.sqrt(2 * self.config.num_layers))
         elif isinstance(module, Projections):
             self._init_attention(module)
+        elif isinstance(module, RMSNorm):
+            init.ones_(module.weight)
         elif isinstance(module, FrozenNorm):
             init.ones_(module.weight)
             for tensor in (module.bias, module.log_sigma, module.blend, module.tracked):

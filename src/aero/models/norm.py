@@ -1,6 +1,8 @@
-"""What stands before attention, before FFNs and at the end: LayerNorm, nothing, or a norm that ends as an affine map.
+"""What stands before attention, before FFNs and at the end: LayerNorm, RMSNorm, nothing, or a norm that ends as an
+affine map.
 
     LayerNorm      (x - mean) / sigma * gain + bias,                 sigma^2 = variance of the row + eps
+    RMSNorm        x / rms * gain,                                   rms^2 = mean square of the row + eps
     FrozenNorm     (x - mean) / (sigma^(1-a) * sigma_bar^a) * gain + bias
 
 sigma_bar is a constant: exp of the running mean of log sigma, over texts and positions (or for each position). While a
@@ -17,6 +19,19 @@ from aero.models.configuration_aero import AeroConfig
 
 # Of the running mean; its memory is some fifty batches.
 MOMENTUM = 0.02
+
+
+class RMSNorm(nn.Module):
+    """[..., width] -> [..., width] (Zhang & Sennrich 2019, §4); 16-bit numbers are normalised in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        exact = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        return (exact * (exact.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight).to(x.dtype)
 
 
 class FrozenNorm(nn.Module):
@@ -81,6 +96,8 @@ def make_norm(config: AeroConfig) -> nn.Module:
         return nn.Identity()
     if config.norm == "layer":
         return nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+    if config.norm == "rms":
+        return RMSNorm(config.hidden_size, config.norm_eps)
     positions = config.context if config.norm == "frozen_per_position" else 1
     return FrozenNorm(config.hidden_size, config.norm_eps, positions)
 

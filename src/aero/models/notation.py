@@ -1,15 +1,16 @@
 """The papers' names of architectures, such as "SM+LN+G" and "EReg(SM(t)+ScFuFFN_i6)" (Jha & Reagen 2024, §3).
 
-A name says what a network keeps (Softmax, LayerNorm, an activation) and what form its FFNs have:
+A name says what a network keeps (Softmax, a norm, an activation) and what form its FFNs have:
 
     name := [EReg(] [SAS(] body [)] [)]              EReg: trained with the entropy regulariser
     body := SM [(t) | (t_h)] [+norm] [+act] [+ffn]   (t): a temperature per head and position; (t_h): one per head
-    norm := LN | FLN | FLN(p)                        FLN: LayerNorm that ends with constant statistics; (p): by position
-    act  := G | R | LR | LR(g)                       LR: leaky ReLU with a learnable slope per layer; (g): one for all
-    ffn  := (ScFFN | ScFuFFN) [_ik]                  scaled / scaled and fused; the k deepest pruned
+    norm := LN | RMS | FLN | FLN(p)                  FLN: LayerNorm that ends with constant statistics; (p): by position
+    act  := G | SiLU | R | LR | LR(g)                LR: leaky ReLU with a learnable slope per layer; (g): one for all
+    ffn  := (GaFFN | ScGaFFN | ScFFN | ScFuFFN) [_ik]   gated / scaled and gated / scaled / scaled and fused;
+                                                     the k deepest pruned
 
-SAS is the simplified block (He & Hofmann 2024, §4), the papers' comparison. SAS, FLN and LR are our names: the papers
-describe SAS and LR without one.
+Llama is SM+RMS+SiLU+GaFFN. SAS is the simplified block (He & Hofmann 2024, §4), the papers' comparison. RMS, SiLU,
+GaFFN, SAS, FLN and LR are our names: the papers describe SAS and LR without one.
 
 Needs no torch. It does not know sizes: those are in `aero.models.presets`.
 """
@@ -21,10 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Norm = Literal["layer", "none", "frozen", "frozen_per_position"]
-Activation = Literal["gelu", "gelu_erf", "relu", "leaky_relu", "leaky_relu_global", "identity"]
+Norm = Literal["layer", "rms", "none", "frozen", "frozen_per_position"]
+Activation = Literal["gelu", "gelu_erf", "silu", "relu", "leaky_relu", "leaky_relu_global", "identity"]
 Block = Literal["standard", "simplified"]
-Ffn = Literal["plain", "scaled", "fused", "scaled_fused", "absent"]
+Ffn = Literal["plain", "scaled", "gated", "scaled_gated", "fused", "scaled_fused", "absent"]
 Temperature = Literal["none", "per_head", "per_position"]
 
 # Every name of the papers' tables; `parse` accepts these and their combinations.
@@ -43,19 +44,32 @@ KNOWN = (
     "EReg(SM(t)+ScFuFFN_i6)",
 )
 
-_NORMS: dict[str | None, Norm] = {"LN": "layer", "FLN": "frozen", "FLN(p)": "frozen_per_position", None: "none"}
+_NORMS: dict[str | None, Norm] = {
+    "LN": "layer",
+    "RMS": "rms",
+    "FLN": "frozen",
+    "FLN(p)": "frozen_per_position",
+    None: "none",
+}
 _ACTIVATIONS: dict[str | None, Activation] = {
     "G": "gelu",
+    "SiLU": "silu",
     "R": "relu",
     "LR": "leaky_relu",
     "LR(g)": "leaky_relu_global",
     None: "identity",
 }
-_FFNS: dict[str | None, Ffn] = {"ScFFN": "scaled", "ScFuFFN": "scaled_fused", None: "plain"}
+_FFNS: dict[str | None, Ffn] = {
+    "GaFFN": "gated",
+    "ScGaFFN": "scaled_gated",
+    "ScFFN": "scaled",
+    "ScFuFFN": "scaled_fused",
+    None: "plain",
+}
 _TEMPERATURES: dict[str | None, Temperature] = {"(t)": "per_position", "(t_h)": "per_head", None: "none"}
 _BODY = re.compile(
-    r"SM(?P<temperature>\(t\)|\(t_h\))?(\+(?P<norm>LN|FLN\(p\)|FLN))?(\+(?P<activation>G|R|LR\(g\)|LR))?"
-    r"(\+(?P<ffn>ScFFN|ScFuFFN)(_i(?P<pruned>[1-9][0-9]*))?)?"
+    r"SM(?P<temperature>\(t\)|\(t_h\))?(\+(?P<norm>LN|RMS|FLN\(p\)|FLN))?(\+(?P<activation>G|SiLU|R|LR\(g\)|LR))?"
+    r"(\+(?P<ffn>GaFFN|ScGaFFN|ScFFN|ScFuFFN)(_i(?P<pruned>[1-9][0-9]*))?)?"
 )
 
 
@@ -63,7 +77,7 @@ _BODY = re.compile(
 class Notation:
     """What an architecture keeps. `str()` gives its name, `parse` comes back from it.
 
-    norm, activation of the FFN: as in AeroConfig; ffn: "plain", "scaled" or "scaled_fused", of all FFNs that are left;
+    norm, activation of the FFN: as in AeroConfig; ffn: of all FFNs that are left, any but "fused" and "absent";
     pruned: how many of the deepest FFNs are removed; temperature: of the softmax; entropy_regularized: EReg; block:
     "simplified" for He & Hofmann's.
     """
@@ -85,7 +99,7 @@ class Notation:
         if self.ffn == "scaled_fused" and self.activation != "identity":
             raise ValueError(f"a fused FFN has no activation, so it cannot have {self.activation}; drop one of the two")
         if self.pruned < 0 or (self.pruned and self.ffn == "plain"):
-            raise ValueError(f"cannot prune {self.pruned} FFNs; `_ik` (k at least 1) follows ScFFN or ScFuFFN")
+            raise ValueError(f"cannot prune {self.pruned} FFNs; `_ik` (k at least 1) follows a form such as ScFFN")
 
     def __str__(self) -> str:
         body = "SM" + (_key(_TEMPERATURES, self.temperature) or "")
@@ -102,7 +116,8 @@ class Notation:
     @property
     def softmax_only(self) -> bool:
         """Is softmax the only nonlinear operation of the blocks?"""
-        return self.norm != "layer" and self.activation == "identity"
+        gated = self.ffn in ("gated", "scaled_gated")
+        return self.norm not in ("layer", "rms") and self.activation == "identity" and not gated
 
     def config_fields(self, num_layers: int) -> dict[str, Any]:
         """The fields of an AeroConfig of `num_layers` layers that this notation decides.

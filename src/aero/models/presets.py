@@ -8,6 +8,7 @@ by name; "width" gives them for any width by a rule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -15,7 +16,7 @@ from typing import Any, Literal, get_args
 from aero.models.notation import Activation, Notation
 
 Scale = Literal["recommended", "gpt2", "width"]
-Family = Literal["gpt2", "gpt_neox"]
+Family = Literal["gpt2", "gpt_neox", "llama", "qwen2", "qwen3"]
 Positions = Literal["learned", "rotary"]
 
 
@@ -27,6 +28,8 @@ class Traits:
     gelu: Activation = "gelu"
 
 
+# Touvron et al. 2023, §2.2; Qwen2 adds biases of queries, keys and values, Qwen3 norms of queries and keys.
+_LLAMA = {"positions": "rotary", "rotary_fraction": 1.0, "qkv_bias": False, "o_bias": False, "ffn_bias": False}
 TRAITS: Mapping[Family, Traits] = {
     "gpt2": Traits(),
     # Black et al. 2022, §2.1.
@@ -40,6 +43,9 @@ TRAITS: Mapping[Family, Traits] = {
         },
         gelu="gelu_erf",
     ),
+    "llama": Traits(_LLAMA),
+    "qwen2": Traits({**_LLAMA, "qkv_bias": True}),
+    "qwen3": Traits({**_LLAMA, "qk_norm": True}),
 }
 
 
@@ -48,7 +54,8 @@ class Size:
     """The shape of a decoder, without its architecture.
 
     context: T, the most positions it sees; hidden_size: d; embedding_multiplier: recommended for LN-free models of this
-    size; logit_multiplier: recommended for models with LayerNorm; family: of `TRAITS`.
+    size; logit_multiplier: recommended for models with LayerNorm; family: of `TRAITS`; num_key_heads, head_width,
+    ffn_width: as in AeroConfig; fields: what else this size has of its own, fields of an AeroConfig.
     """
 
     vocab_size: int
@@ -59,6 +66,10 @@ class Size:
     embedding_multiplier: float = 1.0
     logit_multiplier: float = 1.0
     family: Family = "gpt2"
+    num_key_heads: int = 0
+    head_width: int = 0
+    ffn_width: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 SIZES: dict[str, Size] = {
@@ -77,7 +88,30 @@ SIZES: dict[str, Size] = {
     "pythia-410m": Size(50_304, 2048, 24, 16, 1024, family="gpt_neox"),
     # Zhang et al. 2022, table 1: GPT-2's family, as SM+LN+R.
     "opt-125m": Size(50_272, 2048, 12, 12, 768),
-}
+    # As their checkpoints say, as SM+RMS+SiLU+GaFFN; but for the context, which is longer there: 2,048 tokens are many
+    # for a private session.
+    "smollm2-135m": Size(
+        49_152, 2048, 30, 9, 576, family="llama", num_key_heads=3, ffn_width=1536, fields={"rotary_base": 100_000.0}
+    ),
+    "tinyllama-1.1b": Size(
+        32_000, 2048, 22, 32, 2048, family="llama", num_key_heads=4, ffn_width=5632, fields={"tie_embeddings": False}
+    ),
+    "llama-3.2-1b": Size(
+        128_256, 2048, 16, 32, 2048, family="llama", num_key_heads=8, ffn_width=8192,
+        fields={
+            "rotary_base": 500_000.0,
+            "rotary_scaling": {"factor": 32.0, "low": 1.0, "high": 4.0, "original": 8192.0},
+        },
+    ),
+    "qwen2.5-0.5b": Size(
+        151_936, 2048, 24, 14, 896, family="qwen2", num_key_heads=2, ffn_width=4864,
+        fields={"rotary_base": 1_000_000.0, "norm_eps": 1e-6},
+    ),
+    "qwen3-0.6b": Size(
+        151_936, 2048, 28, 16, 1024, family="qwen3", num_key_heads=8, head_width=128, ffn_width=3072,
+        fields={"rotary_base": 1_000_000.0, "norm_eps": 1e-6},
+    ),
+}  # fmt: skip
 
 
 def size(name: str) -> Size:
@@ -96,6 +130,18 @@ def by_width(layer_norm: bool, hidden_size: int) -> tuple[float, float]:
     (`TrainSettings.base_width`).
     """
     return (1.0, 1024 / hidden_size) if layer_norm else (32.0, 256 / hidden_size)
+
+
+def check_rotary_scaling(scaling: Mapping[str, float]) -> None:
+    """ValueError unless it is as `AeroConfig.rotary_scaling` says."""
+    names, numbers = set(scaling), [scaling[name] for name in scaling]
+    known = names in ({"factor"}, {"factor", "low", "high", "original"})
+    if not known or not all(isinstance(n, (int, float)) and 0 < n < math.inf for n in numbers):
+        raise ValueError(
+            f"rotary_scaling is {dict(scaling)}; give a positive factor, alone or with low, high and original"
+        )
+    if len(names) > 1 and scaling["low"] >= scaling["high"]:
+        raise ValueError(f"rotary_scaling is {dict(scaling)}; give low the smaller of low and high")
 
 
 def config_fields(
@@ -133,10 +179,14 @@ def config_fields(
         "num_layers": shape.num_layers,
         "num_heads": shape.num_heads,
         "hidden_size": shape.hidden_size,
+        "num_key_heads": shape.num_key_heads,
+        "head_width": shape.head_width,
+        "ffn_width": shape.ffn_width,
         "embedding_multiplier": embedding,
         "logit_multiplier": logits,
         **notation.config_fields(shape.num_layers),
         **traits.fields,
+        **shape.fields,
     }
     if notation.activation == "gelu":
         fields["activation"] = traits.gelu

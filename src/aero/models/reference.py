@@ -44,7 +44,7 @@ def read_reference(folder: Path) -> Reference:
     if not present(folder / "config.json"):
         raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
     config = _read_config(folder)
-    convert_config(config)  # what cannot be expressed is refused before anything is built
+    ours = convert_config(config)  # what cannot be expressed is refused before anything is built
     family = family_of(config.model_type)
     tensors = plain_names(read_tensors(folder), family.base, folder)
     constants = {name: tensors.pop(name) for name in list(tensors) if re.fullmatch(family.constants, name)}
@@ -52,6 +52,9 @@ def read_reference(folder: Path) -> Reference:
     tied = _head(config, family, tensors)
     if tied is not None:
         notes = (*notes, tied)
+    if ours.context < config.max_position_embeddings:
+        window = f"attention sees a window of {ours.context} tokens, which is the context here"
+        notes = (*notes, f"{window}, and not the {config.max_position_embeddings} of config.json")
     try:
         model = family.model(config).eval()
     except Exception as error:  # whatever transformers finds wrong with a configuration

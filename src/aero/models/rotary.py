@@ -6,6 +6,8 @@ features that are turned (Black et al. 2022, §2.1).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,15 @@ def rotary_angles(config: AeroConfig, positions: Tensor) -> Tensor | None:
         return None
     pairs = torch.arange(config.rotary_width // 2, dtype=torch.float64, device=positions.device)
     frequencies = config.rotary_base ** (-2 * pairs / config.rotary_width)
+    if config.rotary_scaling is not None:
+        frequencies = frequencies * _scaled(frequencies, **config.rotary_scaling)
     return (positions.double()[..., None] * frequencies)[:, None]
+
+
+def _scaled(frequencies: Tensor, factor: float, low: float = 0.0, high: float = 1.0, original: float = 0.0) -> Tensor:
+    """What frequencies are multiplied by: see `AeroConfig.rotary_scaling`."""
+    kept = ((original * frequencies / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+    return kept + (1 - kept) / factor
 
 
 def turn(x: Tensor, angles: Tensor) -> Tensor:

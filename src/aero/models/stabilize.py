@@ -19,7 +19,7 @@ Stabilizer = Literal["none", "weight_norm", "spectral_norm"]
 Placement = Literal["QK", "FFN", "QK+FFN", "QKV+FFN", "QKVO+FFN"]
 
 _ATTENTION = {"Q": "q_proj", "K": "k_proj", "V": "v_proj", "O": "o_proj"}
-_FFN = ("w_in", "w_out", "w")
+_FFN = ("w_in", "w_gate", "w_out", "w")
 
 
 def stabilize(model: nn.Module, kind: Stabilizer, placement: Placement) -> None:

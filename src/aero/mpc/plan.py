@@ -72,18 +72,19 @@ class Reads(NamedTuple):
     fraction_bits: int
 
 
-class FunctionPlan(Plan[[Share], Share]):
-    """Of a function of one shared value: [x] is given, [f(x)] made."""
+class FunctionPlan(Plan[..., Share]):
+    """Of a function of one shared value, or of two alike: [x], or [x] and [y], are given, [f(x)] or [f(x, y)] made."""
 
     @property
     @abstractmethod
     def reads(self) -> Reads:
-        """How [x] is wanted."""
+        """How each is wanted."""
 
-    def check(self, x: Share) -> None:
-        found = Reads(x.shape, x.bits, x.fraction_bits)
-        if found != self.reads:
-            raise ValueError(f"the plan is for {_described(self.reads)}, not {_described(found)}")
+    def check(self, *values: Share) -> None:
+        for x in values:
+            found = Reads(x.shape, x.bits, x.fraction_bits)
+            if found != self.reads:
+                raise ValueError(f"the plan is for {_described(self.reads)}, not {_described(found)}")
 
 
 def _described(of: Reads) -> str:

@@ -107,5 +107,6 @@ def _entropy(
 def _count(config: AeroConfig, info: RunInfo) -> PaperCount | None:
     if info.notation is None:
         return None
-    size = Size(config.vocab_size, config.context, config.num_layers, config.num_heads, config.hidden_size)
+    shape = (config.vocab_size, config.context, config.num_layers, config.num_heads, config.hidden_size)
+    size = Size(*shape, num_key_heads=config.num_key_heads, head_width=config.head_width, ffn_width=config.ffn_width)
     return paper_count(parse(info.notation), size)

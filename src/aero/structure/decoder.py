@@ -29,18 +29,35 @@ class Decoder:
     num_heads: int
     hidden_size: int
     ffn: Sequence[Ffn]
+    num_key_heads: int = 0
+    head_width: int = 0
+    ffn_width: int = 0
     norm: Norm = "layer"
     norm_eps: float = 1e-5
     activation: Activation = "gelu"
-    ffn_multiplier: int = 4
     block: Block = "standard"
+    qkv_bias: bool = True
+    o_bias: bool = True
+    ffn_bias: bool = True
+    qk_norm: bool = False
     positions: Positions = "learned"
     rotary_fraction: float = 0.25
     rotary_base: float = 10_000.0
+    rotary_scaling: Mapping[str, float] | None = None
     parallel_residual: bool = False
     attention_temperature: Temperature = "none"
     embedding_multiplier: float = 1.0
     logit_multiplier: float = 1.0
+
+    def __post_init__(self) -> None:
+        """What is left at 0 is as `AeroConfig` says."""
+        defaults = {
+            "num_key_heads": self.num_heads,
+            "head_width": self.hidden_size // self.num_heads,
+            "ffn_width": 4 * self.hidden_size,
+        }
+        for name, value in defaults.items():
+            object.__setattr__(self, name, getattr(self, name) or value)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Decoder:
@@ -48,8 +65,9 @@ class Decoder:
         return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
     @property
-    def head_width(self) -> int:
-        return self.hidden_size // self.num_heads
+    def group(self) -> int:
+        """Heads of queries for each head of keys and values."""
+        return self.num_heads // self.num_key_heads
 
     @property
     def rotary_width(self) -> int:
@@ -123,35 +141,58 @@ class Builder:
     def attention(self, name: str, x: str, length: int) -> str:
         """What attention adds to the residual stream."""
         d, width = self.decoder, self.decoder.hidden_size
-        if d.norm in ("layer", "none"):
+        if d.norm in ("layer", "rms", "none"):
             read = dict.fromkeys("qkv", self.norm(f"{name}.norm_1", x, length))
         else:  # an affine map of its own for each reader, so that it can be merged there
             read = {role: self.norm(f"{name}.norm_1.{role}", x, length) for role in "qkv"}
-        q, k, v = (self.linear(f"{name}.{role}", read[role], width, width) for role in "qkv")
+        features = {role: d.head_width * (d.num_heads if role == "q" else d.num_key_heads) for role in "qkv"}
+        q, k, v = (self.linear(f"{name}.{role}", read[role], width, features[role], bias=d.qkv_bias) for role in "qkv")
+        if d.qk_norm:
+            q, k = (self.head_norm(f"{name}.{role}.norm", y, features[role]) for role, y in (("q", q), ("k", k)))
         q = self.add(f"{name}.q.scale", "scale", q, factor=1.0 / math.sqrt(d.head_width))
         if d.attention_temperature != "none":
             rows = 1 if d.attention_temperature == "per_head" else length
-            q = self.add(f"{name}.temperature", "gain", q, weights={"w": _of_rows(rows, width)})
+            q = self.add(f"{name}.temperature", "gain", q, weights={"w": _of_rows(rows, features["q"])})
         if d.positions == "rotary":
-            turns: dict[str, Any] = {"heads": d.num_heads, "rotated": d.rotary_width, "base": d.rotary_base, "start": 0}
-            q, k = (self.add(f"{name}.{role}.rotary", "rotary", y, **turns) for role, y in (("q", q), ("k", k)))
-        probabilities = self.probabilities(name, q, k)
-        return self.linear(f"{name}.o", self.add(f"{name}.attend", "attend", probabilities, v), width, width)
+            q = self.turned(f"{name}.q.rotary", q, d.num_heads)
+            k = self.turned(f"{name}.k.rotary", k, d.num_key_heads)
+        attended = self.add(f"{name}.attend", "attend", self.probabilities(name, q, k), v, **self.grouped)
+        return self.linear(f"{name}.o", attended, features["q"], width, bias=d.o_bias)
+
+    @property
+    def grouped(self) -> dict[str, Any]:
+        """An attribute of attention's products, where heads share keys and values."""
+        return {"group": self.decoder.group} if self.decoder.group > 1 else {}
 
     def probabilities(self, name: str, q: str, k: str) -> str:
-        scores = self.add(f"{name}.scores", "scores", q, k, heads=self.decoder.num_heads)
+        scores = self.add(f"{name}.scores", "scores", q, k, heads=self.decoder.num_heads, **self.grouped)
         return self.add(f"{name}.softmax", "softmax", scores)
+
+    def head_norm(self, name: str, x: str, features: int) -> str:
+        d = self.decoder
+        x = self.add(name, "rms_norm", x, eps=d.norm_eps, heads=features // d.head_width)
+        return self.add(f"{name}.gain", "gain", x, weights={"w": (features,)})
+
+    def turned(self, name: str, x: str, heads: int) -> str:
+        d = self.decoder
+        turns: dict[str, Any] = {"heads": heads, "rotated": d.rotary_width, "base": d.rotary_base, "start": 0}
+        return self.add(name, "rotary", x, **turns | dict(d.rotary_scaling or {}))
 
     def ffn(self, name: str, normed: str, x: str, form: Ffn) -> str:
         """x plus the FFN of `normed`, both scaled where the form says so."""
         d, width = self.decoder, self.decoder.hidden_size
         if form in ("fused", "scaled_fused"):
-            y = self.linear(f"{name}.ffn.w", normed, width, width)
+            y = self.linear(f"{name}.ffn.w", normed, width, width, bias=d.ffn_bias)
         else:
-            inner = d.ffn_multiplier * width
-            y = self.activation(f"{name}.ffn", self.linear(f"{name}.ffn.in", normed, width, inner))
-            y = self.linear(f"{name}.ffn.out", y, inner, width)
-        if form in ("scaled", "scaled_fused"):
+            inner, bias = d.ffn_width, d.ffn_bias
+            y = self.linear(f"{name}.ffn.in", normed, width, inner, bias=bias)
+            if form in ("gated", "scaled_gated"):
+                gate = self.linear(f"{name}.ffn.gate", normed, width, inner, bias=bias)
+                y = self.add(f"{name}.ffn.gated", "multiply", self.activation(f"{name}.ffn", gate), y)
+            else:
+                y = self.activation(f"{name}.ffn", y)
+            y = self.linear(f"{name}.ffn.out", y, inner, width, bias=bias)
+        if form.startswith("scaled"):
             y = self.add(f"{name}.ffn.alpha", "gain", y, weights={"w": ()})
             x = self.add(f"{name}.ffn.beta", "gain", x, weights={"w": ()})
         return self.add(f"{name}.ffn", "add", x, y)
@@ -177,6 +218,9 @@ class Builder:
         d, width = self.decoder, self.decoder.hidden_size
         if d.norm == "none":
             return x
+        if d.norm == "rms":
+            x = self.add(name, "rms_norm", x, eps=d.norm_eps)
+            return self.add(f"{name}.gain", "gain", x, weights={"w": (width,)})
         if d.norm == "layer":
             x = self.add(name, "layer_norm", x, eps=d.norm_eps)
         else:

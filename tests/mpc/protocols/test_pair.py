@@ -61,19 +61,22 @@ def test_product_and_cost(shape, bits, out_bits):
     assert 0 < error_of(plan, found, x, y).max() <= plan.error <= 160
 
 
-@pytest.mark.parametrize("queries, keys", [(24, 24), (5, 21), (1, 40)])
-def test_causal_products_leave_dead_entries_out(queries, keys):
-    heads, width = 2, 16
+@pytest.mark.parametrize(
+    "queries, keys, group", [(24, 24, 1), (5, 21, 1), (1, 40, 1), (24, 24, 3), (7, 9, 4), (1, 40, 3)]
+)
+def test_causal_products_leave_dead_entries_out(queries, keys, group):
+    """group: so many rows of each position, one after the other."""
+    heads, width, rows = 2, 16, queries * group
     rng = np.random.default_rng(queries)
-    q = rng.integers(-(2**16), 2**16, (heads, queries, width))
+    q = rng.integers(-(2**16), 2**16, (heads, rows, width))
     k = rng.integers(-(2**16), 2**16, (heads, width, keys))
-    live = causal_mask(queries, keys)
-    plan = plan_scores(heads, queries, keys, width, 41, 25)
+    live = np.repeat(causal_mask(queries, keys), group, axis=0)
+    plan = plan_scores(heads, queries, keys, width, 41, 25, group=group)
     found, _ = multiply(plan, q, k)
     assert error_of(plan, found, q, k)[:, live].max() <= plan.error
-    p = np.where(live, rng.integers(0, 2**16, (heads, queries, keys)), 0)
+    p = np.where(live, rng.integers(0, 2**16, (heads, rows, keys)), 0)
     v = rng.integers(-(2**16), 2**16, (heads, keys, width))
-    plan = plan_attend(heads, queries, keys, width, 41, 25)
+    plan = plan_attend(heads, queries, keys, width, 41, 25, group=group)
     found, _ = multiply(plan, p, v)
     assert error_of(plan, found, p, v).max() <= plan.error
 
@@ -94,8 +97,11 @@ def test_a_single_query_shares_ciphertexts_among_heads():
 
 
 def test_blocks_cover_what_is_live_and_less_than_all():
-    for plan in (plan_scores(12, 128, 128, 64, 41, 25), plan_attend(12, 128, 128, 64, 41, 25)):
-        live = causal_mask(128, 128)
+    plans = [
+        make(12 // group, 128, 128, 64, 41, 25, group=group) for make in (plan_scores, plan_attend) for group in (1, 3)
+    ]
+    for plan in plans:
+        live = np.repeat(causal_mask(128, 128), plan.rows // 128, axis=0)
         covered = np.zeros_like(live)
         for block in plan.blocks:
             columns = block.columns if plan.columns == 128 else block.inner

@@ -12,6 +12,8 @@ probabilities come from a softmax, and the attended values by linear layers alon
 
 from __future__ import annotations
 
+import numpy as np
+
 from aero.compiler.passes.rewrite import Rewrite, matrix_and_bias
 from aero.graph import Node, Program
 
@@ -61,5 +63,7 @@ def _take_over(program: Program, rewrite: Rewrite, node: Node) -> None:
     if values is None or values.op != "linear" or len(values.weights) < 2 or not _only_values(program, values):
         return
     w, b = matrix_and_bias(program, node)
-    bias = rewrite.own_weight(node.name, "b", b + matrix_and_bias(program, values)[1] @ w)
+    heads, group = program.graph.shapes[attend.inputs[0]][0], int(attend.attrs.get("group", 1))
+    handed_on = matrix_and_bias(program, values)[1].reshape(heads // group, -1)
+    bias = rewrite.own_weight(node.name, "b", b + np.repeat(handed_on, group, axis=0).reshape(-1) @ w)
     rewrite.replace(node.name, node.replace(weights=(node.weights[0], bias)))

@@ -1,6 +1,7 @@
 """Scales and gains move into what computes the value that they multiply.
 
     (x W + b) diag(g) = x (W diag(g)) + b diag(g)        (x + c) g = x g + c g        E[ids] diag(g) = (E diag(g))[ids]
+    (x h) g = x (h g)
     (x R) diag(g) = (x diag(g)) R        R: turns of pairs of features (`rotary`), g equal within each pair
 
 This takes 1/sqrt(d_k), a temperature per head, 1/alpha and the embedding's multiplier out of the graph.
@@ -35,9 +36,9 @@ def _fold_one(program: Program) -> Program:
         if len(graph.consumers[previous.name]) > 1 or previous.name in graph.kept:
             continue
         rewrite, g = Rewrite(program), factor_of(program, node)
-        if previous.op in ("linear", "embedding") and g.ndim < 2:
+        if previous.op in ("linear", "embedding", "gain") and g.ndim < 2:
             arrays = [program.weights[w] * g for w in previous.weights]
-            roles = ("w", "b") if previous.op == "linear" else ("table",)
+            roles = ("table",) if previous.op == "embedding" else ("w", "b")
             names = tuple(rewrite.own_weight(previous.name, role, a) for role, a in zip(roles, arrays, strict=False))
             rewrite.replace(previous.name, previous.replace(weights=names))
             rewrite.read_instead(node.name, previous.name)

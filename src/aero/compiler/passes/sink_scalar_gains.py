@@ -45,6 +45,8 @@ def _sink_one(program: Program) -> Program:
 
 
 def _movable(program: Program, node: Node, reader: Node) -> bool:
+    if reader.inputs.count(node.name) > 1:  # x * x has the factor twice
+        return False
     if OPS[reader.op].factor is not Factor.TERM:
         return OPS[reader.op].factor is not Factor.STAYS
     # The other term must be able to take 1/s in: a linear layer that nothing else reads.

@@ -24,7 +24,7 @@ from aero.graph.interpret import apply, check_ids
 from aero.graph.ring_plan import Format, RingPlan, shift
 from aero.kernels import ring
 from aero.mpc.dealer import InsecureDealer
-from aero.mpc.fixed_point import from_ring, to_ring
+from aero.mpc.fixed_point import from_ring, reduce_ring, to_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.share import Share, Words, open_shares
 from aero.wire.memory import channel_pair
@@ -140,15 +140,19 @@ class _Dealt(Protocols):
             self._party, x, lambda a: to_ring(from_ring(a, x.bits), bits), bits, x.fraction_bits
         )
 
-    def nonlinear(self, steps: Sequence[Step], xs: Sequence[Share]) -> list[Share]:
-        return [self._nonlinear(step, x) for step, x in zip(steps, xs, strict=True)]
+    def function(self, steps: Sequence[Step], inputs: Sequence[Sequence[Share]]) -> list[Share]:
+        return [self._function(step, values) for step, values in zip(steps, inputs, strict=True)]
 
-    def _nonlinear(self, step: Step, x: Share) -> Share:
-        def function(a: Words) -> Words:
-            real = step.inputs[0].decode(from_ring(a, x.bits))
-            return to_ring(step.output.encode(apply(step.node, [real], []), step.node.name), step.output.bits)
+    def _function(self, step: Step, values: Sequence[Share]) -> Share:
+        def function(a: list[Words], b: list[Words]) -> Words:
+            reals = [
+                fmt.decode(from_ring(reduce_ring(one + other, x.bits), x.bits))
+                for fmt, x, one, other in zip(step.inputs, values, a, b, strict=True)
+            ]
+            return to_ring(step.output.encode(apply(step.node, reals, []), step.node.name), step.output.bits)
 
-        return self._dealer.deal_of(self._party, x, function, step.output.bits, step.output.fraction_bits)
+        parts = [x.values for x in values]
+        return self._dealer.deal(self._party, parts, function, step.output.bits, step.output.fraction_bits)
 
     def embedding(self, steps: Sequence[Step], ids: Sequence[np.ndarray | None]) -> list[Share]:
         return [self._embedding(step, mine) for step, mine in zip(steps, ids, strict=True)]

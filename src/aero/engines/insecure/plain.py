@@ -18,7 +18,17 @@ from aero.engines.engine import Engine, PromptRun, RunCost, check_batch, first_r
 from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply, check_ids, check_state
-from aero.graph.ops.sheet import Function, LookUp, Move, Product, PublicProduct, SharedProduct, Sum, WeightProduct
+from aero.graph.ops.sheet import (
+    ElementProduct,
+    Function,
+    LookUp,
+    Move,
+    Product,
+    PublicProduct,
+    SharedProduct,
+    Sum,
+    WeightProduct,
+)
 from aero.graph.ring_plan import Format, RingPlan, shift
 
 _EXACT_IN_FLOAT64 = 2.0**53
@@ -121,7 +131,7 @@ class Arithmetic:
             case WeightProduct() as product:
                 value = self._product(product, inputs[0], *weights[:1], fmt=self.plan.of_weight(node.weights[0]))
                 value = sum(weights[1:], start=value)
-            case SharedProduct() as product:
+            case SharedProduct() | ElementProduct() as product:
                 value = self._product(product, *inputs, fmt=self.inputs[1])
             case PublicProduct() as product:
                 fmt = Format(64, self.inputs[0].fraction_bits)

@@ -19,9 +19,20 @@ from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
 from aero.graph.heads import CAUSAL
 from aero.graph.ops import Attrs, Shape, of_arithmetic, require_all
-from aero.graph.ops.sheet import Function, LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct, mask_of
+from aero.graph.ops.sheet import (
+    ElementProduct,
+    Function,
+    LookUp,
+    Move,
+    PublicProduct,
+    SharedProduct,
+    Sum,
+    WeightProduct,
+    mask_of,
+)
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 from aero.mpc.cost import ProtocolCost
+from aero.mpc.functions.element_product import plan_element_product
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.relu import plan_relu
 from aero.mpc.functions.score_rows import ScoreRows
@@ -71,10 +82,10 @@ def stacked_plan(*steps: Step) -> StackedPlan:
     first = steps[0]
     product = OPS[first.node.op].arithmetic
     assert isinstance(product, SharedProduct)
-    heads, _, _, width = product.sizes(list(first.input_shapes), first.node.attrs)
-    sizes = tuple(product.sizes(list(step.input_shapes), step.node.attrs)[1:3] for step in steps)
+    heads, group, _, _, width = product.sizes(list(first.input_shapes), first.node.attrs)
+    sizes = tuple(product.sizes(list(step.input_shapes), step.node.attrs)[2:4] for step in steps)
     causal = mask_of(first.node.attrs) == CAUSAL
-    return _stacked_plan(product.keys, causal, heads, sizes, width, first.ring_bits, first.output.bits)
+    return _stacked_plan(product.keys, causal, heads, group, sizes, width, first.ring_bits, first.output.bits)
 
 
 def embedding_plan(*steps: Step) -> EmbeddingPlan:
@@ -91,19 +102,18 @@ def weight_plan(*groups: Group) -> WeightPlan:
 
 
 def function_plan(*steps: Step) -> FunctionPlan:
-    """The plan of a nonlinear operation, by `FUNCTIONS`."""
+    """The plan of a nonlinear operation, or of a product number by number, by `FUNCTIONS`."""
     first = steps[0]
-    assert first.promised is not None
     shapes = tuple(step.input_shapes[0] for step in steps)
     return _function_plan(first.node.op, shapes, first.promised, first.output, _attrs(first.node), first.windows)
 
 
 def wanted_bits(name: str, graphs: Sequence[Graph], plan: RingPlan, output_bits: int) -> int:
-    """The ring in which a nonlinear operation reads its value, of all graphs at once, for a result in the ring of
-    2^output_bits."""
+    """The ring in which an operation of `FUNCTIONS` reads its values, of all graphs at once, for a result in the ring
+    of 2^output_bits."""
     nodes = [graph.by_name[name] for graph in graphs if name in graph.by_name]
     first, graph = nodes[0], next(graph for graph in graphs if name in graph.by_name)
-    read, made = plan.of_value(graph, first.inputs[0]), plan.of_value(graph, name)
+    read, made = tuple(plan.of_value(graph, value) for value in first.inputs), plan.of_value(graph, name)
     made = Format(output_bits, made.fraction_bits)
     shapes = tuple(g.shapes[g.by_name[name].inputs[0]] for g in graphs if name in g.by_name)
     return _function_plan(first.op, shapes, read, made, _attrs(first), known_windows(first, plan)).reads.bits
@@ -127,6 +137,7 @@ def _stacked_plan(
     keys_are: str,
     causal: bool,
     heads: int,
+    group: int,
     sizes: tuple[tuple[int, int], ...],
     width: int,
     ring_bits: int,
@@ -134,19 +145,27 @@ def _stacked_plan(
 ) -> StackedPlan:
     """The same for all layers."""
     return plan_stacked(
-        lambda *stack: _pair_plan(keys_are, causal, *stack, width, ring_bits, output_bits), heads, sizes
+        lambda *stack: _pair_plan(keys_are, causal, group, *stack, width, ring_bits, output_bits), heads, sizes
     )
 
 
 @lru_cache(maxsize=1024)
 def _pair_plan(
-    keys_are: str, causal: bool, heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int
+    keys_are: str,
+    causal: bool,
+    group: int,
+    heads: int,
+    queries: int,
+    keys: int,
+    width: int,
+    ring_bits: int,
+    output_bits: int,
 ) -> PairPlan:
     if not causal:
         inner, columns = {"columns": (width, keys), "inner": (keys, width)}[keys_are]
-        return plan_pair(heads, queries, inner, columns, ring_bits, output_bits)
+        return plan_pair(heads, queries * group, inner, columns, ring_bits, output_bits)
     make = {"columns": plan_scores, "inner": plan_attend}[keys_are]
-    return make(heads, queries, keys, width, ring_bits, output_bits)
+    return make(heads, queries, keys, width, ring_bits, output_bits, group=group)
 
 
 @lru_cache(maxsize=1024)
@@ -158,20 +177,20 @@ def _embedding_plan(
     return plan_embedding(*table, modulus_bits=modulus_bits, opened=shown > 0, weight_bits=shown)
 
 
-Rings = tuple[int, int, int, int]
-"""Bits and fractional bits of what is read, and of what is made."""
+Rings = tuple[int, ...]
+"""Bits and fractional bits of each value that is read, and then of what is made."""
 
 
 @lru_cache(maxsize=256)
 def _function_plan(
     op: str,
     shapes: tuple[Shape, ...],
-    read: Format,
+    read: tuple[Format, ...],
     made: Format,
     attrs: tuple[tuple[str, int | float | str], ...],
     windows: tuple[ScoreWindow, ...],
 ) -> FunctionPlan:
-    rings = read.bits, read.fraction_bits, made.bits, made.fraction_bits
+    rings = tuple(number for fmt in (*read, made) for number in (fmt.bits, fmt.fraction_bits))
     return FUNCTIONS[op](shapes, rings, dict(attrs), windows)
 
 
@@ -201,7 +220,14 @@ def _all_rows(shapes: Sequence[Shape]) -> tuple[int, int]:
 
 
 def _norm_plan(shapes: Sequence[Shape], rings: Rings, attrs: Attrs, *, centred: bool) -> FunctionPlan:
-    return plan_norm(*_all_rows(shapes), *rings, eps=float(attrs["eps"]), centred=centred)
+    """Of heads side by side, each is a row."""
+    (rows, columns), heads = _all_rows(shapes), int(attrs.get("heads", 1))
+    return plan_norm(rows * heads, columns // heads, *rings, eps=float(attrs["eps"]), centred=centred)
+
+
+def _multiply_plan(shapes: Sequence[Shape], rings: Rings) -> FunctionPlan:
+    first, one, second, other, *made = rings
+    return plan_element_product(_all_rows(shapes), ((first, one), (second, other)), *made)
 
 
 def _smooth_relu_plan(shapes: Sequence[Shape], rings: Rings, form: str) -> FunctionPlan:
@@ -215,12 +241,13 @@ FUNCTIONS: Mapping[str, MakePlan] = {
     "softmax": _softmax_plan,
     "gelu": lambda shapes, rings, attrs, _: _smooth_relu_plan(shapes, rings, str(attrs.get("form", "tanh"))),
     "layer_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=True),
+    "multiply": lambda shapes, rings, *_: _multiply_plan(shapes, rings),
     "relu": lambda shapes, rings, *_: plan_relu(_all_rows(shapes), *rings),
     "rms_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=False),
     "silu": lambda shapes, rings, *_: _smooth_relu_plan(shapes, rings, "silu"),
 }
-"""What makes the plan of each nonlinear operation."""
-require_all("the plans of nonlinear operations", FUNCTIONS, of_arithmetic(Function))
+"""What makes the plan of each nonlinear operation, and of products number by number."""
+require_all("the plans of nonlinear operations", FUNCTIONS, of_arithmetic(Function, ElementProduct))
 
 
 # --- a whole run --------------------------------------------------------------------------------------------------
@@ -304,7 +331,7 @@ def group_plan(*groups: Group) -> Plan[..., object] | None:
             return row_gain_plan(*steps) if has_row_gains(steps[0]) else weight_plan(*groups)
         case SharedProduct():
             return stacked_plan(*steps)
-        case Function():
+        case Function() | ElementProduct():
             return function_plan(*steps)
         case Sum() | Move() | PublicProduct():
             return None

@@ -13,12 +13,23 @@ from functools import cached_property
 from aero.graph import OPS, Graph, Node
 from aero.graph.graph import INPUT
 from aero.graph.ops import Shape, of_arithmetic
-from aero.graph.ops.sheet import LookUp, Move, PublicProduct, SharedProduct, Sum, WeightProduct
+from aero.graph.ops.sheet import (
+    ElementProduct,
+    Function,
+    LookUp,
+    Move,
+    PublicProduct,
+    SharedProduct,
+    Sum,
+    WeightProduct,
+)
 from aero.graph.ring_plan import Format, RingPlan, ScoreWindow
 
 PAIRS = of_arithmetic(SharedProduct)
 """Products of two shared values."""
 PRODUCTS = of_arithmetic(WeightProduct, PublicProduct, SharedProduct)
+FUNCTIONS = of_arithmetic(Function, ElementProduct)
+"""What has a protocol of its own, which says in which ring it reads its values."""
 WEIGHTED = of_arithmetic(WeightProduct, LookUp)
 """Products with the server's weights, and look-ups."""
 WHOLE = tuple(op for op, sheet in OPS.items() if isinstance(sheet.arithmetic, WeightProduct) and sheet.arithmetic.whole)
@@ -31,7 +42,7 @@ SPARE_BITS = 4
 """By so many bits a value is made larger than the plan asks, at most, rather than extended for what reads it."""
 
 Wants = Callable[[str, Sequence[Graph], RingPlan, int], int]
-"""The ring in which a nonlinear operation reads its value, all prompts at once: its name, the graphs of the batch, the
+"""The ring in which one of `FUNCTIONS` reads its values, all prompts at once: its name, the graphs of the batch, the
 plan, and the ring in which its result is held."""
 
 Group = tuple["Step", ...]
@@ -44,7 +55,7 @@ class Step:
 
     inputs: formats of the values that it reads, as they are held: the ring may be smaller than what is needed.
     output: format of its value, as it will be held. factor: format of what inputs[0] is multiplied by, for a product.
-    promised, wanted: of a nonlinear operation, what the plan says of its value, and the ring in which it reads it.
+    promised, wanted: of one of `FUNCTIONS`, what the plan says of its values, and the ring in which it reads them.
     windows: of a softmax, what the plan knows of its scores. modulus_bits: of a product, as the plan has it. shown: of
     a product with weights, whether the client gets it, or what is made of it without another product between.
     """
@@ -55,7 +66,7 @@ class Step:
     inputs: tuple[Format, ...]
     output: Format
     factor: Format | None = None
-    promised: Format | None = None
+    promised: tuple[Format, ...] = ()
     wanted: int | None = None
     windows: tuple[ScoreWindow, ...] = ()
     modulus_bits: int = 0
@@ -86,7 +97,7 @@ class Step:
             gained = [self.output.fraction_bits - f.fraction_bits for f in self.inputs]
             return tuple(self.output.bits + max(-g, 0) for g in gained)
         if self.wanted is not None:
-            return (self.wanted,)
+            return (self.wanted,) * len(self.inputs)
         if op in MOVES:
             return (self.output.bits,) * len(self.inputs)
         return tuple(f.bits for f in self.inputs)
@@ -169,10 +180,11 @@ def _steps(
         elif node.op in TERMS:
             lost = max(max(f.fraction_bits - output.fraction_bits, 0) for f in inputs)
             output = Format(min(output.bits, 64 - lost), output.fraction_bits)
-        promised, wanted = None, None
-        if OPS[node.op].nonlinear:
-            promised = plan.of_value(graph, node.inputs[0])
-            wanted = inputs[0].bits if wants is None else wants(node.name, graphs, plan, output.bits)
+        promised: tuple[Format, ...] = ()
+        wanted = None
+        if node.op in FUNCTIONS:
+            promised = tuple(plan.of_value(graph, name) for name in node.inputs)
+            wanted = None if wants is None else wants(node.name, graphs, plan, output.bits)
         formats[node.name] = output
         shapes = tuple(graph.shapes[name] for name in node.inputs)
         weights = tuple(graph.weight_shapes[name] for name in node.weights)
@@ -242,7 +254,7 @@ def _value_bits(
             if node.op in SUMS:
                 follows = reader.op in SUMS
             else:
-                follows = (reader.op in SUMS or OPS[reader.op].nonlinear) and target <= own + SPARE_BITS
+                follows = (reader.op in SUMS or reader.op in FUNCTIONS) and target <= own + SPARE_BITS
             if follows:
                 need = max(need, target)
             elif target > own:
@@ -273,7 +285,7 @@ def _needs(
     """The ring in which `reader` needs the value `name`."""
     mine = plan.of_value(graph, name).fraction_bits
     lost = max(mine - formats[reader.name].fraction_bits, 0)
-    if OPS[reader.op].nonlinear:
+    if reader.op in FUNCTIONS:
         return wants(reader.name, graphs, plan, bits[reader.name]) if wants is not None else 0
     if reader.op in PRODUCTS:
         factor = _factor(graph, plan, reader)

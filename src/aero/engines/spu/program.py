@@ -127,12 +127,21 @@ def _linear(graph: Graph, node: Node) -> SpuProgram:
     )
 
 
-def _scores(q: Any, k: Any, heads: int, mask: str = CAUSAL) -> Any:
-    return jnp.einsum("thd,shd->hts", _heads(q, heads), _heads(k, heads))
+def _scores(q: Any, k: Any, heads: int, group: int = 1, mask: str = CAUSAL) -> Any:
+    queries, keys = _heads(q, heads), _heads(k, heads // group)
+    if group == 1:
+        return jnp.einsum("thd,shd->hts", queries, keys)
+    queries = queries.reshape(len(q), heads // group, group, -1)
+    return jnp.einsum("tkgd,skd->kgts", queries, keys).reshape(heads, len(q), len(k))
 
 
-def _attend(p: Any, v: Any, mask: str = CAUSAL) -> Any:
-    return jnp.einsum("hts,shd->thd", p, _heads(v, p.shape[0])).reshape(p.shape[1], v.shape[1])
+def _attend(p: Any, v: Any, group: int = 1, mask: str = CAUSAL) -> Any:
+    heads, rows, keys = p.shape
+    values = _heads(v, heads // group)
+    if group == 1:
+        return jnp.einsum("hts,shd->thd", p, values).reshape(rows, v.shape[1])
+    stacked = p.reshape(heads // group, group, rows, keys)
+    return jnp.einsum("kgts,skd->tkgd", stacked, values).reshape(rows, v.shape[1] * group)
 
 
 def _heads(x: Any, heads: int) -> Any:
@@ -174,7 +183,9 @@ def _layer_norm(x: Any, eps: float) -> Any:
     return _rms_norm(x - x.sum(axis=-1, keepdims=True) * (1.0 / x.shape[1]), eps)
 
 
-def _rms_norm(x: Any, eps: float) -> Any:
+def _rms_norm(x: Any, eps: float, heads: int = 1) -> Any:
+    if heads > 1:
+        return _rms_norm(x.reshape(len(x) * heads, -1), eps).reshape(x.shape)
     mean_square = (x * x).sum(axis=-1, keepdims=True) * (1.0 / x.shape[1]) + eps
     y = jax.lax.rsqrt(mean_square)
     # SPU's own approximation is good to about 1e-3; one step of Newton squares that, on one number for each row.
@@ -186,9 +197,9 @@ def _relu(x: Any) -> Any:
     return jnp.maximum(x, 0.0)
 
 
-def _rotary(x: Any, heads: int, rotated: int, base: float, start: int) -> Any:
+def _rotary(x: Any, **attrs: Any) -> Any:
     """Only features that turn are multiplied, by public numbers, all in one batch."""
-    by = turns(*x.shape, heads=heads, rotated=rotated, base=base, start=start)
+    by = turns(*x.shape, **attrs)
     turning, still = np.flatnonzero(by.turning), np.flatnonzero(~by.turning)
     factors = np.concatenate([by.cosine[:, turning], by.sine[:, turning]], axis=1)
     products = _columns(x, np.concatenate([turning, by.partner[turning]])) * factors
@@ -253,6 +264,7 @@ EMITTERS: Mapping[str, Emit] = {
     "bias": _each(lambda x, w: x + w),
     "scale": _each(lambda x, factor: x * factor),
     "add": _each(lambda x, y: x + y),
+    "multiply": _each(lambda x, y: x * y),
     "layer_norm": _each(_layer_norm),
     "rms_norm": _each(_rms_norm),
     "relu": _each(_relu),

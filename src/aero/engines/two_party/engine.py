@@ -5,6 +5,7 @@ No dealer, no third party. Semi-honest security; not audited. docs/security/.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -367,11 +368,14 @@ class _TwoParty(Protocols):
         jobs = [extension(self._party, x, to) for x, to in zip(values, bits, strict=True)]
         return together(self._party, *jobs)
 
-    def nonlinear(self, steps: Sequence[Step], xs: Sequence[Share]) -> list[Share]:
+    def function(self, steps: Sequence[Step], inputs: Sequence[Sequence[Share]]) -> list[Share]:
         plan = function_plan(*steps)
-        flat = concatenate([x.reduced(plan.reads.bits).reshape(-1) for x in xs])
-        y = plan.run(self._party, flat.reshape(*plan.reads.shape)).reshape(-1)
-        return [part.reshape(*x.shape) for part, x in zip(split(y, [x.values.size for x in xs]), xs, strict=True)]
+        reads = plan.reads
+        together = (concatenate([x.reduced(reads.bits).reshape(-1) for x in xs]) for xs in zip(*inputs, strict=True))
+        y = plan.run(self._party, *(flat.reshape(*reads.shape) for flat in together)).reshape(-1)
+        shapes = [values[0].shape for values in inputs]
+        parts = split(y, [math.prod(shape) for shape in shapes])
+        return [part.reshape(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def embedding(self, steps: Sequence[Step], ids: Sequence[np.ndarray | None]) -> list[Share]:
         groups, given = [(step,) for step in steps], [mine for mine in ids if mine is not None]

@@ -13,6 +13,7 @@ from aero.graph.ops import (
     gelu,
     layer_norm,
     linear,
+    multiply,
     relu,
     rms_norm,
     rotary,
@@ -25,8 +26,8 @@ from aero.graph.ops import (
 from aero.graph.ops.sheet import Arithmetic, Attrs, Shape, Sheet
 
 _FILES = (
-    embedding, linear, gain, bias, scale, add, layer_norm, rms_norm, relu, gelu, silu, rotary, scores, softmax,
-    attend, rows, concat_rows,
+    embedding, linear, gain, bias, scale, add, multiply, layer_norm, rms_norm, relu, gelu, silu, rotary, scores,
+    softmax, attend, rows, concat_rows,
 )  # fmt: skip
 
 OPS: Mapping[str, Sheet] = MappingProxyType({file.__name__.rpartition(".")[2]: file.SHEET for file in _FILES})

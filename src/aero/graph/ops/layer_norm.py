@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aero.graph.ops.sheet import Array, Factor, Function, Sheet, normed_bound, same_matrix
+from aero.graph.ops.sheet import Array, Factor, Function, Sheet, same_matrix
 
 
 def layer_norm(x: Array, eps: float) -> Array:
@@ -15,6 +15,11 @@ def _magnitude(value: Array, x: Array, eps: float) -> Array:
     return np.abs(value) + np.abs(x) / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
 
 
+def _bound(x: Array, eps: float) -> Array:
+    """Of one entry of a row whose mean square is at most one."""
+    return np.full_like(x, np.sqrt(x.size))
+
+
 SHEET = Sheet(
     inputs=1,
     weights=(),
@@ -23,7 +28,7 @@ SHEET = Sheet(
     shape=same_matrix,
     meaning=layer_norm,
     arithmetic=Function(of="row"),
-    bound=normed_bound,
+    bound=_bound,
     magnitude=_magnitude,
     row_by_row=True,
     factor=Factor.EPS,

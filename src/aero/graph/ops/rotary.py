@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from aero.graph.ops.sheet import Array, Attrs, Factor, PublicProduct, Shape, Shapes, Sheet, need
-from aero.graph.rotary import partners, turns
+from aero.graph.rotary import SCALING, partners, turns
 
 
 def _shape(inputs: Shapes, weights: Shapes, attrs: Attrs) -> Shape:
@@ -17,10 +17,18 @@ def _shape(inputs: Shapes, weights: Shapes, attrs: Attrs) -> Shape:
         2 <= rotated <= x[1] // heads and rotated % 2 == 0,
         f"{rotated} features of {x[1] // heads} cannot turn: an even number of them does",
     )
+    check_scaling(attrs)
     need(
         1 < base < math.inf and 0 <= start < 1 << 32, f"rotary needs a base above 1 and a position, not {base}, {start}"
     )
     return x
+
+
+def check_scaling(attrs: Attrs) -> None:
+    given = {name: float(attrs[name]) for name in SCALING if name in attrs}
+    need(set(given) in ({"factor"}, set(SCALING), set()), f"a scaling is factor, or {', '.join(SCALING)}, not {given}")
+    need(all(0 < n < math.inf for n in given.values()), f"a scaling is of positive numbers, not {given}")
+    need(len(given) < 2 or given["low"] < given["high"], f"low is below high, not {given}")
 
 
 def rotary(x: Array, **attrs: Any) -> Array:
@@ -50,7 +58,7 @@ SHEET = Sheet(
     inputs=1,
     weights=(),
     attrs={"heads": int, "rotated": int, "base": float, "start": int},
-    optional={},
+    optional=dict.fromkeys(SCALING, float),
     shape=_shape,
     meaning=rotary,
     arithmetic=PublicProduct(

@@ -81,15 +81,21 @@ class WeightProduct(Product):
 class SharedProduct(Product):
     """The factors are both values: of every head a product of matrices, over live entries alone.
 
-    factors: (values, **attrs) -> [H, T, k] and [H, k, m]. joined: (their product [H, T, m], **attrs) -> the value.
-    sizes: (shapes of inputs, attrs) -> H, T, S, d_k. keys: which dimension of the product the S keys are.
+    factors: (values, **attrs) -> [H / G, T G, k] and [H / G, k, m], G heads of queries for each of keys and values.
+    joined: (their product [H / G, T G, m], **attrs) -> the value.
+    sizes: (shapes of inputs, attrs) -> H / G, G, T, S, d_k. keys: which dimension of the product the S keys are.
     All are for arrays of any type of number.
     """
 
     factors: Callable[..., tuple[Array, Array]]
     joined: Callable[..., Array]
-    sizes: Callable[[Shapes, Attrs], tuple[int, int, int, int]]
+    sizes: Callable[[Shapes, Attrs], tuple[int, int, int, int, int]]
     keys: Literal["inner", "columns"]
+
+
+@dataclass(frozen=True)
+class ElementProduct(Product):
+    """The factors are both values, and multiplied number by number."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class PublicProduct(Product):
     computed: bool
 
 
-Arithmetic = LookUp | Sum | Move | Function | WeightProduct | SharedProduct | PublicProduct
+Arithmetic = LookUp | Sum | Move | Function | WeightProduct | SharedProduct | ElementProduct | PublicProduct
 
 
 class Factor(Enum):
@@ -216,8 +222,3 @@ def own_magnitude(value: Array, *read: Array, **attrs: Any) -> Array:
 def never_larger(x: Array, **attrs: Any) -> Array:
     """The bound of what is not larger, in magnitude, than what it reads."""
     return x
-
-
-def normed_bound(x: Array, eps: float) -> Array:
-    """Of one entry of a row whose mean square is at most one."""
-    return np.full_like(x, np.sqrt(x.size))

@@ -18,6 +18,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu",
     "gelu": "gelu_erf",
     "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
 }
 
 
@@ -47,13 +49,13 @@ def shared_fields(kind: str, config: Any, width: int, activation: str, inner: st
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"cannot convert {kind} with activation {activation!r}; convertible: {', '.join(ACTIVATIONS)}")
-    if features % width:
-        raise ValueError(f"cannot convert {kind} whose {inner} {features} is not a multiple of its width {width}")
+    if features < 1:
+        raise ValueError(f"cannot convert {kind} whose {inner} is {features}; give a whole number of at least 1")
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": width,
         "activation": ACTIVATIONS[activation],
-        "ffn_multiplier": features // width,
+        "ffn_width": features,
         "tie_embeddings": config.tie_word_embeddings,
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,

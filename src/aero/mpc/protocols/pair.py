@@ -130,18 +130,37 @@ class PairPlan(Plan[[Share, Share], Share]):
 
 
 def plan_scores(
-    heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
+    heads: int,
+    queries: int,
+    keys: int,
+    width: int,
+    ring_bits: int,
+    output_bits: int,
+    *,
+    group: int = 1,
+    max_error: float = MAX_ERROR,
 ) -> PairPlan:
-    """Q K^T of causal attention: Q [heads, queries, width], K^T [heads, width, keys], keys >= queries. `plan_pair` is
+    """Q K^T of causal attention: Q [heads, queries group, width], K^T [heads, width, keys], keys >= queries. group: so
+    many rows of Q, one after the other, have the same position, as heads of queries do that share keys. `plan_pair` is
     for attention without a mask, here and in P V."""
-    return _cheapest(heads, queries, width, keys, ring_bits, output_bits, "columns", keys - queries, max_error)
+    rings, past = (ring_bits, output_bits), keys - queries
+    return _cheapest(heads, queries * group, width, keys, *rings, "columns", past, max_error, group)
 
 
 def plan_attend(
-    heads: int, queries: int, keys: int, width: int, ring_bits: int, output_bits: int, *, max_error: float = MAX_ERROR
+    heads: int,
+    queries: int,
+    keys: int,
+    width: int,
+    ring_bits: int,
+    output_bits: int,
+    *,
+    group: int = 1,
+    max_error: float = MAX_ERROR,
 ) -> PairPlan:
-    """P V of causal attention: P [heads, queries, keys], zero above the diagonal, V [heads, keys, width]."""
-    return _cheapest(heads, queries, keys, width, ring_bits, output_bits, "inner", keys - queries, max_error)
+    """P V of causal attention: P [heads, queries group, keys], zero above the diagonal, V [heads, keys, width]."""
+    rings, past = (ring_bits, output_bits), keys - queries
+    return _cheapest(heads, queries * group, keys, width, *rings, "inner", past, max_error, group)
 
 
 def plan_pair(
@@ -252,8 +271,9 @@ def _cheapest(
     cut: str | None,
     past: int,
     max_error: float,
+    group: int = 1,
 ) -> PairPlan:
-    """`cut`: which dimension is cut at a block's last row plus `past`."""
+    """`cut`: which dimension is cut at the position of a block's last row plus `past`. group: rows of each position."""
     best: tuple[float, PairPlan] | None = None
     guard = min(GUARD, 63 - output_bits)
     if guard < MIN_GUARD:
@@ -267,7 +287,7 @@ def _cheapest(
         for i in range(count):
             start, stop = rows * i // count, rows * (i + 1) // count
             whole = {"inner": inner, "columns": columns}
-            blocks.append(Block(start, stop, **(whole | ({cut: stop + past} if cut else {}))))
+            blocks.append(Block(start, stop, **(whole | ({cut: -(-stop // group) + past} if cut else {}))))
         for digits in range(1, min(MAX_DIGITS, ring_bits) + 1):
             try:
                 products = tuple(

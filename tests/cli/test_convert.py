@@ -47,7 +47,7 @@ MODELS = {
     "llama": lambda: LlamaForCausalLM(
         LlamaConfig(
             vocab_size=304, max_position_embeddings=16, hidden_size=36, intermediate_size=56, num_hidden_layers=2,
-            num_attention_heads=9, num_key_value_heads=3, initializer_range=0.3,
+            num_attention_heads=9, num_key_value_heads=3, initializer_range=0.15,
         )
     ),
 }  # fmt: skip

@@ -109,3 +109,54 @@ RUNGS = {
 def random_ids(program: Program, seed: int = 0) -> np.ndarray:
     table = next(node for node in program.graph.nodes if node.op == "embedding").weights[0]
     return np.random.default_rng(seed).integers(program.graph.weight_shapes[table][0], size=program.graph.length)
+
+
+def random_encoder(
+    *, pooling: str = "mean", pooler: str = "none", classes: int = 0, layers: int = 1, length: int = 6, seed: int = 0
+) -> Program:
+    """A BERT-shaped encoder (Devlin et al. 2019) of width 8: norms after attention and FFN, and no mask."""
+    rng = np.random.default_rng(seed)
+    nodes: list[Node] = []
+    weights: dict[str, np.ndarray] = {}
+    width, inner, heads, vocabulary = 8, 12, 2, 11
+
+    def add(name: str, op: str, *inputs: str, tensors: dict[str, np.ndarray] | None = None, **attrs: object) -> str:
+        for role, array in (tensors or {}).items():
+            weights[f"{name}.{role}"] = array
+        nodes.append(Node(name, op, inputs, tuple(f"{name}.{role}" for role in tensors or {}), attrs))
+        return name
+
+    def linear(name: str, x: str, k: int, m: int) -> str:
+        return add(name, "linear", x, tensors={"w": rng.normal(0, k**-0.5, (k, m)), "b": rng.normal(0, 0.1, m)})
+
+    def norm(name: str, x: str) -> str:
+        x = add(name, "layer_norm", x, eps=1e-12)
+        x = add(f"{name}.gain", "gain", x, tensors={"w": rng.uniform(0.5, 1.5, width)})
+        return add(f"{name}.bias", "bias", x, tensors={"w": rng.normal(0, 0.1, width)})
+
+    x = add("embedding", "embedding", "ids", tensors={"table": rng.normal(0, 0.5, (vocabulary, width))})
+    x = norm("embedding.norm", add("positions", "bias", x, tensors={"w": rng.normal(0, 0.5, (length, width))}))
+    for i in range(layers):
+        b = f"blocks.{i}"
+        q, k, v = (linear(f"{b}.{role}", x, width, width) for role in "qkv")
+        q = add(f"{b}.q.scale", "scale", q, factor=(width // heads) ** -0.5)
+        p = add(f"{b}.scores", "scores", q, k, heads=heads, mask="none")
+        p = add(f"{b}.softmax", "softmax", p, mask="none")
+        o = linear(f"{b}.o", add(f"{b}.attend", "attend", p, v, mask="none"), width, width)
+        x = norm(f"{b}.norm_1", add(f"{b}.attention", "add", x, o))
+        f = add(f"{b}.ffn.gelu", "gelu", linear(f"{b}.ffn.in", x, width, inner), form="erf")
+        x = norm(f"{b}.norm_2", add(f"{b}.ffn", "add", x, linear(f"{b}.ffn.out", f, inner, width)))
+    x = add("pooled", "mean_rows", x) if pooling == "mean" else add("pooled", "rows", x, start=0, stop=1)
+    if pooler != "none":
+        x = add(f"pooler.{pooler}", pooler, linear("pooler", x, width, width))
+    if classes:
+        x = linear("logits", x, width, classes)
+    return Program.of(length, nodes, weights, x)
+
+
+ENCODERS = {
+    "mean": {},
+    "first token": {"pooling": "first"},
+    "classifier with tanh": {"pooling": "first", "pooler": "tanh", "classes": 3},
+    "classifier with relu": {"pooling": "first", "pooler": "relu", "classes": 2},
+}

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    BertConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -16,6 +15,7 @@ from transformers import (
     LlamaForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    T5Config,
 )
 from typer.testing import CliRunner
 
@@ -179,12 +179,12 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(data, tmp_path):
     checkpoint("gpt2", data, tmp_path / "theirs")
     out = tmp_path / "run"
     for change, message in (
-        ({"model_type": "bert"}, "model of type 'bert'; convertible: gpt2, gpt_neox, llama, mistral, opt"),
+        ({"model_type": "t5"}, "model of type 't5'; convertible: gpt2, gpt_neox, llama, mistral, opt"),
         ({"activation_function": "mish"}, "activation 'mish'"),
     ):
         path = tmp_path / "theirs" / "config.json"
         before = path.read_text()
-        config = BertConfig().to_dict() if "model_type" in change else {**json.loads(before), **change}
+        config = T5Config().to_dict() if "model_type" in change else {**json.loads(before), **change}
         path.write_text(json.dumps(config))
         done = aero("convert", tmp_path / "theirs", out)
         assert message in str(done.exception)

@@ -7,7 +7,7 @@ import numpy as np
 from aero.engines.planning.stages import joined
 from aero.engines.planning.step_plans import checked_schedule, group_plan
 from aero.engines.two_party.weight_store import WeightStore
-from aero.graph import Node, Program, interpret_step
+from aero.graph import OPS, Node, Program, interpret_step
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
 from aero.graph.ring_plan import RingPlan
@@ -22,7 +22,7 @@ Errors = Callable[[Node, np.ndarray, list[np.ndarray]], np.ndarray | float]
 
 SPU_STEP = 2.0**-18
 # docs/understand/spu.md says where each comes from.
-SPU_STATED = {"softmax": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
+SPU_STATED = {"softmax": 1.5e-3, "tanh": 1.5e-3, "gelu": 1e-3, "silu": 1.5e-3, "layer_norm": 2e-3, "rms_norm": 2e-3}
 TRIALS = 20
 
 
@@ -47,6 +47,10 @@ def factors(program: Program, plan: RingPlan, node: Node, inputs: list[np.ndarra
         case "scale" | "rotary":
             step = plan.of_value(program.graph, node.inputs[0]).step
             return step / 2 * np.abs(inputs[0]) * (1 if node.op == "scale" else 2)
+        case "mean_rows":
+            finer = OPS["mean_rows"].arithmetic.finer
+            step = plan.of_value(program.graph, node.inputs[0]).step * 2.0**-finer
+            return step / 2 * np.abs(inputs[0].sum(axis=0))
     return 0.0
 
 

@@ -24,7 +24,7 @@ from aero.graph.ring_plan import RingPlan
 from aero.mpc.party import Role
 from aero.wire.memory import channel_pair
 from conformance import stated
-from programs import RUNGS, random_ids, random_program
+from programs import ENCODERS, RUNGS, random_encoder, random_ids, random_program
 
 LENGTH, WIDTH, HEADS, VOCABULARY = 6, 8, 2, 12
 PATIENCE = 240.0
@@ -150,6 +150,8 @@ OPERATIONS = {
     "relu": one_op(Node("y", "relu", ("x",))),
     "gelu": one_op(Node("y", "gelu", ("x",))),
     "silu": one_op(Node("y", "silu", ("x",))),
+    "tanh": one_op(Node("y", "tanh", ("x",))),
+    "mean of rows": one_op(Node("y", "mean_rows", ("x",))),
     "gelu, exact": one_op(Node("y", "gelu", ("x",), (), {"form": "erf"})),
     "layer norm": one_op(Node("y", "layer_norm", ("x",), (), {"eps": 1e-5})),
     "rms norm": one_op(Node("y", "rms_norm", ("x",), (), {"eps": 1e-5})),
@@ -176,6 +178,13 @@ def test_whole_models(engine, rung):
     """Rows are moved in them, as only the last position is wanted."""
     program = random_program(layers=1, every_position=True, **RUNGS[rung])
     check(engine, program, [(prefill(program, program.graph.length), random_ids(program, 99))])
+
+
+@pytest.mark.parametrize("engine", EVERY)
+@pytest.mark.parametrize("form", ENCODERS)
+def test_whole_encoders(engine, form):
+    program = random_encoder(**ENCODERS[form])
+    check(engine, program, [(prefill(program, 5), random_ids(program, 99)[:5])])
 
 
 @pytest.mark.parametrize("engine", EVERY)

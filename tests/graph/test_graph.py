@@ -61,7 +61,7 @@ def test_nonlinear_meanings_agree_with_torch():
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        (("x", "tanh", ("ids",)), "unknown operation"),
+        (("x", "sigmoid", ("ids",)), "unknown operation"),
         (("x", "add", ("ids",)), "reads 2 values"),
         (("x", "linear", ("ids",)), "takes weights"),
         (("x", "scale", ("ids",), (), {}), "has attributes"),

@@ -33,6 +33,7 @@ SAMPLES = [
     ("gelu", ["x"], [], {}),
     ("gelu", ["x"], [], {"form": "erf"}),
     ("silu", ["x"], [], {}),
+    ("tanh", ["x"], [], {}),
     ("rotary", ["x"], [], TURN),
     ("rotary", ["x"], [], {**TURN, "factor": 2.0}),
     ("rotary", ["x"], [], {**TURN, "rotated": 4, "factor": 8.0, "low": 1.0, "high": 4.0, "original": 20.0}),
@@ -49,6 +50,7 @@ SAMPLES = [
     ("attend", ["probabilities of 4", "narrow"], [], {"group": 2}),
     ("rows", ["x"], [], {"start": 1, "stop": 4}),
     ("concat_rows", ["x", "x"], [], {}),
+    ("mean_rows", ["x"], [], {}),
 ]
 NAMES = [f"{op} {weights} {attrs}" for op, _, weights, attrs in SAMPLES]
 

@@ -20,6 +20,7 @@ from aero.mpc.fixed_point import to_ring
 from aero.mpc.functions.element_product import plan_element_product
 from aero.mpc.functions.norm import plan_norm
 from aero.mpc.functions.smooth_relu import plan_smooth_relu
+from aero.mpc.functions.tanh import plan_tanh
 from aero.mpc.ot.supply import set_up_ots
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols.agree import agree
@@ -155,6 +156,15 @@ def element_product(party: Party, kind: str) -> None:
     assert not party.openings
 
 
+def tanh(party: Party, kind: str) -> None:
+    party.ots = insecure_ots(b"random OTs of a wire trace".ljust(32))[party.role]
+    plan = plan_tanh((3, 5), 15, 10, 16, 14)
+    exchange_keys(party, plan.client_keys, plan.server_keys)
+    x = shared(party, "x", kind, (3, 5)).reduced(plan.reads.bits)
+    plan.run(party, x.of(x.values, fraction_bits=10))
+    assert not party.openings
+
+
 PROTOCOLS = {
     "agree": agree_on_plans,
     "keys": keys,
@@ -167,6 +177,7 @@ PROTOCOLS = {
     "layer norm": rows_normalised,
     "silu": silu,
     "element product": element_product,
+    "tanh": tanh,
     "OTs, ferret": oblivious_transfers("ferret"),
     "OTs, softspoken": oblivious_transfers("softspoken"),
 }
@@ -217,6 +228,10 @@ HASHES = {
     "element product": [
         "8405eabdeaeebf689b8cf89a01158b929f74be1ccaf283046daab6ab4b2798c1",
         "32312ed505cc76d20c24bd5592cb60b5ca008bffe8851bbce6fb6d8c4f2cefff",
+    ],
+    "tanh": [
+        "333a05c5d54c0dbdaf9ad85f071e4a941740ce02540a43b4b7416c48d742f300",
+        "48103195ad0e2ed361e17d9be85824cd29d2627794014b5c8be204e0c1e002ca",
     ],
     "OTs, ferret": [
         "90d91ed3366b203b7606ffa72c04dfb4f2f970fcdccb8bfd8b50db27953f5588",

@@ -119,5 +119,5 @@ except ImportError as error:
     print(error)
 """
     lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert lines[0] == "SM+R demo False"
+    assert lines[0] == "SM+R bert-base False"
     assert "pip install" in lines[1]

@@ -10,6 +10,7 @@ import pytest
 from aero.compiler.positions import decode, prefill
 from aero.data.chat_template import ChatTemplate
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.graph.task import GENERATE
 from aero.mpc.party import Role
 from aero.serve.client import Client, check_length
 from aero.serve.limits import LimitError
@@ -453,7 +454,8 @@ def offer(tokenizer: bytes, **changes) -> dict:
     return {
         "say": "offer", "protocol": PROTOCOL, "version": "0", "notation": "SM", "context": CONTEXT,
         "vocab_size": VOCABULARY, "engine": "x", "reveal": "logits", "max_prompts": 4,
-        "tokenizer_bytes": len(tokenizer), "end_tokens": [0], "chat_template_bytes": 0, "draft_bytes": 0, **changes,
+        "tokenizer_bytes": len(tokenizer), "end_tokens": [0], "chat_template_bytes": 0, "draft_bytes": 0,
+        "task": GENERATE.to_json(), "embedding_size": 0, **changes,
     }  # fmt: skip
 
 
@@ -469,6 +471,12 @@ def offer(tokenizer: bytes, **changes) -> dict:
         ({"chat_template_bytes": 1 << 20}, "impossible"),
         ({"chat_template_bytes": None}, "not int"),
         ({"draft_bytes": -1}, "impossible"),
+        ({"task": None}, "not dict"),
+        ({"task": {"kind": "sing", "normalize": False, "labels": []}}, "not usable"),
+        ({"task": {"kind": "classify", "normalize": False, "labels": ["a"]}}, "one class"),
+        ({"task": {"kind": "classify", "normalize": False, "labels": [1, 2]}}, "no text"),
+        ({"task": {"kind": "embed", "normalize": True, "labels": []}}, "embeddings of 0 numbers"),
+        ({"embedding_size": 4}, "embeddings of 4 numbers"),
         ({"draft_bytes": (256 << 20) + 1}, "impossible"),
         ({"max_prompts": 0}, "impossible"),
         ({"max_prompts": 1000}, "impossible"),

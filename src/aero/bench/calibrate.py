@@ -124,7 +124,8 @@ def calibrate(progress: Progress = lambda label, share: None) -> TableProfile:
 
 def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
     """Decoders of one layer. Those with ReLU have RMS norms, and after it every function of a number that no decoder
-    here has, and a product number by number, so that every operation occurs."""
+    here has, a product number by number, and the mean of all rows in place of the last one, so that every operation
+    occurs."""
     graphs = []
     for name, size in choices:
         graph = lowered(parse(name), size)
@@ -132,6 +133,7 @@ def calibration_graphs(choices: Sequence[tuple[str, Size]]) -> list[Graph]:
         nodes = tuple(n.replace(attrs={"factor": 1.7}) if n.op == "scale" else n for n in graph.nodes)
         if name.endswith("+R"):
             nodes = tuple(n.replace(op="rms_norm") if n.op == "layer_norm" else n for n in nodes)
+            nodes = tuple(n.replace(op="mean_rows", attrs={}) if n.op == "rows" else n for n in nodes)
             nodes = tuple(_with_others(nodes))
         graphs.append(dataclasses.replace(graph, nodes=nodes))
     return graphs

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    from rich.console import Console
 
     from aero.compiler.compiled import Compiled
     from aero.compiler.quantize import Accuracy, Quantized
@@ -44,6 +45,10 @@ def compile_(
         Path | None,
         typer.Option(help="Text unlike the data, for score windows; by default random tokens."),
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Of an encoder: texts to calibrate on, one on each line; by default random tokens."),
+    ] = None,
     profile: Annotated[
         str, typer.Option(help="Prices of the table, as in `aero cost`: of our own engine, or for example spu-cheetah.")
     ] = "two-party",
@@ -55,6 +60,8 @@ def compile_(
     Form, formats and moduli are chosen so that each step of a session has room for noise, of any number of rows that a
     server may be asked for; what nothing can carry is refused.
 
+    An encoder that `aero convert` made is compiled likewise, and calibrated on --texts.
+
     Writes OUT/{compiled.json, graph.json, weights.safetensors, ring_plan.json} and the tokenizer's files, with its chat
     template; `aero serve OUT` serves it. MB are 10^6 bytes, both directions. --json writes an object: run, notation,
     context, table (a row for each step), ffn (the form chosen, why, conditions), verification, and of number formats
@@ -63,23 +70,32 @@ def compile_(
     from aero.cli.calibration import calibration_blocks
     from aero.cli.served import fit
     from aero.compiler.compile import compile
-    from aero.compiler.folder import INFO_FILE, write
+    from aero.compiler.encoder import is_encoder
+    from aero.compiler.folder import INFO_FILE
     from aero.compiler.run import load_model
     from aero.cost.pricing import pricing
-    from aero.data import chat_template, tokenizer
-    from aero.files.atomic import check_replaceable, new_folder
-    from aero.files.reading import present
+    from aero.files.atomic import check_replaceable
     from aero.report.record import write_json
 
     if softmax_base not in ("e", "2"):
         raise ValueError(f"softmax_base is {softmax_base!r}; choose e or 2")
+    base: Literal["e", "2"] = "2" if softmax_base == "2" else "e"
     check_replaceable(out, INFO_FILE, force)
     console = wide_console()
     prices = pricing(profile)
+    if is_encoder(run):
+        if data is not None or outside is not None:
+            raise ValueError(f"{run} is an encoder, which is calibrated on --texts; leave --data and --outside out")
+        numbers = calibration, test
+        found = _compile_encoder(run, out, context, base, ring_plan, texts, numbers, profile, force, console)
+        if json is not None:
+            write_json(json, found)
+        return
+    if texts is not None:
+        raise ValueError(f"{run} is no encoder: it is calibrated on --data")
     model = load_model(run)
     notation = str(model.config.notation)
     with console.status("compiling"):
-        base: Literal["e", "2"] = "2" if softmax_base == "2" else "e"
         compiled = compile(model, context, max_condition=max_condition, softmax_base=base)
     plan, formats = None, None
     if ring_plan:
@@ -97,14 +113,83 @@ def compile_(
         report |= _quantization_report(formats, accuracy)
         for line in _explain_plan(formats, accuracy):
             console.print(line, soft_wrap=True, markup=False)
+    _write(run, out, compiled, notation, plan, report, force, console)
+    if json is not None:
+        write_json(json, {"run": str(run), "notation": notation, "context": compiled.context, "table": rows, **report})
+
+
+def _write(
+    run: Path,
+    out: Path,
+    compiled: Compiled,
+    notation: str,
+    plan: RingPlan | None,
+    report: dict[str, Any],
+    force: bool,
+    console: Console,
+) -> None:
+    from aero.compiler.folder import INFO_FILE, write
+    from aero.data import chat_template, tokenizer
+    from aero.files.atomic import new_folder
+    from aero.files.reading import present
+
     with new_folder(out, INFO_FILE, force) as folder:
         for name in (tokenizer.FILE, tokenizer.CONFIG_FILE, chat_template.FILE):
             if present(run / name):
                 shutil.copyfile(run / name, folder / name)
         info = write(folder, compiled, notation, plan=plan, report=report)
     console.print(f"wrote {out} (graph {info.digest[:12]})", soft_wrap=True, markup=False)
-    if json is not None:
-        write_json(json, {"run": str(run), "notation": notation, "context": compiled.context, "table": rows, **report})
+
+
+def _compile_encoder(
+    run: Path,
+    out: Path,
+    context: int | None,
+    base: Literal["e", "2"],
+    ring_plan: bool,
+    texts: Path | None,
+    numbers: tuple[int, int],
+    profile: str,
+    force: bool,
+    console: Console,
+) -> dict[str, Any]:
+    """What `--json` writes. numbers: of texts to calibrate on, and to test on."""
+    from aero.cli.encoders import encoder_formats, output_accuracy, texts_of
+    from aero.compiler.compile import compile_encoder
+    from aero.compiler.positions import prefill_graph
+    from aero.compiler.run import load_encoder
+    from aero.cost.pricing import pricing
+
+    prices = pricing(profile)
+    encoder = load_encoder(run)
+    with console.status("compiling"):
+        compiled = compile_encoder(encoder, context, softmax_base=base)
+    rows = [
+        {"step": stage.name, **_numbers(prefill_graph(stage.graph, compiled.context), prices)}
+        for stage in compiled.stages
+    ]
+    title = f"{encoder.notation}, to {compiled.task.kind}, {compiled.context} tokens, profile {profile}"
+    console.print(_table(title, rows))
+    report, lines, plan = _report(compiled), _explain(compiled), None
+    if ring_plan:
+        with console.status("choosing number formats"):
+            found = texts_of(run, compiled, texts, *numbers)
+            formats = encoder_formats(compiled, found)
+            accuracy, plan = output_accuracy(compiled, formats, found.test), formats.plan
+        report |= _plan_report(formats) | {"accuracy": vars(accuracy)}
+        lines += [
+            *_explain_formats(formats),
+            f"outputs in fixed point: off by {accuracy.largest:.1e} at most, {accuracy.relative:.1e} of the largest; "
+            f"cosine with those in float64 at least {accuracy.cosine:.7f}, on {accuracy.texts} texts",
+            *_explain_windows(plan),
+        ]
+        if not found.known:
+            lines.append("number formats come from random tokens; better ones, and score windows, from --texts FILE")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    _write(run, out, compiled, encoder.notation, plan, report, force, console)
+    task = {"task": compiled.task.to_json()}
+    return {"run": str(run), "notation": encoder.notation, "context": compiled.context, **task, "table": rows, **report}
 
 
 # --- before and after -----------------------------------------------------------------------------------------------
@@ -205,24 +290,37 @@ def _accuracy(compiled: Compiled, plan: RingPlan, unseen: Sequence[np.ndarray]) 
     return accuracy(compiled.program, plan, unseen, in_fixed_point)
 
 
-def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:
-    plan, windows = quantized.plan, quantized.plan.windows
-    lines = [
+def _explain_formats(quantized: Quantized) -> list[str]:
+    plan = quantized.plan
+    return [
         f"number formats: values up to {max(f.bits for f in plan.values.values())} bits, products up to "
         f"{max(plan.products.values())}; {len(quantized.proven)} of {len(plan.values)} values can overflow on no text",
+        _explain_room(plan),
+    ]
+
+
+def _explain_plan(quantized: Quantized, accuracy: Accuracy) -> list[str]:
+    formats, room = _explain_formats(quantized)
+    return [
+        formats,
         f"error of a logit in fixed point: predicted {accuracy.predicted:.1e} (rms), measured {accuracy.measured:.1e}, "
         f"at most {accuracy.largest:.1e}; same token at {accuracy.same_token:.1%} of {accuracy.positions} positions",
         f"perplexity on them {accuracy.perplexity:.3f} in float64, {accuracy.perplexity_change:+.4%} in fixed point",
-        _explain_room(plan),
+        room,
+        *_explain_windows(quantized.plan),
     ]
-    if windows:
-        apart = max(w.reference for w in windows) - min(w.reference - w.spread for w in windows)
-        lines.append(
-            f"score windows: row maxima lie within {max(w.spread for w in windows):.1f} of a head's reference, "
-            f"{apart:.1f} of one for all heads; "
-            f"text unlike the data went {max(w.margin for w in windows):.2f} above"
-        )
-    return lines
+
+
+def _explain_windows(plan: RingPlan) -> list[str]:
+    windows = plan.windows
+    if not windows:
+        return []
+    apart = max(w.reference for w in windows) - min(w.reference - w.spread for w in windows)
+    return [
+        f"score windows: row maxima lie within {max(w.spread for w in windows):.1f} of a head's reference, "
+        f"{apart:.1f} of one for all heads; "
+        f"text unlike the data went {max(w.margin for w in windows):.2f} above"
+    ]
 
 
 def _explain_room(plan: RingPlan) -> str:
@@ -235,6 +333,12 @@ def _explain_room(plan: RingPlan) -> str:
 def _quantization_report(quantized: Quantized, accuracy: Accuracy) -> dict[str, Any]:
     return {
         "accuracy": {**vars(accuracy), "perplexity_change": accuracy.perplexity_change},
+        **_plan_report(quantized),
+    }
+
+
+def _plan_report(quantized: Quantized) -> dict[str, Any]:
+    return {
         "proven": sorted(quantized.proven),
         "moduli": dict(quantized.plan.moduli),
         "ranges": {name: [r.seen, r.worst] for name, r in quantized.ranges.items()},

@@ -21,11 +21,13 @@ from aero.cli import streams
 from aero.cli.adapt import adapt
 from aero.cli.bench import bench
 from aero.cli.chat import chat
+from aero.cli.classify import classify
 from aero.cli.compile import compile_
 from aero.cli.convert import convert
 from aero.cli.cost import cost
 from aero.cli.data import data
 from aero.cli.demo import demo
+from aero.cli.embed import embed
 from aero.cli.entropy import entropy
 from aero.cli.eval import eval_
 from aero.cli.generate import generate
@@ -59,7 +61,16 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "entropy": entropy,
         "window": window,
     },
-    "Serve": {"compile": compile_, "keys": keys, "serve": serve, "generate": generate, "chat": chat, "proxy": proxy},
+    "Serve": {
+        "compile": compile_,
+        "keys": keys,
+        "serve": serve,
+        "generate": generate,
+        "chat": chat,
+        "embed": embed,
+        "classify": classify,
+        "proxy": proxy,
+    },
     "Measure": {"cost": cost, "report": report},
 }
 for _group, _verbs in _VERBS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aero.cli.whole_texts import learnt
 from aero.compiler.draft import pack
 from aero.compiler.folder import is_compiled
 from aero.compiler.run import CompiledRun
@@ -61,11 +62,14 @@ def load(run: Path, how: Serving) -> Model:
     """The model in a folder. ValueError for one that is damaged, or that cannot be served so."""
     model, by_text = _compiled(run, with_plan=how.engine == TWO_PARTY)
     tokenizer.load(run)  # refuse a damaged one before a client meets it
-    plan, notes = model.plan, [f"clients will learn {how.reveal.described} of each output"]
+    task, graph = model.compiled.task, model.compiled.program.graph
+    if task.kind == "embed" and how.reveal.k is not None:
+        raise ValueError("an embedding means nothing in parts; serve it with --reveal logits")
+    plan, notes = model.plan, [f"clients will learn {learnt(task, how.reveal)}"]
     if not is_compiled(run):
         notes.append(f"{run} is not compiled: SIGHUP does not read it again")
     if not by_text:
-        notes.append(f"{run} has no validation text: number formats come from random tokens")
+        notes.append(f"{run} has no text to calibrate on: number formats come from random tokens")
     published = b"" if how.draft is None else _draft(how.draft, run, model.vocab_size)
     if published:
         notes.append(f"clients that guess tokens get {how.draft}, {len(published) / 1e6:.1f} MB: it is public now")
@@ -92,6 +96,8 @@ def load(run: Path, how: Serving) -> Model:
         end_tokens=model.compiled.end_tokens,
         chat_template=chat_template.load(run),
         draft=published,
+        task=task,
+        embedding_size=graph.shapes[graph.output][1] if task.kind == "embed" else 0,
         idle=how.idle,
     )
     return Model(server, model.notation, tuple(notes))
@@ -113,6 +119,7 @@ def _draft(draft: Path, run: Path, vocab_size: int) -> bytes:
 def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
     """A run, which is compiled now, or what was compiled before; and False where number formats had to come from random
     tokens."""
+    from aero.compiler.encoder import is_encoder
     from aero.compiler.run import load_model
 
     if is_compiled(run) or not with_plan:
@@ -121,6 +128,13 @@ def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
             return found, True  # without torch, which takes seconds to load
     from aero.cli.served import plan_of, serve_run
 
+    if is_encoder(run):
+        from aero.cli.calibration import BLOCKS
+        from aero.cli.encoders import encoder_formats, texts_of
+
+        found = CompiledRun.load(run)
+        formats = encoder_formats(found.compiled, texts_of(run, found.compiled, None, BLOCKS, 0))
+        return CompiledRun(found.notation, found.compiled, formats.plan), False
     if not is_compiled(run):
         model = load_model(run)
         served, by_text = serve_run(run, model)

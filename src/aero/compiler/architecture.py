@@ -20,7 +20,7 @@ from aero.compiler.positions import prefill
 from aero.graph import Graph, Program
 from aero.graph.ops import Shape
 from aero.models.notation import Notation
-from aero.models.presets import Size, config_fields
+from aero.models.presets import TRAITS, Size, config_fields
 from aero.structure import Decoder, lowered
 
 _VOCABULARY = 251  # a prime, so that no multiple of a narrow width is mistaken for it
@@ -61,16 +61,20 @@ def _rewritten(notation: Notation, size: Size) -> tuple[Size, Program, tuple[Com
 def _narrow(notation: Notation, size: Size) -> Size:
     """The same with few features in each head, at least two, of which as large a part turns in pairs, if any do; all
     widths are narrowed by the same factor."""
-    decoder = Decoder.of(config_fields(notation, size))
     if not size.head_width and size.hidden_size % size.num_heads:
         raise ValueError(f"a width of {size.hidden_size} is not a multiple of its {size.num_heads} heads")
-    head, turned = decoder.head_width, decoder.rotary_width if decoder.positions == "rotary" else 0
-    widths = (head, decoder.hidden_size, decoder.ffn_width)
-    common = math.gcd(*widths)
+    head, turned, inner = size.hidden_size // size.num_heads, 0, size.hidden_size
+    if size.family in TRAITS:
+        decoder = Decoder.of(config_fields(notation, size))
+        head, turned = decoder.head_width, decoder.rotary_width if decoder.positions == "rotary" else 0
+        inner = decoder.ffn_width
+    common = math.gcd(head, size.hidden_size, inner)
     factors = (f for f in range(common, 1, -1) if common % f == 0 and head // f > 1 and turned % (2 * f) == 0)
     factor = next(factors, 1)
-    head, hidden, inner = (width // factor for width in widths)
-    return dataclasses.replace(size, hidden_size=hidden, head_width=head, ffn_width=inner, vocab_size=_VOCABULARY)
+    narrow = dataclasses.replace(size, hidden_size=size.hidden_size // factor, vocab_size=_VOCABULARY)
+    if size.family in TRAITS:
+        narrow = dataclasses.replace(narrow, head_width=head // factor, ffn_width=inner // factor)
+    return narrow
 
 
 def random_program(graph: Graph, seed: int = 0) -> Program:
@@ -88,7 +92,9 @@ def widen(graph: Graph, narrow: Size, size: Size) -> Graph:
     factor = size.hidden_size // narrow.hidden_size
 
     def dimension(n: int) -> int:
-        return size.vocab_size if n == narrow.vocab_size else n * factor
+        if n == narrow.vocab_size:
+            return size.vocab_size
+        return n if n == size.classes else n * factor
 
     rows = {name for node in graph.nodes if node.op in ("gain", "bias") for name in node.weights}
 

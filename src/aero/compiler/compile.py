@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from aero.compiler.compiled import Compiled, CompilerStage
+from aero.compiler.encoder import EncoderModel
 from aero.compiler.lower import lower
 from aero.compiler.passes import (
     FOLDS,
@@ -18,7 +19,7 @@ from aero.compiler.passes import (
 )  # fmt: skip
 from aero.compiler.passes.eliminate_ffn import MAX_CONDITION, FFNChoice, Ranking, by_products, choose_ffn_form
 from aero.compiler.passes.rewrite import until_done
-from aero.compiler.verify import verify
+from aero.compiler.verify import verify, verify_rewritten
 from aero.graph import Program
 from aero.models import AeroForCausalLM
 
@@ -50,6 +51,16 @@ def compile(
         condition = choice.chosen.condition if choice is not None else 1.0
         verification = verify(program, model, lowered=lowered, condition=condition)
     return Compiled(program, stages, choice, verification, model.config.end_tokens)
+
+
+def compile_encoder(
+    encoder: EncoderModel, context: int | None = None, *, softmax_base: Literal["e", "2"] = "e", check: bool = True
+) -> Compiled:
+    """Compile an encoder for texts of up to `context` tokens, as above; check: compare with it as it was imported."""
+    lowered = encoder.program(encoder.structure.context if context is None else context)
+    program, stages, _ = rewrite(lowered, softmax_base=softmax_base)
+    verification = verify_rewritten(program, lowered) if check else None
+    return Compiled(program, stages, verification=verification, task=encoder.task)
 
 
 def rewrite(

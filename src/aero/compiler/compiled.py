@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aero.compiler.passes.eliminate_ffn import FFNChoice
 from aero.compiler.positions import decode, prefill, prefix
 from aero.graph import Graph, Program
+from aero.graph.task import GENERATE, Task
 
 if TYPE_CHECKING:
     from aero.compiler.verify import Verification
@@ -36,7 +37,7 @@ class Compiled:
     stages: the graph as it was lowered, and after each step that changed it.
     ffn: the form that the FFNs of a Softmax-only model took; None for other models.
     verification: the comparison with the model; None where it was not asked for.
-    end_tokens: ids after which a text of the model has ended.
+    end_tokens: ids after which a text of the model has ended. task: what the outputs are for.
     """
 
     program: Program
@@ -44,6 +45,7 @@ class Compiled:
     ffn: FFNChoice | None = None
     verification: Verification | None = None
     end_tokens: tuple[int, ...] = ()
+    task: Task = GENERATE
     _programs: dict[tuple[str, int, int], Program] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -55,7 +57,7 @@ class Compiled:
         return self._cached("prefix", length, 0, lambda: prefix(self.program, length))
 
     def prefill(self, length: int, *, leave_state: bool = False) -> Program:
-        """The logits [1, V] of a prompt's last position. ValueError beyond the context.
+        """The logits [1, V] of a prompt's last position, or an encoder's output. ValueError beyond the context.
 
         leave_state: the engine keeps keys and values, for `decode`.
         """

@@ -25,8 +25,9 @@ from aero.graph.ring_plan import RingPlan, load_plan
 from aero.graph.serialize import WEIGHTS_FILE
 from aero.graph.serialize import load as load_program
 from aero.graph.serialize import save as save_program
+from aero.graph.task import Task
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 INFO_FILE = "compiled.json"
 PLAN_FILE = "ring_plan.json"
 _REMEDY = "compile the model again with `aero compile`, or copy the folder again"
@@ -37,8 +38,8 @@ class Info:
     """What `compiled.json` says.
 
     notation: in the papers' names; context: tokens; vocab_size: V; end_tokens: ids after which a text has ended;
-    digest: of the graph; report: the form of the FFNs and why, the verification, accuracy, as plain data; version: of
-    the aero that compiled it.
+    digest: of the graph; task: what outputs are for; report: the form of the FFNs and why, the verification, accuracy,
+    as plain data; version: of the aero that compiled it.
     """
 
     notation: str
@@ -46,6 +47,7 @@ class Info:
     vocab_size: int
     end_tokens: tuple[int, ...]
     digest: str
+    task: Task
     report: Mapping[str, Any]
     version: str = aero.__version__
     format_version: int = FORMAT_VERSION
@@ -74,9 +76,10 @@ def write(
     info = Info(
         notation=notation,
         context=graph.length,
-        vocab_size=graph.shapes[graph.output][1],
+        vocab_size=graph.vocab_size,
         end_tokens=compiled.end_tokens,
         digest=graph.digest,
+        task=compiled.task,
         report=dict(report or {}),
     )
     others = {path.name for path in folder.iterdir()} - {INFO_FILE, WEIGHTS_FILE}
@@ -95,4 +98,4 @@ def read(folder: Path) -> tuple[Info, Compiled, RingPlan | None]:
     if (program.graph.digest, program.graph.length) != (info.digest, info.context):
         raise ValueError(f"the graph in {folder} is not the one that {INFO_FILE} names; {_REMEDY}")
     plan = load_plan(folder / PLAN_FILE) if PLAN_FILE in files else None
-    return info, Compiled(program, end_tokens=tuple(info.end_tokens)), plan
+    return info, Compiled(program, end_tokens=tuple(info.end_tokens), task=info.task), plan

@@ -1,8 +1,9 @@
 """One program, every position; from it, the program for a prompt and the program for the next token.
 
-The model is causal, so the first n rows of the program for the whole context are the program for n tokens, and row n is
-the program for one token after n others, with their keys and values as state. Nothing is compiled twice: weights are
-shared, apart from the rows of what depends on the position.
+A decoder is causal, so the first n rows of the program for the whole context are the program for n tokens, and row n is
+the program for one token after n others, with their keys and values as state. An encoder's program for n tokens has the
+same nodes, over n rows; it has one output, and no state. Nothing is compiled twice: weights are shared, apart from the
+rows of what depends on the position.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ def prefix(program: Program, length: int) -> Program:
 
 
 def prefill(program: Program, length: int, *, leave_state: bool = False) -> Program:
-    """The output [1, V] of the last of `length` tokens; leaves keys and values for `decode` where asked."""
+    """The output [1, V] of the last of `length` tokens; leaves keys and values for `decode` where asked. Of an encoder,
+    its output, and no state."""
     check_length(program, length)
     nodes, weights = _at(program, 0, length)
-    output = _last(program, nodes, length)
-    state = {state_name(value): value for value in cached_values(program)} if leave_state else {}
+    output, state = program.graph.output, {}
+    if program.graph.causal:
+        output = _last(program, nodes, length)
+        state = {state_name(value): value for value in cached_values(program)} if leave_state else {}
     return last_position(Program.of(length, nodes, weights, output, state_out=state, checked=program.weights))
 
 
@@ -35,8 +39,10 @@ def decode(program: Program, past: int, length: int = 1, outputs: int = 1) -> Pr
     """The output [outputs, V] of the last of `length` tokens after `past` others, from the state that those left, and
     it leaves its own.
 
-    ValueError where there is no token before it, or no room.
+    ValueError where there is no token before it, or no room, and for an encoder.
     """
+    if not program.graph.causal:
+        raise ValueError("an encoder reads a whole text at once; nothing can follow what it has read")
     if past < 1:
         raise ValueError("the first token has no state to continue; use prefill")
     if not 1 <= outputs <= length:
@@ -93,7 +99,8 @@ def _at(program: Program, start: int, stop: int) -> tuple[list[Node], dict[str, 
     """The nodes for some rows, and all weights, among them those rows of what depends on the position."""
     graph, nodes, weights = program.graph, [], dict(program.weights)
     for node in graph.nodes:
-        assert not isinstance(OPS[node.op].arithmetic, Move), "every position is computed here"
+        moved = isinstance(OPS[node.op].arithmetic, Move) and graph.causal
+        assert not moved, "every position is computed here"
         names = list(node.weights)
         if node.op in ("gain", "bias") and graph.weight_shapes[names[0]] == graph.shapes[node.name]:
             names = [weight_rows(names[0], start, stop)]

@@ -23,7 +23,7 @@ from aero.compiler.ranges import Range, ranges, row_maxima
 from aero.graph import OPS, Graph, Node, Program, interpret
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
-from aero.graph.ops.sheet import LookUp, Move, Product, Sum
+from aero.graph.ops.sheet import LookUp, Move, Product, PublicProduct, Sum
 from aero.graph.ring_plan import MAX_BITS, Format, RingPlan, ScoreWindow
 
 # Computes a graph in fixed point, as `InsecurePlainEngine.run` does: graph, weights, ids -> output.
@@ -121,11 +121,13 @@ def _product_bits(
 ) -> int:
     """The ring that holds a product with all its fractional bits; a bias is added after truncation."""
     first = values[node.inputs[0]].fraction_bits
-    second = weights[node.weights[0]] if node.weights else values[node.inputs[-1]]
+    second = (weights[node.weights[0]] if node.weights else values[node.inputs[-1]]).fraction_bits
+    if isinstance(arithmetic := OPS[node.op].arithmetic, PublicProduct):
+        second += arithmetic.finer
     if len(node.weights) == 2:
         bias = float(np.abs(program.weights[node.weights[1]]).max())
         whole = _whole_bits(2.0**whole + bias)
-    bits = 1 + whole + first + second.fraction_bits
+    bits = 1 + whole + first + second
     _check(node.name, 2.0**whole, bits, max_bits)
     return bits
 

@@ -1,4 +1,5 @@
-"""Proof by computation: a compiled program gives the model's own logits, at every position, in float64.
+"""Proof by computation: a compiled program gives the model's own logits, at every position, in float64; or an
+encoder's output.
 
 The tolerance is derived, not chosen. Exact rewrites change roundings alone, so the difference may be as large as
 roundings can make it: each value of the model's graph is disturbed at random by the size of a float64 rounding, times
@@ -9,6 +10,7 @@ number c may amplify roundings by c. A wrong rewrite shows at many orders of mag
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,11 +76,27 @@ def verify(
     lowered: what `lower` made of the model, for the same context; made again where it is not given.
     condition: the largest condition number of a matrix that was inverted.
     """
+    lowered = lowered or lower(model, program.graph.length, every_position=True)
+    return verify_rewritten(
+        program, lowered, lambda ids: every_logit(model, ids[None])[0], condition=condition, seed=seed
+    )
+
+
+def verify_rewritten(
+    program: Program,
+    lowered: Program,
+    model: Callable[[np.ndarray], np.ndarray] | None = None,
+    *,
+    condition: float = 1.0,
+    seed: int = 0,
+) -> Verification:
+    """The same for a program that `lowered` was rewritten to. model: ids -> its outputs in float64; by default what
+    `lowered` computes."""
     length = _positions(program)
-    ids = np.random.default_rng(seed).integers(model.config.vocab_size, size=length)
-    expected = every_logit(model, ids[None])[0]
+    ids = np.random.default_rng(seed).integers(program.graph.vocab_size, size=length)
+    expected = interpret(prefix(lowered, length), ids) if model is None else model(ids)
     found = interpret(prefix(program, length), ids)
-    reference = prefix(lowered or lower(model, length, every_position=True), min(length, _NOISE_POSITIONS))
+    reference = prefix(lowered, min(length, _NOISE_POSITIONS))
     tolerance = _SAFETY * condition * rounding_noise(reference, ids[: reference.graph.length], seed)
     result = Verification(float(np.abs(found - expected).max()), tolerance, length)
     if not result.passed:

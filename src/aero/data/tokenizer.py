@@ -1,4 +1,5 @@
-"""Text to token ids and back: byte-level BPE, from the `tokenizers` library. Needs no torch.
+"""Text to token ids and back: byte-level BPE, from the `tokenizers` library; for encoders, BERT's WordPiece. Needs no
+torch.
 
 Byte-level: every text has ids, and the ids give back exactly that text. Special tokens are never produced from text,
 not even from text that spells them, unless that is asked for. One of them separates documents: the end token of the
@@ -33,18 +34,27 @@ _WORDS = re.compile(r"\S+|\s+")
 
 
 class Tokenizer:
-    """A trained byte-level BPE. Make one by `train` or `load`."""
+    """A trained byte-level BPE, or a WordPiece. Make one by `train` or `load`."""
 
     def __init__(
-        self, inner: tokenizers.Tokenizer, file: bytes | None = None, before: Sequence[int] = (), end: str = END_OF_TEXT
+        self,
+        inner: tokenizers.Tokenizer,
+        file: bytes | None = None,
+        before: Sequence[int] = (),
+        end: str = END_OF_TEXT,
+        *,
+        after: Sequence[int] = (),
+        lossless: bool = True,
     ) -> None:
-        """file: what `save` writes, where it is not what the library makes of `inner`; before: ids that its template
-        puts before a prompt, such as one for the beginning; end: the token that separates documents."""
+        """file: what `save` writes, where it is not what the library makes of `inner`; before, after: ids that its
+        template puts before a text, such as one for the beginning, and after one that is whole; end: the token that
+        separates documents; lossless: whether ids give back their text."""
         inner.encode_special_tokens = True  # text that spells a special token stays text
         self._inner = inner
         self._file = file
         self._end = end
-        self.before = tuple(before)
+        self.before, self.after = tuple(before), tuple(after)
+        self.lossless = lossless
         self.vocab_size: int = max(inner.get_vocab().values()) + 1
         """Ids are below it; a file may leave some out."""
         added = inner.get_added_tokens_decoder()
@@ -55,7 +65,7 @@ class Tokenizer:
     @classmethod
     def from_bytes(cls, data: bytes, end: str = END_OF_TEXT) -> Tokenizer:
         """A tokenizer from the bytes of its file, perhaps another party's. ValueError where they are not sound, or not
-        a byte-level BPE (`aero.data.tokenizer_file`). end: the token that separates documents.
+        of a kind that is read (`aero.data.tokenizer_file`). end: the token that separates documents.
 
         Whatever the file says, every text is encoded: whether that fails would tell the other party of the text.
         """
@@ -64,7 +74,7 @@ class Tokenizer:
             inner = tokenizers.Tokenizer.from_str(content.text)
         if any(inner.token_to_id(word) != number for word, number in content.added.items()):
             raise ValueError("the ids of its added tokens do not follow its vocabulary")
-        return cls(inner, data, content.before, end)
+        return cls(inner, data, content.before, end, after=content.after, lossless=content.lossless)
 
     @property
     def end_of_text(self) -> int:
@@ -101,6 +111,11 @@ class Tokenizer:
         """`before` and the ids of a text that a model is to continue: as Hugging Face's own tokenizer encodes it, which
         reads special tokens wherever they are spelt."""
         return [*self.before, *self.encode(text, special=special)]
+
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of a whole text, as an encoder reads it: `before`, those of its words, `after`. Special tokens that
+        it spells stay text."""
+        return [*self.before, *self.encode(text), *self.after]
 
     def encode_template(self, template: str, fill: Callable[[str], str]) -> list[int]:
         """The ids of a template, whose special tokens are meant. fill: puts texts into what stands between them; they

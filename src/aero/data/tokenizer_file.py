@@ -1,4 +1,5 @@
-"""What a tokenizer file may say: the byte-level BPE that `aero data` trains, and those of GPT-2, GPT-NeoX and the like.
+"""What a tokenizer file may say: the byte-level BPE that `aero data` trains, those of GPT-2, GPT-NeoX and the like; and
+BERT's WordPiece, from which no text comes back.
 
 A library that reads such a file trusts it: some that it accepts make it abort the process, or fail on some texts alone,
 which would tell the other party of the text. So a file is read as JSON, each part of it is checked against what
@@ -15,7 +16,8 @@ from typing import Any
 from aero.files.reading import parse_json
 
 MAX_IDS = 1 << 21
-_MOST_BEFORE = 16  # tokens that a template puts before a text
+_MOST_BEFORE = 16  # tokens that a template puts before a text, or after it
+_LONGEST_WORD = 1000
 _NEEDED = "use a byte-level BPE such as GPT-2's"
 
 # How texts are cut into words, beside GPT-2's way, which ByteLevel itself knows: of cl100k and Llama 3, and of Qwen 2.
@@ -29,40 +31,44 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 @dataclass(frozen=True)
 class Content:
-    """What was checked. text: JSON for the library; added: ids of the added tokens; before: ids that its template puts
-    before a text, as a beginning."""
+    """What was checked. text: JSON for the library; added: ids of the added tokens; before, after: ids that its
+    template puts before a text and after it. lossless: whether ids give back their text: of byte-level BPE."""
 
     text: str
     added: Mapping[str, int]
     before: tuple[int, ...]
+    after: tuple[int, ...]
+    lossless: bool
 
 
 def checked(data: bytes) -> Content:
-    """The file's content, cut down to what AERO uses: no truncation, padding or template, no token for unknown bytes.
+    """The file's content, cut down to what AERO uses: no truncation, padding or template; of byte-level BPE no token
+    for unknown bytes, of WordPiece no decoder.
 
-    ValueError, saying what is wrong, where it is no byte-level BPE, or not sound.
+    ValueError, saying what is wrong, where it is neither, or not sound.
     """
     file = parse_json(data, "the tokenizer")
     _need(isinstance(file, dict) and isinstance(file.get("model"), dict), f"it has no model; {_NEEDED}")
-    vocab, model = _model(file["model"])
+    pieces = file["model"].get("type") == "WordPiece"
+    vocab, model = (_word_pieces if pieces else _model)(file["model"])
     added = _added(file.get("added_tokens", []), vocab)
     content = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
-        "normalizer": _normalizer(file.get("normalizer")),
-        "pre_tokenizer": _pre_tokenizer(file.get("pre_tokenizer")),
+        "normalizer": (_bert_normalizer if pieces else _normalizer)(file.get("normalizer")),
+        "pre_tokenizer": (_bert_words if pieces else _pre_tokenizer)(file.get("pre_tokenizer")),
         "post_processor": None,
-        "decoder": _decoder(file.get("decoder")),
+        "decoder": None if pieces else _decoder(file.get("decoder")),
         "model": model,
     }
-    before = _before(file.get("post_processor"))
+    before, after = _template(file.get("post_processor"))
     known = {*vocab.values(), *(token["id"] for token in added)}
-    _need(len(before) <= _MOST_BEFORE and known.issuperset(before), "its template begins texts with unknown tokens")
-    return Content(
-        json.dumps(content, ensure_ascii=False), {token["content"]: token["id"] for token in added}, tuple(before)
-    )
+    few = max(len(before), len(after)) <= _MOST_BEFORE
+    _need(few and known.issuperset((*before, *after)), "its template begins or ends texts with unknown tokens")
+    words = {token["content"]: token["id"] for token in added}
+    return Content(json.dumps(content, ensure_ascii=False), words, tuple(before), tuple(after), not pieces)
 
 
 def with_special(data: bytes, special: Iterable[int]) -> bytes:
@@ -78,10 +84,10 @@ def with_special(data: bytes, special: Iterable[int]) -> bytes:
     return json.dumps(changed, ensure_ascii=False, indent=2).encode("utf-8")
 
 
-def _before(value: Any) -> list[int]:
-    """What a template puts before a text. What it puts after one is left out: a prompt is to be continued."""
+def _template(value: Any) -> tuple[list[int], list[int]]:
+    """What a template puts before a text and after it."""
     if value is None:
-        return []
+        return [], []
     _need(isinstance(value, dict), "its post_processor is no object")
     kind = value.get("type")
     if kind == "Sequence":
@@ -90,26 +96,67 @@ def _before(value: Any) -> list[int]:
         _need(
             all(isinstance(part, dict) and part.get("type") != "Sequence" for part in several), "a bad post_processor"
         )
-        return [number for part in reversed(several) for number in _before(part)]
-    found: list[Any] = []
+        each = [_template(part) for part in several]
+        return [i for part, _ in reversed(each) for i in part], [i for _, part in each for i in part]
+    before: list[Any] = []
+    after: list[Any] = []
     if kind in ("BertProcessing", "RobertaProcessing"):
-        cls = value.get("cls")
-        found = cls[1:] if isinstance(cls, list) else [None]
+        before, after = (p[1:] if isinstance(p, list) else [None] for p in (value.get("cls"), value.get("sep")))
     elif kind == "TemplateProcessing":
         single, specials = value.get("single"), value.get("special_tokens")
         _need(isinstance(single, list) and isinstance(specials, dict), "its template is none")
+        side = before
         for piece in single:
-            begins = piece.get("SpecialToken") if isinstance(piece, dict) else None
-            if begins is None:
-                break
-            word = begins.get("id") if isinstance(begins, dict) else None
+            found = piece.get("SpecialToken") if isinstance(piece, dict) else None
+            if found is None:
+                side = after
+                continue
+            word = found.get("id") if isinstance(found, dict) else None
             token = specials.get(word) if isinstance(word, str) else None
             ids = token.get("ids") if isinstance(token, dict) else None
-            found += ids if isinstance(ids, list) else [None]
+            side += ids if isinstance(ids, list) else [None]
     else:
         _need(kind == "ByteLevel", f"its post_processor {kind!r} is unknown; {_NEEDED}")
-    _need(all(type(number) is int for number in found), "its template names no ids")
-    return found
+    _need(all(type(number) is int for number in (*before, *after)), "its template names no ids")
+    return before, after
+
+
+def _word_pieces(model: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+    """A word is cut into the longest pieces that there are; one that has none, or is long, is the unknown token."""
+    vocab, unknown = _vocab(model), model.get("unk_token")
+    _need(isinstance(unknown, str) and unknown in vocab, "its token for unknown words is not in its vocabulary")
+    prefix, longest = model.get("continuing_subword_prefix", "##"), model.get("max_input_chars_per_word", 100)
+    _need(isinstance(prefix, str) and len(prefix) <= _MOST_BEFORE, "its prefix of pieces is none")
+    _need(
+        type(longest) is int and 0 < longest <= _LONGEST_WORD, f"its words are not of 1 to {_LONGEST_WORD} characters"
+    )
+    more = {"continuing_subword_prefix": prefix, "max_input_chars_per_word": longest}
+    return vocab, {"type": "WordPiece", "unk_token": unknown, **more, "vocab": vocab}
+
+
+def _bert_normalizer(value: Any) -> dict[str, Any]:
+    _need(isinstance(value, dict) and value.get("type") == "BertNormalizer", "its normalizer is not BERT's")
+    found = {name: value.get(name, True) for name in ("clean_text", "handle_chinese_chars", "lowercase")}
+    strips = value.get("strip_accents")
+    bools = all(isinstance(flag, bool) for flag in found.values()) and (strips is None or isinstance(strips, bool))
+    _need(bools, "a flag of its normalizer is none")
+    return {"type": "BertNormalizer", **found, "strip_accents": strips}
+
+
+def _bert_words(value: Any) -> dict[str, Any]:
+    _need(isinstance(value, dict) and value.get("type") == "BertPreTokenizer", "it does not cut texts as BERT does")
+    return {"type": "BertPreTokenizer"}
+
+
+def _vocab(model: Mapping[str, Any]) -> dict[str, int]:
+    vocab = model.get("vocab")
+    _need(isinstance(vocab, dict) and 0 < len(vocab) <= MAX_IDS, "it has no vocabulary")
+    assert isinstance(vocab, dict)
+    _need(all(type(i) is int and 0 <= i < MAX_IDS for i in vocab.values()), "an id of its vocabulary is none")
+    _need(len(set(vocab.values())) == len(vocab), "two words of its vocabulary have the same id")
+    for word in vocab:
+        _text(word)
+    return vocab
 
 
 def _model(model: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
@@ -119,13 +166,7 @@ def _model(model: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
         _need(model.get(name) in (None, ""), f"its {name} is not empty; {_NEEDED}")
     _need(model.get("dropout") in (None, 0), "it drops merges at random; set dropout to null")
     _need(model.get("byte_fallback") in (None, False), f"it has tokens such as <0x0A> in place of bytes; {_NEEDED}")
-    vocab = model.get("vocab")
-    _need(isinstance(vocab, dict) and 0 < len(vocab) <= MAX_IDS, "it has no vocabulary")
-    assert isinstance(vocab, dict)
-    _need(all(type(i) is int and 0 <= i < MAX_IDS for i in vocab.values()), "an id of its vocabulary is none")
-    _need(len(set(vocab.values())) == len(vocab), "two words of its vocabulary have the same id")
-    for word in vocab:
-        _text(word)
+    vocab = _vocab(model)
     merges, found = model["merges"], []
     _need(isinstance(merges, list) and len(merges) <= MAX_IDS, "its merges are no list")
     for merge in merges:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from aero.graph.heads import CAUSAL
 from aero.graph.ops import OPS, Attrs, Shape
 
 INPUT = "ids"  # the client's token ids, shape [length]
@@ -138,6 +139,19 @@ class Graph:
     def kept(self) -> frozenset[str]:
         """The values that are read after the run: the output, and the state that is left."""
         return frozenset((self.output, *self.state_out.values()))
+
+    @cached_property
+    def causal(self) -> bool:
+        """Whether no position sees a later one."""
+        return all(node.attrs.get("mask", CAUSAL) == CAUSAL for node in self.nodes)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Rows of the table in which token ids are looked up. ValueError where there is none, or several."""
+        tables = {self.weight_shapes[node.weights[0]][0] for node in self.nodes if INPUT in node.inputs}
+        if len(tables) != 1:
+            raise ValueError(f"a graph looks token ids up in tables of one size, not of {sorted(tables)}")
+        return tables.pop()
 
     def to_json(self) -> dict[str, object]:
         """The structure as plain data; `aero.graph.serialize` reads it back."""

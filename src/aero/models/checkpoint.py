@@ -7,7 +7,7 @@ that is easily missed. Here both are errors that name the tensors.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,10 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     raise FileNotFoundError(f"{folder} holds no weights: neither {SAFETENSORS} nor {BINARY}, nor an index of several")
 
 
-def plain_names(tensors: Mapping[str, Tensor], base: str, where: object) -> dict[str, Tensor]:
-    """The tensors under the names that an unwrapped language model has for them.
+def plain_names(
+    tensors: Mapping[str, Tensor], base: str, where: object, heads: Collection[str] = ("lm_head", "embed_out")
+) -> dict[str, Tensor]:
+    """The tensors under the names that an unwrapped model has for them. heads: what names outside `base` begin with.
 
     What wrappers put into names is left out; `base`, the name of the model without its head, is put before names that
     lack it, as those of a model saved without a head do. ValueError for two tensors of one name, and for PEFT's.
@@ -58,7 +60,7 @@ def plain_names(tensors: Mapping[str, Tensor], base: str, where: object) -> dict
         parts = [part for part in name.split(".") if part not in _WRAPPERS]
         while len(parts) > 1 and (parts[0] == "model" or parts[:2] == [base, base]):
             parts = parts[1:]
-        if parts[0] not in (base, "lm_head", "embed_out"):
+        if parts[0] not in (base, *heads):
             parts = [base, *parts]
         plain = ".".join(parts)
         if plain in found:

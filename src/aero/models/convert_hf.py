@@ -8,14 +8,16 @@ import torch
 
 from aero.models.checkpoint import fill
 from aero.models.configuration_aero import AeroConfig
-from aero.models.families import FAMILIES, Family
+from aero.models.families import ENCODERS, FAMILIES, Family
 from aero.models.modeling_aero import AeroForCausalLM
 
 
 def family_of(model_type: Any) -> Family:
     """ValueError where it cannot be converted."""
     if model_type not in FAMILIES:
-        raise ValueError(f"cannot convert a model of type {model_type!r}; convertible: {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"cannot convert a model of type {model_type!r}; convertible: {', '.join((*FAMILIES, *ENCODERS))}"
+        )
     return FAMILIES[model_type]
 
 

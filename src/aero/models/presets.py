@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from aero.models.notation import Activation, Notation
 
 Scale = Literal["recommended", "gpt2", "width"]
-Family = Literal["gpt2", "gpt_neox", "llama", "qwen2", "qwen3"]
+Family = Literal["gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "bert"]
 Positions = Literal["learned", "rotary"]
 
 
@@ -51,11 +51,12 @@ TRAITS: Mapping[Family, Traits] = {
 
 @dataclass(frozen=True)
 class Size:
-    """The shape of a decoder, without its architecture.
+    """The shape of a decoder, or an encoder, without its architecture.
 
     context: T, the most positions it sees; hidden_size: d; embedding_multiplier: recommended for LN-free models of this
-    size; logit_multiplier: recommended for models with LayerNorm; family: of `TRAITS`; num_key_heads, head_width,
-    ffn_width: as in AeroConfig; fields: what else this size has of its own, fields of an AeroConfig.
+    size; logit_multiplier: recommended for models with LayerNorm; family: of `TRAITS`, or "bert", an encoder;
+    num_key_heads, head_width, ffn_width: as in AeroConfig; classes: of an encoder that classifies texts, 0 for one that
+    gives embeddings; fields: what else this size has of its own, fields of an AeroConfig.
     """
 
     vocab_size: int
@@ -69,6 +70,7 @@ class Size:
     num_key_heads: int = 0
     head_width: int = 0
     ffn_width: int = 0
+    classes: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
@@ -111,6 +113,10 @@ SIZES: dict[str, Size] = {
         151_936, 2048, 28, 16, 1024, family="qwen3", num_key_heads=8, head_width=128, ffn_width=3072,
         fields={"rotary_base": 1_000_000.0, "norm_eps": 1e-6},
     ),
+    # Devlin et al. 2019, §3, for two classes, at the length for which two-party systems report it; and MiniLM (Wang et
+    # al. 2020) as sentence-transformers publish it.
+    "bert-base": Size(30_522, 128, 12, 12, 768, family="bert", classes=2),
+    "minilm-l6": Size(30_522, 256, 6, 12, 384, family="bert"),
 }  # fmt: skip
 
 
@@ -144,6 +150,25 @@ def check_rotary_scaling(scaling: Mapping[str, float]) -> None:
         raise ValueError(f"rotary_scaling is {dict(scaling)}; give low the smaller of low and high")
 
 
+def encoder_fields(notation: Notation, shape: Size) -> dict[str, Any]:
+    """All fields of an `aero.structure.Encoder` at a size: of BERT, or with another activation of the notation.
+
+    ValueError for what no encoder is.
+    """
+    if notation != Notation(activation=notation.activation) or notation.activation not in ("gelu", "relu"):
+        raise ValueError(f"an encoder is SM+LN+G or SM+LN+R, not {notation}")
+    return {
+        "vocab_size": shape.vocab_size,
+        "context": shape.context,
+        "num_layers": shape.num_layers,
+        "num_heads": shape.num_heads,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": 4 * shape.hidden_size,
+        "activation": "gelu_erf" if notation.activation == "gelu" else notation.activation,
+        **({"pooling": "first", "pooler": "tanh", "classes": shape.classes} if shape.classes else {}),
+    }
+
+
 def config_fields(
     notation: Notation,
     shape: Size,
@@ -156,8 +181,10 @@ def config_fields(
     """All fields of the AeroConfig of an architecture at a size; the last three replace the size's own.
 
     scale: of the multipliers, "recommended", the size's own; "gpt2", one; or "width", `by_width`. Raises ValueError
-    where they do not fit together.
+    where they do not fit together, and for an encoder's size.
     """
+    if shape.family not in TRAITS:
+        raise ValueError("this is the size of an encoder, which is imported and not trained; choose a decoder's")
     if scale not in get_args(Scale):
         raise ValueError(f"scale is {scale!r}; choose one of {', '.join(get_args(Scale))}")
     shape = replace(

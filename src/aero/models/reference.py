@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from aero.files.reading import present, read_json
 from aero.models.checkpoint import fill, plain_names, read_tensors
 from aero.models.convert_hf import convert_config, family_of
-from aero.models.families import Family
+from aero.models.families import ENCODERS, Family
 
 _HEADS = ("lm_head.weight", "embed_out.weight")  # names that GPT-NeoX's output matrix has had
 _ROTARY = {
@@ -41,14 +41,12 @@ def read_reference(folder: Path) -> Reference:
     A checkpoint that says of its output matrix that it is the input embedding and holds another one has its own, as for
     transformers. FileNotFoundError or ValueError say what is missing, superfluous, not usable, or cannot be converted.
     """
-    if not present(folder / "config.json"):
-        raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
-    config = _read_config(folder)
+    config = read_config(folder)
     ours = convert_config(config)  # what cannot be expressed is refused before anything is built
     family = family_of(config.model_type)
     tensors = plain_names(read_tensors(folder), family.base, folder)
     constants = {name: tensors.pop(name) for name in list(tensors) if re.fullmatch(family.constants, name)}
-    notes = _types(tensors)
+    notes = float_types(tensors)
     tied = _head(config, family, tensors)
     if tied is not None:
         notes = (*notes, tied)
@@ -58,7 +56,7 @@ def read_reference(folder: Path) -> Reference:
     try:
         model = family.model(config).eval()
     except Exception as error:  # whatever transformers finds wrong with a configuration
-        raise ValueError(f"{folder}/config.json makes no model: {_line(error)}") from None
+        raise ValueError(f"{folder}/config.json makes no model: {one_line(error)}") from None
     head = next(name for name in model.state_dict() if name in _HEADS)
     fill(model, {head if name in _HEADS else name: tensor for name, tensor in tensors.items()}, folder)
     for name, tensor in constants.items():
@@ -66,13 +64,22 @@ def read_reference(folder: Path) -> Reference:
     return Reference(model, notes)
 
 
-def _read_config(folder: Path) -> Any:
+def is_encoder(folder: Path) -> bool:
+    """Whether config.json names a family of encoders."""
+    raw = read_json(folder / "config.json") if present(folder / "config.json") else None
+    return isinstance(raw, dict) and raw.get("model_type") in ENCODERS
+
+
+def read_config(folder: Path) -> Any:
     """The configuration, refused where it asks for what transformers' own classes would silently leave out."""
+    if not present(folder / "config.json"):
+        raise FileNotFoundError(f"no model at {folder} (config.json is missing)")
     raw = read_json(folder / "config.json")
     if not isinstance(raw, dict):
         raise ValueError(f"{folder}/config.json is not a JSON object; get the file again")
     kind = raw.get("model_type")
-    family_of(kind)
+    if kind not in ENCODERS:
+        family_of(kind)
     code = raw.get("auto_map")
     if isinstance(code, dict) and any(name.startswith(("AutoConfig", "AutoModel")) for name in code):
         raise ValueError(f"{folder} brings a model's code of its own (auto_map), which is not run; it may be no {kind}")
@@ -82,7 +89,7 @@ def _read_config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:  # its validation, or ours of nothing, has many kinds
-        raise ValueError(f"{folder}/config.json is not usable: {_line(error)}") from None
+        raise ValueError(f"{folder}/config.json is not usable: {one_line(error)}") from None
     # Releases of transformers differ in which of several names counts.
     read, written = getattr(config, "rope_parameters", None) or {}, raw.get("rope_parameters") or {}
     for name, meant in _ROTARY.items():
@@ -112,7 +119,7 @@ def _head(config: Any, family: Family, tensors: dict[str, Tensor]) -> str | None
     return None
 
 
-def _types(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+def float_types(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     kinds = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
     exact = {torch.float16, torch.bfloat16}
     return tuple(
@@ -136,5 +143,5 @@ def _check_constant(name: str, tensor: Tensor, base: Any, where: object) -> None
         raise ValueError(f"{where}: {name} is not what config.json makes of it; this model's attention is another")
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split())

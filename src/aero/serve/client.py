@@ -243,6 +243,8 @@ class Client(Generating):
             raise ProtocolError(f"the server's tokenizer is not usable: {one_line(str(error))}") from None
         if self.tokenizer.vocab_size > self.offer.vocab_size:
             raise ProtocolError("the server's tokenizer has more tokens than its model")
+        if self.offer.task.kind == "generate" and not self.tokenizer.lossless:
+            raise ProtocolError("the server's tokenizer does not give texts back")
         self.tokenizer_digest = hashlib.sha256(data.tobytes()).hexdigest()
         self.chat_template: ChatTemplate | None = None
         """The model's own, as the server offers it."""
@@ -266,7 +268,9 @@ class Client(Generating):
         self.first_run = self._runs = 0
         self._engine = engine_for(self.offer.engine, channel)
         try:
-            self._engine.reveal_only(self.offer.revealed, self.tokenizer.vocab_size)
+            generates = self.offer.task.kind == "generate"
+            columns = self.tokenizer.vocab_size if generates else self.offer.outputs
+            self._engine.reveal_only(self.offer.revealed, columns)
             if guesses and not self._engine.cuts:
                 raise ValueError(f"the engine {self.offer.engine!r} reads one token at a time; leave the guesses out")
         except BaseException:
@@ -311,6 +315,30 @@ class Client(Generating):
         logits, step = found[0]
         return logits[0], step
 
+    def outputs(self, texts: Sequence[Sequence[int]]) -> Iterator[tuple[int, np.ndarray, PrivateRun]]:
+        """What an encoder makes of each text (1 up to the context of ids): its place, float64 [offer.outputs], minus
+        infinity where it is not revealed, and the run, which other texts may share; in as few runs as the server
+        computes. ValueError for a text that does not fit, DeclinedError where the server does not compute them."""
+        for ids in texts:
+            check_length(len(ids), 1, self.offer.context)
+        waiting = list(enumerate(texts))
+        while waiting:
+            count = next(
+                (n for n in range(1, len(waiting)) if not self._fit([ids for _, ids in waiting[: n + 1]])), len(waiting)
+            )
+            several, waiting = waiting[:count], waiting[count:]
+            readings = {
+                slot: (list(ids), _Reading(Span(0, len(ids)), list(ids))) for slot, (_, ids) in enumerate(several)
+            }
+            found, run = self._run(readings)
+            self.forget(readings)
+            for (place, _), (rows, _) in zip(several, found.values(), strict=True):
+                yield place, rows[0], run
+
+    def _fit(self, texts: Sequence[Sequence[int]]) -> bool:
+        """Whether the server reads so many at once."""
+        return len(texts) <= self.offer.max_prompts and sum(map(len, texts)) <= self.offer.context
+
     def continuation(
         self,
         ids: Sequence[int],
@@ -320,6 +348,7 @@ class Client(Generating):
         stop: Sequence[str] = (),
         given: Sequence[int] = (),
     ) -> Continuation:
+        self.offer.task.need("generate")
         check_length(len(ids), len(given) + max_new_tokens, self.offer.context)
         check_sampling(sampling, self.offer)
         text = TextStream(self.tokenizer.decode, stop)
@@ -516,7 +545,7 @@ class Client(Generating):
         rows_read = {shape[0] for shape in graph.state_in.values()}
         if (
             graph.length != step.length
-            or graph.shapes[graph.output] != (step.outputs, self.offer.vocab_size)
+            or graph.shapes[graph.output] != (step.outputs, self.offer.outputs)
             or rows_read - {step.past}
             or tables - {self.offer.vocab_size}  # with fewer rows, whether the client fails would depend on its ids
         ):

@@ -15,6 +15,7 @@ from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, PromptRun, RunCost, StepReport
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program, Programs
+from aero.graph.task import GENERATE, Task
 from aero.serve.limits import LimitError
 from aero.serve.memory import give_back
 from aero.serve.session import (
@@ -78,7 +79,8 @@ class Server:
     engine_for: connects an engine over a session's channel.
     reveal: what a client learns of each output. max_prompts: how many prompts a session may have at the same time.
     end_tokens: ids after which the model's text has ended, and clients ask for no more.
-    chat_template: how conversations are written for the model, for clients that have some.
+    chat_template: how conversations are written for the model, for clients that have some. task: what outputs are for;
+    embedding_size: numbers of one, where they are embeddings.
     draft: a model by which clients guess tokens, for those that want it (`aero.compiler.draft`); it is public then.
     idle: seconds that a client may take between two steps; within one, the channel's own timeout holds.
     Raises ValueError for a tokenizer that is not usable, or end tokens that it has not.
@@ -99,6 +101,8 @@ class Server:
         end_tokens: Sequence[int] = (),
         chat_template: ChatTemplate | None = None,
         draft: bytes = b"",
+        task: Task = GENERATE,
+        embedding_size: int = 0,
         idle: float = IDLE_SECONDS,
     ) -> None:
         if not 1 <= max_prompts <= MAX_PROMPTS:
@@ -107,10 +111,14 @@ class Server:
         sizes = context, vocab_size, engine, str(reveal), max_prompts, len(tokenizer)
         self._draft = draft
         self._offer = Offer(
-            PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens), len(self._chat_template), len(draft)
+            PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens), len(self._chat_template), len(draft),
+            task, embedding_size,
         )  # fmt: skip
         self._tokenizer = tokenizer
-        self._tokens = Tokenizer.from_bytes(tokenizer).vocab_size
+        tokens = Tokenizer.from_bytes(tokenizer)
+        self._tokens = tokens.vocab_size
+        if task.kind == "generate" and not tokens.lossless:
+            raise ValueError("the tokenizer does not give texts back; use a byte-level BPE such as GPT-2's")
         if self._tokens > vocab_size:
             raise ValueError(
                 f"the tokenizer has {self._tokens} tokens, and the model {vocab_size}; use the model's own"
@@ -167,7 +175,8 @@ class Server:
         if self._draft and wants_draft:
             channel.send(self._draft)
         with self._engine_for(channel) as engine:
-            engine.reveal_only(self._offer.revealed, self._tokens)
+            columns = self._tokens if self._offer.task.kind == "generate" else self._offer.outputs
+            engine.reveal_only(self._offer.revealed, columns)
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
             loaded: set[tuple[Span, ...]] = set()  # what the engine has found that it can compute
             set_up, tallies = 0.0, dict(engine.tallies)
@@ -262,6 +271,8 @@ class Server:
                 return f"the prompt number {request.prompt}, where this server knows 0 to {most - 1}"
             if step.length < 1 or step.context > context:
                 return f"{step.length} tokens after {step.past} do not fit the context of {context}"
+            if step.past and self._offer.task.kind != "generate":
+                return f"tokens after {step.past} others, where this model reads whole texts"
             if step.past not in (range(known + 1) if cuts else (0, known)):
                 return f"tokens after {step.past} others, where {known} were read"
             if not 1 <= step.outputs <= (step.length if step.past else 1):

@@ -3,7 +3,7 @@
     client                                   server
       hello {protocol, version, draft}
                                       ->
-                                      <-     offer {protocol, notation, context, vocab_size, reveal, ...}
+                                      <-     offer {protocol, notation, context, vocab_size, task, reveal, ...}
                                       <-     tokenizer.json, and the chat template where there is one
                                              and a draft model, where there is one and the client wants it
       ... the engine connects ...            (see aero.engines.connect)
@@ -42,6 +42,7 @@ from typing import Any
 
 from aero.data import chat_template
 from aero.engines.reveal import Reveal
+from aero.graph.task import GENERATE, Task
 from aero.wire import ProtocolError, one_line
 
 PROTOCOL = 10
@@ -52,6 +53,7 @@ MAX_GRAPH_BYTES = 64 << 20
 MAX_DRAFT_BYTES = 256 << 20
 MAX_CONTEXT = 1 << 20
 MAX_VOCABULARY = 1 << 21
+MAX_EMBEDDING = 1 << 16
 MAX_PROMPTS = 32
 MAX_OUTPUTS = MAX_PROMPTS
 """Of a step, of all prompts together."""
@@ -88,7 +90,8 @@ class Offer:
     `aero.engines.reveal` writes it; max_prompts: prompts of a session, and of a step, at the same time;
     tokenizer_bytes: size of the tokenizer file that follows; end_tokens: ids after which the model's text has ended;
     chat_template_bytes: size of the template that follows it (`aero.data.chat_template`), 0 where there is none;
-    draft_bytes: of the draft model (`aero.compiler.draft`) that clients get which ask for it, 0 where there is none.
+    draft_bytes: of the draft model (`aero.compiler.draft`) that clients get which ask for it, 0 where there is none;
+    task: what outputs are for; embedding_size: numbers of one, where they are embeddings, else 0.
     """
 
     protocol: int
@@ -103,6 +106,8 @@ class Offer:
     end_tokens: tuple[int, ...] = ()
     chat_template_bytes: int = 0
     draft_bytes: int = 0
+    task: Task = GENERATE
+    embedding_size: int = 0
 
     def __post_init__(self) -> None:
         _check_protocol(self.protocol, self.version)
@@ -113,20 +118,33 @@ class Offer:
         fits = fits and 0 <= self.draft_bytes <= MAX_DRAFT_BYTES
         if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
+        if not (1 <= self.embedding_size <= MAX_EMBEDDING if self.task.kind == "embed" else self.embedding_size == 0):
+            raise ProtocolError(f"the server's offer names embeddings of {self.embedding_size} numbers")
+        if self.task.kind == "classify" and len(self.task.labels) < 2:
+            raise ProtocolError("the server's offer is of a classifier of one class")
         ends = self.end_tokens
         if len(ends) > MAX_END_TOKENS or any(type(i) is not int or not 0 <= i < self.vocab_size for i in ends):
             raise ProtocolError(f"the server's offer names end tokens that are none of its {self.vocab_size}")
         try:
-            Reveal.parse(self.reveal)
+            reveal = Reveal.parse(self.reveal)
         except ValueError as error:
             raise ProtocolError(f"the server's offer is not usable: {error}") from None
+        if self.task.kind == "embed" and reveal.k is not None:
+            raise ProtocolError("the server's offer reveals a part of embeddings, which mean nothing in parts")
 
     @property
     def revealed(self) -> Reveal:
         return Reveal.parse(self.reveal)
 
+    @property
+    def outputs(self) -> int:
+        """Numbers of an output."""
+        return {"generate": self.vocab_size, "embed": self.embedding_size, "classify": len(self.task.labels)}[
+            self.task.kind
+        ]
+
     def message(self) -> dict[str, Any]:
-        return {"say": "offer", **asdict(self)}
+        return {"say": "offer", **asdict(self), "task": self.task.to_json()}
 
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> Offer:
@@ -134,10 +152,24 @@ class Offer:
         _check_protocol(field_of(message, "protocol", int), one_line(field_of(message, "version", str)))
         values: dict[str, Any] = {}
         for f in fields(cls):
+            if f.name == "task":
+                values[f.name] = _read_task(field_of(message, "task", dict))
+                continue
             kind = {"int": int, "str": str}.get(str(f.type), list)
             value = field_of(message, f.name, kind)
             values[f.name] = one_line(value) if kind is str else tuple(value) if kind is list else value
         return cls(**values)
+
+
+def _read_task(message: Mapping[str, Any]) -> Task:
+    labels = field_of(message, "labels", list)
+    if not all(type(label) is str for label in labels):
+        raise ProtocolError("a label of the server's classes is no text")
+    kind, normalize = field_of(message, "kind", str), field_of(message, "normalize", bool)
+    try:
+        return Task.of({"kind": kind, "normalize": normalize, "labels": map(one_line, labels)})
+    except ValueError as error:
+        raise ProtocolError(f"the server's task is not usable: {one_line(str(error))}") from None
 
 
 def _check_protocol(protocol: int, version: str) -> None:

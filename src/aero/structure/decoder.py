@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from aero.graph import Graph, Node
+from aero.graph import Graph
 from aero.graph.graph import INPUT
 from aero.graph.ops import Shape
 from aero.models.notation import Activation, Block, Ffn, Norm, Notation, Temperature
-from aero.models.presets import Positions, Size, config_fields
+from aero.models.presets import Positions, Size, config_fields, encoder_fields
+from aero.structure.encoder import Encoder
+from aero.structure.nodes import Nodes
 
 
 @dataclass(frozen=True)
@@ -94,34 +96,24 @@ class Decoder:
 
 
 def lowered(notation: Notation, size: Size, length: int | None = None, *, every_position: bool = False) -> Graph:
-    """The graph of a notation at a size: what the compiler lowers such a model to. length: by default the context.
+    """The graph of a notation at a size: what the compiler lowers such a model to; an encoder's has one output, of all
+    positions. length: by default the context.
 
     ValueError where notation, size and length do not fit together.
     """
+    if size.family == "bert":
+        encoder = Encoder.of(encoder_fields(notation, size))
+        return encoder.graph(encoder.context if length is None else length)
     decoder = Decoder.of(config_fields(notation, size))
     return decoder.graph(decoder.context if length is None else length, every_position=every_position)
 
 
-class Builder:
-    """Collects nodes and the shapes of their weights; every method adds some and returns the name of the last value."""
+class Builder(Nodes):
+    """Of a decoder's graph."""
 
     def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
         self.decoder = decoder
-        self.nodes: list[Node] = []
-        self.shapes: dict[str, Shape] = {}
-
-    def add(
-        self, name: str, op: str, *inputs: str, weights: Mapping[str, Shape] | None = None, **attrs: float | str
-    ) -> str:
-        """A node whose weights are named after it."""
-        shapes = {f"{name}.{role}": shape for role, shape in (weights or {}).items()}
-        self.shapes |= shapes
-        self.nodes.append(Node(name, op, inputs, tuple(shapes), attrs))
-        return name
-
-    def linear(self, name: str, x: str, k: int, m: int, *, bias: bool = True) -> str:
-        """[.., k] -> [.., m]."""
-        return self.add(name, "linear", x, weights={"w": (k, m), **({"b": (m,)} if bias else {})})
 
     def embedding(self, length: int) -> str:
         d = self.decoder
@@ -188,29 +180,14 @@ class Builder:
             y = self.linear(f"{name}.ffn.in", normed, width, inner, bias=bias)
             if form in ("gated", "scaled_gated"):
                 gate = self.linear(f"{name}.ffn.gate", normed, width, inner, bias=bias)
-                y = self.add(f"{name}.ffn.gated", "multiply", self.activation(f"{name}.ffn", gate), y)
+                y = self.add(f"{name}.ffn.gated", "multiply", self.activation(f"{name}.ffn", gate, d.activation), y)
             else:
-                y = self.activation(f"{name}.ffn", y)
+                y = self.activation(f"{name}.ffn", y, d.activation)
             y = self.linear(f"{name}.ffn.out", y, inner, width, bias=bias)
         if form.startswith("scaled"):
             y = self.add(f"{name}.ffn.alpha", "gain", y, weights={"w": ()})
             x = self.add(f"{name}.ffn.beta", "gain", x, weights={"w": ()})
         return self.add(f"{name}.ffn", "add", x, y)
-
-    def activation(self, name: str, x: str) -> str:
-        kind = self.decoder.activation
-        if kind == "identity":
-            return x
-        if kind in ("leaky_relu", "leaky_relu_global"):
-            # leaky(x) = a x + (1 - a) relu(x)
-            positive = self.add(f"{name}.relu", "relu", x)
-            positive = self.add(f"{name}.relu.slope", "gain", positive, weights={"w": ()})
-            return self.add(
-                f"{name}.leaky_relu", "add", self.add(f"{name}.slope", "gain", x, weights={"w": ()}), positive
-            )
-        if kind == "gelu_erf":
-            return self.add(f"{name}.gelu", "gelu", x, form="erf")
-        return self.add(f"{name}.{kind}", kind, x)
 
     def norm(self, name: str, x: str, rows: int) -> str:
         """rows: of x. With frozen statistics it is (x / sigma_bar) C: C = I - 11^T / d takes a row's mean away, and
@@ -227,8 +204,7 @@ class Builder:
             shape = () if d.norm == "frozen" else _of_rows(rows, width)
             scaled = self.add(f"{name}.scale", "gain", x, weights={"w": shape})
             x = self.linear(name, scaled, width, width, bias=False)
-        x = self.add(f"{name}.gain", "gain", x, weights={"w": (width,)})
-        return self.add(f"{name}.bias", "bias", x, weights={"w": (width,)})
+        return self.affine(name, x, width)
 
     def end(self, x: str, length: int, every_position: bool) -> Graph:
         """The final norm and the vocabulary's logits of what the last block gives."""
@@ -237,7 +213,7 @@ class Builder:
             x, rows = self.add("last", "rows", x, start=length - 1, stop=length), 1
         x = self.linear("logits", self.norm("final_norm", x, rows), d.hidden_size, d.vocab_size, bias=False)
         x = self.add("logit_multiplier", "scale", x, factor=d.logit_multiplier)
-        return Graph(length, tuple(self.nodes), self.shapes, x)
+        return self.graph(length, x)
 
 
 def _of_rows(rows: int, width: int) -> Shape:

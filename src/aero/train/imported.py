@@ -23,7 +23,13 @@ from aero.train.imported_tokenizer import end_tokens, read_tokenizer
 from aero.train.run_folder import FILE, RunInfo
 
 _TOKENS = 64  # of the random text on which the two models are compared
-_FILES = ("*.json", "merges.txt", chat_template.FILE, "*.safetensors")  # what is read of a model's place on the Hub
+_FILES = (
+    "*.json",
+    "merges.txt",
+    "vocab.txt",
+    chat_template.FILE,
+    "*.safetensors",
+)  # what is read of a model's place on the Hub
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
     ConnectionError where the Hub is needed and cannot be reached.
     """
     check_replaceable(out, FILE, force)
-    folder = Path(source) if present(Path(source)) else _downloaded(source)
+    folder = checkpoint_folder(source)
     read = read_tokenizer(folder)
     reference = read_reference(folder)
     ours = convert(reference.model)
@@ -67,12 +73,7 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
         parameters=ours.num_parameters(),
         settings=None,
         data=None,
-        versions={
-            "aero": aero.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        versions=versions(),
         status="finished",
         source=source,
     )
@@ -85,6 +86,22 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
         info.write(run)
     chat = () if chats is None else ("conversations follow its own chat template",)
     return Imported(info, error, (*reference.notes, *read.notes, ends.note, *chat))
+
+
+def versions() -> dict[str, str]:
+    """Of what converts, for run.json."""
+    return {
+        "aero": aero.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def checkpoint_folder(source: str) -> Path:
+    """A local folder, or a copy of what the Hugging Face Hub has of that name. ConnectionError where that is needed and
+    cannot be reached."""
+    return Path(source) if present(Path(source)) else _downloaded(source)
 
 
 def _downloaded(name: str) -> Path:

@@ -20,10 +20,11 @@ RUNGS = ("SM+ScFuFFN", "SM+R", "SM+LN+R", "SM+LN+G")
 
 
 def forward(
-    preset: Annotated[str, typer.Option(help="Size: gpt2-small, ...")] = "gpt2-small",
+    preset: Annotated[str, typer.Option(help="Size: gpt2-small, bert-base, ...")] = "gpt2-small",
     context: Annotated[int | None, typer.Option(help="Tokens of the prompt; by default all that fit.", min=2)] = None,
     notation: Annotated[
-        list[str] | None, typer.Option(help="Architecture, by default four: SM+ScFuFFN to SM+LN+G. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Architecture, by default four: SM+ScFuFFN to SM+LN+G, the last of an encoder. Repeatable."),
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -35,7 +36,8 @@ def forward(
     operations: Annotated[bool, typer.Option("--operations", help="Show what each operation cost, too.")] = False,
     json: Records = None,
 ) -> None:
-    """Time token ids to last-position logits with random weights of trained-like scale, compiled.
+    """Time token ids to last-position logits, or an encoder's output, with random weights of trained-like scale,
+    compiled.
 
     --json adds to a record's usual keys: messages, network, threads, logit_std, cpu_seconds and steps of each party,
     load_seconds (encoding of the weights, keys, base OTs), set_up (their traffic); predicted (seconds, cpu_seconds,
@@ -55,7 +57,7 @@ def forward(
     if unknown := set(engines) - set(ENGINES):
         raise ValueError(f"no engine {', '.join(sorted(unknown))}: there are {', '.join(ENGINES)}")
     networks = [Network.parse(name) for name in network or ["loopback"]]
-    rungs = [notations.parse(name) for name in notation or RUNGS]
+    rungs = [notations.parse(name) for name in notation or (RUNGS if size.family in presets.TRAITS else RUNGS[-1:])]
     console, on = wide_console(), computer(machine, threads)
     records: list[Record] = []
     with console.status("") as status:

@@ -134,7 +134,7 @@ class Arithmetic:
             case SharedProduct() | ElementProduct() as product:
                 value = self._product(product, *inputs, fmt=self.inputs[1])
             case PublicProduct() as product:
-                fmt = Format(64, self.inputs[0].fraction_bits)
+                fmt = Format(64, self.inputs[0].fraction_bits + product.finer)
                 constants = product.constants(inputs[0].shape, **node.attrs)
                 value = self._product(product, inputs[0], *(fmt.encode(c, node.name) for c in constants), fmt=fmt)
             case other:

@@ -38,6 +38,7 @@ from aero.mpc.functions.relu import plan_relu
 from aero.mpc.functions.score_rows import ScoreRows
 from aero.mpc.functions.smooth_relu import plan_smooth_relu
 from aero.mpc.functions.softmax import SoftmaxPlan, cheapest, plan_softmax, window_of
+from aero.mpc.functions.tanh import plan_tanh
 from aero.mpc.ot.transfer import products_cost
 from aero.mpc.plan import FunctionPlan, Plan
 from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
@@ -245,6 +246,7 @@ FUNCTIONS: Mapping[str, MakePlan] = {
     "relu": lambda shapes, rings, *_: plan_relu(_all_rows(shapes), *rings),
     "rms_norm": lambda shapes, rings, attrs, _: _norm_plan(shapes, rings, attrs, centred=False),
     "silu": lambda shapes, rings, *_: _smooth_relu_plan(shapes, rings, "silu"),
+    "tanh": lambda shapes, rings, *_: plan_tanh(_all_rows(shapes), *rings),
 }
 """What makes the plan of each nonlinear operation, and of products number by number."""
 require_all("the plans of nonlinear operations", FUNCTIONS, of_arithmetic(Function, ElementProduct))

@@ -232,8 +232,8 @@ def _factor(graph: Graph, plan: RingPlan, node: Node) -> Format | None:
     match OPS[node.op].arithmetic:
         case WeightProduct():
             return plan.of_weight(node.weights[0])
-        case PublicProduct():
-            return Format(64, plan.of_value(graph, node.inputs[0]).fraction_bits)
+        case PublicProduct() as product:
+            return Format(64, plan.of_value(graph, node.inputs[0]).fraction_bits + product.finer)
         case SharedProduct():
             return plan.of_value(graph, node.inputs[1])
     return None

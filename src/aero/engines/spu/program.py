@@ -216,6 +216,13 @@ def _silu(x: Any) -> Any:
     return _smooth_relu(x, SILU_KNOTS, silu_pieces())
 
 
+def _tanh(x: Any) -> Any:
+    """(1 - e) / (1 + e) of e = exp(-2 |x|), with the sign of x."""
+    sign = 1.0 - 2.0 * (x < 0)
+    e = _exp(jnp.maximum(x * sign, 0.0) * -1.0, rate=2.0)
+    return sign * (1.0 - e) * (1.0 / (1.0 + e))
+
+
 def _smooth_relu(x: Any, at: tuple[float, ...], pieces: np.ndarray) -> Any:
     """relu(x) - g(|x|), with all comparisons in one batch; g's pieces come as steps from one parabola to the next."""
     square = x * x
@@ -270,11 +277,13 @@ EMITTERS: Mapping[str, Emit] = {
     "relu": _each(_relu),
     "gelu": _each(_gelu),
     "silu": _each(_silu),
+    "tanh": _each(_tanh),
     "rotary": _each(_rotary),
     "scores": _each(_scores),
     "softmax": _each(_softmax),
     "attend": _each(_attend),
     "rows": _each(lambda x, start, stop: x[start:stop]),
     "concat_rows": _each(lambda x, y: jnp.concatenate([x, y])),
+    "mean_rows": _each(lambda x: x.sum(axis=0, keepdims=True) * (1.0 / x.shape[0])),
 }
 require_all("SPU's programs", EMITTERS)

@@ -160,8 +160,8 @@ def _batches(programs: Programs) -> Iterator[list[Graph]]:
     do not depend on how many rows there are, apart from those of scores, which have no weights."""
     longest = programs.context
     first, whole = (programs.prefill(n, leave_state=True).graph for n in (1, longest))
-    yield from ([first], [whole], [first, first])
-    if longest > 1:
+    yield from ([first], [whole], [first, first], *([[first, whole]] if not whole.causal else []))
+    if longest > 1 and whole.causal:
         short, late = programs.decode(1).graph, programs.decode(longest - 1).graph
         yield from ([short], [late], [first, short], [whole, late])
         several = programs.decode(1, longest - 1).graph

@@ -13,6 +13,7 @@ from aero.graph.ops import (
     gelu,
     layer_norm,
     linear,
+    mean_rows,
     multiply,
     relu,
     rms_norm,
@@ -22,12 +23,13 @@ from aero.graph.ops import (
     scores,
     silu,
     softmax,
+    tanh,
 )
 from aero.graph.ops.sheet import Arithmetic, Attrs, Shape, Sheet
 
 _FILES = (
-    embedding, linear, gain, bias, scale, add, multiply, layer_norm, rms_norm, relu, gelu, silu, rotary, scores,
-    softmax, attend, rows, concat_rows,
+    embedding, linear, gain, bias, scale, add, multiply, layer_norm, rms_norm, relu, gelu, silu, tanh, rotary, scores,
+    softmax, attend, rows, concat_rows, mean_rows,
 )  # fmt: skip
 
 OPS: Mapping[str, Sheet] = MappingProxyType({file.__name__.rpartition(".")[2]: file.SHEET for file in _FILES})

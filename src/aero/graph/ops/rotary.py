@@ -67,6 +67,7 @@ SHEET = Sheet(
         terms=lambda inputs, _, attrs: 2 * inputs[0][0] * int(attrs["heads"]) * int(attrs["rotated"]),
         constants=_angles,
         computed=True,
+        finer=0,
     ),
     bound=_bound,
     magnitude=_magnitude,

@@ -18,6 +18,7 @@ SHEET = Sheet(
         terms=lambda inputs, *_: math.prod(inputs[0]),
         constants=lambda shape, factor: (np.array(factor),),
         computed=False,
+        finer=0,
     ),
     bound=lambda x, factor: x * abs(factor),
     magnitude=own_magnitude,

@@ -103,11 +103,13 @@ class PublicProduct(Product):
     """The factors are the value and public numbers.
 
     constants: (shape of the value, **attrs) -> those numbers. computed: whether a machine may round them in its own
-    way, so that two parties have to compare theirs; not where they are attributes.
+    way, so that two parties have to compare theirs; not where they are attributes. finer: fractional bits that they
+    have beyond the value's.
     """
 
     constants: Callable[..., tuple[Array, ...]]
     computed: bool
+    finer: int
 
 
 Arithmetic = LookUp | Sum | Move | Function | WeightProduct | SharedProduct | ElementProduct | PublicProduct

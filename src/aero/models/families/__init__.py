@@ -1,6 +1,7 @@
 """Families of Hugging Face's models that can be converted, each in its file: what it is as a model of ours."""
 
-from aero.models.families import gpt2, gpt_neox, llama, mistral, opt, qwen2, qwen3
+from aero.models.families import bert, distilbert, gpt2, gpt_neox, llama, mistral, opt, qwen2, qwen3
+from aero.models.families.encoders import EncoderFamily
 from aero.models.families.family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -14,4 +15,7 @@ FAMILIES: dict[str, Family] = {
 }
 """By Hugging Face's `model_type`."""
 
-__all__ = ["FAMILIES", "Family"]
+ENCODERS: dict[str, EncoderFamily] = {"bert": bert.FAMILY, "distilbert": distilbert.FAMILY}
+"""By Hugging Face's `model_type`."""
+
+__all__ = ["ENCODERS", "FAMILIES", "EncoderFamily", "Family"]

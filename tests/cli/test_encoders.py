@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from aero.cli.main import app
+from aero.cli.serving import Serving, load
 from aero.compiler.import_encoder import outputs_of
 from aero.data import tokenizer
+from aero.engines.reveal import LOGITS
 from aero.models.encoder_reference import read_encoder
 from aero.wire.keys import make_keys
 from small_encoders import checkpoint, sentences
@@ -123,10 +125,12 @@ def test_the_class_alone_is_revealed(folder, tmp_path):
 
 
 def test_a_run_is_served_without_having_been_compiled_and_refuses_other_verbs(folder):
-    _, err, server = private(folder, "classify", "first", texts=["a cat"])
+    _, err, _ = private(folder, "classify", "first", texts=["a cat"])
     assert "not one to classify with; use `aero embed`" in err
-    assert "number formats come from random tokens" in server, server
-    assert "the embedding of each text" in server, server
+    how = Serving("two-party", LOGITS, 2, 0, insecure_plaintext=True, idle=60.0)
+    learnt, *others = load(folder / "first", how).notes
+    assert learnt == "clients will learn the embedding of each text"
+    assert "number formats come from random tokens" in others[-1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from aero.compiler.compile import compile, rewrite
 from aero.compiler.positions import prefill
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
-from aero.models.presets import SIZES, Size
+from aero.models.presets import SIZES, TRAITS, Size
 from aero.structure import lowered
 
 SIZE = Size(61, 9, 3, 2, 24, embedding_multiplier=3, logit_multiplier=2)
@@ -85,8 +85,10 @@ def test_a_width_that_heads_do_not_divide_is_refused():
 @pytest.mark.parametrize("preset", SIZES)
 def test_every_preset_is_compiled(preset):
     size = SIZES[preset]
-    final = compiled_stages(parse("SM+ScFuFFN"), size, 8)[-1].graph
-    assert final.shapes[final.output] == (1, size.vocab_size)
+    decoder = size.family in TRAITS
+    final = compiled_stages(parse("SM+ScFuFFN" if decoder else "SM+LN+G"), size, 8)[-1].graph
+    outputs = size.vocab_size if decoder else size.classes or size.hidden_size
+    assert final.shapes[final.output] == (1, outputs)
     assert sum(n.op == "softmax" for n in final.nodes) == size.num_layers
     for node in final.nodes:
         if node.op == "rotary":

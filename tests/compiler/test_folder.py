@@ -67,7 +67,7 @@ def test_an_altered_or_lost_file_is_refused(folder, name):
 def test_another_version_is_refused(folder):
     info = json.loads((folder / "compiled.json").read_text())
     for change, message in (
-        ({"format_version": 1}, "version 1, and this aero reads 2; compile the model again"),
+        ({"format_version": 1}, "version 1, and this aero reads 3; compile the model again"),
         ({"files": {"../x": "0"}}, "was changed after it was written"),
     ):
         (folder / "compiled.json").write_text(json.dumps({**info, **change}))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from aero.compiler.compile import compile_encoder
-from aero.compiler.encoder import EncoderModel, is_encoder
+from aero.compiler.encoder import EncoderModel
 from aero.compiler.import_encoder import difference, import_encoder, outputs_of
+from aero.compiler.run import is_encoder
 from aero.graph import interpret
 from aero.graph.task import Task
 from aero.models.encoder_reference import read_encoder

@@ -125,7 +125,7 @@ def test_starting_from_another_model(config: AeroConfig, tmp_path: Path) -> None
     for notation, fields, message in (
         ("SM+R", {}, "has no place for"),
         ("SM+LN+R", {"num_layers": 3, "ffn": "plain"}, "also needs"),
-        ("SM+LN+R", {"ffn_multiplier": 2}, "has another shape of"),
+        ("SM+LN+R", {"ffn_width": 2 * config.hidden_size}, "has another shape of"),
         ("SM+LN+G", {}, "activation is gelu, and relu"),
     ):
         with pytest.raises(ValueError, match=message):

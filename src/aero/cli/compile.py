@@ -70,9 +70,8 @@ def compile_(
     from aero.cli.calibration import calibration_blocks
     from aero.cli.served import fit
     from aero.compiler.compile import compile
-    from aero.compiler.encoder import is_encoder
     from aero.compiler.folder import INFO_FILE
-    from aero.compiler.run import load_model
+    from aero.compiler.run import is_encoder, load_model
     from aero.cost.pricing import pricing
     from aero.files.atomic import check_replaceable
     from aero.report.record import write_json

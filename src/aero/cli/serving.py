@@ -119,8 +119,7 @@ def _draft(draft: Path, run: Path, vocab_size: int) -> bytes:
 def _compiled(run: Path, *, with_plan: bool) -> tuple[CompiledRun, bool]:
     """A run, which is compiled now, or what was compiled before; and False where number formats had to come from random
     tokens."""
-    from aero.compiler.encoder import is_encoder
-    from aero.compiler.run import load_model
+    from aero.compiler.run import is_encoder, load_model
 
     if is_compiled(run) or not with_plan:
         found = CompiledRun.load(run)

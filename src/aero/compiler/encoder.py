@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from aero.compiler.run import MODEL_TYPE
 from aero.files.atomic import replacing, write_text
-from aero.files.reading import foreign, interpreting, present, read_json, typed
+from aero.files.reading import foreign, interpreting, read_json, typed
 from aero.graph import Program
 from aero.graph.task import Task
 from aero.models.notation import Notation
 from aero.structure import Encoder
 
-MODEL_TYPE = "aero_encoder"
 FORMAT_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _REMEDY = "convert the model again with `aero convert`"
@@ -72,9 +72,3 @@ class EncoderModel:
             structure, task = typed(Encoder, about["structure"]), typed(Task, about["task"])
         with foreign(f"{folder}/{WEIGHTS_FILE}", _REMEDY):
             return cls(structure, task, load_file(folder / WEIGHTS_FILE))
-
-
-def is_encoder(folder: Path) -> bool:
-    """Whether a folder holds one."""
-    found = read_json(folder / CONFIG_FILE) if present(folder / CONFIG_FILE) else None
-    return isinstance(found, dict) and found.get("model_type") == MODEL_TYPE

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aero.compiler.compiled import Compiled
-from aero.compiler.encoder import EncoderModel, is_encoder
 from aero.compiler.folder import is_compiled, read
 from aero.files import manifest
-from aero.files.reading import present
+from aero.files.reading import present, read_json
 from aero.graph import Program
 from aero.graph.ring_plan import RingPlan
 from aero.graph.task import Task
 
 if TYPE_CHECKING:
+    from aero.compiler.encoder import EncoderModel
     from aero.models import AeroForCausalLM
 
 WEIGHTS = "model.safetensors"
+MODEL_TYPE = "aero_encoder"
+"""What config.json of an encoder says (`aero.compiler.encoder`)."""
 
 
 def load_model(run: Path) -> AeroForCausalLM:
@@ -37,8 +39,17 @@ def load_model(run: Path) -> AeroForCausalLM:
     return model.eval()
 
 
+def is_encoder(folder: Path) -> bool:
+    """Whether a run folder holds one."""
+    config = folder / "config.json"
+    found = read_json(config) if present(config) else None
+    return isinstance(found, dict) and found.get("model_type") == MODEL_TYPE
+
+
 def load_encoder(run: Path) -> EncoderModel:
     """The encoder of a run folder. FileNotFoundError or ValueError say what is wrong with it."""
+    from aero.compiler.encoder import EncoderModel
+
     manifest.verify(run)
     return EncoderModel.load(run)
 

@@ -127,10 +127,16 @@ def test_a_client_cannot_ask_for_more():
         assert isinstance(error, ValueError) and "do not have the same output revealed" in str(error)
 
 
-def test_the_largest_of_one_position_alone():
-    program, plan = logits_program(rows=2)
-    told, _ = run((TOKEN, TOKEN), program, plan, x_of(2))
-    assert all("has no row" in str(error) for error in told)
+@pytest.mark.parametrize("reveal", [TOKEN, Reveal(3)], ids=str)
+def test_the_largest_of_each_row(reveal):
+    (program, plan), x = logits_program(rows=2), x_of(2)
+    (output, _), (client, _) = run((reveal, reveal), program, plan, x)
+    exact = x @ program.weights["w"]
+    expected = reveal.of(exact, VOCABULARY)
+    shown = np.isfinite(expected)
+    np.testing.assert_array_equal(np.isfinite(output), shown)
+    np.testing.assert_allclose(output[shown], expected[shown], rtol=0, atol=2e-3)
+    assert client._party.openings[0].shape == (2, reveal.k)
 
 
 def test_an_engine_that_reveals_all_says_so():

@@ -29,6 +29,15 @@ def test_guesses_are_the_models_most_likely_tokens_whatever_was_read_before():
     assert draft.guess([1] * 13, 2) == [] == draft.guess([1, 2], 0)
 
 
+def test_of_a_text_that_goes_on_its_last_state_alone_is_kept():
+    draft, text = Draft(unpack(pack(PROGRAM), 50)), [3, 4]
+    for _ in range(6):
+        draft.guess(text, 2)
+        text.append(likely(text, 1)[0])
+        draft.guess([9, *text], 1)  # another prompt, beside it
+    assert [len(read) for read, _ in draft._texts] == [8, 9]
+
+
 def test_what_is_no_draft_model_is_refused():
     data = pack(PROGRAM)
     for bad in (b"", data[:100], data[:-8], b"\xff" * 40, data.replace(b'"length', b'"lengti')):

@@ -19,6 +19,8 @@ from aero.graph.interpret import interpret_step
 from aero.graph.serialize import graph_from_json
 
 _TEXTS = 32
+_BEHIND = 16
+"""Tokens at the end of a text that is gone on with which may have been guesses that did not hold."""
 
 
 def pack(program: Program) -> bytes:
@@ -52,7 +54,7 @@ class Draft:
     def guess(self, ids: Sequence[int], most: int) -> list[int]:
         """The most likely tokens after `ids`, one after the other; fewer than `most` at the end of its context."""
         text, found = list(ids), list[int]()
-        read, state = self._known(text)
+        at, read, state = self._known(text)
         while len(found) < most and len(text) <= self._compiled.context:
             if state:
                 program = self._compiled.decode(read, len(text) - read)
@@ -62,16 +64,20 @@ class Draft:
             read = len(text)
             found.append(int(logits[0].argmax()))
             text.append(found[-1])
-        if state:
+        if found:
+            stem = [] if at is None else self._texts[at][0][:-_BEHIND]
+            if at is not None and stem == list(ids[: len(stem)]):
+                del self._texts[at]  # it is this text, some tokens ago
             self._texts = [*self._texts[1 - _TEXTS :], (text[:read], state)]
         return found
 
-    def _known(self, ids: list[int]) -> tuple[int, dict[str, np.ndarray]]:
-        """Of all but the last of the ids, how many were read before in one of the texts, and what that left."""
-        best, kept = 0, dict[str, np.ndarray]()
-        for text, state in self._texts:
+    def _known(self, ids: list[int]) -> tuple[int | None, int, dict[str, np.ndarray]]:
+        """In which of the texts the most of all but the last of the ids were read before, how many, and what they left
+        there."""
+        at, best = None, 0
+        for index, (text, _) in enumerate(self._texts):
             pairs = zip(text, ids[:-1], strict=False)
             same = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(text), len(ids) - 1))
             if same > best:
-                best, kept = same, state
-        return best, {name: rows[:best] for name, rows in kept.items()}
+                at, best = index, same
+        return at, best, {} if at is None else {name: rows[:best] for name, rows in self._texts[at][1].items()}

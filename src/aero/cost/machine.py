@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aero.files.reading import interpreting, present, read_json, typed
+from aero.cost.named import names, path_of
+from aero.files.reading import interpreting, read_json, typed
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.party import Role
 from aero.mpc.work import Work, sum_of
@@ -131,16 +132,9 @@ def step_units(cost: ProtocolCost, role: Role) -> Work:
 
 def machine_names() -> list[str]:
     """The machines that come with aero."""
-    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+    return names(_FOLDER)
 
 
 def load_machine(name_or_path: str) -> Machine:
     """A machine by name, or from a JSON file. ValueError for neither."""
-    path = _FOLDER / f"{name_or_path}.json"
-    if name_or_path not in machine_names():
-        path = Path(name_or_path)
-        if not present(path):
-            raise ValueError(
-                f"no machine {name_or_path!r}; there are {', '.join(machine_names())}, or give a JSON file"
-            )
-    return Machine.from_json(read_json(path))
+    return Machine.from_json(read_json(path_of(name_or_path, _FOLDER, "machine")))

@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from aero.cost.algebra import Declaration, Price
+from aero.cost.named import names, path_of
 from aero.cost.quantities import quantities
-from aero.files.reading import interpreting, present, read_json, typed
+from aero.files.reading import interpreting, read_json, typed
 from aero.graph import Graph, Node
 
 FORMAT_VERSION = 1
@@ -155,17 +156,9 @@ _KEYS = tuple(f.name for f in fields(_File))
 
 def profile_names() -> list[str]:
     """The profiles that come with aero."""
-    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+    return names(_FOLDER)
 
 
 def load_profile(name_or_path: str) -> TableProfile:
     """A profile by name, or from a JSON file that `aero bench calibrate` wrote. ValueError for neither."""
-    path = _FOLDER / f"{name_or_path}.json"
-    if name_or_path not in profile_names():
-        path = Path(name_or_path)
-        if not present(path):
-            raise ValueError(
-                f"no cost profile {name_or_path!r}; there are two-party, {', '.join(profile_names())}, "
-                "or give a JSON file"
-            )
-    return TableProfile.from_json(read_json(path))
+    return TableProfile.from_json(read_json(path_of(name_or_path, _FOLDER, "cost profile", "two-party")))

@@ -14,7 +14,7 @@ from aero.data.tokenizer import Tokenizer, declared
 from aero.files.atomic import new_folder, write_text
 from aero.files.reading import foreign, present, read_bytes
 from aero.models.encoder_reference import read_encoder
-from aero.train.imported import versions
+from aero.train.imported import info_of
 from aero.train.run_folder import FILE, RunInfo
 
 
@@ -43,16 +43,7 @@ def import_encoder_checkpoint(
             f"{source} has {model.structure.vocab_size} words, its tokenizer {tokens.vocab_size}; use one that fits"
         )
     error = difference(model, reference)
-    info = RunInfo(
-        notation=model.notation,
-        context=model.structure.context,
-        parameters=model.parameters,
-        settings=None,
-        data=None,
-        versions=versions(),
-        status="finished",
-        source=source,
-    )
+    info = info_of(model.notation, model.structure.context, model.parameters, source)
     with new_folder(out, FILE, force) as run:
         model.save(run)
         tokens.save(run / tokenizer.FILE)

@@ -67,16 +67,7 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
     about = tokenizer.hugging_face_config(tokens, ours.config.context, read.declared.get("bos_token"))
     if chats is not None:  # it names tokens as its files declare them, and has no text for one that they do not
         about |= {"bos_token": None} | {n: w for n, w in read.declared.items() if n != "eos_token" and tokens.id_of(w)}
-    info = RunInfo(
-        notation=str(ours.config.notation),
-        context=ours.config.context,
-        parameters=ours.num_parameters(),
-        settings=None,
-        data=None,
-        versions=versions(),
-        status="finished",
-        source=source,
-    )
+    info = info_of(str(ours.config.notation), ours.config.context, ours.num_parameters(), source)
     with new_folder(out, FILE, force) as run:
         ours.save_pretrained(run)
         tokens.save(run / tokenizer.FILE)
@@ -86,6 +77,20 @@ def import_checkpoint(source: str, out: Path, force: bool = False) -> Imported:
         info.write(run)
     chat = () if chats is None else ("conversations follow its own chat template",)
     return Imported(info, error, (*reference.notes, *read.notes, ends.note, *chat))
+
+
+def info_of(notation: str, context: int, parameters: int, source: str) -> RunInfo:
+    """What run.json says of a model that was converted and not trained here."""
+    return RunInfo(
+        notation=notation,
+        context=context,
+        parameters=parameters,
+        settings=None,
+        data=None,
+        versions=versions(),
+        status="finished",
+        source=source,
+    )
 
 
 def versions() -> dict[str, str]:

@@ -174,10 +174,12 @@ class Session:
         except BaseException as error:
             self.failure = error
 
-    def client(self, pad_to: int | None = None, guesses: int = 0, draft_for=None) -> Client:
+    def client(
+        self, pad_to: int | None = None, guesses: int = 0, steady: bool = False, draft_for=None, drafts=None
+    ) -> Client:
         return Client(
             self.client_channel, lambda name, _: self.client_engine,
-            pad_to=pad_to, guesses=guesses, draft_for=draft_for,
+            pad_to=pad_to, guesses=guesses, steady=steady, draft_for=draft_for, drafts=drafts,
         )  # fmt: skip
 
     def lose(self) -> None:
@@ -205,6 +207,7 @@ class Sessions:
         self.opened: list[Session] = []
         self.away: bool | Exception = False
         self.admit: Callable[[int, int], None] | None = None
+        self.how: dict = {}  # of each client
 
     @contextmanager
     def open(self):
@@ -214,7 +217,7 @@ class Sessions:
         session.admit = self.admit or session.admit
         self.opened.append(session)
         try:
-            with session.client() as client:
+            with session.client(**self.how) as client:
                 yield client
         finally:
             session.client_channel.close()

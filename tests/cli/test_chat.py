@@ -27,8 +27,8 @@ def talk(tokenizer_bytes, monkeypatch, tmp_path):
         session = Session(tokenizer_bytes, reveal) if reveal else Session(tokenizer_bytes)
 
         @contextmanager
-        def in_memory(address, security, progress, pad_to, wait, guesses):
-            with session.client(pad_to, guesses) as client:
+        def in_memory(address, security, progress, pad_to, wait, guesses, steady):
+            with session.client(pad_to, guesses, steady) as client:
                 yield client
 
         monkeypatch.setattr(chat_module, "private_session", in_memory)

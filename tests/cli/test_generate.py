@@ -27,8 +27,8 @@ def generate(tokenizer_bytes, monkeypatch):
         session = Session(tokenizer, **offer)
 
         @contextmanager
-        def in_memory(address, security, progress, pad_to, wait, guesses):
-            with session.client(pad_to, guesses) as client:
+        def in_memory(address, security, progress, pad_to, wait, guesses, steady):
+            with session.client(pad_to, guesses, steady) as client:
                 yield client
 
         monkeypatch.setattr(generate_module, "private_session", in_memory)
@@ -92,6 +92,10 @@ def test_tokens_that_are_guessed(generate, monkeypatch, tmp_path):
         "set-up", "prefill", *["next-token"] * (len(session.steps) - 1)
     ]  # fmt: skip
     assert "more where guesses hold" in page.read_text()
+    made, held = (sum(record.get(name, 0) for record in data["records"]) for name in ("guesses", "guesses_held"))
+    assert held == 24 - len(session.steps) and made == held, "all that were made, as the text goes on as told"
+    line = f"24 tokens in {len(session.steps)} runs: {held} of {made} guesses held"
+    assert line in result.output and f"{held} of {made} guesses held: 24 tokens" in page.read_text()
 
 
 def test_a_terminal_obeys_no_generated_text(generate, tokenizer_bytes, tmp_path):

@@ -46,6 +46,8 @@ def test_what_is_no_draft_model_is_refused():
     with pytest.raises(ValueError, match="not rows of 51 logits"):
         unpack(data, 51)
     name = next(iter(PROGRAM.weights))
-    weights = {n: np.full_like(w, np.nan if n == name else 1.0) for n, w in PROGRAM.weights.items()}
+    weights = {n: np.full_like(w, np.nan if n == name else 1.0, np.float32) for n, w in PROGRAM.weights.items()}
+    with pytest.raises(ValueError, match="not of float32"):
+        unpack(save(dict(PROGRAM.weights), {"graph": PROGRAM.graph.dumps()}), 50)
     with pytest.raises(ValueError, match="NaN"):
         unpack(save(weights, {"graph": PROGRAM.graph.dumps()}), 50)

@@ -18,6 +18,7 @@ import numpy as np
 
 from aero.compiler import folder as compiled_folder
 from aero.compiler.compiled import Compiled
+from aero.compiler.draft import Draft, pack, unpack
 from aero.compiler.run import load_model
 from aero.cost.machine import load_machine, machine_names
 from aero.cost.profile import load_profile, profile_names
@@ -74,8 +75,9 @@ def targets(home: Path) -> dict[str, Target]:
 def _wire() -> dict[str, Target]:
     graph = random_program(norm=True, rotary=True).graph
     state = random_program(parallel=True, activation="gelu_erf").graph
+    draft = random_program(length=4, vocabulary=9, layers=1, every_position=True)
     plan = RingPlan.uniform(graph, 12)
-    offer = Offer(PROTOCOL, "1", "SM", 8, 300, "two-party", "top-k:4", 2, 1000)
+    offer = Offer(PROTOCOL, "1", "SM", 8, 300, "two-party", "top-k:4", 2, 1000, draft_bytes=9, draft_digest=64 * "a")
     asked = {"say": "step", "prompts": [Asked(0, Span(0, 3), "").message(), Asked(1, Span(2, 1), "ab").message()]}
 
     def plan_of(data: bytes) -> None:
@@ -97,6 +99,7 @@ def _wire() -> dict[str, Target]:
         "step": Target(lambda data: read_asked(decode_control(data)), [encode_control(asked)]),
         "header": Target(_header, [Header(Kind.ARRAYS, 0, 0, 24, 1).pack()]),
         "description": Target(_description, [_messages()[HEADER_SIZE : HEADER_SIZE + 16]]),
+        "draft": Target(lambda data: Draft(unpack(data, 9)).guess([1, 2], 2), [pack(draft)]),
         "control": Target(_control, [b'{"a":[1,2.5,null]}']),
         "channel": Target(_channel, [_messages()]),
     }

@@ -32,8 +32,9 @@ def tokenizer(tmp_path_factory) -> bytes:
 def serve(tokenizer):
     served = []
 
-    def begin(guard=None, queue=16, max_prompts=4, template=None, **options):
+    def begin(guard=None, queue=16, max_prompts=4, template=None, how=None, **options):
         sessions = Sessions(tokenizer, max_prompts, **options)
+        sessions.how = how or {}
         served.append(Served(sessions, guard or Guard(), queue, template))
         return served[-1]
 
@@ -381,6 +382,24 @@ def test_metrics_count_and_tell_nothing_of_the_text(served):
     assert value(after, 'aero_tokens_total{kind="chosen"}') - value(before, 'aero_tokens_total{kind="chosen"}') == 2
     assert value(after, "aero_private_sessions_total") == served.batcher.sessions
     assert "to be" not in after
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_guesses_that_held_are_shown(serve, monkeypatch, steady):
+    served = serve(how={"guesses": 3, "steady": steady})
+    prompt = served.tokenizer.encode("to be or")
+    text = [*prompt, *greedy(prompt, 9, PROGRAM)]
+    monkeypatch.setattr("aero.serve.client.continued_phrase", lambda ids, most: text[len(ids) :][:most])
+    whole = served.client().completions.create(model="toy", prompt="to be or", max_tokens=9, temperature=0)
+    assert whole.choices[0].text == served.tokenizer.decode(text[len(prompt) :])
+    spent, runs = whole.model_extra["x_aero"], json.loads(served.ask("/v1/x_aero/runs")[1])["runs"]
+    assert spent["runs"] == len(runs) < spent["tokens"] == 9
+    assert spent["guesses_held"] == sum(run["guesses_held"] for run in runs) == 9 - len(runs)
+    assert spent["guesses"] == sum(run["guesses"] for run in runs) >= spent["guesses_held"]
+    assert spent["bytes_client_to_server"] == 10 * len(runs), "of each run once"
+    metrics = served.ask("/metrics")[1]
+    assert f'aero_guesses_total{{kind="held"}} {float(spent["guesses_held"])}' in metrics
+    assert f'aero_guesses_total{{kind="made"}} {float(spent["guesses"])}' in metrics
 
 
 def test_the_page_is_served_with_all_that_it_loads(served):

@@ -133,6 +133,6 @@ def test_a_run_for_several_prompts_counts_once(tmp_path):
     assert "<td>1</td><td>prefill</td><td>1, 2</td><td>9.00</td>" in page
     assert "<td>2</td><td>next-token</td><td>1</td><td>0.90</td>" in page
     assert "of the whole run, not of each token" in page
-    assert "prefill, 1 in all, the mean" in page and "3 tokens were asked for" in page
+    assert "prefill, 1 in all, the mean" in page and "3 outputs in 2 steps" in page
     assert "0.02 MB, masked or encrypted" in page  # 5000 + 12000 + 1200 bytes to the server, the shared run once
     assert [[t["run"] for t in answer["tokens"]] for answer in data["answers"]] == [[0, 1], [0]]

@@ -5,6 +5,7 @@ import pytest
 
 from aero.compiler.draft import Draft, pack, unpack
 from aero.engines.reveal import LOGITS, TOKEN, Reveal
+from aero.files.cache import Cache
 from aero.serve.client import GREEDY
 from aero.serve.drafts import MAX_GUESSES, Pace, continued_phrase
 from aero.serve.sampling import Sampling
@@ -77,15 +78,20 @@ def eagerly(client):
     return client
 
 
-@pytest.fixture
-def foretold(monkeypatch):
-    """Guesses from the text that will be, of which every third is wrong: foretold(text)."""
+def wrong_every(several):
+    """A token that does not hold, at every so many places of the text; 0: none."""
+    return lambda at: several and at % several == 0
 
-    def tell(text):
+
+@pytest.fixture
+def told_wrongly(monkeypatch):
+    """Guesses from the text that will be, of which those at some places are wrong: told_wrongly(text, wrong)."""
+
+    def tell(text, wrong):
         def guess(ids, most):
             assert list(ids) == text[: len(ids)]
             coming = enumerate(text[len(ids) : len(ids) + most], len(ids))
-            return [(token + 1) % 256 if at % 3 == 0 else token for at, token in coming]
+            return [(token + 1) % 256 if wrong(at) else token for at, token in coming]
 
         monkeypatch.setattr("aero.serve.client.continued_phrase", guess)
 
@@ -93,9 +99,9 @@ def foretold(monkeypatch):
 
 
 @pytest.mark.parametrize("reveal", [LOGITS, TOKEN, Reveal(5)])
-def test_the_tokens_are_those_without_guesses_in_fewer_steps(open_session, foretold, reveal):
+def test_the_tokens_are_those_without_guesses_in_fewer_steps(open_session, told_wrongly, reveal):
     ids, tokens = [1, 2, 3, 4], greedy([1, 2, 3, 4], 24, LONGER)
-    foretold([*ids, *tokens])
+    told_wrongly([*ids, *tokens], wrong_every(3))
     session = open_session(reveal)
     with eagerly(session.client(guesses=4)) as client:
         found = list(client.generate(ids, 24))
@@ -114,13 +120,13 @@ def test_the_tokens_are_those_without_guesses_in_fewer_steps(open_session, foret
     assert session.client_engine.cuts_made == session.server_engine.cuts_made != []
 
 
-def test_drawn_tokens_are_those_without_guesses(open_session, foretold):
+def test_drawn_tokens_are_those_without_guesses(open_session, told_wrongly):
     sampling = Sampling(0.8, seed=5)
     ids = [1, 2, 3]
     with open_session().client() as client:
         plain = [token.id for token in client.generate(ids, 20, sampling=sampling)]
     assert plain != greedy(ids, 20, LONGER)
-    foretold([*ids, *plain])
+    told_wrongly([*ids, *plain], wrong_every(3))
     session = open_session()
     with eagerly(session.client(guesses=3)) as client:
         assert [token.id for token in client.generate(ids, 20, sampling=sampling)] == plain
@@ -140,10 +146,10 @@ def test_several_prompts_guess_each_for_itself(open_session):
         assert sum(step.length for step in done.steps) <= LONGER.graph.length
 
 
-def test_what_follows_a_kept_answer_takes_guesses_back(open_session, foretold):
+def test_what_follows_a_kept_answer_takes_guesses_back(open_session, told_wrongly):
     """Guesses behind an answer's end, here of its end token, are no part of what is gone on with."""
     ids, tokens = [1, 2, 1, 2], greedy([1, 2, 1, 2], 12, LONGER)
-    foretold([*ids, *tokens])
+    told_wrongly([*ids, *tokens], wrong_every(3))
     session = open_session(ends=(tokens[8],))
     with eagerly(session.client(guesses=4)) as client:
         answer = [token.id for token in client.generate(ids, 12, keep=True)]
@@ -154,13 +160,92 @@ def test_what_follows_a_kept_answer_takes_guesses_back(open_session, foretold):
     assert session.steps[-1].past >= len(ids) + len(answer) - 1, "what was read is not read again"
 
 
-def test_padding_goes_with_guesses(open_session, foretold):
+def test_padding_goes_with_guesses(open_session, told_wrongly):
     session = open_session()
     with eagerly(session.client(pad_to=8, guesses=3)) as client:
         expected = greedy([client.tokenizer.end_of_text] * 4 + [1, 2, 1, 2], 12, LONGER)
-        foretold([1, 2, 1, 2, *expected])
+        told_wrongly([1, 2, 1, 2, *expected], wrong_every(3))
         assert [token.id for token in client.generate([1, 2, 1, 2], 12)] == expected
     assert session.steps[0] == Span(0, 8) and len(session.steps) < 8
+
+
+@pytest.mark.parametrize("reveal", [LOGITS, Reveal(5)])
+def test_steady_steps_are_the_same_whatever_holds(open_session, told_wrongly, reveal):
+    """The tokens are those without guesses, and each step's past and length follow from its number alone."""
+    ids, tokens = [1, 2, 3, 4], greedy([1, 2, 3, 4], 24, LONGER)
+    counts = []
+    for several in (0, 1, 3):
+        told_wrongly([*ids, *tokens], wrong_every(several))
+        session = open_session(reveal)
+        with session.client(guesses=15, steady=True) as client:
+            found = list(client.generate(ids, 24))
+        assert [token.id for token in found] == tokens
+        assert [token.last for token in found] == [False] * 23 + [True]
+        for at, token in enumerate(found):
+            exact = logits_after([*ids, *tokens[:at]], LONGER)
+            np.testing.assert_allclose(token.logits[token.revealed], exact[token.revealed], rtol=0, atol=1e-9)
+        lengths = [min(16, 40 - past) for past in range(4, 3 + len(session.steps))]
+        assert session.steps == [Span(0, 4), *(Span(past, n, n) for past, n in enumerate(lengths, 4))]
+        counts.append(len(session.steps))
+    assert counts == [24 - 15, 24, 24 - 15], "at most as many fewer as are guessed"
+
+
+def test_steady_steps_of_several_prompts(open_session):
+    """Their lengths follow from how many prompts are left, and the context's end."""
+    prompts = [[1, 2, 1, 2], [7, 8, 9], [30, 2, 30, 2, 30]]
+    session = open_session()
+    with session.client(guesses=4, steady=True) as client:
+        found = {place: [] for place in range(3)}
+        for place, token in client.generate_batch(prompts, 36 - 5):
+            found[place].append(token.id)
+    assert found == {place: greedy(ids, 36 - 5, LONGER) for place, ids in enumerate(prompts)}
+    lengths = [len(ids) for ids in prompts]
+    assert session.done[0].steps == tuple(Span(0, length) for length in lengths)
+    for number, done in enumerate(session.done[1:]):
+        for step in done.steps:
+            assert step.past - number in lengths and step.length == step.outputs == min(5, 40 - step.past)
+
+
+def test_steady_steps_then_what_follows_a_kept_answer(open_session, told_wrongly):
+    ids, tokens = [1, 2, 1, 2], greedy([1, 2, 1, 2], 12, LONGER)
+    told_wrongly([*ids, *tokens, *tokens], wrong_every(5))
+    session = open_session()
+    with session.client(guesses=4, steady=True) as client:
+        answer = [token.id for token in client.generate(ids, 12, keep=True)]
+        steps = len(session.steps)
+        longer = [*ids, *answer, 40, 41]
+        (token,) = client.generate(longer, 1, keep=True)
+        assert answer == tokens and token.id == greedy(longer, 1, LONGER)[0]
+    assert session.steps[-1] == Span(4 + steps - 1, 18 - (4 + steps - 1)), "what is settled is not read again"
+
+
+def test_padding_goes_with_steady_steps(open_session, told_wrongly):
+    session = open_session()
+    with session.client(pad_to=8, guesses=3, steady=True) as client:
+        expected = greedy([client.tokenizer.end_of_text] * 4 + [1, 2, 1, 2], 12, LONGER)
+        told_wrongly([1, 2, 1, 2, *expected], wrong_every(4))
+        assert [token.id for token in client.generate([1, 2, 1, 2], 12)] == expected
+    assert session.steps == [Span(0, 8), *(Span(8 + n, 4, 4) for n in range(len(session.steps) - 1))]
+
+
+def test_tokens_that_are_given_hold(open_session):
+    """As where a program has their probabilities measured; the server does not see that they were known."""
+    ids, tokens = [1, 2, 3], list(range(60, 72))
+    session = open_session()
+    with session.client(guesses=5, steady=True) as client:
+        prompt = client.continuation(ids, 2, given=tokens)
+        found = [token for _, token in client.go_on({0: prompt}, keep=False)]
+    assert [token.id for token in found[:12]] == tokens
+    assert [token.id for token in found[12:]] == greedy([*ids, *tokens], 2, LONGER)
+    for at, token in enumerate(found[:12]):
+        np.testing.assert_allclose(token.logits, logits_after([*ids, *tokens[:at]], LONGER), rtol=0, atol=1e-9)
+    assert session.steps == [Span(0, 3), *(Span(3 + n, 6, 6) for n in range(len(session.steps) - 1))]
+    assert len(session.steps) < 14
+
+
+def test_steady_without_guesses_is_refused(open_session):
+    with pytest.raises(ValueError, match="give a number of guesses"):
+        open_session().client(steady=True)
 
 
 def test_by_default_nothing_is_guessed(open_session):
@@ -201,6 +286,36 @@ def test_a_model_that_the_server_publishes_guesses(open_session):
         assert [token.id for token in client.generate(ids, 21)] == greedy(ids, 21, LONGER)
     assert [step.length for step in session.steps] == [4, 4, 4, 4, 4, 4]
     assert session.client_engine.cuts_made == []
+
+
+def test_a_draft_model_is_sent_once(open_session, tmp_path):
+    """The second session has it from the cache, unless it was changed there; a server is asked for it once."""
+    drafts, size = Cache(tmp_path / "drafts"), len(pack(LONGER))
+    for sent in (True, False, True):
+        session = open_session(draft=pack(LONGER))
+        with session.client(guesses=3, draft_for=draft_for, drafts=drafts) as client:
+            assert [token.id for token in eagerly(client).generate([1, 2], 9)] == greedy([1, 2], 9, LONGER)
+            assert (session.client_channel.traffic.bytes_received > size) is sent
+        (kept,) = (tmp_path / "drafts").iterdir()
+        assert kept.name == client.offer.draft_digest and kept.read_bytes() == pack(LONGER)
+        if not sent:
+            kept.write_bytes(pack(LONGER)[:-1] + b"?")
+    for draft in (b"", pack(LONGER)):
+        session = open_session(draft=draft)
+        client = session.client(guesses=3)
+        for _ in range(2 if draft else 1):
+            session.client_channel.send_control({"say": "draft"})
+        if draft:
+            session.client_channel.recv(len(draft), np.uint8)
+        answer = session.client_channel.recv_control()
+        assert answer["say"] == "refusal" and "draft model" in answer["reason"]
+
+
+def test_another_draft_model_than_the_one_that_was_offered_ends_the_session(open_session, monkeypatch):
+    session = open_session(draft=pack(LONGER))
+    monkeypatch.setattr(session.server, "_draft", pack(LONGER)[:-1] + b"?")
+    with pytest.raises(ProtocolError, match="not the one that was offered"):
+        session.client(guesses=3, draft_for=draft_for)
 
 
 def test_who_guesses_nothing_gets_no_draft_model(open_session):

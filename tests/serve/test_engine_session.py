@@ -65,8 +65,8 @@ class Session:
         except BaseException as error:
             self.failure = error
 
-    def client(self) -> Client:
-        return Client(self.channels[0], lambda name, _: self.engines[0])
+    def client(self, **how) -> Client:
+        return Client(self.channels[0], lambda name, _: self.engines[0], **how)
 
     def join(self) -> None:
         self.thread.join(PATIENCE)
@@ -139,6 +139,35 @@ def test_guesses_that_hold_and_that_do_not(session, monkeypatch):
         assert expected.total(lambda c: c.bytes_server_to_client) == run.cost.bytes_server_to_client
         if span.past:  # where the first run's set-up ends, the greeting before it is in the same round
             assert expected.rounds == run.cost.rounds
+
+
+def test_what_the_server_gets_of_steady_steps_does_not_depend_on_what_holds(tokenizer_bytes, monkeypatch):
+    """The wire of as many steps is the same, message by message, where every guess holds and where none does."""
+    traces, spans, counts = [], [], []
+    for holds in (True, False):
+        session, trace = Session(tokenizer_bytes), ([], [])
+        with session.client(guesses=2, steady=True) as client:
+            for channel, sent in zip(session.channels, trace, strict=True):
+                channel.on_send = lambda label, size, _, sent=sent: sent.append((label, size))
+            usable = client.tokenizer.vocab_size
+            text = [1, 2, *plain_tokens([1, 2], 6, usable)]
+
+            def guess(ids, most, text=text, holds=holds, usable=usable):
+                return [token if holds else (token + 1) % usable for token in text[len(ids) :][:most]]
+
+            monkeypatch.setattr("aero.serve.client.continued_phrase", guess)
+            assert [token.id for token in client.generate([1, 2], 6)] == text[2:]
+        session.join()
+        assert session.failure is None
+        spans.append([step for done in session.done for step in done.steps])
+        counts.append(len(spans[-1]))
+        traces.append(trace)
+    assert counts == [4, 6]
+    assert spans[1] == [Span(0, 2), *(Span(past, min(3, 8 - past), min(3, 8 - past)) for past in range(2, 7))]
+    assert spans[0] == spans[1][:4]
+    for few, many, ended in zip(*traces, (2, 0), strict=True):  # the client says that prompt and session have ended
+        same = len(few) - ended
+        assert few[:same] == many[:same] and same > 40
 
 
 def test_every_byte_belongs_to_a_run_or_to_its_set_up(session):

@@ -98,6 +98,29 @@ def test_what_is_read_again_is_padded_as_before(tokenizer):
     assert len(lengths) > 2
 
 
+def test_steady_steps_stay_so_over_breaks(tokenizer, monkeypatch):
+    """What is read again is what the server takes to be settled, as far as it has seen the answer grow."""
+    tokens = greedy([1, 2, 3], 12, LONGER)
+    text = [1, 2, 3, *tokens]
+    monkeypatch.setattr("aero.serve.client.continued_phrase", lambda ids, most: text[len(ids) :][:most])
+    again = set()
+    for at in range(1, 16):
+        sessions = Breaking(tokenizer, {at: GONE})
+        sessions.how = {"guesses": 6, "steady": True}
+        with sessions.client() as client:
+            assert [token.id for token in client.generate([1, 2, 3], 12)] == tokens
+        first, *others = sessions.opened
+        assert len(others) <= 1
+        for session in others:
+            settled = 3 + max(len(first.done) - 1, 0)
+            assert session.steps == [
+                Span(0, settled),
+                *(Span(settled + n, 7, 7) for n in range(len(session.steps) - 1)),
+            ]
+            again.add(settled)
+    assert len(again) > 3
+
+
 def test_costs_of_all_sessions_are_kept(tokenizer):
     sessions = Breaking(tokenizer, {6: GONE, 11: GONE})
     with sessions.client() as client:

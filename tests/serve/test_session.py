@@ -386,7 +386,7 @@ def raw(session, *messages: dict) -> Channel:
     return session.client_channel
 
 
-HELLO = {"say": "hello", "protocol": PROTOCOL, "version": "0", "draft": False}
+HELLO = {"say": "hello", "protocol": PROTOCOL, "version": "0"}
 ONE = {"prompt": 0, "past": 0, "length": 2, "outputs": 1, "digest": ""}
 
 
@@ -424,7 +424,7 @@ def step_of(*prompts: dict) -> dict:
         ([HELLO, {"say": "end", "prompts": ["0"]}], "have not begun"),
         ([HELLO, {"say": "end", "prompts": [[]]}], "have not begun"),
         ([HELLO, {"say": "end", "prompts": 0}], "not list"),
-        ([HELLO, {"say": "offer"}], "expected step or end or finish"),
+        ([HELLO, {"say": "offer"}], "expected step or end or draft or finish"),
     ],
 )
 def test_a_server_refuses_what_it_does_not_expect(session, messages, complaint):
@@ -455,7 +455,7 @@ def offer(tokenizer: bytes, **changes) -> dict:
         "say": "offer", "protocol": PROTOCOL, "version": "0", "notation": "SM", "context": CONTEXT,
         "vocab_size": VOCABULARY, "engine": "x", "reveal": "logits", "max_prompts": 4,
         "tokenizer_bytes": len(tokenizer), "end_tokens": [0], "chat_template_bytes": 0, "draft_bytes": 0,
-        "task": GENERATE.to_json(), "embedding_size": 0, **changes,
+        "draft_digest": "", "task": GENERATE.to_json(), "embedding_size": 0, **changes,
     }  # fmt: skip
 
 
@@ -478,6 +478,10 @@ def offer(tokenizer: bytes, **changes) -> dict:
         ({"task": {"kind": "embed", "normalize": True, "labels": []}}, "embeddings of 0 numbers"),
         ({"embedding_size": 4}, "embeddings of 4 numbers"),
         ({"draft_bytes": (256 << 20) + 1}, "impossible"),
+        ({"draft_bytes": 8}, "no SHA-256"),
+        ({"draft_bytes": 8, "draft_digest": "../" + 61 * "a"}, "no SHA-256"),
+        ({"draft_digest": 64 * "a"}, "no SHA-256"),
+        ({"draft_bytes": 8, "draft_digest": None}, "not str"),
         ({"max_prompts": 0}, "impossible"),
         ({"max_prompts": 1000}, "impossible"),
         ({"engine": None}, "not str"),

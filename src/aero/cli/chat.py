@@ -20,6 +20,7 @@ from aero.cli.options import (
     Records,
     SamplingSeed,
     SessionReport,
+    Steady,
     Stop,
     Temperature,
     Threads,
@@ -32,7 +33,7 @@ from aero.cli.security import security_of
 from aero.kernels import native
 from aero.mpc.party import Role
 from aero.report.record import Record, write_records
-from aero.report.session import Answer, write_report
+from aero.report.session import Answer, guesses_line, write_report
 from aero.serve.chat import Template
 from aero.serve.client import check_length, check_sampling
 from aero.serve.reconnecting import RECONNECTIONS, Reconnecting
@@ -64,6 +65,7 @@ def chat(
     ] = None,
     pad_to: PadTo = None,
     guess: Guess = 0,
+    steady: Steady = False,
     wait: Wait = None,
     reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
@@ -88,7 +90,7 @@ def chat(
     console, progress = Console(highlight=False), LiveProgress()
     answers: list[Answer] = []
     with Reconnecting(
-        lambda: private_session(server, security, progress, pad_to, wait, guess), reconnect, progress.note
+        lambda: private_session(server, security, progress, pad_to, wait, guess, steady), reconnect, progress.note
     ) as client:
         check_sampling(sampling, client.offer)
         offer, tokenizer = client.offer, client.tokenizer
@@ -251,4 +253,5 @@ def _answer_line(client: Reconnecting, answer: Answer) -> str:
     """The cost of an answer, in one line."""
     record = Record.of_cost(answer.cost, "answer", client.offer.engine, client.offer.notation, None)
     new = answer.tokens[0].step.length
-    return f"{cost_line(record)}  ({new} tokens read, {len(answer.tokens)} new)"
+    parts = [f"{new} tokens read", f"{len(answer.tokens)} new", guesses_line(answer.runs)]
+    return f"{cost_line(record)}  ({', '.join(filter(None, parts))})"

@@ -20,6 +20,7 @@ from aero.cli.options import (
     SamplingSeed,
     SessionReport,
     Special,
+    Steady,
     Stop,
     Temperature,
     Threads,
@@ -35,7 +36,7 @@ from aero.engines.reveal import Reveal
 from aero.kernels import native
 from aero.mpc.party import Role
 from aero.report.record import Record, write_json
-from aero.report.session import Answer, Session, write_report
+from aero.report.session import Answer, Session, guesses_line, write_report
 from aero.serve.client import check_length, check_prompts, check_sampling
 from aero.serve.reconnecting import RECONNECTIONS, Reconnecting
 from aero.serve.sampling import Sampler, Sampling
@@ -72,6 +73,7 @@ def generate(
     special: Special = False,
     pad_to: PadTo = None,
     guess: Guess = 0,
+    steady: Steady = False,
     wait: Wait = None,
     reconnect: Reconnect = RECONNECTIONS,
     keys: Keys = None,
@@ -100,6 +102,8 @@ def generate(
         raise ValueError("--pad-to is about what a server learns; give --private HOST:PORT with it")
     if guess and private is None:
         raise ValueError("--guess saves rounds with a server; give --private HOST:PORT with it")
+    if steady and not guess:
+        raise ValueError("--steady is about guesses; give --guess N with it")
     if wait is not None and private is None:
         raise ValueError("--wait is for a place at a server; give --private HOST:PORT with it")
     sampling = Sampling(temperature, top_k, top_p, seed)
@@ -112,7 +116,9 @@ def generate(
         with (
             LiveText() as live,
             Reconnecting(
-                lambda: private_session(private, security, live.progress, pad_to, wait, guess), reconnect, live.note
+                lambda: private_session(private, security, live.progress, pad_to, wait, guess, steady),
+                reconnect,
+                live.note,
             ) as client,
         ):
             offer, ids = client.offer, [client.tokenizer.encode_prompt(text, special=special) for text in texts]
@@ -130,6 +136,8 @@ def generate(
             session = session_of(client, answers)
             for record in session.records():
                 live.note(cost_line(record))
+            if line := guesses_line(session.runs):
+                live.note(f"{len(session.tokens)} tokens in {len(session.runs)} runs: {line}")
             if failure is not None:  # what there is, is kept
                 _write(_result(session, special), json, session, report)
                 raise failure

@@ -98,6 +98,14 @@ Guess = Annotated[
         max=MAX_GUESSES,
     ),
 ]
+Steady = Annotated[
+    bool,
+    typer.Option(
+        "--steady",
+        help="With --guess: read as many guesses in every step, and what held once more, so that the server learns the "
+        "number of steps and not how many guesses held. An answer is at most so many steps shorter.",
+    ),
+]
 Wait = Annotated[
     float | None,
     typer.Option(

@@ -11,6 +11,7 @@ from aero.cli.live_text import LiveText
 from aero.cli.options import WAIT_SECONDS
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, Progress
+from aero.files.cache import Cache, user_cache
 from aero.mpc.party import Role
 from aero.report.record import Record
 from aero.report.session import Answer, Session
@@ -37,23 +38,28 @@ def private_session(
     pad_to: int | None = None,
     wait: float | None = 0.0,
     guesses: int = 0,
+    steady: bool = False,
 ) -> Iterator[Client]:
     """A client of the server at HOST:PORT, connected for the length of the block.
 
-    progress: told what the engine does. pad_to, guesses: as in `Client`. wait: seconds to wait for a place at a busy
-    server, in its queue, or until there is room in that, None for as many as a person would; PeerBusyError after them.
+    progress: told what the engine does. pad_to, guesses, steady: as in `Client`. wait: seconds to wait for a place at a
+    busy server, in its queue, or until there is room in that, None for as many as a person would; PeerBusyError after
+    them.
     """
     from aero.engines.connect import connect_engine
 
     host, port = parse_address(address)
     plaintext = isinstance(security, InsecurePlaintext)
+    drafts = Cache(user_cache() / "drafts")
 
     def engine_for(name: str, channel: Channel) -> Engine:
         return connect_engine(name, Role.CLIENT, channel, insecure_plaintext=plaintext, progress=progress)
 
     with (
         _connected(host, port, security, progress, WAIT_SECONDS if wait is None else wait) as channel,
-        Client(channel, engine_for, pad_to=pad_to, guesses=guesses, draft_for=_draft_for) as client,
+        Client(
+            channel, engine_for, pad_to=pad_to, guesses=guesses, steady=steady, draft_for=_draft_for, drafts=drafts
+        ) as client,
     ):
         yield client
 
@@ -176,6 +182,8 @@ def cost_line(record: Record) -> str:
         parts.append(f"{record.rounds} rounds")
     if (prompts := record.extra.get("prompts", 1)) > 1:
         parts.append(f"for {prompts} prompts")
+    if guesses := record.extra.get("guesses"):
+        parts.append(f"{record.extra['guesses_held']} of {guesses} guesses held")
     return "  ".join(parts)
 
 

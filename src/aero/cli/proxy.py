@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aero.cli.options import Guess, Keys, NoTls, PadTo, Reconnect, Records, Threads
+from aero.cli.options import Guess, Keys, NoTls, PadTo, Reconnect, Records, Steady, Threads
 from aero.cli.private import parse_address, private_session
 from aero.cli.security import security_of
 from aero.data.chat_template import MAX_BYTES, ChatTemplate
@@ -55,6 +55,7 @@ def proxy(
     ] = None,
     pad_to: PadTo = None,
     guess: Guess = 0,
+    steady: Steady = False,
     reconnect: Reconnect = RECONNECTIONS,
     insecure_plaintext: NoTls = False,
     threads: Threads = None,
@@ -81,7 +82,7 @@ def proxy(
     named = [*(allow_host or []), *([] if host in ("0.0.0.0", "::") else [host])]
     guard = Guard(named, allow_origin or [], api_key)
     batcher = Batcher(
-        lambda: private_session(server, security, lambda *_: None, pad_to, _WAIT, guess), queue, reconnect
+        lambda: private_session(server, security, lambda *_: None, pad_to, _WAIT, guess, steady), queue, reconnect
     )
     client = batcher.start()
     try:

@@ -6,14 +6,13 @@ secret: whoever connects gets it. The client runs it in the clear, one row at a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from aero.compiler.compiled import Compiled
+from aero.files.reading import foreign, parse_json
 from aero.graph import Program
 from aero.graph.interpret import interpret_step
 from aero.graph.serialize import graph_from_json
@@ -31,12 +30,13 @@ def pack(program: Program) -> bytes:
 
 def unpack(data: bytes, vocab_size: int) -> Compiled:
     """What `pack` made. ValueError for anything else, for weights that are no numbers, and for another vocabulary."""
-    try:
-        length = int.from_bytes(data[:8], "little")
-        graph = graph_from_json(json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["graph"]))
-        weights = {name: array.astype(np.float64) for name, array in load(data).items()}
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"this is no draft model: {error}") from None
+    with foreign("this draft model"):
+        arrays = load(data)  # checks that the header fits the file
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], "its header")
+        graph = graph_from_json(parse_json(header["__metadata__"]["graph"], "its graph"))
+    if other := [name for name, array in arrays.items() if array.dtype != np.float32]:
+        raise ValueError(f"the draft model's weight {other[0]!r} is not of float32")
+    weights = {name: array.astype(np.float64) for name, array in arrays.items()}
     if {name: array.shape for name, array in weights.items()} != dict(graph.weight_shapes):
         raise ValueError("the draft model's weights are not those of its graph")
     if graph.shapes[graph.output] != (graph.length, vocab_size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,10 +150,17 @@ class Spent:
 
     def to_json(self) -> dict[str, Any]:
         """seconds and rounds are those of the runs, which other requests may share; bytes are this answer's part.
-        set_up: what came before these runs, apart; most of it before the first of a session."""
+        set_up: what came before these runs, apart; most of it before the first of a session. guesses, guesses_held: of
+        the runs, tokens that were guessed, and of these how many were chosen."""
         spent = [cost_json(run.cost, len(run.steps)) for run in self.runs.values()]
         set_up = [cost_json(run.set_up, len(run.steps)) for run in self.runs.values()]
-        return {**_added(spent), "tokens": self.tokens, "runs": len(self.runs), "set_up": _added(set_up)}
+        counts = {"tokens": self.tokens, "runs": len(self.runs), **guesses_json(self.runs.values())}
+        return {**_added(spent), **counts, "set_up": _added(set_up)}
+
+
+def guesses_json(runs: Collection[PrivateRun]) -> dict[str, int]:
+    """How many tokens runs read as guesses, of all prompts that shared them, and how many of these held."""
+    return {"guesses": sum(run.guessed for run in runs), "guesses_held": sum(run.held for run in runs)}
 
 
 def cost_json(cost: RunCost, prompts: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from aero.data.tokenizer import Tokenizer
-from aero.proxy.answers import Choice, ResponseFrame, Shown, Spent, cost_json
+from aero.proxy.answers import Choice, ResponseFrame, Shown, Spent, cost_json, guesses_json
 from aero.proxy.batcher import RETRY_AFTER, AwayError, Batcher, BusyError, Job, SeenRun
 from aero.proxy.guard import Guard
 from aero.proxy.metrics import ProxyMetrics
@@ -304,6 +304,7 @@ class Endpoint:
                 text, shown = growing.take(event)
                 run = event.token.run
                 cost = {"run": _number(event.session, run), "work": run.work, "prompts": len(run.steps)}
+                cost |= guesses_json([run])
                 cost |= cost_json(run.cost, len(run.steps)) | {"set_up": cost_json(run.set_up, len(run.steps))}
                 yield _sse(answer.chunk(event.choice, text, [shown], event.finish, x_aero=cost))
                 event = await growing.next()
@@ -399,6 +400,7 @@ def _seen(seen: SeenRun) -> dict[str, Any]:
         "work": run.work,
         "tokens_read": [step.length for step in run.steps],
         "past": [step.past for step in run.steps],
+        **guesses_json([run]),
         **cost_json(run.cost, 1),
         "set_up": cost_json(run.set_up, 1),
         "sent": [{"of": part.of, "bytes": part.size, "hex": part.first.hex(" ")} for part in seen.sent],

@@ -24,6 +24,7 @@ class ProxyMetrics:
             "private_bytes", "Bytes to and from the private server: of computations, or of set-up.", "work", "direction"
         )
         self._set_up_seconds = self._counter("set_up_seconds", "Seconds of set-up.")
+        self._guesses = self._counter("guesses", "Tokens that were guessed: those that held, and all.", "kind")
         self._rounds = self._counter("private_rounds", "Rounds with the private server.")
         self._sessions = self._counter("private_sessions", "Sessions opened with the private server.")
         self._seconds = Histogram(
@@ -50,6 +51,8 @@ class ProxyMetrics:
             self._bytes.labels(work, "to_server").inc(cost.bytes_client_to_server or 0)
             self._bytes.labels(work, "from_server").inc(cost.bytes_server_to_client or 0)
         self._set_up_seconds.inc(run.set_up.seconds)
+        self._guesses.labels("made").inc(run.guessed)
+        self._guesses.labels("held").inc(run.held)
         self._rounds.inc(run.cost.rounds or 0)
 
     def opened(self) -> None:

@@ -18,6 +18,12 @@ SEEN_HEADER = ("of what", "server", "client")
 _LARGEST_OPS = 8
 
 
+def runs_of(tokens: Iterable[PrivateToken]) -> list[PrivateRun]:
+    """The runs that gave these tokens, of one session, in order, each once."""
+    found = {token.run.index: token.run for token in tokens}
+    return [found[index] for index in sorted(found)]
+
+
 @dataclass(frozen=True)
 class Answer:
     """A prompt and what followed it. prompt_ids: all that the model read before the first new token."""
@@ -33,7 +39,12 @@ class Answer:
     @property
     def cost(self) -> RunCost:
         """Of the runs for this answer, which other answers may share."""
-        return total(token.run.cost for token in self.tokens)
+        return total(run.cost for run in self.runs)
+
+    @property
+    def runs(self) -> list[PrivateRun]:
+        """In order, each once, for however many of the tokens it was."""
+        return runs_of(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -56,8 +67,7 @@ class Session:
     @property
     def runs(self) -> list[PrivateRun]:
         """In order, each once, for however many tokens it was."""
-        found = {token.run.index: token.run for token in self.tokens}
-        return [found[index] for index in sorted(found)]
+        return runs_of(self.tokens)
 
     @property
     def shared(self) -> bool:
@@ -112,9 +122,17 @@ class Session:
 
 
 def record_of_run(run: PrivateRun, engine: str, notation: str) -> Record:
-    """prompts: how many shared the run; context: the most tokens that were read of a prompt."""
+    """prompts: how many shared the run; context: the most tokens that were read of a prompt; of a run that read any,
+    guesses and how many of them held."""
     record = Record.of_cost(run.cost, run.work, engine, notation, run.context)
-    return replace(record, extra={**record.extra, "prompts": len(run.steps)})
+    guesses = {"guesses": run.guessed, "guesses_held": run.held} if run.guessed else {}
+    return replace(record, extra={**record.extra, "prompts": len(run.steps), **guesses})
+
+
+def guesses_line(runs: Sequence[PrivateRun]) -> str:
+    """How many guesses of these runs held, as "5 of 8 guesses held"; nothing where none were made."""
+    guessed = sum(run.guessed for run in runs)
+    return f"{sum(run.held for run in runs)} of {guessed} guesses held" if guessed else ""
 
 
 def total(costs: Iterable[RunCost]) -> RunCost:
@@ -202,11 +220,15 @@ def _add_runs(page: Page, session: Session) -> None:
         "A run computes one token of each of its prompts at once, and more where guesses hold. Seconds, bytes, rounds "
         "and messages are of the whole run, not of each token."
     )
+    line = guesses_line(session.runs)
+    if line:
+        page.text(f"{line[:1].upper()}{line[1:]}: {len(session.tokens)} tokens in {len(session.runs)} runs.")
     rows = []
     for run in session.runs:
         prompts = [n for n, answer in enumerate(session.answers, 1) if any(t.run == run for t in answer.tokens)]
-        rows.append((str(run.index + 1), run.work, ", ".join(map(str, prompts)), *_cost_cells(run.cost)))
-    page.table(("run", "work", "prompts", *_COST_HEADER), rows)
+        held = (f"{run.held} of {run.guessed}",) if line else ()
+        rows.append((str(run.index + 1), run.work, ", ".join(map(str, prompts)), *held, *_cost_cells(run.cost)))
+    page.table(("run", "work", "prompts", *(("guesses held",) if line else ()), *_COST_HEADER), rows)
 
 
 def _cost_cells(cost: RunCost) -> tuple[str, ...]:
@@ -255,15 +277,21 @@ def seen(session: Session) -> list[tuple[str, str, str]]:
     """What each party saw, by `SEEN_HEADER`. Sizes alone: nobody sees more of the other's secrets (SECURITY.md)."""
     tokens, offer = session.tokens, session.offer
     lengths = ", ".join(str(answer.tokens[0].step.length) for answer in session.answers if answer.tokens)
-    spent = total([session.set_up, *(cost for _, cost in session.again), *(run.cost for run in session.runs)])
-    learnt = sum(len(token.revealed) for token in tokens)
+    runs = session.runs
+    spent = total([session.set_up, *(cost for _, cost in session.again), *(run.cost for run in runs)])
+    outputs = sum(step.outputs for run in runs for step in run.steps)
+    learnt = outputs * max((len(token.revealed) for token in tokens), default=0)
     values = "logits" if offer.revealed.values else "ids, without their logits"
     up, down = spent.bytes_client_to_server, spent.bytes_server_to_client
     at_server, at_client = ("?" if n is None else f"{n / 1e6:.2f} MB, masked or encrypted" for n in (up, down))
     return [
         ("text", f"{len(session.answers)} prompts of {lengths} new tokens", "all of it"),
-        ("answers", f"{len(tokens)} tokens were asked for, when, and which together", f"{len(tokens)} tokens"),
-        ("outputs", "nothing", f"{learnt} {values} in {len(tokens)} outputs"),
+        (
+            "answers",
+            f"{outputs} outputs in {len(session.runs)} steps, when, and which together",
+            f"{len(tokens)} tokens",
+        ),
+        ("outputs", "nothing", f"{learnt} {values} in {outputs} outputs"),
         ("model", "all of it", f"{offer.notation}, context {offer.context}, vocabulary {offer.vocab_size}, shapes"),
         ("messages received", at_server, at_client),
     ]

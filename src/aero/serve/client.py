@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ import aero
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, PromptRun, RunCost, StepReport
+from aero.files.cache import Cache
 from aero.graph import Graph
 from aero.graph.serialize import graph_from_json
 from aero.serve.drafts import MODEL, PHRASE, Guess, Pace, continued_phrase
@@ -46,7 +47,8 @@ class PrivateRun:
     """One computation with the server, for one prompt or several at once.
 
     index: its number in the session, from 0; steps: of each prompt; cost: of all together; report: the same by
-    operation, where the engine can tell. set_up: what came before it and is no part of it: of the first run the
+    operation, where the engine can tell. guessed, held: tokens that it read as guesses, and how many of them were those
+    that were chosen. set_up: what came before it and is no part of it: of the first run the
     greeting with the tokenizer, keys and base transfers; of any, the structures of steps that are new, renewed keys.
     """
 
@@ -55,6 +57,8 @@ class PrivateRun:
     cost: RunCost
     report: tuple[StepReport, ...] = ()
     set_up: RunCost = NO_COST
+    guessed: int = 0
+    held: int = 0
 
     @property
     def work(self) -> str:
@@ -96,6 +100,7 @@ class Continuation:
     no part of the new text; the logits from which each would have been chosen are learnt. ended: nothing follows.
     padding: how many tokens were read with it that are none of its own. As many are if it has to be read anew, so that
     a server that breaks sessions off does not see where, with more and more of an answer, the next multiple begins.
+    told: with steady steps, how many of the ids the server takes to be settled: one more with each step, whatever held.
     """
 
     ids: list[int]
@@ -105,6 +110,7 @@ class Continuation:
     given: list[int] = field(default_factory=list)
     ended: bool = False
     padding: int | None = None
+    told: int | None = None
 
     @property
     def ahead(self) -> int:
@@ -114,26 +120,33 @@ class Continuation:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What is computed next of a prompt. tokens: that are read for it, padding among them; guesses: that are read
-    behind them."""
+    """What is computed next of a prompt. text: its ids, to the end of what is read; tokens: those that are read now,
+    with padding; settled: how many of the text are not read again; sure: how many of it are no guesses; guesses: how
+    many after these are, and by what.
+    """
 
     step: Span
+    text: list[int]
     tokens: list[int]
-    guesses: list[int] = field(default_factory=list)
+    settled: int
+    sure: int
+    guesses: int = 0
     source: str = PHRASE
 
     def guessing(self, guesses: list[int], source: str) -> _Reading:
         count = len(guesses)
-        return _Reading(Span(self.step.past, self.step.length + count, 1 + count), self.tokens, guesses, source)
+        step, text = Span(self.step.past, self.step.length + count, 1 + count), self.text + guesses
+        return _Reading(step, text, self.tokens + guesses, len(text), self.sure, count, source)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What the engines hold of a prompt. ids: whose keys and values these are; held: how many, with padding; sure: how
-    many of the ids are no guesses."""
+    """What the engines hold of a prompt. ids: whose keys and values may be gone on with; held: how many there are in
+    all; padding: how many of these stand for none of the ids; sure: how many of the ids are no guesses."""
 
     ids: list[int] = field(default_factory=list)
     held: int = 0
+    padding: int = 0
     sure: int = 0
 
 
@@ -213,7 +226,10 @@ class Client(Generating):
     no such token.
     guesses: tokens of a prompt that a step reads beyond those that are known, at most (`aero.serve.drafts`): how many
     pay is found out on the way. ValueError for too many, and for an engine that cannot take tokens back.
-    draft_for: makes what guesses of the draft model that a server publishes; None: none is asked for.
+    steady: steps have that many guesses and settle one token each, whatever held: what held is read again, so that the
+    server learns nothing but the number of steps. ValueError without guesses.
+    draft_for: makes what guesses of the draft model that a server publishes; None: none is asked for. drafts: where
+    those that were sent before are kept.
     """
 
     def __init__(
@@ -223,16 +239,17 @@ class Client(Generating):
         *,
         pad_to: int | None = None,
         guesses: int = 0,
+        steady: bool = False,
         draft_for: Callable[[bytes, int], Guess] | None = None,
+        drafts: Cache | None = None,
     ) -> None:
-        self._pace = Pace(guesses)
-        wants = draft_for if guesses else None
+        self._pace, self._steady = Pace(guesses), steady
+        if steady and not guesses:
+            raise ValueError("steady steps hide how many guesses held; give a number of guesses with them")
         if pad_to is not None and pad_to < 1:
             raise ValueError(f"lengths cannot be padded to multiples of {pad_to}; give 1 or more")
         begun = time.perf_counter()
-        channel.send_control(
-            {"say": "hello", "protocol": PROTOCOL, "version": aero.__version__, "draft": wants is not None}
-        )
+        channel.send_control({"say": "hello", "protocol": PROTOCOL, "version": aero.__version__})
         message = channel.recv_control()
         expect(message, "offer")
         self.offer = Offer.read(message)
@@ -255,12 +272,6 @@ class Client(Generating):
             except ValueError as error:
                 raise ProtocolError(f"the server's chat template is not usable: {one_line(str(error))}") from None
         self._draft: Guess | None = None
-        if self.offer.draft_bytes and wants is not None:
-            data = channel.recv(self.offer.draft_bytes, np.uint8)
-            try:
-                self._draft = wants(data.tobytes(), self.offer.vocab_size)
-            except ValueError as error:
-                raise ProtocolError(f"the server's draft model is not usable: {one_line(str(error))}") from None
         self._channel = channel
         self._graphs: dict[Span, Graph] = {}
         self._read: dict[int, _Read] = {}
@@ -273,12 +284,31 @@ class Client(Generating):
             self._engine.reveal_only(self.offer.revealed, columns)
             if guesses and not self._engine.cuts:
                 raise ValueError(f"the engine {self.offer.engine!r} reads one token at a time; leave the guesses out")
+            if guesses and self.offer.draft_bytes and draft_for is not None:
+                try:
+                    self._draft = draft_for(self._draft_model(drafts), self.offer.vocab_size)
+                except ValueError as error:
+                    raise ProtocolError(f"the server's draft model is not usable: {one_line(str(error))}") from None
         except BaseException:
             self._engine.close()
             raise
         self._counted, self._counted_set_up = Traffic(), NO_COST  # at the end of the last run
         self._begun: float | None = None
         self._opening = time.perf_counter() - begun
+
+    def _draft_model(self, drafts: Cache | None) -> bytes:
+        """What the server publishes, as it was sent before or is now. ValueError for another than it offers."""
+        size, digest = self.offer.draft_bytes, self.offer.draft_digest
+        kept = None if drafts is None else drafts.read(digest, size)
+        if kept is not None:
+            return kept
+        self._channel.send_control({"say": "draft"})
+        data = self._channel.recv(size, np.uint8).tobytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError("it is not the one that was offered")
+        if drafts is not None:
+            drafts.write(data)
+        return data
 
     @property
     def engine(self) -> Engine:
@@ -311,7 +341,7 @@ class Client(Generating):
         stay, see `forget`. DeclinedError where the server does not compute them."""
         read = [int(i) for i in ids]
         check_length(len(read), 1, self.offer.context)
-        found, _ = self._run({0: (read, self._reading(0, read, 0))})
+        found, _ = self._run({0: self._reading(0, read, 0)})
         logits, step = found[0]
         return logits[0], step
 
@@ -328,7 +358,8 @@ class Client(Generating):
             )
             several, waiting = waiting[:count], waiting[count:]
             readings = {
-                slot: (list(ids), _Reading(Span(0, len(ids)), list(ids))) for slot, (_, ids) in enumerate(several)
+                slot: _Reading(Span(0, len(ids)), list(ids), list(ids), len(ids), len(ids))
+                for slot, (_, ids) in enumerate(several)
             }
             found, run = self._run(readings)
             self.forget(readings)
@@ -365,20 +396,27 @@ class Client(Generating):
             found, run = self._run(several)
             if run.work == "next-token":
                 self._pace.took(sum(step.outputs for step in run.steps), run.cost.seconds)
-            tokens = []
+            chosen: list[tuple[int, int, str, np.ndarray, bool]] = []
+            guessed = all_held = 0
             for place, (rows, step) in found.items():
-                prompt, guesses = prompts[place], several[place][1].guesses
-                prompt.padding = step.context - len(guesses) - len(prompt.ids)
+                prompt, reading = prompts[place], several[place]
+                prompt.padding = step.context - len(reading.text)
+                prompt.told = reading.settled if self._steady else None
                 held = 0
-                for row in rows:
+                for at, row in enumerate(rows, len(reading.text) - step.outputs + 1):
+                    if at < len(prompt.ids):
+                        continue  # what was chosen before, and read again
                     token, piece = self._chosen(prompt, row)
-                    tokens.append((place, PrivateToken(token, piece, row, step, run, prompt.ended)))
-                    if prompt.ended or held == len(guesses) or token != guesses[held]:
+                    chosen.append((place, token, piece, row, prompt.ended))
+                    if prompt.ended or reading.text[at : at + 1] != [token]:
                         break
-                    held += 1
-                if guesses:
-                    self._pace.guessed(len(guesses), held, several[place][1].source)
-            yield from tokens
+                    held += reading.sure <= at < reading.sure + reading.guesses
+                if reading.guesses:
+                    self._pace.guessed(reading.guesses, held, reading.source)
+                guessed, all_held = guessed + reading.guesses, all_held + held
+            run = replace(run, guessed=guessed, held=all_held)
+            for place, token, piece, row, last in chosen:
+                yield place, PrivateToken(token, piece, row, several[place].step, run, last)
 
     def go_on(self, prompts: Mapping[int, Continuation], *, keep: bool) -> Iterator[tuple[int, PrivateToken]]:
         while growing := {place: prompt for place, prompt in prompts.items() if not prompt.ended}:
@@ -420,23 +458,25 @@ class Client(Generating):
         prompt.ended = prompt.ended or prompt.text.stopped or prompt.left == 0
         return token, piece + (prompt.text.finish() if prompt.ended else "")
 
-    def _fitting(self, prompts: Mapping[int, Continuation]) -> Iterator[dict[int, tuple[list[int], _Reading]]]:
-        """The prompts' ids in as few runs as the server computes, in order."""
-        several: dict[int, tuple[list[int], _Reading]] = {}
+    def _fitting(self, prompts: Mapping[int, Continuation]) -> Iterator[dict[int, _Reading]]:
+        """What is read of the prompts, in as few runs as the server computes, in order."""
+        several: dict[int, _Reading] = {}
         total, spare = 0, MAX_OUTPUTS - len(prompts)
         for prompt, wanted in prompts.items():
             check_length(len(wanted.ids), 1, self.offer.context)
-            reading = self._reading(prompt, wanted.ids, wanted.ahead, wanted.padding)
-            room = min(spare, self.offer.context - (total + reading.step.length if several else 0))
-            guesses, source = self._guessed(wanted, reading, room, len(prompts))
-            spare -= len(guesses)
-            if guesses:
-                reading = reading.guessing(guesses, source)
+            if wanted.told is not None and self._read.get(prompt, _Read()).ids == wanted.ids[: wanted.told]:
+                reading = self._steady_reading(prompt, wanted, MAX_OUTPUTS // len(prompts))
+            else:
+                reading = self._reading(prompt, wanted.ids[: wanted.told], wanted.ahead, wanted.padding)
+                if not self._steady:
+                    room = min(spare, self.offer.context - (total + reading.step.length if several else 0))
+                    reading = reading.guessing(*self._guessed(wanted, reading, room, len(prompts)))
+                    spare -= reading.guesses
             length = reading.step.length
             if several and total + length > self.offer.context:
                 yield several
                 several, total = {}, 0
-            several[prompt] = wanted.ids, reading
+            several[prompt] = reading
             total += length
         if several:
             yield several
@@ -447,14 +487,34 @@ class Client(Generating):
         if most < 1 or prompt.given or not reading.step.past:
             return [], PHRASE
         phrase = continued_phrase(prompt.ids, most)
-        source = PHRASE
-        if self._draft is not None and (not phrase or self._pace.held(MODEL) > self._pace.held(PHRASE)):
-            source = MODEL
+        source = self._source(phrase)
         most = self._pace.length(most if source == MODEL else len(phrase), rows, source)
         found = phrase if self._draft is None or source == PHRASE else self._draft(prompt.ids, most)
-        # What is no token ends the guesses: the server's own tables have rows for more.
-        usable = next((n for n, token in enumerate(found) if token >= self.tokenizer.vocab_size), len(found))
-        return found[: min(most, usable)], source
+        return self._usable(found)[:most], source
+
+    def _source(self, phrase: list[int]) -> str:
+        held = self._pace.held
+        return MODEL if self._draft is not None and (not phrase or held(MODEL) > held(PHRASE)) else PHRASE
+
+    def _usable(self, guesses: list[int]) -> list[int]:
+        """What is no token ends them: the server's own tables have rows for more."""
+        return guesses[: next((n for n, i in enumerate(guesses) if i >= self.tokenizer.vocab_size), len(guesses))]
+
+    def _steady_reading(self, place: int, prompt: Continuation, most: int) -> _Reading:
+        """As many tokens as in every step, after what is settled: those that are chosen, then guesses, then whatever.
+        What is asked of the draft model is always as much, so that it takes as long."""
+        read = self._read[place]
+        past = read.padding + len(read.ids)
+        rows = min(self._pace.most + 1, most, self.offer.context - past)
+        ids = [*prompt.ids, *prompt.given]
+        phrase = continued_phrase(ids, self._pace.most)
+        drafted = [] if self._draft is None else self._draft(ids, self._pace.most)
+        source = self._source(phrase)
+        guesses = self._usable(drafted if source == MODEL else phrase)
+        text = [*ids, *guesses, *[ids[-1]] * rows][: len(read.ids) + rows]
+        sure, settled = min(len(ids), len(text)), len(read.ids) + 1
+        count = min(len(guesses), len(text) - sure)
+        return _Reading(Span(past, rows, rows), text, text[settled - 1 :], settled, sure, count, source)
 
     def _reading(self, prompt: int, ids: list[int], ahead: int, padded: int | None = None) -> _Reading:
         """What has to be computed of a prompt. ahead: tokens for which there is to be room afterwards. padded: by how
@@ -462,7 +522,7 @@ class Client(Generating):
         read = self._read.get(prompt, _Read())
         room = self.offer.context - ahead
         known = next((n for n, (a, b) in enumerate(zip(read.ids, ids, strict=False)) if a != b), len(read.ids))
-        past = read.held - (len(read.ids) - known)  # only guesses are taken back, which are not padded
+        past = read.padding + known  # only guesses are taken back, which are not padded
         if known < read.sure or known >= len(ids) or past + len(ids) - known > room:  # padding may have taken it
             known = past = 0
         new = ids[known:]
@@ -473,38 +533,35 @@ class Client(Generating):
             wanted = -(-total // self._pad_to) * self._pad_to if padded is None else len(ids) + padded
             padding = max(min(wanted, room) - total, 0)
             new = [*new[:first], *[self._padding] * padding, *new[first:]]
-        return _Reading(Span(past, len(new)), new)
+        return _Reading(Span(past, len(new)), ids, new, len(ids), len(ids))
 
-    def _run(
-        self, prompts: Mapping[int, tuple[list[int], _Reading]]
-    ) -> tuple[dict[int, tuple[np.ndarray, Span]], PrivateRun]:
+    def _run(self, prompts: Mapping[int, _Reading]) -> tuple[dict[int, tuple[np.ndarray, Span]], PrivateRun]:
         """The logits after each prompt's ids, and after each guess behind them, all computed at once."""
         begun, engine_before = time.perf_counter() - self._opening, self._engine.set_up_cost
         self._begun = begun
         self._opening = 0.0
-        steps = {prompt: reading.step for prompt, (_, reading) in prompts.items()}
+        steps = {prompt: reading.step for prompt, reading in prompts.items()}
         digests = {step: graph.digest for step, graph in self._graphs.items()}
         asked = [Asked(prompt, step, digests.get(step, "")) for prompt, step in steps.items()]
         for prompt, step in steps.items():
             read = self._read.get(prompt, _Read())
             if 0 < step.past < read.held:
                 self._engine.cut(prompt, step.past)
-                self._read[prompt] = _Read(read.ids[: len(read.ids) - read.held + step.past], step.past, read.sure)
+                self._read[prompt] = _Read(read.ids[: step.past - read.padding], step.past, read.padding, read.sure)
         self._channel.send_control({"say": "step", "prompts": [request.message() for request in asked]})
         self._receive_graphs([step for step in dict.fromkeys(steps.values()) if step not in self._graphs])
         batch = [
-            PromptRun(self._graphs[reading.step], np.array(reading.tokens + reading.guesses, dtype=np.int64), prompt)
-            for prompt, (_, reading) in prompts.items()
+            PromptRun(self._graphs[reading.step], np.array(reading.tokens, dtype=np.int64), prompt)
+            for prompt, reading in prompts.items()
         ]
         greeted, ready = self._channel.traffic - self._counted, time.perf_counter() - begun
         found: dict[int, tuple[np.ndarray, Span]] = {}
         for (prompt, step), logits in zip(steps.items(), self._engine.run_batch(batch), strict=True):
             assert logits is not None
             found[prompt] = logits, step
-        self._read |= {
-            prompt: _Read(ids + reading.guesses, reading.step.context, len(ids))
-            for prompt, (ids, reading) in prompts.items()
-        }
+        for prompt, reading in prompts.items():
+            ids, held = reading.text[: reading.settled], reading.step.context
+            self._read[prompt] = _Read(ids, held, held - len(reading.text), min(reading.sure, len(ids)))
         self._counted, self._counted_set_up, self._begun = self._channel.traffic, self._engine.set_up_cost, None
         set_up = _spent(ready, greeted) + _since(engine_before, self._engine.set_up_cost)
         run = PrivateRun(self._runs, tuple(steps.values()), self._engine.cost, self._engine.report, set_up)

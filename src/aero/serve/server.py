@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -112,7 +113,7 @@ class Server:
         self._draft = draft
         self._offer = Offer(
             PROTOCOL, aero.__version__, notation, *sizes, tuple(end_tokens), len(self._chat_template), len(draft),
-            task, embedding_size,
+            hashlib.sha256(draft).hexdigest() if draft else "", task, embedding_size,
         )  # fmt: skip
         self._tokenizer = tokenizer
         tokens = Tokenizer.from_bytes(tokenizer)
@@ -167,25 +168,29 @@ class Server:
         if field_of(hello, "protocol", int) != PROTOCOL:
             channel.send_control({"say": "refusal", "reason": f"this server speaks session protocol {PROTOCOL}"})
             raise ProtocolError(f"the client speaks session protocol {hello['protocol']}, this server {PROTOCOL}")
-        wants_draft = field_of(hello, "draft", bool)
         channel.send_control(self._offer.message())
         channel.send(self._tokenizer)
         if self._chat_template:
             channel.send(self._chat_template)
-        if self._draft and wants_draft:
-            channel.send(self._draft)
         with self._engine_for(channel) as engine:
             columns = self._tokens if self._offer.task.kind == "generate" else self._offer.outputs
             engine.reveal_only(self._offer.revealed, columns)
             read: dict[int, int] = {}  # by prompt, how many tokens' keys and values the engine holds
             loaded: set[tuple[Span, ...]] = set()  # what the engine has found that it can compute
             set_up, tallies = 0.0, dict(engine.tallies)
+            draft = self._draft
             while True:
                 self._answering = bool(read)
                 message = self._next_message(channel)
-                said = expect(message, "step", "end", "finish")
+                said = expect(message, "step", "end", "draft", "finish")
                 if said == "finish":
                     return
+                if said == "draft":
+                    if not draft:
+                        raise _refused(channel, "a draft model that is not there, or twice")
+                    channel.send(draft)
+                    draft = b""
+                    continue
                 if said == "end":
                     for prompt in self._ended(channel, message, read):
                         del read[prompt]

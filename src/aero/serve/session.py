@@ -1,12 +1,12 @@
 """What the two parties say to each other around the computation: who they are, and what is to be computed.
 
     client                                   server
-      hello {protocol, version, draft}
-                                      ->
+      hello {protocol, version}       ->
                                       <-     offer {protocol, notation, context, vocab_size, task, reveal, ...}
                                       <-     tokenizer.json, and the chat template where there is one
-                                             and a draft model, where there is one and the client wants it
       ... the engine connects ...            (see aero.engines.connect)
+      draft                           ->     where the client guesses, and has not the draft model that is offered
+                                      <-     the draft model
       step {prompts: [{prompt, past, length, outputs, digest}, ...]}
                                       ->
                                       <-     go {graphs: [bytes, ...]}, then each graph's structure; or declined
@@ -36,6 +36,7 @@ weight, no token and no logit passes through these messages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -45,7 +46,7 @@ from aero.engines.reveal import Reveal
 from aero.graph.task import GENERATE, Task
 from aero.wire import ProtocolError, one_line
 
-PROTOCOL = 10
+PROTOCOL = 11
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -91,6 +92,7 @@ class Offer:
     tokenizer_bytes: size of the tokenizer file that follows; end_tokens: ids after which the model's text has ended;
     chat_template_bytes: size of the template that follows it (`aero.data.chat_template`), 0 where there is none;
     draft_bytes: of the draft model (`aero.compiler.draft`) that clients get which ask for it, 0 where there is none;
+    draft_digest: its SHA-256, in lower-case hexadecimal, or "", by which a client knows one that it has;
     task: what outputs are for; embedding_size: numbers of one, where they are embeddings, else 0.
     """
 
@@ -106,6 +108,7 @@ class Offer:
     end_tokens: tuple[int, ...] = ()
     chat_template_bytes: int = 0
     draft_bytes: int = 0
+    draft_digest: str = ""
     task: Task = GENERATE
     embedding_size: int = 0
 
@@ -118,6 +121,8 @@ class Offer:
         fits = fits and 0 <= self.draft_bytes <= MAX_DRAFT_BYTES
         if not fits or not 0 < self.tokenizer_bytes <= MAX_TOKENIZER_BYTES:
             raise ProtocolError("the server's offer has impossible sizes")
+        if not re.fullmatch("[0-9a-f]{64}" if self.draft_bytes else "", self.draft_digest):
+            raise ProtocolError(f"the server's offer names no SHA-256 of its draft model: {self.draft_digest!r}")
         if not (1 <= self.embedding_size <= MAX_EMBEDDING if self.task.kind == "embed" else self.embedding_size == 0):
             raise ProtocolError(f"the server's offer names embeddings of {self.embedding_size} numbers")
         if self.task.kind == "classify" and len(self.task.labels) < 2:

@@ -146,28 +146,34 @@ function update(shown, message) {
 }
 
 function bars(svg, cost) {
-  const width = 160 / Math.max(cost.length, 16);
-  const most = Math.max(...cost.map((one) => one.seconds), 1e-9);
-  const rects = cost.map((one, i) => {
+  const all = distinct(cost);
+  const width = 160 / Math.max(all.length, 16);
+  const most = Math.max(...all.map((one) => one.seconds), 1e-9);
+  const rects = all.map((one, i) => {
     const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     const height = Math.max(1, (26 * one.seconds) / most);
     for (const [name, value] of Object.entries({ x: i * width, y: 28 - height, width: width * 0.8, height })) {
       rect.setAttribute(name, value);
     }
     const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-    title.textContent = `token ${i + 1}: ${summary([one])}`;
+    title.textContent = `run ${i + 1}: ${summary(cost.filter((other) => other.run === one.run))}`;
     rect.append(title);
     return rect;
   });
   svg.replaceChildren($("title", svg), ...rects);
 }
 
+// The runs of an answer's tokens, each once: where guesses hold, a run gives several.
+const distinct = (cost) => [...new Map(cost.map((one) => [one.run, one])).values()];
 const sum = (cost, name) => cost.reduce((all, one) => all + (one[name] ?? 0), 0);
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(2)} MB`;
 
 function summary(cost) {
-  const bytes = sum(cost, "bytes_client_to_server") + sum(cost, "bytes_server_to_client");
-  return `${cost.length} tokens  ${sum(cost, "seconds").toFixed(2)} s  ${megabytes(bytes)}  ${sum(cost, "rounds")} rounds`;
+  const all = distinct(cost);
+  const bytes = sum(all, "bytes_client_to_server") + sum(all, "bytes_server_to_client");
+  const guesses = sum(all, "guesses");
+  const held = guesses ? `  ${sum(all, "guesses_held")} of ${guesses} guesses held` : "";
+  return `${cost.length} tokens  ${sum(all, "seconds").toFixed(2)} s  ${megabytes(bytes)}  ${sum(all, "rounds")} rounds${held}`;
 }
 
 function drawer(shown, message) {

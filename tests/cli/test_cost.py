@@ -187,6 +187,22 @@ def test_a_folder_of_a_graph(tmp_path):
         run(tmp_path, "--batch", 2)
 
 
+def test_a_session_with_guesses_beside_one_without(tmp_path):
+    path = tmp_path / "cost.json"
+    common = ["--preset", "demo", "--notation", "SM+ScFuFFN", "--context", 8, "--json", path, "-n", 9]
+    output = run(*common, "--draft-length", 3, "--acceptance", 0.5)
+    assert output.count("next-token") == 2 and "1, 3 guesses" in output
+    (data,) = json.loads(path.read_text())
+    plain, guessing = data["sessions"]
+    assert "guesses" not in plain
+    assert (guessing["guesses"], guessing["acceptance"], guessing["tokens_a_run"]) == (3, 0.5, 1.875)
+    few, many = guessing["works"][2], plain["works"][2]
+    assert 8 / 1.875 < few["runs"] < many["runs"] == 8 and few["tokens"] == many["tokens"] == 8
+    for name in ("loopback", "wan"):
+        assert few["per_token"]["seconds"][name]["waiting"] <= many["per_token"]["seconds"][name]["waiting"]
+    assert few["per_token"]["rounds"] < 0.7 * many["per_token"]["rounds"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -201,6 +217,8 @@ def test_a_folder_of_a_graph(tmp_path):
         (("--preset", "demo", "--notation", "SM", "--batch", "2", "--profile", "spu-cheetah"), "leave --profile"),
         (("--preset", "demo", "--notation", "SM", "--clients", "2", "--stage", "lowered"), "--clients prices"),
         (("--preset", "demo", "--notation", "SM", "--cores", "2"), "how many clients"),
+        (("--preset", "demo", "--notation", "SM", "--draft-length", "2"), "--acceptance how many hold; give both"),
+        (("--preset", "demo", "--notation", "SM", "--acceptance", "0.5"), "give both"),
         (("--preset", "demo", "--notation", "SM", "--measured", "x"), "how many clients"),
         (("--preset", "demo", "--notation", "SM", "--clients", "2", "--measured", "x"), "with --cores"),
         (("--preset", "demo", "--notation", "SM", *SERVED, "--compare", "SM+LN+R"), "leave --compare"),

@@ -1,16 +1,20 @@
 """Sessions of several prompts: every byte and round as the engine counts them, and what a prompt's part of it is."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import quantize
-from aero.cost.session import estimate_session
+from aero.cost.session import Guessing, estimate_session
 from aero.engines.engine import PromptRun, RunCost
 from aero.engines.planning import session_keys
-from aero.engines.reveal import LOGITS, TOKEN
+from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.graph import Program
+from aero.graph.ring_plan import RingPlan
 from aero.mpc.party import Role
 from aero.wire.memory import channel_pair
 from programs import RUNGS, random_ids, random_program
@@ -23,26 +27,21 @@ def sum_of(costs: list[RunCost], name: str) -> int:
     return sum(getattr(cost, name) for cost in costs)
 
 
-@pytest.mark.parametrize(
-    ("rung", "prompts", "reveal", "whole_key"),
-    [
-        ("softmax-only", 1, LOGITS, 1.0),
-        ("layer norm, relu, scaled", 3, LOGITS, 1.0),
-        ("softmax-only", 2, TOKEN, 1.0),
-        ("softmax-only", 2, LOGITS, 4e-7),  # which two runs wear out
-    ],
-)
-def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, monkeypatch):
-    monkeypatch.setattr(session_keys, "WHOLE_KEY", whole_key)
+def model(rung: str) -> tuple[Program, RingPlan, Compiled]:
     full = random_program(length=CONTEXT, layers=1, every_position=True, **RUNGS[rung])
-    plan = quantize(full, [random_ids(full, seed) for seed in range(8)]).plan
-    programs = Compiled(full)
+    return full, quantize(full, [random_ids(full, seed) for seed in range(8)]).plan, Compiled(full)
+
+
+def parties(
+    full: Program, plan: RingPlan, programs: Compiled, reveal: Reveal = LOGITS
+) -> tuple[list[TwoPartyEngine], Callable[[list[int], int, int], RunCost]]:
+    """Engines, and what makes both read tokens of prompts after others, with an output for each that follows others."""
     engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Role, channel_pair(timeout=240), strict=True)]
     for engine in engines:
         engine.reveal_only(reveal, full.graph.shapes[full.graph.output][1])
 
     def run(numbers: list[int], past: int, length: int) -> RunCost:
-        program = programs.decode(past) if past else programs.prefill(length, leave_state=True)
+        program = programs.decode(past, length, length) if past else programs.prefill(length, leave_state=True)
         ids = [random_ids(full, number)[past : past + length] for number in numbers]
         blind = [PromptRun(program.graph, prompt=number) for number in numbers]
         asked = [PromptRun(program.graph, mine, number) for number, mine in zip(numbers, ids, strict=True)]
@@ -56,6 +55,22 @@ def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, mo
                     future.result(240)
         return engines[0].cost
 
+    return engines, run
+
+
+@pytest.mark.parametrize(
+    ("rung", "prompts", "reveal", "whole_key"),
+    [
+        ("softmax-only", 1, LOGITS, 1.0),
+        ("layer norm, relu, scaled", 3, LOGITS, 1.0),
+        ("softmax-only", 2, TOKEN, 1.0),
+        ("softmax-only", 2, LOGITS, 4e-7),  # which two runs wear out
+    ],
+)
+def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, monkeypatch):
+    monkeypatch.setattr(session_keys, "WHOLE_KEY", whole_key)
+    full, plan, programs = model(rung)
+    engines, run = parties(full, plan, programs, reveal)
     everyone = list(range(prompts))
     prefills = [run(everyone[start : start + 2], 0, LENGTH) for start in range(0, prompts, 2)]  # 8 tokens have room
     nexts = [run(everyone, past, 1) for past in range(LENGTH, LENGTH + NEW - 1)]
@@ -70,6 +85,56 @@ def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, mo
     assert whole.tokens == prompts * NEW and whole.runs == len(prefills) + len(nexts)
     assert whole.per_prompt.bytes_both_ways == pytest.approx(whole.cost.bytes_both_ways / prompts)
     assert whole.per_token.rounds == pytest.approx(whole.cost.rounds / (prompts * NEW))
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "runs"), [(1.0, [(3, 3), (6, 2)]), (0.0, [(3, 3), (4, 3), (5, 3), (6, 2), (7, 1)])]
+)
+def test_a_session_with_guesses_sends_what_was_predicted(acceptance, runs):
+    """Where all hold, each run reads where the last one ended; where none does, one token later, and the rest is taken
+    back; none is guessed that could not be used."""
+    full, plan, programs = model("softmax-only")
+    engines, run = parties(full, plan, programs)
+    costs = [run([0], 0, LENGTH)]
+    for past, length in runs:
+        for engine in engines:
+            engine.cut(0, past)
+        costs.append(run([0], past, length))
+    found = estimate_session(programs, 1, LENGTH, 6, plan, guessing=Guessing(2, acceptance))
+    _, prefill, following = found.works
+    assert (following.runs, following.tokens) == (len(runs), 5)
+    for name in COUNTED:
+        assert getattr(prefill.cost, name) == getattr(costs[0], name)
+        assert getattr(following.cost, name) == sum_of(costs[1:], name), name
+    data = found.to_json()
+    assert (data["guesses"], data["acceptance"], data["tokens_a_run"]) == (2, acceptance, 1 + 2 * acceptance)
+
+
+def test_as_many_tokens_come_of_a_run_as_were_drawn():
+    """Against runs that are drawn, of an answer of 30 tokens, each guess held with probability 0.7."""
+    random, guessing, drawn = np.random.default_rng(3), Guessing(4, 0.7), []
+    for _ in range(4000):
+        known, runs = 1, 0
+        while known < 30:
+            guesses = min(4, 30 - known - 1)
+            misses = np.flatnonzero(random.random(guesses) >= 0.7)
+            known += 1 + int(misses[0] if len(misses) else guesses)
+            runs += 1
+        drawn.append(runs)
+    steps = guessing.steps(30)
+    expected = sum(often for _, _, often in steps)
+    assert abs(np.mean(drawn) - expected) < 4 * np.std(drawn) / len(drawn) ** 0.5
+    assert guessing.tokens_a_run == pytest.approx((1 - 0.7**5) / 0.3) and 29 / expected < guessing.tokens_a_run
+    assert all(guesses == min(4, 29 - known) for known, guesses, _ in steps)
+
+
+def test_guesses_are_a_number_and_a_part():
+    for guesses, acceptance in ((0, 0.5), (2, 1.5), (2, -0.1), (2, float("nan"))):
+        with pytest.raises(ValueError, match="at least one, and a part"):
+            Guessing(guesses, acceptance)
+    programs = Compiled(random_program(length=8, layers=1, every_position=True))
+    with pytest.raises(ValueError, match="for one prompt, not 2"):
+        estimate_session(programs, 2, 2, 3, guessing=Guessing(2, 0.5))
 
 
 def test_prompts_together_take_fewer_bytes_and_rounds_each():

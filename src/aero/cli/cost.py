@@ -13,6 +13,7 @@ from rich.table import Table
 from aero.cli.computer import computer
 from aero.cli.console import wide_console
 from aero.cli.options import MachineOption, json_option
+from aero.serve.drafts import MAX_GUESSES
 from aero.serve.session import MAX_PROMPTS
 from aero.wire.network import PROFILES, Network
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from aero.cost import Estimate
     from aero.cost.compare import Subject
     from aero.cost.machine import Computer
-    from aero.cost.session import SessionEstimate
+    from aero.cost.session import Guessing, SessionEstimate
     from aero.engines.reveal import Reveal
 
 
@@ -74,8 +75,20 @@ def cost(
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", help="Tokens that each prompt of --batch or --clients gets.", min=1)
+        int, typer.Option("--max-new-tokens", "-n", help="Tokens that a prompt of these sessions gets.", min=1)
     ] = 8,
+    draft_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Also price a session with so many guesses a run (--guess of `aero generate`). Needs --acceptance.",
+            min=1,
+            max=MAX_GUESSES,
+        ),
+    ] = None,
+    acceptance: Annotated[
+        float | None,
+        typer.Option(help="Of these guesses, how many hold where those before them do: 0 to 1.", min=0.0, max=1.0),
+    ] = None,
     clients: Annotated[
         int | None,
         typer.Option(help="Also say what a server of our own engine holds: so many clients at once.", min=1),
@@ -97,8 +110,9 @@ def cost(
     10^6 bytes, a megabit (mbit) 10^6 bits, an eighth of it. Set-up is counted apart. --json: a list with, for each
     model, name, notation, context, perplexity, graph_digest, and estimates: for each profile its name, length (tokens),
     set_up, total, and lines, each with label, op, its cost and counts. With --batch also sessions: for each, prompts,
-    length (tokens of each), new_tokens, and works: set-up, prefill, next-token and session, each with its runs and
-    tokens, and what it costs together, per_prompt and per_token.
+    length (tokens of each), new_tokens, with --draft-length also guesses, acceptance and tokens_a_run, and works:
+    set-up, prefill, next-token and session, each with its runs and tokens, and what it costs together, per_prompt and
+    per_token.
 
     With --clients also capacity: clients, cores, length and new_tokens (of each), machine and processor_seconds (of
     each work and party, null without --measured), and works: prefill, next-token and answer (a prompt and its tokens)
@@ -108,6 +122,7 @@ def cost(
     """
     from aero.cost import estimate
     from aero.cost.pricing import TWO_PARTY, pricing
+    from aero.cost.session import Guessing
     from aero.engines.reveal import Reveal
     from aero.report.record import write_json
 
@@ -116,9 +131,14 @@ def cost(
     revealed = Reveal.parse(reveal)
     on = computer(machine, threads)
     pricings = [pricing(name, revealed, on) for name in profile or [TWO_PARTY]]
-    in_session = bool(batch) or clients is not None
+    if (draft_length is None) != (acceptance is None):
+        raise ValueError("--draft-length says how many tokens are guessed, --acceptance how many hold; give both")
+    guessing = None if draft_length is None or acceptance is None else Guessing(draft_length, acceptance)
+    batches: list[tuple[int, Guessing | None]] = [(n, None) for n in batch or ([1] if guessing else [])]
+    batches += [(1, guessing)] if guessing else []
+    in_session = bool(batches) or clients is not None
     if in_session and (TWO_PARTY not in (profile or [TWO_PARTY]) or stage is not WhichGraph.compiled):
-        asked = "--batch" if batch else "--clients"
+        asked = "--batch" if batch else "--draft-length" if guessing else "--clients"
         raise ValueError(f"{asked} prices sessions of the engine {TWO_PARTY!r}; leave --profile and --stage out")
     if clients is None and (cores is not None or measured is not None):
         raise ValueError("--cores and --measured describe a server; say for how many clients with --clients")
@@ -141,7 +161,8 @@ def cost(
             for note in prices.notes:
                 console.print(f"- {note}", style="dim", soft_wrap=True)
     sessions = [
-        [_session(subject, n, context, max_new_tokens, revealed, on) for n in batch or ()] for subject in subjects
+        [_session(subject, n, context, max_new_tokens, revealed, on, guesses) for n, guesses in batches]
+        for subject in subjects
     ]
     for subject, several_sessions in zip(subjects, sessions, strict=True):
         if several_sessions:
@@ -259,7 +280,13 @@ def _folder(folder: Path, context: int | None, stage: WhichGraph) -> Subject:
 
 
 def _session(
-    subject: Subject, prompts: int, context: int | None, new_tokens: int, reveal: Reveal, on: Computer
+    subject: Subject,
+    prompts: int,
+    context: int | None,
+    new_tokens: int,
+    reveal: Reveal,
+    on: Computer,
+    guessing: Guessing | None = None,
 ) -> SessionEstimate:
     """context: tokens of each prompt, by default all that leave room for the new ones."""
     from aero.cost.session import estimate_session
@@ -267,7 +294,7 @@ def _session(
     if subject.programs is None:
         raise ValueError(f"{subject.name} is a single graph; a session takes a run, a compiled folder or --preset")
     length = context or subject.programs.context - new_tokens + 1
-    return estimate_session(subject.programs, prompts, length, new_tokens, subject.plan, reveal, on)
+    return estimate_session(subject.programs, prompts, length, new_tokens, subject.plan, reveal, on, guessing)
 
 
 def _networks(names: Sequence[str] | None, bandwidth: str | None, rtt: str | None) -> list[Network]:
@@ -318,7 +345,10 @@ def _session_table(name: str, sessions: Sequence[SessionEstimate], networks: Seq
             each = [_cells(0, 0, cost, networks)[4:] if cost is not None else ["", ""] for cost in costs]
             figures = [cells[column] for column in (0, 1) for cells in each]
             style = "bold" if work.name == "session" else None
-            row = [str(session.prompts), work.name, str(work.runs or ""), *figures, *each[0][2:]]
+            guessing = session.guessing
+            named = str(session.prompts) if guessing is None else f"1, {guessing.guesses} guesses"
+            runs = f"{work.runs:.3g}" if guessing else str(round(work.runs))
+            row = [named, work.name, runs if work.runs else "", *figures, *each[0][2:]]
             table.add_row(*row, style=style)
     return table
 

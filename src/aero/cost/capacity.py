@@ -117,7 +117,7 @@ def capacities(
     if measured is not None and (missing := runs.keys() - measured.keys()):
         raise ValueError(f"no processor seconds of {' and '.join(sorted(missing))} were measured")
     found = []
-    for name, tokens, parts in [*((name, 1, {name: 1}) for name in runs), ("answer", session.new_tokens, runs)]:
+    for name, tokens, parts in [*((name, 1, {name: 1.0}) for name in runs), ("answer", session.new_tokens, runs)]:
         processor = None
         if measured is not None:
             taken = [(measured[part].client * n, measured[part].server * n) for part, n in parts.items()]

@@ -2,7 +2,7 @@
 
     set-up        keys, base OTs, and that both parties run the same
     prefill       the prompts, as many at once as the context has room for; each gets its first token
-    next-token    the tokens after it, one of each prompt in a run
+    next-token    the tokens after it, one of each prompt in a run, or with guesses several (`Guessing`)
 
 OTs that one run leaves serve the next, and what makes them is counted where it is sent. Requests and the structure of
 each graph, some kilobytes, are not.
@@ -26,11 +26,48 @@ from aero.wire.network import Network
 
 
 @dataclass(frozen=True)
+class Guessing:
+    """Each run reads up to `guesses` guessed tokens beyond those that are known, of which each holds with the
+    probability `acceptance` where those before it do (the model of Leviathan et al. 2023, section 3.1).
+    ValueError for less than one, and for no probability."""
+
+    guesses: int
+    acceptance: float
+
+    def __post_init__(self) -> None:
+        if self.guesses < 1 or not 0 <= self.acceptance <= 1:
+            raise ValueError(
+                f"{self.guesses} guesses of which a part of {self.acceptance:g} holds; give at least one, and a part "
+                "of 0 to 1"
+            )
+
+    @property
+    def tokens_a_run(self) -> float:
+        """On average, the one that follows any guess included."""
+        return sum(self.acceptance**held for held in range(self.guesses + 1))
+
+    def steps(self, new_tokens: int) -> list[tuple[int, int, float]]:
+        """How an answer goes on after its first token: how many tokens there are before a run, how many are guessed in
+        it (no more than can be used), and how many such runs there are on average; those that there may be."""
+        often = [0.0, 1.0, *[0.0] * (new_tokens - 1)]
+        found = []
+        for known in range(1, new_tokens):
+            guesses = min(self.guesses, new_tokens - known - 1)
+            if often[known]:
+                found.append((known, guesses, often[known]))
+            for held in range(guesses + 1):
+                ends = 1.0 if held == guesses else 1 - self.acceptance
+                often[known + held + 1] += often[known] * self.acceptance**held * ends
+        return found
+
+
+@dataclass(frozen=True)
 class SessionPart:
-    """Runs of one kind, all of the session's. tokens: that they give, of all prompts; cost: of all of them."""
+    """Runs of one kind, all of the session's. tokens: that they give, of all prompts; cost: of all of them.
+    With guesses runs and costs are means."""
 
     name: str
-    runs: int
+    runs: float
     prompts: int
     tokens: int
     cost: Price
@@ -46,12 +83,14 @@ class SessionPart:
 
 @dataclass(frozen=True)
 class SessionEstimate:
-    """prompts: N; length: tokens of each; new_tokens: that each gets. works: set-up, prefill, next-token, in order."""
+    """prompts: N; length: tokens of each; new_tokens: that each gets. works: set-up, prefill, next-token, in order.
+    guessing: what is guessed of them."""
 
     prompts: int
     length: int
     new_tokens: int
     works: tuple[SessionPart, ...]
+    guessing: Guessing | None = None
 
     @property
     def whole(self) -> SessionPart:
@@ -65,6 +104,7 @@ class SessionEstimate:
             "prompts": self.prompts,
             "length": self.length,
             "new_tokens": self.new_tokens,
+            **({} if self.guessing is None else vars(self.guessing) | {"tokens_a_run": self.guessing.tokens_a_run}),
             "works": [
                 {
                     "work": work.name,
@@ -87,12 +127,16 @@ def estimate_session(
     plan: RingPlan | None = None,
     reveal: Reveal = LOGITS,
     on: Computer | None = None,
+    guessing: Guessing | None = None,
 ) -> SessionEstimate:
     """`prompts` prompts of `length` tokens that get `new_tokens` each. plan: by default `typical_plan` of each program.
-    on: what computing takes; not known without.
+    on: what computing takes; not known without. guessing: of one prompt; costs are then means.
 
-    ValueError for what does not fit the context, and for an operation without a protocol.
+    ValueError for what does not fit the context, for guesses of several prompts, and for an operation without a
+    protocol.
     """
+    if guessing is not None and prompts != 1:
+        raise ValueError(f"guesses are priced for one prompt, not {prompts}")
     if min(prompts, length, new_tokens) < 1:
         raise ValueError(f"{prompts} prompts of {length} tokens that get {new_tokens}: give at least one of each")
     if length + new_tokens - 1 > programs.context:
@@ -101,20 +145,31 @@ def estimate_session(
             f"{programs.context}; give fewer with --context or --max-new-tokens"
         )
     first = programs.prefill(length, leave_state=True).graph
-    following = [programs.decode(past).graph for past in range(length, length + new_tokens - 1)]
+    steps = [(known, 0, 1.0) for known in range(1, new_tokens)] if guessing is None else guessing.steps(new_tokens)
+    following = [programs.decode(length + known - 1, 1 + more, 1 + more).graph for known, more, _ in steps]
+    often = [times for _, _, times in steps]
     session = DeclaredSession(typical_plan_of([first, *following]) if plan is None else plan, reveal)
     at_once = max(1, programs.context // length)
     prefills = [session.run([first] * min(at_once, prompts - start)) for start in range(0, prompts, at_once)]
     nexts = [session.run([graph] * prompts) for graph in following]
-    set_up = total(set_up_price(run, on) for run in (*prefills, *nexts))
-    works = [SessionPart("set-up", 0, prompts, 0, set_up), _work("prefill", prefills, prompts, prompts, on)]
+    always = [1.0] * len(prefills)
+    set_up = _mean([set_up_price(run, on) for run in (*prefills, *nexts)], [*always, *often])
+    works = [SessionPart("set-up", 0, prompts, 0, set_up), _work("prefill", prefills, always, prompts, prompts, on)]
     if nexts:
-        works.append(_work("next-token", nexts, prompts, prompts * len(nexts), on))
-    return SessionEstimate(prompts, length, new_tokens, tuple(works))
+        works.append(_work("next-token", nexts, often, prompts, prompts * (new_tokens - 1), on))
+    return SessionEstimate(prompts, length, new_tokens, tuple(works), guessing)
 
 
-def _work(name: str, runs: Sequence[DeclaredRun], prompts: int, tokens: int, on: Computer | None) -> SessionPart:
-    return SessionPart(name, len(runs), prompts, tokens, total(run_cost(run, on) for run in runs))
+def _work(
+    name: str, runs: Sequence[DeclaredRun], often: Sequence[float], prompts: int, tokens: int, on: Computer | None
+) -> SessionPart:
+    cost = _mean([run_cost(run, on) for run in runs], often)
+    return SessionPart(name, sum(often), prompts, tokens, cost)
+
+
+def _mean(costs: Sequence[Price], often: Sequence[float]) -> Price:
+    """Of all, each so many times."""
+    return total(cost if times == 1 else cost * times for cost, times in zip(costs, often, strict=True))
 
 
 def typical_plan_of(graphs: Sequence[Graph]) -> RingPlan:

@@ -5,12 +5,16 @@ import copy
 import torch
 
 from aero.models import AeroConfig, AeroForCausalLM
+from aero.models.presets import TRAITS
 
 # The papers' names; between them, every kind of norm, activation, FFN and temperature.
 NOTATIONS = [
     "SM+LN+G", "SM+LN+R", "SM+LN", "SM+G", "SM+R", "SM", "SM+ScFFN", "SM+ScFuFFN", "SM+ScFuFFN_i1", "SM+ScFuFFN_i2",
     "SM(t)+ScFuFFN", "SM(t_h)+ScFuFFN", "EReg(SM(t)+ScFuFFN_i1)", "SM+LN+G+ScFFN", "SM+R+ScFFN",
 ]  # fmt: skip
+
+# Llama's shape at the width of `make_model`: no biases, whole heads turn, one head of keys.
+LLAMA = {**TRAITS["llama"].fields, "num_key_heads": 1, "ffn_width": 44}
 
 PERPLEXITY_SUMMED_ANEW = 5e-4
 """How far two perplexities of one small model in float32 may lie apart, relatively, by the order of their sums alone.

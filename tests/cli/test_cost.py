@@ -38,7 +38,13 @@ def test_a_preset_and_a_notation_need_no_model(tmp_path):
 
 @pytest.mark.parametrize(
     ("preset", "notation"),
-    [("pythia-70m", "SM+LN+R"), ("pythia-70m", "SM+ScFuFFN"), ("demo", "EReg(SM(t)+ScFuFFN)"), ("demo", "SM+FLN(p)")],
+    [
+        ("pythia-70m", "SM+LN+R"),
+        ("pythia-70m", "SM+ScFuFFN"),
+        ("demo", "EReg(SM(t)+ScFuFFN)"),
+        ("demo", "SM+FLN(p)"),
+        ("demo-llama", "SM+FRMS(p)+SiLU+GaFFN"),
+    ],
 )
 def test_rotary_positions_and_gains_of_each_position_have_a_price(preset, notation, tmp_path):
     path = tmp_path / "cost.json"

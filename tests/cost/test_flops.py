@@ -51,6 +51,14 @@ def test_the_nonlinearity_study_keeps_what_its_names_say():
         assert set(paper_count(parse(name), TABLES["T=128"]).nonlinear) == expected
 
 
+def test_a_llama_without_norms_and_gates_keeps_what_its_names_say():
+    kept = {
+        "SM+RMS+SiLU+GaFFN": {"SM", "RMS", "SiLU"}, "SM+FRMS+R+GaFFN": {"SM", "R"}, "SM+FRMS+ScFuFFN": {"SM"},
+    }  # fmt: skip
+    for name, expected in kept.items():
+        assert set(paper_count(parse(name), SIZES["demo-llama"]).nonlinear) == expected
+
+
 def test_ffn_flops_dominate_while_the_context_is_short():
     """8/3 d is where the papers say they stop to (Jha & Reagen 2024, §2)."""
     width, notation = 768, parse("SM+LN+G")

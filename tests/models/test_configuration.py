@@ -100,7 +100,7 @@ def test_overrides_replace_the_size():
 
 
 def test_unknown_size_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown size 'huge'; known: demo, nano, gpt2-small"):
+    with pytest.raises(ValueError, match=r"unknown size 'huge'; known: demo, nano, demo-llama, nano-llama, gpt2-small"):
         AeroConfig.from_notation("SM", "huge")
 
 

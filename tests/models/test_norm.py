@@ -1,4 +1,6 @@
-"""Norms that end as affine maps: LayerNorm at first, constants at last, and what is tracked on the way."""
+"""Norms that end as affine maps: LayerNorm or RMSNorm at first, constants at last, and what is tracked on the way."""
+
+import re
 
 import numpy as np
 import pytest
@@ -11,33 +13,39 @@ from aero.compiler.verify import every_logit
 from aero.graph import interpret, interpret_step
 from aero.models import AeroForCausalLM
 from aero.models.norm import MOMENTUM, FrozenNorm, frozen_norms
-from small_models import make_model
+from small_models import LLAMA, make_model
 
 POSITIONS = torch.arange(5)[None]
 
 
-def norm_of(positions=1, seed=0):
+def norm_of(positions=1, seed=0, *, centred=True):
     torch.manual_seed(seed)
-    norm = FrozenNorm(8, 1e-5, positions).double()
+    norm = FrozenNorm(8, 1e-5, positions, centred=centred).double()
     with torch.no_grad():
-        norm.weight.normal_()
-        norm.bias.normal_()
-        norm.log_sigma.normal_()
+        for tensor in (*norm.parameters(), norm.log_sigma):
+            tensor.normal_()
     return norm
 
 
-def log_sigma(x):
-    return 0.5 * (x.var(-1, unbiased=False) + 1e-5).log()
+def log_sigma(x, *, centred=True):
+    squares = x.var(-1, unbiased=False) if centred else x.square().mean(-1)
+    return 0.5 * (squares + 1e-5).log()
 
 
 @pytest.mark.parametrize("positions", [1, 5])
-def test_between_layer_norm_and_an_affine_map(positions):
-    norm, x = norm_of(positions).eval(), 3 * torch.randn(2, 5, 8, dtype=torch.float64) + 1
-    expected = F.layer_norm(x, (8,), norm.weight, norm.bias, 1e-5)
+@pytest.mark.parametrize("centred", [True, False])
+def test_between_a_norm_and_an_affine_map(positions, centred):
+    norm, x = norm_of(positions, centred=centred).eval(), 3 * torch.randn(2, 5, 8, dtype=torch.float64) + 1
+    if centred:
+        expected = F.layer_norm(x, (8,), norm.weight, norm.bias, 1e-5)
+    else:
+        assert norm.bias is None
+        expected = F.rms_norm(x, (8,), norm.weight, 1e-5)
     torch.testing.assert_close(norm(x, POSITIONS), expected)
     norm.blend.fill_(0.25)
-    sigma = torch.exp(0.75 * log_sigma(x) + 0.25 * norm.log_sigma)[..., None]
-    torch.testing.assert_close(norm(x, POSITIONS), (x - x.mean(-1, keepdim=True)) / sigma * norm.weight + norm.bias)
+    sigma = torch.exp(0.75 * log_sigma(x, centred=centred) + 0.25 * norm.log_sigma)[..., None]
+    expected = (x - x.mean(-1, keepdim=True)) / sigma * norm.weight + norm.bias if centred else x / sigma * norm.weight
+    torch.testing.assert_close(norm(x, POSITIONS), expected)
     norm.blend.fill_(1)
     assert norm.frozen
     # Affine: f(x) + f(y) - f(0) = f(x + y).
@@ -48,13 +56,15 @@ def test_between_layer_norm_and_an_affine_map(positions):
 
 
 @pytest.mark.parametrize("positions", [1, 5])
-def test_the_running_mean(positions):
-    norm, first, second = norm_of(positions).train(), *torch.randn(2, 3, 5, 8, dtype=torch.float64)
+@pytest.mark.parametrize("centred", [True, False])
+def test_the_running_mean(positions, centred):
+    norm, first, second = norm_of(positions, centred=centred).train(), *torch.randn(2, 3, 5, 8, dtype=torch.float64)
     batches = [first, 4 * second, second]
     expected = None
     for x in batches:
         norm(x, POSITIONS)
-        now = log_sigma(x).mean(0) if positions > 1 else log_sigma(x).mean()[None]
+        own = log_sigma(x, centred=centred)
+        now = own.mean(0) if positions > 1 else own.mean()[None]
         expected = now if expected is None else (1 - MOMENTUM) * expected + MOMENTUM * now
         torch.testing.assert_close(norm.log_sigma, expected)
     norm.eval()(batches[1], POSITIONS)
@@ -71,9 +81,19 @@ def test_order_of_freezing():
     assert frozen_norms(make_model("SM+LN+G")) == []
 
 
-@pytest.mark.parametrize("name", ["SM+FLN+R", "SM+FLN(p)+G", "SM+FLN+ScFuFFN", "SM(t)+FLN(p)+ScFuFFN"])
-@pytest.mark.parametrize("shape", [{}, {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True}])
-def test_compiles_as_free_of_layer_norm(name, shape, tmp_path):
+NEOX = {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *((name, {}) for name in ("SM+FLN+R", "SM+FLN(p)+G", "SM+FLN+ScFuFFN", "SM(t)+FLN(p)+ScFuFFN", "SM+FRMS+R")),
+        *((name, NEOX) for name in ("SM+FLN+R", "SM+FLN(p)+G", "SM+FLN+ScFuFFN", "SM(t)+FLN(p)+ScFuFFN")),
+        *((name, LLAMA) for name in ("SM+FRMS+SiLU+GaFFN", "SM+FRMS+R+ScGaFFN_i1", "SM+FRMS+R", "SM+FRMS(p)+R")),
+        *((name, LLAMA) for name in ("SM+FRMS+ScFuFFN", "SM(t)+FRMS(p)+ScFuFFN_i1", "SM+FLN+ScFuFFN")),
+    ],
+)
+def test_compiles_as_free_of_norms(name, shape, tmp_path):
     model = make_model(name, **shape)
     with torch.no_grad():
         for norm in frozen_norms(model):
@@ -97,6 +117,6 @@ def test_compiles_as_free_of_layer_norm(name, shape, tmp_path):
     operations = [node.op for node in compiled.program.graph.nodes]
     assert not {"layer_norm", "rms_norm"} & set(operations)
     # Folded away: no more linear layers than the model without norms has.
-    free = make_model(name.replace("+FLN(p)", "").replace("+FLN", ""), **shape)
+    free = make_model(re.sub(r"\+F(LN|RMS)(\(p\))?", "", name), **shape)
     without = [node.op for node in compile(free).program.graph.nodes]
     assert operations.count("linear") <= without.count("linear") + (2 if "(p)" in name else 0)

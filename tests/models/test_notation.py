@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,14 @@ from hypothesis import strategies as st
 from aero.models import notation
 from aero.models.notation import KNOWN, Notation, parse
 
-ACTIVATIONS = ["gelu", "relu", "leaky_relu", "leaky_relu_global", "identity"]
+ACTIVATIONS = ["gelu", "silu", "relu", "leaky_relu", "leaky_relu_global", "identity"]
 
 
 @st.composite
 def notations(draw):
-    ffn = draw(st.sampled_from(["plain", "scaled", "scaled_fused"]))
+    ffn = draw(st.sampled_from(["plain", "scaled", "gated", "scaled_gated", "scaled_fused"]))
     return Notation(
-        norm=draw(st.sampled_from(["layer", "none", "frozen", "frozen_per_position"])),
+        norm=draw(st.sampled_from(get_args(notation.Norm))),
         activation="identity" if ffn == "scaled_fused" else draw(st.sampled_from(ACTIVATIONS)),
         ffn=ffn,
         pruned=0 if ffn == "plain" else draw(st.integers(0, 40)),
@@ -50,10 +51,15 @@ def test_meaning():
     assert parse("SM+ScFFN") == Notation("none", "identity", "scaled")
     assert parse(" EReg(SM(t)+ScFuFFN_i6) ") == Notation("none", "identity", "scaled_fused", 6, "per_position", True)
     assert parse("SM+FLN(p)+LR(g)") == Notation("frozen_per_position", "leaky_relu_global", "plain")
+    assert parse("SM+FRMS+SiLU+GaFFN_i1") == Notation("frozen_rms", "silu", "gated", 1)
+    assert parse("SM+FRMS(p)+ScFuFFN") == Notation("frozen_rms_per_position", "identity", "scaled_fused")
     assert parse("EReg(SAS(SM+ScFFN))") == Notation("none", "identity", "scaled", 0, "none", True, "simplified")
     assert parse("SM").softmax_only
     assert not parse("SM+R").softmax_only
     assert not parse("SM+LN").softmax_only
+    assert parse("SM+FRMS+ScFuFFN").softmax_only
+    assert not parse("SM+FRMS+GaFFN").softmax_only, "a gate is a product of two values"
+    assert not parse("SM+RMS+ScFuFFN").softmax_only
 
 
 def test_pruning_removes_the_deepest_ffns():

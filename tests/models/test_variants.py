@@ -102,7 +102,7 @@ def test_initial_temperatures(kind, value):
     assert len(told) == (kind != "one") and all("collapse heads" in message for message in told)
 
 
-@pytest.mark.parametrize("name", ["SM(t)+ScFuFFN", "SM(t_h)+LN+G", "SM+FLN(p)+R"])
+@pytest.mark.parametrize("name", ["SM(t)+ScFuFFN", "SM(t_h)+LN+G", "SM+FLN(p)+R", "SM+FRMS(p)+R"])
 def test_positions_beyond_the_context(name):
     model = make_model(name).double()
     with pytest.raises(ValueError, match="position 14 is beyond what was trained: this model has 12"):
@@ -118,7 +118,7 @@ def test_positions_beyond_the_context(name):
 
 RUNGS = ["SM+LN+G", "SM+LN+R", "SM+LN", "SM+G", "SM+R", "SM", "SM+ScFFN", "SM+ScFuFFN", "SM+ScFuFFN_i1",
          "SM(t)+ScFuFFN", "EReg(SM(t)+ScFuFFN)", "SM+FLN+R", "SM+LR", "SM+RMS+SiLU+GaFFN",
-         "SM+RMS+R+ScGaFFN_i1"]  # fmt: skip
+         "SM+RMS+R+ScGaFFN_i1", "SM+FRMS+R"]  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [name for name, size in SIZES.items() if size.family in TRAITS])
@@ -150,7 +150,7 @@ def test_every_rung_at_every_size(size):
     assert attention == {layers * (2 * d * queries + 2 * d * keys + biases.get(shape.family, 0))}
 
 
-@pytest.mark.parametrize("name", ["EReg(SM(t)+ScFuFFN)", "SM+FLN+LR(g)"])
+@pytest.mark.parametrize("name", ["EReg(SM(t)+ScFuFFN)", "SM+FLN+LR(g)", "SM+FRMS+SiLU+GaFFN"])
 def test_traced_as_one_graph(name):
     """What torch.compile traces, statistics of rows and norms on the way to constants included, gives the same."""
     gradients = []

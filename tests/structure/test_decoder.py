@@ -15,11 +15,12 @@ from programs import RUNGS, random_program
 
 SMALL = Size(30, 8, 2, 2, 16, embedding_multiplier=3, logit_multiplier=2)
 NAMES = [*KNOWN, "SM(t_h)+ScFuFFN", "SM+LN+G+ScFFN_i1", "SM+FLN+R", "SM+FLN(p)+ScFuFFN", "SM+LR", "SM+LN+LR(g)"]
+NAMES += ["SM+RMS+SiLU+GaFFN", "SM+FRMS+R", "SM+FRMS(p)+ScGaFFN", "SM+FRMS+ScFuFFN"]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "_i6" not in name] + ["SM+ScFuFFN_i2"])
 @pytest.mark.parametrize("length", [1, 5, 8])
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama"])
 def test_lowered_is_what_the_compiler_lowers(name, length, family):
     size = dataclasses.replace(SMALL, family=family)
     model = AeroForCausalLM(AeroConfig.from_notation(name, size))

@@ -20,6 +20,7 @@ from aero.train.freezing import FreezeSchedule
 from aero.train.measures import measure
 from aero.train.run import resume, train
 from aero.train.settings import TrainSettings
+from small_models import LLAMA
 
 
 def variant(config: AeroConfig, notation: str, **fields: object) -> AeroConfig:
@@ -45,11 +46,25 @@ def test_the_schedule() -> None:
             FreezeSchedule(*bad)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("notation", "order"), [("SM+FLN+R", "together"), ("SM+FLN(p)+R", "one_by_one")])
+@pytest.mark.parametrize(
+    ("notation", "order", "shape"),
+    [
+        ("SM+FLN+R", "together", {}),
+        ("SM+FLN(p)+R", "one_by_one", {}),
+        ("SM+FRMS+SiLU+GaFFN", "one_by_one", LLAMA),
+        ("SM+FRMS(p)+ScFuFFN", "together", LLAMA),
+    ],
+)
 def test_a_run_whose_norms_become_constant(
-    notation: str, order: str, data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
+    notation: str,
+    order: str,
+    shape: dict[str, object],
+    data: DataFolder,
+    config: AeroConfig,
+    settings: TrainSettings,
+    tmp_path: Path,
 ) -> None:
-    config = variant(config, notation)
+    config = variant(config, notation, **shape)
     settings = replace(settings, freeze_order=order, freeze_start=0.25, freeze_stop=0.75)
     info = train(tmp_path / "run", data, config, settings)
     assert info.notation == notation
@@ -132,6 +147,21 @@ def test_starting_from_another_model(config: AeroConfig, tmp_path: Path) -> None
             start_from(AeroForCausalLM(variant(config, notation, **fields)), tmp_path)
     with pytest.raises(FileNotFoundError, match="no model at"):
         start_from(model, tmp_path / "none")
+
+
+def test_starting_from_a_model_with_rms_norms(config: AeroConfig, tmp_path: Path) -> None:
+    source = AeroForCausalLM(variant(config, "SM+RMS+SiLU+GaFFN", **LLAMA))
+    source.save_pretrained(tmp_path)
+    model = AeroForCausalLM(variant(config, "SM+FRMS+SiLU+GaFFN", **LLAMA))
+    start_from(model, tmp_path)
+    ids = torch.arange(8)[None]
+    torch.testing.assert_close(model.eval()(ids).logits, source.eval()(ids).logits)
+    for notation, message in (
+        ("SM+FLN+SiLU+GaFFN", "also needs transformer.blocks.0.norm_1.bias"),
+        ("SM+RMS+SiLU", "has no place for transformer.blocks.0.ffn.w_gate.weight.*; aero adapt drops gates"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            start_from(AeroForCausalLM(variant(config, notation, **LLAMA)), tmp_path)
 
 
 def test_another_notation_keeps_sizes_and_multipliers(tmp_path: Path) -> None:

@@ -24,12 +24,12 @@ RunFolder = Annotated[Path, typer.Argument(help="Run folder of a trained model."
 Records = Annotated[Path | None, json_option("Write the records here, as a JSON list.")]
 
 # Training.
-Size = Annotated[str, typer.Option(help="Size of the models: demo, nano, gpt2-small, ...")]
+Size = Annotated[str, typer.Option(help="Size of the models: demo, nano, demo-llama, gpt2-small, ...")]
 LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
 BatchSize = Annotated[int, typer.Option(help="Blocks of the context length for one step.")]
 TrainingSeed = Annotated[int, typer.Option(help="Decides the initial weights and the order of the text.")]
 FreezeOrders = Annotated[
-    str, typer.Option(help="How the norms of an FLN model become constant: together, or one_by_one.")
+    str, typer.Option(help="How the norms of an FLN or FRMS model become constant: together, or one_by_one.")
 ]
 TeacherWeight = Annotated[
     float, typer.Option(help="Weight of the teacher's distributions in the loss; the text has the rest.")

@@ -65,7 +65,8 @@ def _model(model: AeroForCausalLM, length: int, every_position: bool) -> Named:
 def _block(name: str, block: AeroBlock, rows: slice, shared_slope: torch.Tensor | None) -> Named:
     attention = block.attention
     assert isinstance(attention, Attention)
-    for own in (".q", ".k", ".v") if isinstance(block.norm_1, FrozenNorm) else ("",):
+    affine = isinstance(block.norm_1, FrozenNorm) and block.norm_1.bias is not None
+    for own in (".q", ".k", ".v") if affine else ("",):
         yield from _norm(f"{name}.norm_1{own}", block.norm_1, rows)
     projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
     for role, projection in zip("qkvo", projections, strict=True):
@@ -112,14 +113,15 @@ def _norm(name: str, layer: nn.Module, rows: slice) -> Named:
         return
     assert isinstance(layer, (nn.LayerNorm, RMSNorm, FrozenNorm))
     yield f"{name}.gain.w", _array(layer.weight)
-    if isinstance(layer, RMSNorm):
-        return
-    yield f"{name}.bias.w", _array(layer.bias)
+    width, bias = len(layer.weight), None if isinstance(layer, RMSNorm) else layer.bias
+    if bias is not None:
+        yield f"{name}.bias.w", _array(bias)
     if isinstance(layer, FrozenNorm):
-        width, scale = len(layer.weight), np.exp(-_array(layer.log_sigma))
+        scale = np.exp(-_array(layer.log_sigma))
         whole = len(scale) == 1
         yield f"{name}.scale.w", scale.reshape(()) if whole else _one_row(np.repeat(scale[rows, None], width, axis=1))
-        yield f"{name}.w", np.eye(width) - 1 / width
+        if bias is not None:
+            yield f"{name}.w", np.eye(width) - 1 / width
 
 
 def _one_row(gain: np.ndarray) -> np.ndarray:

@@ -35,9 +35,9 @@ class AeroConfig(PreTrainedConfig):
         fused         X + X W                        W: d x d, no activation
         scaled_fused  beta X + (X W) / alpha
         absent        X
-    norm: "layer"; "rms", without mean and bias (Zhang & Sennrich 2019); "none"; or "frozen", which starts as LayerNorm
-        and ends with a constant in place of each row's standard deviation, one for each norm ("frozen_per_position":
-        for each position), see `aero.models.norm`.
+    norm: "layer"; "rms", without mean and bias (Zhang & Sennrich 2019); "none"; or "frozen" and "frozen_rms", which
+        begin as these and end with a constant in place of each row's standard deviation or root mean square, one for
+        each norm (with "_per_position": for each position), see `aero.models.norm`.
     activation: "gelu" (the tanh form, GPT-2), "gelu_erf" (the exact form, GPT-NeoX), "silu", "relu", "leaky_relu" with
         a learnable negative slope for each layer, "leaky_relu_global" with one for all layers, or "identity".
     block: "standard", or "simplified": no values and output projections, shaped attention, one LayerNorm at the end

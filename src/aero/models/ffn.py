@@ -48,9 +48,13 @@ class PlainFFN(nn.Module):
 
     def forward(self, x: Tensor, slope: Tensor | None = None) -> Tensor:
         """slope: [1], of a leaky ReLU that all layers share."""
+        return self.w_out(self.features(x, slope))
+
+    def features(self, x: Tensor, slope: Tensor | None = None) -> Tensor:
+        """What W_out reads, [..., ffn_width]."""
         y = self.w_in(x)
         activated = self._activation(y if self.w_gate is None else self.w_gate(x), slope)
-        return self.w_out(activated if self.w_gate is None else activated * y)
+        return activated if self.w_gate is None else activated * y
 
     def _activation(self, y: Tensor, slope: Tensor | None) -> Tensor:
         slope = self.negative_slope if slope is None else slope
@@ -67,10 +71,14 @@ class FusedFFN(nn.Module):
         self.w = ResidualLinear(config.hidden_size, config.hidden_size, bias=config.ffn_bias)
 
     def forward(self, x: Tensor, slope: Tensor | None = None) -> Tensor:
-        return self.w(x)
+        return self.w(self.features(x))
+
+    def features(self, x: Tensor, slope: Tensor | None = None) -> Tensor:
+        """What W reads: x itself."""
+        return x
 
 
-def make_ffn(config: AeroConfig, form: Ffn) -> nn.Module | None:
+def make_ffn(config: AeroConfig, form: Ffn) -> PlainFFN | FusedFFN | None:
     """The FFN of one layer; None where it is pruned."""
     if form == "absent":
         return None

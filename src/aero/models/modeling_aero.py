@@ -127,7 +127,8 @@ class AeroPreTrainedModel(PreTrainedModel):
         elif isinstance(module, FrozenNorm):
             init.ones_(module.weight)
             for tensor in (module.bias, module.log_sigma, module.blend, module.tracked):
-                init.zeros_(tensor)
+                if tensor is not None:
+                    init.zeros_(tensor)
         elif isinstance(module, (PlainFFN, AeroModel)) and module.negative_slope is not None:
             init.constant_(module.negative_slope, INITIAL_SLOPE)
         elif isinstance(module, AeroBlock):
@@ -248,7 +249,7 @@ class AeroModel(AeroPreTrainedModel):
         """Rotary positions turn without end; a table has an end."""
         config = self.config
         tables = config.positions == "learned" or config.attention_temperature == "per_position"
-        if (tables or config.norm == "frozen_per_position") and int(positions.max()) >= config.context:
+        if (tables or config.norm.endswith("per_position")) and int(positions.max()) >= config.context:
             raise ValueError(
                 f"position {int(positions.max())} is beyond what was trained: this model has {config.context} "
                 "positions, the first of them 0; shorten the text"

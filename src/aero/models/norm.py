@@ -1,12 +1,12 @@
-"""What stands before attention, before FFNs and at the end: LayerNorm, RMSNorm, nothing, or a norm that ends as an
-affine map.
+"""What stands before attention, before FFNs and at the end: LayerNorm, RMSNorm, nothing, or one of the two that ends
+as an affine map.
 
     LayerNorm      (x - mean) / sigma * gain + bias,                 sigma^2 = variance of the row + eps
     RMSNorm        x / rms * gain,                                   rms^2 = mean square of the row + eps
-    FrozenNorm     (x - mean) / (sigma^(1-a) * sigma_bar^a) * gain + bias
+    FrozenNorm     (x - mean) / (sigma^(1-a) * sigma_bar^a) * gain + bias,    or the same without mean and bias
 
 sigma_bar is a constant: exp of the running mean of log sigma, over texts and positions (or for each position). While a
-goes from 0 to 1 during training, LayerNorm becomes an affine map of x, which costs nothing nonlinear at inference.
+goes from 0 to 1 during training, the norm becomes an affine map of x, which costs nothing nonlinear at inference.
 (Removing LayerNorm from trained models by fine-tuning: Heimersheim 2024; one norm after another: arXiv 2507.02559.)
 """
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aero.models.configuration_aero import AeroConfig
+from aero.models.notation import BEGINS_AS
 
 # Of the running mean; its memory is some fifty batches.
 MOMENTUM = 0.02
@@ -37,18 +38,19 @@ class RMSNorm(nn.Module):
 class FrozenNorm(nn.Module):
     """[..., d] -> [..., d]; see the module. blend: a; log_sigma: log of sigma_bar, [1] or [context].
 
-    The running mean is taken while training with a below one.
+    centred: begins as LayerNorm, not as RMSNorm, which has no bias. The running mean is taken while training with a
+    below one.
     """
 
     log_sigma: Tensor
     blend: Tensor
     tracked: Tensor
 
-    def __init__(self, width: int, eps: float, positions: int = 1) -> None:
+    def __init__(self, width: int, eps: float, positions: int = 1, *, centred: bool = True) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if centred else None
         self.register_buffer("log_sigma", torch.zeros(positions))
         self.register_buffer("blend", torch.zeros(1))
         self.register_buffer("tracked", torch.zeros(1))  # one after the first batch
@@ -61,17 +63,19 @@ class FrozenNorm(nn.Module):
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x: [B, T, d]; positions: [1 or B, T]."""
         exact = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        centred = exact - exact.mean(-1, keepdim=True)
+        if self.bias is not None:
+            exact = exact - exact.mean(-1, keepdim=True)
         if not self.training and self.frozen:  # while training, what is computed does not depend on a value
             log_sigma = self._constant(positions)
         else:
-            own = 0.5 * (centred.square().mean(-1, keepdim=True) + self.eps).log()  # [B, T, 1]
+            own = 0.5 * (exact.square().mean(-1, keepdim=True) + self.eps).log()  # [B, T, 1]
             if self.training:
                 self._track(own.detach(), positions)
             log_sigma = torch.lerp(
                 own, self._constant(positions).to(own.dtype).expand_as(own), self.blend.to(own.dtype)
             )
-        return (centred * torch.exp(-log_sigma) * self.weight + self.bias).to(x.dtype)
+        y = exact * torch.exp(-log_sigma) * self.weight
+        return (y if self.bias is None else y + self.bias).to(x.dtype)
 
     def _constant(self, positions: Tensor) -> Tensor:
         """log sigma_bar as [1 or B, 1 or T, 1]."""
@@ -98,8 +102,8 @@ def make_norm(config: AeroConfig) -> nn.Module:
         return nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
     if config.norm == "rms":
         return RMSNorm(config.hidden_size, config.norm_eps)
-    positions = config.context if config.norm == "frozen_per_position" else 1
-    return FrozenNorm(config.hidden_size, config.norm_eps, positions)
+    positions = config.context if config.norm.endswith("per_position") else 1
+    return FrozenNorm(config.hidden_size, config.norm_eps, positions, centred=BEGINS_AS[config.norm] == "layer")
 
 
 def make_final_norm(config: AeroConfig) -> nn.Module:

@@ -4,13 +4,13 @@ A name says what a network keeps (Softmax, a norm, an activation) and what form 
 
     name := [EReg(] [SAS(] body [)] [)]              EReg: trained with the entropy regulariser
     body := SM [(t) | (t_h)] [+norm] [+act] [+ffn]   (t): a temperature per head and position; (t_h): one per head
-    norm := LN | RMS | FLN | FLN(p)                  FLN: LayerNorm that ends with constant statistics; (p): by position
+    norm := LN | RMS | (FLN | FRMS) [(p)]            FLN, FRMS: end with constant statistics; (p): one by position
     act  := G | SiLU | R | LR | LR(g)                LR: leaky ReLU with a learnable slope per layer; (g): one for all
     ffn  := (GaFFN | ScGaFFN | ScFFN | ScFuFFN) [_ik]   gated / scaled and gated / scaled / scaled and fused;
                                                      the k deepest pruned
 
 Llama is SM+RMS+SiLU+GaFFN. SAS is the simplified block (He & Hofmann 2024, §4), the papers' comparison. RMS, SiLU,
-GaFFN, SAS, FLN and LR are our names: the papers describe SAS and LR without one.
+GaFFN, SAS, FLN, FRMS and LR are our names: the papers describe SAS and LR without one.
 
 Needs no torch. It does not know sizes: those are in `aero.models.presets`.
 """
@@ -18,11 +18,11 @@ Needs no torch. It does not know sizes: those are in `aero.models.presets`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Norm = Literal["layer", "rms", "none", "frozen", "frozen_per_position"]
+Norm = Literal["layer", "rms", "none", "frozen", "frozen_per_position", "frozen_rms", "frozen_rms_per_position"]
 Activation = Literal["gelu", "gelu_erf", "silu", "relu", "leaky_relu", "leaky_relu_global", "identity"]
 Block = Literal["standard", "simplified"]
 Ffn = Literal["plain", "scaled", "gated", "scaled_gated", "fused", "scaled_fused", "absent"]
@@ -44,11 +44,21 @@ KNOWN = (
     "EReg(SM(t)+ScFuFFN_i6)",
 )
 
+# Norms whose statistics are constant at the end of training, and the norms as which they begin.
+BEGINS_AS: Mapping[Norm, Norm] = {
+    "frozen": "layer",
+    "frozen_per_position": "layer",
+    "frozen_rms": "rms",
+    "frozen_rms_per_position": "rms",
+}
+
 _NORMS: dict[str | None, Norm] = {
     "LN": "layer",
     "RMS": "rms",
     "FLN": "frozen",
     "FLN(p)": "frozen_per_position",
+    "FRMS": "frozen_rms",
+    "FRMS(p)": "frozen_rms_per_position",
     None: "none",
 }
 _ACTIVATIONS: dict[str | None, Activation] = {
@@ -67,9 +77,15 @@ _FFNS: dict[str | None, Ffn] = {
     None: "plain",
 }
 _TEMPERATURES: dict[str | None, Temperature] = {"(t)": "per_position", "(t_h)": "per_head", None: "none"}
+
+
+def _any_of(table: Mapping[str | None, Any]) -> str:
+    return "|".join(re.escape(name) for name in table if name is not None)
+
+
 _BODY = re.compile(
-    r"SM(?P<temperature>\(t\)|\(t_h\))?(\+(?P<norm>LN|RMS|FLN\(p\)|FLN))?(\+(?P<activation>G|SiLU|R|LR\(g\)|LR))?"
-    r"(\+(?P<ffn>GaFFN|ScGaFFN|ScFFN|ScFuFFN)(_i(?P<pruned>[1-9][0-9]*))?)?"
+    rf"SM(?P<temperature>{_any_of(_TEMPERATURES)})?(\+(?P<norm>{_any_of(_NORMS)}))?"
+    rf"(\+(?P<activation>{_any_of(_ACTIVATIONS)}))?(\+(?P<ffn>{_any_of(_FFNS)})(_i(?P<pruned>[1-9][0-9]*))?)?"
 )
 
 

@@ -9,7 +9,7 @@ by name; "width" gives them for any width by a rule.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -22,14 +22,20 @@ Positions = Literal["learned", "rotary"]
 
 @dataclass(frozen=True)
 class Traits:
-    """What a family has in common beside the notation: fields of an AeroConfig, and the form that it gives GELU."""
+    """What a family has in common beside the notation.
+
+    fields: of an AeroConfig; gelu: the form that it gives GELU; rungs: notations, from what its models keep down to
+    neither norm nor smooth activation, the first step of the ladder.
+    """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     gelu: Activation = "gelu"
+    rungs: Sequence[str] = ("SM+LN+G", "SM+LN+R", "SM+R")
 
 
 # Touvron et al. 2023, §2.2; Qwen2 adds biases of queries, keys and values, Qwen3 norms of queries and keys.
 _LLAMA = {"positions": "rotary", "rotary_fraction": 1.0, "qkv_bias": False, "o_bias": False, "ffn_bias": False}
+_LLAMA_RUNGS = ("SM+RMS+SiLU+GaFFN", "SM+RMS+R+GaFFN", "SM+RMS+R", "SM+FRMS+R", "SM+R")
 TRAITS: Mapping[Family, Traits] = {
     "gpt2": Traits(),
     # Black et al. 2022, §2.1.
@@ -43,9 +49,9 @@ TRAITS: Mapping[Family, Traits] = {
         },
         gelu="gelu_erf",
     ),
-    "llama": Traits(_LLAMA),
-    "qwen2": Traits({**_LLAMA, "qkv_bias": True}),
-    "qwen3": Traits({**_LLAMA, "qk_norm": True}),
+    "llama": Traits(_LLAMA, rungs=_LLAMA_RUNGS),
+    "qwen2": Traits({**_LLAMA, "qkv_bias": True}, rungs=_LLAMA_RUNGS),
+    "qwen3": Traits({**_LLAMA, "qk_norm": True}, rungs=_LLAMA_RUNGS),
 }
 
 
@@ -79,6 +85,9 @@ SIZES: dict[str, Size] = {
     "demo": Size(2048, 64, 2, 2, 64, embedding_multiplier=16, logit_multiplier=16),
     # A study of architectures on a laptop: some minutes of training on one core.
     "nano": Size(4096, 128, 6, 4, 128, embedding_multiplier=16, logit_multiplier=16),
+    # The same in Llama's shape, heads of keys being shared by two; FFNs are as wide as TinyLlama's, 11/4 d.
+    "demo-llama": Size(2048, 64, 2, 2, 64, 16, 16, family="llama", num_key_heads=1, ffn_width=176),
+    "nano-llama": Size(4096, 128, 6, 4, 128, 16, 16, family="llama", num_key_heads=2, ffn_width=352),
     # The papers' models (Jha & Reagen 2024, §4), with the tokenizer of its CodeParrot runs; multipliers not tuned here.
     "gpt2-small": Size(50_000, 128, 12, 12, 768),
     "gpt2-small-18": Size(50_000, 128, 18, 12, 768),
@@ -125,6 +134,13 @@ def size(name: str) -> Size:
     if name not in SIZES:
         raise ValueError(f"unknown size {name!r}; known: {', '.join(SIZES)}")
     return SIZES[name]
+
+
+def traits_of(shape: Size) -> Traits:
+    """Of its family. ValueError for an encoder's size."""
+    if shape.family not in TRAITS:
+        raise ValueError("this is the size of an encoder, which is imported and not trained; choose a decoder's")
+    return TRAITS[shape.family]
 
 
 def by_width(layer_norm: bool, hidden_size: int) -> tuple[float, float]:
@@ -183,8 +199,7 @@ def config_fields(
     scale: of the multipliers, "recommended", the size's own; "gpt2", one; or "width", `by_width`. Raises ValueError
     where they do not fit together, and for an encoder's size.
     """
-    if shape.family not in TRAITS:
-        raise ValueError("this is the size of an encoder, which is imported and not trained; choose a decoder's")
+    traits = traits_of(shape)
     if scale not in get_args(Scale):
         raise ValueError(f"scale is {scale!r}; choose one of {', '.join(get_args(Scale))}")
     shape = replace(
@@ -199,7 +214,6 @@ def config_fields(
         "gpt2": (1.0, 1.0),
         "width": by_width(layer_norm, shape.hidden_size),
     }[scale]
-    traits = TRAITS[shape.family]
     fields = {
         "vocab_size": shape.vocab_size,
         "context": shape.context,

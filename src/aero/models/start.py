@@ -30,7 +30,7 @@ def _require_model(folder: Path) -> None:
 def start_from(model: AeroForCausalLM, folder: Path) -> None:
     """Copy the weights of the model in a folder, in place; what is new keeps its initial value.
 
-    New may be: norms that will be frozen in place of LayerNorms, temperatures, thresholds, scales of FFNs.
+    New may be: that norms will be frozen, temperatures, thresholds, scales of FFNs.
     Raises ValueError where the two differ in anything else, or the folder is damaged.
     """
     _require_model(folder)
@@ -45,7 +45,8 @@ def start_from(model: AeroForCausalLM, folder: Path) -> None:
         if names:
             raise ValueError(
                 f"the model to train {what} {names[0]} of {folder} ({len(names)} such); choose the same size, and an "
-                "architecture that only freezes its norms or adds temperatures, thresholds or scales"
+                "architecture that only freezes its norms or adds temperatures, thresholds or scales; aero adapt drops "
+                "gates, and fuses FFNs or leaves them out"
             )
     for field in ("activation", "num_heads", "embedding_multiplier", "logit_multiplier", "norm_eps", "rotary_base"):
         one, other = getattr(model.config, field), getattr(source.config, field)

@@ -15,7 +15,7 @@ from typing import Any
 from aero.graph import Graph
 from aero.graph.graph import INPUT
 from aero.graph.ops import Shape
-from aero.models.notation import Activation, Block, Ffn, Norm, Notation, Temperature
+from aero.models.notation import BEGINS_AS, Activation, Block, Ffn, Norm, Notation, Temperature
 from aero.models.presets import Positions, Size, config_fields, encoder_fields
 from aero.structure.encoder import Encoder
 from aero.structure.nodes import Nodes
@@ -133,10 +133,10 @@ class Builder(Nodes):
     def attention(self, name: str, x: str, length: int) -> str:
         """What attention adds to the residual stream."""
         d, width = self.decoder, self.decoder.hidden_size
-        if d.norm in ("layer", "rms", "none"):
-            read = dict.fromkeys("qkv", self.norm(f"{name}.norm_1", x, length))
-        else:  # an affine map of its own for each reader, so that it can be merged there
+        if BEGINS_AS.get(d.norm) == "layer":  # an affine map of its own for each reader, so that it can be merged there
             read = {role: self.norm(f"{name}.norm_1.{role}", x, length) for role in "qkv"}
+        else:
+            read = dict.fromkeys("qkv", self.norm(f"{name}.norm_1", x, length))
         features = {role: d.head_width * (d.num_heads if role == "q" else d.num_key_heads) for role in "qkv"}
         q, k, v = (self.linear(f"{name}.{role}", read[role], width, features[role], bias=d.qkv_bias) for role in "qkv")
         if d.qk_norm:
@@ -190,21 +190,21 @@ class Builder(Nodes):
         return self.add(f"{name}.ffn", "add", x, y)
 
     def norm(self, name: str, x: str, rows: int) -> str:
-        """rows: of x. With frozen statistics it is (x / sigma_bar) C: C = I - 11^T / d takes a row's mean away, and
-        sigma_bar is a constant, or one for each position."""
+        """rows: of x. With frozen statistics it is x / sigma_bar, or (x / sigma_bar) C where it was LayerNorm: C = I -
+        11^T / d takes a row's mean away, and sigma_bar is a constant, or one for each position."""
         d, width = self.decoder, self.decoder.hidden_size
         if d.norm == "none":
             return x
-        if d.norm == "rms":
-            x = self.add(name, "rms_norm", x, eps=d.norm_eps)
-            return self.add(f"{name}.gain", "gain", x, weights={"w": (width,)})
-        if d.norm == "layer":
-            x = self.add(name, "layer_norm", x, eps=d.norm_eps)
+        kind = BEGINS_AS.get(d.norm, d.norm)
+        if kind == d.norm:
+            x = self.add(name, f"{kind}_norm", x, eps=d.norm_eps)
         else:
-            shape = () if d.norm == "frozen" else _of_rows(rows, width)
-            scaled = self.add(f"{name}.scale", "gain", x, weights={"w": shape})
-            x = self.linear(name, scaled, width, width, bias=False)
-        return self.affine(name, x, width)
+            shape = _of_rows(rows, width) if d.norm.endswith("per_position") else ()
+            x = self.add(f"{name}.scale", "gain", x, weights={"w": shape})
+            x = self.linear(name, x, width, width, bias=False) if kind == "layer" else x
+        if kind == "layer":
+            return self.affine(name, x, width)
+        return self.add(f"{name}.gain", "gain", x, weights={"w": (width,)})
 
     def end(self, x: str, length: int, every_position: bool) -> Graph:
         """The final norm and the vocabulary's logits of what the last block gives."""

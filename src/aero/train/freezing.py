@@ -1,4 +1,4 @@
-"""When the norms of a model with norm="frozen" become constant: a schedule over the steps of a run.
+"""When the norms of an FLN or FRMS model become constant: a schedule over the steps of a run.
 
 All together, a goes from 0 to 1 linearly between two fractions of the run; one after another, each norm does so in its
 own share of that time, in the order of `aero.models.norm.frozen_norms`. The rest of the run trains the affine model.

@@ -81,7 +81,7 @@ class TrainSettings:
     stabilizer_placement: Placement = "FFN"
     """Which layers: of queries (Q), keys (K), values (V), attention's output (O) and the FFNs."""
     freeze_start: float = 0.5
-    """Fraction of the run at which the norms of an FLN architecture begin to become constant."""
+    """Fraction of the run at which the norms of an FLN or FRMS architecture begin to become constant."""
     freeze_stop: float = 0.8
     """Fraction of the run from which they are constant."""
     freeze_order: FreezeOrder = "together"

@@ -66,7 +66,8 @@ def _read_unscaled(program: Program, rewrite: Rewrite, node: Node, reader: Node,
         rewrite.replace(reader.name, unscaled.replace(weights=(w, *reader.weights[1:])))
         return
     if factor is Factor.EPS:
-        rewrite.replace(reader.name, unscaled.replace(attrs={"eps": float(reader.attrs["eps"]) / float(s) ** 2}))
+        eps = float(reader.attrs["eps"]) / float(s) ** 2
+        rewrite.replace(reader.name, unscaled.replace(attrs={**reader.attrs, "eps": eps}))
         return
     if factor is Factor.TERM:
         (other,) = (name for name in reader.inputs if name != node.name)

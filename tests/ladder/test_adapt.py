@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from aero.cli.main import app
@@ -30,7 +31,7 @@ from aero.train.imported import import_checkpoint
 from aero.train.run import train
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
-from small_models import make_model
+from small_models import LLAMA, make_model
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,16 @@ from small_models import make_model
         ),
         ("SM+FLN+ScFuFFN_i1", "SM+FLN+ScFuFFN_i2", ["SM+FLN+ScFuFFN_i2"]),
         ("SM+ScFFN", "SM+ScFuFFN", ["SM+ScFuFFN"]),
+        ("SM+ScFFN_i1", "SM+ScFuFFN_i1", ["SM+ScFuFFN_i1"]),
+        ("SM+RMS+SiLU+GaFFN", "SM+FRMS+SiLU+GaFFN", ["SM+FRMS+SiLU+GaFFN"]),
+        ("SM+RMS+SiLU+GaFFN", "SM+FRMS(p)+R", ["SM+RMS+R+GaFFN", "SM+FRMS(p)+R+GaFFN", "SM+FRMS(p)+R"]),
+        (
+            "SM+RMS+SiLU+GaFFN",
+            "SM+FRMS+ScFuFFN_i1",
+            ["SM+RMS+R+GaFFN", "SM+FRMS+R+GaFFN", "SM+FRMS+R", "SM+FRMS+ScFuFFN", "SM+FRMS+ScFuFFN_i1"],
+        ),
+        ("SM+RMS+R+GaFFN", "SM+RMS+R+ScGaFFN_i1", ["SM+RMS+R+ScGaFFN", "SM+RMS+R+ScGaFFN_i1"]),
+        ("SM+RMS+SiLU+ScGaFFN_i1", "SM+RMS+SiLU+ScFFN_i1", ["SM+RMS+SiLU+ScFFN_i1"]),
         ("SM+LN+G", "SM+LN+G", []),
     ],
 )
@@ -62,6 +73,10 @@ def test_the_way(source: str, target: str, way: list[str]) -> None:
         ("SM+ScFuFFN", "SM+R"),
         ("SM+LN+G", "SM(t)+LN+R"),
         ("SM+R", "SM+LN+R"),
+        ("SM+RMS+SiLU+GaFFN", "SM+FLN+R"),
+        ("SM+RMS+SiLU+GaFFN", "SM+LN+R"),
+        ("SM+RMS+R", "SM+RMS+R+GaFFN"),
+        ("SM+ScFuFFN_i1", "SM+ScFuFFN"),
     ],
 )
 def test_no_way(source: str, target: str) -> None:
@@ -105,6 +120,49 @@ def test_a_fused_ffn_is_the_least_squares_map() -> None:
         found = after.transformer.blocks[layer].ffn.w
         np.testing.assert_allclose(found.weight.detach().numpy(), expected[:-1].T, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found.bias.detach().numpy(), expected[-1], rtol=1e-5, atol=1e-6)
+
+
+def of_ffns(model: AeroForCausalLM) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What the FFN of each layer reads and gives on the texts, [rows, d]."""
+    seen: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+    for block in model.transformer.blocks:
+        seen.append(([], []))
+
+        def note(module, inputs, output, seen=seen[-1]):
+            seen[0].append(inputs[0].detach().flatten(0, -2))
+            seen[1].append(output.detach().flatten(0, -2))
+
+        block.ffn.register_forward_hook(note)
+    for ids in texts():
+        model(ids)
+    return [(torch.cat(x), torch.cat(y)) for x, y in seen]
+
+
+@pytest.mark.parametrize("target", ["SM+RMS+R", "SM+RMS+ScFuFFN"])
+def test_an_ffn_without_biases_or_gate_is_the_least_squares_map(target: str) -> None:
+    model = make_model("SM+RMS+R+GaFFN", **LLAMA).double()
+    rows = of_ffns(model)
+    after = begin_with(model, model.config.with_notation(target), texts())
+    for before, block, (x, y) in zip(model.transformer.blocks, after.transformer.blocks, rows, strict=True):
+        if target == "SM+RMS+R":
+            both = (before.ffn.w_gate.weight + before.ffn.w_in.weight).detach()
+            assert torch.equal(block.ffn.w_in.weight, both)
+            x, last = torch.relu(x @ both.T), block.ffn.w_out
+        else:
+            last = block.ffn.w
+        assert last.bias is None
+        a, d = x.numpy(), x.shape[1]
+        ridge = np.sqrt(1e-6 * (a**2).sum(0).mean()) * np.eye(d)
+        expected = np.linalg.lstsq(np.vstack([a, ridge]), np.vstack([y.numpy(), np.zeros((d, 16))]), rcond=None)[0]
+        np.testing.assert_allclose(last.weight.detach().numpy(), expected.T, rtol=1e-6, atol=1e-8)
+
+
+def test_an_ffn_is_left_out_where_attention_has_no_bias() -> None:
+    model = make_model("SM+FRMS+ScFuFFN", **LLAMA)
+    after = begin_with(model, model.config.with_notation("SM+FRMS+ScFuFFN_i1"), texts())
+    assert after.transformer.blocks[1].ffn is None
+    kept = {name: value for name, value in model.state_dict().items() if name in after.state_dict()}
+    assert all(torch.equal(after.state_dict()[name], value) for name, value in kept.items())
 
 
 def test_an_ffn_that_is_left_out_leaves_its_mean() -> None:
@@ -194,6 +252,28 @@ def test_it_ends_at_the_tolerance(original: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("aero.ladder.adapt.join", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(ValueError, match="without torchrun"):
         adapt(tmp_path, original, "SM+FLN+R", SETTINGS)
+
+
+def test_a_llama_is_taken_down_to_softmax_alone(data: DataFolder, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 44, "num_hidden_layers": 2, "num_attention_heads": 4}
+    theirs = LlamaForCausalLM(
+        LlamaConfig(vocab_size=data.info.vocab_size, max_position_embeddings=16, num_key_value_heads=2, **sizes)
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
+    data.tokenizer().save(tmp_path / "theirs" / "tokenizer.json")
+    import_checkpoint(str(tmp_path / "theirs"), tmp_path / "run")
+    target, tokens = "SM+FRMS+ScFuFFN_i1", 5 * 4 * 2 * 16
+    found = adapt(tmp_path / "out", tmp_path / "run", target, SETTINGS, tokens, tolerance=5, data=data.path)
+    assert found.done and len(found.steps) == 6
+    prices = [step.bytes or 0 for step in found.steps]
+    assert all(before > after for before, after in itertools.pairwise(prices[:5])) and prices[5] <= prices[4]
+    ahead = plan(tmp_path / "run", target, tokens, data=data.path)
+    assert [(s.notation, s.rounds) for s in found.steps] == [(s.notation, s.rounds) for s in ahead]
+    last: AeroForCausalLM = AeroForCausalLM.from_pretrained(tmp_path / "out" / found.choice.folder)
+    assert (last.config.positions, last.config.num_key_heads, last.config.o_bias) == ("rotary", 2, False)
+    operations = {node.op for node in compile(last).program.graph.nodes}
+    assert operations == {"embedding", "linear", "rotary", "scores", "softmax", "attend", "add"}, "softmax alone"
 
 
 def test_a_published_model_with_more_words_than_its_tokenizer(data: DataFolder, tmp_path: Path) -> None:

@@ -101,6 +101,19 @@ def test_a_ladder_is_climbed_stopped_and_climbed_on(data: DataFolder, size: Size
         climb(out, data, size, replace(SETTINGS, seed=1))
 
 
+def test_the_ladder_of_a_llama_begins_with_its_own_rungs(data: DataFolder, size: Size, tmp_path: Path) -> None:
+    llama = replace(size, num_layers=2, family="llama", num_key_heads=1, ffn_width=24)
+    found = climb(tmp_path, data, llama, SETTINGS, tolerance=5.0)
+    names = [rung.notation for rung in found.rungs]
+    assert names[:5] == ["SM+RMS+SiLU+GaFFN", "SM+RMS+R+GaFFN", "SM+RMS+R", "SM+FRMS+R", "SM+R"]
+    assert names[5:] == ["SM+ScFFN", "SM", "SM", "SM+ScFuFFN", "SM+ScFuFFN_i1", "EReg(SM(t_h)+ScFuFFN_i1)"]
+    assert all(rung.perplexity is not None for rung in found.rungs)
+    prices = [rung.bytes or 0.0 for rung in found.rungs]
+    assert prices[0] > prices[1] > prices[2] > prices[3] == prices[4] > prices[8], "a frozen norm costs nothing"
+    with pytest.raises(ValueError, match="the size of an encoder"):
+        climb(tmp_path, data, "bert-base", SETTINGS)
+
+
 def test_no_tolerance_prunes_nothing_that_hurts(data: DataFolder, size: Size, tmp_path: Path) -> None:
     found = climb(tmp_path, data, size, replace(SETTINGS, learning_rate=1e-2, steps=8), tolerance=0.0)
     fused = next(rung for rung in found.rungs if rung.notation == "SM+ScFuFFN")

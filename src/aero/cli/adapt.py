@@ -32,7 +32,7 @@ _HEADER = ("stage", "notation", "tokens", "perplexity", "MB per token", "rounds"
 def adapt(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(help="Folder for the stages, each a run folder.")],
-    to: Annotated[str, typer.Option(help="Architecture to end with: SM+FLN+R, SM+FLN+ScFuFFN_i2, ...")],
+    to: Annotated[str, typer.Option(help="Architecture to end with: SM+FLN+R, SM+FRMS+ScFuFFN_i2, ...")],
     data: Annotated[Path | None, typer.Option(help="Data folder; by default the one that RUN was trained on.")] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Of all stages together; by default a quarter of what RUN was trained on.", min=1)
@@ -52,7 +52,8 @@ def adapt(
 ) -> None:
     """Make a trained or imported model cheaper in private by stages, each fine-tuned with the original as its teacher.
 
-    Smooth activations become ReLU, LayerNorms affine (FLN), FFNs are scaled or fused, then left out from the deepest.
+    Smooth activations become ReLU, norms affine (FLN, FRMS), FFNs lose their gates, are scaled or fused, then left out
+    from the deepest.
     Ends at the first stage beyond the tolerance. Stopped, the same command goes on where it was. OUT gets the run
     folders, adapt.json (keys: source, target, tolerance, profile, planned, steps, done, choice), front.png and
     index.html.

@@ -1,6 +1,6 @@
 """The four steps (Jha & Reagen 2024, §4; 2025, §4), each rung a run of its own; stopped, they go on where they were.
 
-1. fewer nonlinearities   SM+LN+G, SM+LN+R, SM+R
+1. fewer nonlinearities   SM+LN+G, SM+LN+R, SM+R; of another family its own (`aero.models.presets.Traits.rungs`)
 2. softmax alone          with each stabiliser: FFN scaling, weight norm, spectral norm; the best goes on
 3. fewer FLOPs            FFNs fused; then the deepest pruned, as many as the tolerance bears, found by halving
 4. entropy                what is left, with a temperature for each head and the entropy regulariser
@@ -19,14 +19,14 @@ from aero.data.folder import DataFolder
 from aero.files.atomic import write_text
 from aero.ladder.rung import Rung, measure_rung, pareto_front
 from aero.models import AeroConfig
-from aero.models.presets import Size
+from aero.models.presets import Size, traits_of
+from aero.models.presets import size as size_of
 from aero.models.stabilize import Stabilizer
 from aero.train.callbacks import TrainingProgress
 from aero.train.run import ensure
 from aero.train.settings import TrainSettings
 
 FILE = "ladder.json"
-BASELINE = "SM+LN+G"
 _STABILISED: tuple[tuple[str, Stabilizer], ...] = (
     ("SM+ScFFN", "none"),
     ("SM", "weight_norm"),
@@ -91,6 +91,7 @@ def climb(
     if not 0 <= tolerance < 10:
         raise ValueError(f"a tolerance of {tolerance} is not a fraction; give 0.02 for 2%")
     prices = pricing(profile)  # first: an unknown name is an error before anything is trained
+    size = size_of(size) if isinstance(size, str) else size
     found: list[Rung] = []
 
     def rung(step: int, notation: str, stabilizer: Stabilizer = "none") -> Rung:
@@ -105,7 +106,7 @@ def climb(
         found.append(measure_rung(step, notation, stabilizer, out, folder, profile, prices))
         return found[-1]
 
-    for notation in (BASELINE, "SM+LN+R", "SM+R"):
+    for notation in traits_of(size).rungs:
         rung(1, notation)
     alone = [rung(2, notation, stabilizer) for notation, stabilizer in _STABILISED]
     best = _best(alone)

@@ -61,8 +61,8 @@ void require_bits(int bits, int most) { require(bits >= 1 && bits <= most, "a nu
 
 bool power_of_two(std::size_t k) { return k && !(k & (k - 1)); }
 
-// A matrix by its columns: parts [columns of the part][numbers of a column].
-using Part = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
+// A matrix by its columns: parts [columns of the part][numbers of a column], or [..][..][3 bytes of a number].
+using Part = nb::ndarray<nb::ro, nb::device::cpu>;
 using Matrix = std::vector<Part>;
 
 // Plaintexts of a product, checked against its sizes.
@@ -90,16 +90,21 @@ class Given {
  private:
   void read(const Matrix& matrix, const Products& p, std::uint32_t d2) {
     require(!matrix.empty() && p.batch == 1, "a matrix is that of one product");
+    require(matrix[0].ndim() >= 2, "a matrix has rows and columns");
     columns_ = {{}, matrix[0].shape(1), p.spacing, d2};
     for (const Part& part : matrix) {
+      using Code = nb::dlpack::dtype_code;
       const nb::dlpack::dtype type = part.dtype();
-      require(type.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Int) && type.lanes == 1 && type.bits >= 16,
-              "a matrix is of whole numbers of 2, 4 or 8 bytes");
-      require(part.shape(1) == columns_.inner && part.stride(1) == 1 && part.stride(0) >= 0,
+      const bool whole = part.ndim() == 2 && type.code == static_cast<std::uint8_t>(Code::Int) && type.bits >= 16;
+      const bool three = part.ndim() == 3 && type.code == static_cast<std::uint8_t>(Code::UInt) && type.bits == 8 &&
+                         part.shape(2) == 3 && part.stride(2) == 1;
+      require((whole || three) && type.lanes == 1, "a matrix is of whole numbers of 2, 3, 4 or 8 bytes");
+      require(part.shape(1) == columns_.inner && part.stride(1) == (three ? 3 : 1) && part.stride(0) >= 0,
               "the parts of a matrix differ, or their columns are not in a row");
-      const int bytes = type.bits / 8;
+      const int bytes = three ? 3 : type.bits / 8;
       for (std::size_t column = 0; column < part.shape(0); ++column)
-        columns_.columns.push_back({static_cast<const char*>(part.data()) + column * part.stride(0) * bytes, bytes});
+        columns_.columns.push_back(
+            {static_cast<const char*>(part.data()) + column * part.stride(0) * (type.bits / 8), bytes});
     }
     require(power_of_two(d2) && std::size_t{p.spacing} * d2 <= p.front, "bad tiles");
     require_size((columns_.columns.size() + d2 - 1) / d2, p.columns);

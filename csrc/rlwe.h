@@ -92,7 +92,7 @@ void arrange(const Lattice&, std::size_t row_tiles, std::size_t inner, const std
 struct Columns {
   struct Column {
     const void* numbers;
-    int bytes;  // of a number: 2, 4 or 8
+    int bytes;  // of a number: 2, 3, 4 or 8, lowest first
   };
   std::vector<Column> columns;
   std::size_t inner;

@@ -230,6 +230,17 @@ void widen(const void* in, std::size_t count, std::int64_t* out) {
   for (std::size_t i = 0; i < count; ++i) out[i] = from[i];
 }
 
+// Of three bytes each: the first, and then four bytes at a time, of which the lowest belongs to the number before.
+void widen_three(const void* in, std::size_t count, std::int64_t* out) {
+  const unsigned char* from = static_cast<const unsigned char*>(in);
+  if (count) out[0] = from[0] | from[1] << 8 | static_cast<signed char>(from[2]) * (1 << 16);
+  for (std::size_t i = 1; i < count; ++i) {
+    std::int32_t four;
+    std::memcpy(&four, from + 3 * i - 1, sizeof(four));
+    out[i] = four >> 8;
+  }
+}
+
 }  // namespace
 
 void Columns::polynomials(std::size_t tile, std::uint32_t front, std::int64_t* out) const {
@@ -237,7 +248,10 @@ void Columns::polynomials(std::size_t tile, std::uint32_t front, std::int64_t* o
   std::memset(out, 0, tiles * front * sizeof(*out));
   for (std::size_t m = first; m < last; ++m) {
     const int bytes = columns[m].bytes;
-    const auto copy = bytes == 2 ? widen<std::int16_t> : bytes == 4 ? widen<std::int32_t> : widen<std::int64_t>;
+    const auto copy = bytes == 2   ? widen<std::int16_t>
+                      : bytes == 3 ? widen_three
+                      : bytes == 4 ? widen<std::int32_t>
+                                   : widen<std::int64_t>;
     for (std::size_t k = 0; k < tiles; ++k)
       copy(static_cast<const char*>(columns[m].numbers) + k * d1 * bytes, std::min<std::size_t>(d1, inner - k * d1),
            out + k * front + (m - first) * d1);

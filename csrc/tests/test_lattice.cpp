@@ -117,7 +117,7 @@ void product(Results& r, Random& random, const Case& c) {
   for (std::size_t g = 0; g < c.batch; ++g)
     arrange(lattice, c.row_tiles, c.inner, &b[g * each * c.primes * n], &a[g * each * c.primes * n],
             c.addend ? &addend[g * each * n] : nullptr, kRingBits, &arranged[2 * g * each * c.primes * n]);
-  // The matrix of which these polynomials are made, in full tiles, with 32 bits a number.
+  // The matrix of which these polynomials are made, in full tiles.
   const std::uint32_t d2 = c.front / c.spacing;
   std::vector<std::int32_t> numbers(c.matrix ? weights.size() : 0);
   Columns matrix{{}, c.inner * c.spacing, c.spacing, d2};
@@ -125,7 +125,13 @@ void product(Results& r, Random& random, const Case& c) {
     const std::size_t k = i / c.front % c.inner, j = i % c.front / c.spacing, column = i / c.front / c.inner * d2 + j;
     numbers[column * matrix.inner + k * c.spacing + i % c.spacing] = static_cast<std::int32_t>(weights[i]);
   }
-  for (std::size_t i = 0; i < numbers.size(); i += matrix.inner) matrix.columns.push_back({&numbers[i], 4});
+  std::vector<unsigned char> three;  // every other column has 24 bits a number
+  for (std::int32_t number : numbers)
+    for (int bits : {0, 8, 16}) three.push_back(static_cast<unsigned char>(number >> bits));
+  for (std::size_t i = 0; i < numbers.size(); i += matrix.inner) {
+    if (i / matrix.inner % 2) matrix.columns.push_back({&three[3 * i], 3});
+    else matrix.columns.push_back({&numbers[i], 4});
+  }
   const std::size_t prepared_size = c.primes * ((c.columns + 3) / 4 * 4) * c.inner * n;
   Words prepared(c.prepared ? c.batch * prepared_size : 0);
   for (std::size_t g = 0; c.prepared && g < c.batch; ++g)

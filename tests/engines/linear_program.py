@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from aero.engines.two_party.weight_store import WeightStore
 from aero.graph import Graph, Node, Program
 from aero.graph.heads import causal_mask, merge_heads, split_heads
 from aero.graph.interpret import apply
@@ -100,8 +99,3 @@ def error_bound(program: Program, plan: RingPlan, x: np.ndarray, product_error: 
                 error = merge_heads(np.abs(p) @ ev + ep @ np.abs(v) + own)
         values[node.name], errors[node.name] = apply(node, a, w), error
     return 2 * errors[program.graph.output]
-
-
-def bytes_of_matrices(store: WeightStore) -> int:
-    """What encoded weights take, apart from transforms."""
-    return sum(matrix.columns.nbytes for matrix in store._matrices.values())

@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aero.kernels import native
-from aero.kernels.lattice_matmul import Columns, MatmulPlan, Response
+from aero.kernels.lattice_matmul import (
+    PART_BYTES,
+    Columns,
+    MatmulPlan,
+    Response,
+    bytes_of,
+    empty_part,
+    packed_integers,
+    unpacked_integers,
+)
 from aero.kernels.lattice_noise import ColumnSizes, share_noise, weight_noise
 from aero.kernels.ntt import Ntt
 from aero.kernels.prg import Prg
@@ -154,9 +163,9 @@ def test_instruction_sets_agree(case: tuple) -> None:
         assert np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("size", PART_BYTES)
 @pytest.mark.parametrize("case", [case for case in CASES if not {"batch", "digits"} & set(case[4])])
-def test_a_matrix_by_its_columns_gives_what_its_polynomials_give(case: tuple, dtype: type) -> None:
+def test_a_matrix_by_its_columns_gives_what_its_polynomials_give(case: tuple, size: int) -> None:
     """In parts, of which each may be of another type, and lie in a larger array."""
     params, shape, ring_bits, tile, more = case
     plan = plan_of(params, shape, ring_bits, tile, **more)
@@ -164,8 +173,9 @@ def test_a_matrix_by_its_columns_gives_what_its_polynomials_give(case: tuple, dt
     w = w.reshape(shape[1:])
     secret, public = keys_of(params)
     loaded = plan.load(plan.encrypt(secret, x, SEED, stream("errors")))
-    wide = np.full((shape[2], shape[1] + 5), 77, dtype)
+    wide = np.full((shape[2], shape[1] + 5), 77)
     wide[:, 2:-3] = w.T
+    wide = packed_integers(wide, size)
     cut = shape[2] // 3
     parts = (wide[:cut, 2:-3], np.ascontiguousarray(w.T[cut:], dtype=np.int32))
     columns, polynomials = Columns(parts), plan.encode_weights(w)
@@ -176,6 +186,18 @@ def test_a_matrix_by_its_columns_gives_what_its_polynomials_give(case: tuple, dt
     assert np.array_equal(plan.prepare_weights(Columns.of(w)), prepared)
 
 
+@pytest.mark.parametrize("size", PART_BYTES)
+def test_packed_integers_are_those_that_were_packed(size: int) -> None:
+    most = 2 ** (8 * size - 1)
+    numbers = np.random.default_rng(size).integers(-most, most - 1, (5, 7), endpoint=True)
+    numbers[0, :4] = -most, most - 1, -1, 0
+    part = packed_integers(numbers, size)
+    assert part.nbytes == size * numbers.size and np.array_equal(unpacked_integers(part), numbers)
+    assert part.shape == empty_part((5, 7), size).shape and bytes_of(-most, most - 1) == size
+    if size < 8:
+        assert bytes_of(0, most) > size < bytes_of(-most - 1, 0)
+
+
 def test_matrices_that_are_refused() -> None:
     plan = plan_of(WEIGHTS, (5, 10, 7), 37, (64, 32, 32))
     for parts in ((np.zeros((7, 9), np.int16),), (np.zeros((6, 10), np.int16),)):
@@ -183,9 +205,13 @@ def test_matrices_that_are_refused() -> None:
             plan.prepare_weights(Columns(parts))
     with pytest.raises(ValueError, match="not in a row"):
         plan.prepare_weights(Columns((np.zeros((10, 7), np.int16).T,)))
-    with pytest.raises(ValueError, match="2, 4 or 8 bytes"):
+    with pytest.raises(ValueError, match="2, 3, 4 or 8 bytes"):
         plan.prepare_weights(Columns((np.zeros((7, 10), np.int8),)))
-    for parts in ((np.zeros((7, 10), np.uint16),), (np.zeros((3, 10), np.int16), np.zeros((4, 9), np.int16))):
+    for parts in (
+        (np.zeros((7, 10), np.uint16),),
+        (np.zeros((7, 10, 2), np.uint8),),
+        (np.zeros((3, 10), np.int16), np.zeros((4, 9), np.int16)),
+    ):
         with pytest.raises(ValueError, match="integers, of as many rows"):
             Columns(parts)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aero.kernels.gaussian import largest
-from aero.kernels.lattice_matmul import Columns, MatmulPlan
+from aero.kernels.lattice_matmul import Columns, MatmulPlan, packed_integers
 from aero.kernels.lattice_noise import ColumnSizes, NoRoomError, require_noise, share_noise, weight_noise
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import SHARES, WEIGHTS, Params, SecretKey
@@ -118,6 +118,7 @@ def test_sizes_of_a_matrix_by_its_columns_are_those_of_its_numbers() -> None:
     for found in (
         ColumnSizes.of_columns(Columns.of(w)),
         ColumnSizes.of_columns(Columns(tuple(part.T for part in cut))),
+        ColumnSizes.of_columns(Columns((packed_integers(w.T, 3),))),
         ColumnSizes.joined([ColumnSizes.of_columns(Columns.of(part)) for part in cut]),
     ):
         assert np.array_equal(found.l1, expected.l1) and np.array_equal(found.l2_squared, expected.l2_squared)

@@ -72,9 +72,12 @@ def prepare(notation: Notation, size: Size, *, precision: Precision | None = Non
     return Prepared(notation, last, plan, ids, interpret(last, ids))
 
 
-def bench_two_party(model: Prepared, network: Network = LOOPBACK, on: Computer | None = None) -> Record:
+def bench_two_party(
+    model: Prepared, network: Network = LOOPBACK, on: Computer | None = None, weights_bytes: int | None = None
+) -> Record:
     """Run it once between two processes over TLS, with the threads of `on`, what it is predicted by; by default one
-    thread, and no prediction. ConnectionError when a party fails."""
+    thread, and no prediction. weights_bytes: for transforms of weights, as of `WeightStore`. ConnectionError when a
+    party fails."""
     threads = on.threads if on else 1
     with tempfile.TemporaryDirectory(prefix="aero-") as name:
         folder = Path(name)
@@ -82,7 +85,12 @@ def bench_two_party(model: Prepared, network: Network = LOOPBACK, on: Computer |
         save(model.program, folder)
         (folder / "plan.json").write_text(json.dumps(model.plan.to_json()))
         np.save(folder / "ids.npy", model.ids)
-        reports = run_parties("aero.bench.forward_party", folder, {"network": network.name}, threads=threads)
+        reports = run_parties(
+            "aero.bench.forward_party",
+            folder,
+            {"network": network.name, "weights_bytes": weights_bytes},
+            threads=threads,
+        )
         logits = np.load(folder / "logits.npy")
     client, server = reports[Role.CLIENT], reports[Role.SERVER]
     record = Record.of_cost(
@@ -93,6 +101,7 @@ def bench_two_party(model: Prepared, network: Network = LOOPBACK, on: Computer |
         "threads": threads,
         "logit_std": float(model.exact.std()),
         "cpu_seconds": {party.word: report["cpu_seconds"] for party, report in reports.items()},
+        "peak_bytes": {party.word: report["peak_bytes"] for party, report in reports.items()},
         "load_seconds": server["load_seconds"],
         "set_up": client["set_up"],
         "steps": client["steps"],

@@ -49,10 +49,12 @@ def bench_generate(
     rows: int = 1,
     seed: int = 0,
     on: Computer | None = None,
+    weights_bytes: int | None = None,
 ) -> list[Record]:
     """`batch` prompts of `size.context` tokens, then `tokens` steps of each, on each network: records "prefill" and
     "next-token", of all prompts together. rows: tokens that each step reads and gives the logits after, as where
     guesses hold (`aero.serve.drafts`). on: what each is predicted by; by default there is no prediction.
+    weights_bytes: for transforms of weights, as of `WeightStore`.
 
     ConnectionError when a party fails.
     """
@@ -78,7 +80,13 @@ def bench_generate(
             save(program, folder)
             (folder / "plan.json").write_text(json.dumps(plan.to_json()))
             np.save(folder / "ids.npy", ids)
-            job = {"network": network.name, "prompt": size.context, "batch": batch, "rows": rows}
+            job = {
+                "network": network.name,
+                "prompt": size.context,
+                "batch": batch,
+                "rows": rows,
+                "weights_bytes": weights_bytes,
+            }
             reports = run_parties("aero.bench.generate_party", folder, job)
             logits = np.split(np.load(folder / "logits.npy"), np.cumsum([len(part) for part in exact])[:-1])
         client, server = reports[Role.CLIENT], reports[Role.SERVER]
@@ -93,6 +101,7 @@ def bench_generate(
                 "cpu_seconds": {"client": mine["cpu_seconds"], "server": theirs["cpu_seconds"]},
                 "load_seconds": theirs["load_seconds"],
                 "set_up": client["set_up"],
+                "peak_bytes": {"client": mine["peak_bytes"], "server": theirs["peak_bytes"]},
                 "same_token": bool((logits[index].argmax(axis=1) == exact[index].argmax(axis=1)).all()),
                 "steps": mine["steps"],
                 "prompts": batch,

@@ -10,8 +10,10 @@ import numpy as np
 
 from aero.bench.parties import connect, report_on
 from aero.compiler.compiled import Compiled
+from aero.engines import memory
 from aero.engines.engine import PromptRun
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.engines.two_party.weight_store import WeightStore
 from aero.graph import Program
 from aero.graph.count import count
 from aero.graph.ring_plan import load_plan
@@ -27,10 +29,13 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     plan, client = load_plan(folder / "plan.json"), role is Role.CLIENT
     compiled = Compiled(_structure(folder) if client else load(folder))
     ids = np.load(folder / "ids.npy") if client else None
-    rows, context = job["rows"], compiled.context
+    rows, context, store = job["rows"], compiled.context, None if client else WeightStore(plan, job["weights_bytes"])
     works = [("prefill", 0, prompt), *(("next-token", past, past + rows) for past in range(prompt, context, rows))]
     steps, logits = [], []
-    with connect(role, folder, network, security) as channel, TwoPartyEngine(role, channel, plan) as engine:
+    with (
+        connect(role, folder, network, security) as channel,
+        TwoPartyEngine(role, channel, plan, store=store) as engine,
+    ):
         for work, start, stop in works:
             program = compiled.decode(start, rows, rows) if start else compiled.prefill(stop, leave_state=True)
             each = [None] * batch if ids is None else [tokens[start:stop] for tokens in ids]
@@ -51,6 +56,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
                     "load_seconds": prepared - begun,
                     "cpu_seconds": time.process_time() - cpu,
                     "steps": [vars(step) for step in engine.report],
+                    "peak_bytes": memory.peak(),
                 }
             )
         set_up = vars(engine.set_up_cost)

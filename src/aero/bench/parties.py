@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aero.engines.memory import keep_little
 from aero.mpc.party import Role
 from aero.wire import Channel, PeerClosedError, tcp
 from aero.wire.keys import Identity
@@ -59,7 +60,8 @@ def run_parties(
 
 
 def report_on(main: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """What a party's process does."""
+    """What a party's process does, with memory as a served session's."""
+    keep_little()
     job = json.loads(Path(sys.argv[1]).read_text())
     _report(Path(job["folder"]), Role[job["role"]]).write_text(json.dumps(main(job)))
 

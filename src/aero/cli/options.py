@@ -48,6 +48,16 @@ NoTls = Annotated[
         help="No TLS: whoever reads the wire of both directions reads the prompt and the weights. For loopback trials.",
     ),
 ]
+WeightsGb = Annotated[
+    float | None,
+    typer.Option(
+        "--weights-gb",
+        help="Memory for transforms of weights, in GB (10^9 bytes), which a server keeps for steps of a single row; "
+        "what finds no place is transformed anew in each: the same results, later, with 0 in the least memory. A "
+        "quarter of the machine's memory if not given.",
+        min=0.0,
+    ),
+]
 MachineOption = Annotated[
     str | None,
     typer.Option(

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import typer
 
 from aero.cli.logs import EventLog, LogFormat, events, start_log
-from aero.cli.options import Keys, NoTls, json_option
+from aero.cli.options import Keys, NoTls, WeightsGb, json_option
 from aero.cli.security import security_of
 from aero.engines.reveal import Reveal
 from aero.engines.two_party.engine import TwoPartyEngine
-from aero.engines.two_party.weight_store import MAX_BYTES
+from aero.engines.two_party.weight_store import default_bytes
 from aero.kernels import native
 from aero.mpc.party import Role
 from aero.report.record import Record, write_records
@@ -102,15 +102,7 @@ def serve(
             metavar="FOLDER",
         ),
     ] = None,
-    weights_gb: Annotated[
-        float | None,
-        typer.Option(
-            "--weights-gb",
-            help="Memory for transforms of weights, in GB (10^9 bytes), which all sessions read for single tokens; "
-            f"what finds no place is transformed anew for each. {MAX_BYTES / 1e9:g} if not given.",
-            min=0.0,
-        ),
-    ] = None,
+    weights_gb: WeightsGb = None,
     insecure_plaintext: NoTls = False,
     threads: Annotated[
         int | None,
@@ -148,7 +140,7 @@ def serve(
     limits = Limits(1 if once else sessions, 0 if once else queue, longest=longest, drain=drain)
     security = security_of(keys, Role.SERVER, insecure_plaintext, client_ca)
     ours = engine == TwoPartyEngine.name
-    weights_bytes = (MAX_BYTES if ours else None) if weights_gb is None else round(weights_gb * 1e9)
+    weights_bytes = (default_bytes() if ours else None) if weights_gb is None else round(weights_gb * 1e9)
     how = Serving(
         engine,
         Reveal.parse(reveal),

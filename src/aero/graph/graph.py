@@ -206,8 +206,8 @@ class Program:
             array = np.asarray(self.weights[name], dtype=np.float64)
             if array.shape != shape:
                 raise ValueError(f"the weight {name!r} has shape {array.shape}, the graph states {shape}")
-            if (checked is None or checked.get(name) is not array) and not np.isfinite(array).all():
-                raise ValueError(f"the weight {name!r} holds NaN or infinity; the checkpoint is not usable")
+            if checked is None or checked.get(name) is not array:
+                require_finite(name, array)
             if array.flags.writeable:
                 array = array.view()
                 array.flags.writeable = False
@@ -238,6 +238,12 @@ class Program:
         states = {name: shape for name, shape in (state_in or {}).items() if name in read}
         shapes = {name: array.shape for name, array in kept.items()}
         return cls(Graph(length, nodes, shapes, output, states, state_out), kept, checked)
+
+
+def require_finite(name: str, array: np.ndarray) -> None:
+    """ValueError for a weight, or a part of it, with which nothing can be computed."""
+    if not np.isfinite(array).all():
+        raise ValueError(f"the weight {name!r} holds NaN or infinity; the checkpoint is not usable")
 
 
 class Programs(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.numpy import save_file
 from aero.files import manifest
 from aero.files.atomic import replacing
 from aero.files.reading import foreign, interpreting, typed
-from aero.graph.graph import FORMAT_VERSION, Graph, Node, Program
+from aero.graph.graph import FORMAT_VERSION, Graph, Node, Program, require_finite
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -23,6 +24,8 @@ _REMEDY = "compile the model again with `aero compile`, or copy the folder again
 # A structure that comes from a peer is refused beyond these sizes, before anything is allocated for it.
 MAX_NODES = 100_000
 MAX_ELEMENTS = 1 << 34
+_AT_ONCE = 1 << 20
+"""Numbers of a weight that are checked together; their pages then go back."""
 
 
 def graph_from_json(data: Mapping[str, Any]) -> Graph:
@@ -67,7 +70,8 @@ def load(folder: Path) -> Program:
     data, files = manifest.read(folder / GRAPH_FILE, _REMEDY)
     manifest.check(folder, files, _REMEDY)
     graph = graph_from_json(data)
-    return Program(graph, _read_weights(folder / WEIGHTS_FILE, graph))
+    weights = _read_weights(folder / WEIGHTS_FILE, graph)
+    return Program(graph, weights, weights)
 
 
 def _read_weights(path: Path, graph: Graph) -> dict[str, np.ndarray]:
@@ -85,4 +89,22 @@ def _read_weights(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     if other := [name for name, entry in header.items() if entry["dtype"] != "F64"]:
         raise ValueError(f"{path} holds {other[0]!r} as {header[other[0]]['dtype']}, not F64; compile the model again")
     places = {name: slice(*(start + place for place in entry["data_offsets"])) for name, entry in header.items()}
-    return {name: data[places[name]].view("<f8").reshape(entry["shape"]) for name, entry in header.items()}
+    weights = {name: data[places[name]].view("<f8").reshape(entry["shape"]) for name, entry in header.items()}
+    for name, array in weights.items():
+        for first in range(0, array.size, _AT_ONCE):
+            some = array.reshape(-1)[first : first + _AT_ONCE]
+            require_finite(name, some)
+            give_pages_back(some)
+    return weights
+
+
+def give_pages_back(array: np.ndarray) -> None:
+    """Let the system have back the pages of a file in which an array of `load` lies: who reads it again reads the file.
+    Nothing for other arrays, and where the system has no such call."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        place = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+        start = place // mmap.PAGESIZE * mmap.PAGESIZE
+        base.madvise(mmap.MADV_DONTNEED, start, place - start + array.nbytes)

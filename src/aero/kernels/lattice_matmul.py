@@ -40,25 +40,27 @@ from aero.kernels.rlwe import DEVIATION, Ciphertexts, Params, PublicKeys, Secret
 
 MAX_INNER_TILES: int = _native.MAX_INNER  # sums of more products would not fit the accumulators
 MAX_GUARD = 20
+PART_BYTES = (2, 3, 4, 8)
+"""Of a number of a matrix."""
 MIN_FRONT = 64  # coefficients of a plaintext polynomial that the transform takes at least
 
 
 @dataclass(frozen=True)
 class Columns:
-    """W [K, M] by its columns: the rows of the parts [M_i, K], one part after the other. Integers of 2, 4 or 8 bytes,
-    each row in one piece. Every plan for [K, M] multiplies by it, however that cuts it into tiles."""
+    """W [K, M] by its columns: the rows of the parts [M_i, K], one part after the other. Each row in one piece, of
+    integers of 2, 4 or 8 bytes, or of `packed_integers`. Every plan for [K, M] multiplies by it, however that cuts it
+    into tiles."""
 
     parts: tuple[NDArray[Any], ...]
 
     def __post_init__(self) -> None:
-        if len({part.shape[1] for part in self.parts}) != 1 or any(part.dtype.kind != "i" for part in self.parts):
+        if len({part.shape[1] for part in self.parts}) != 1 or not all(map(_is_part, self.parts)):
             raise ValueError("the parts of a matrix are integers, of as many rows of W each")
 
     @classmethod
     def of(cls, w: NDArray[np.int64]) -> "Columns":
-        """W, int64 [K, M], in the smallest type that holds it."""
-        bits = 1 + max(int(w.max()), ~int(w.min())).bit_length()
-        return cls((np.ascontiguousarray(w.T, dtype=integer_type(bits)),))
+        """W, int64 [K, M], in as few bytes as hold it."""
+        return cls((packed_integers(w.T, bytes_of(w.min(), w.max())),))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,9 +68,39 @@ class Columns:
         return self.parts[0].shape[1], sum(len(part) for part in self.parts)
 
 
-def integer_type(bits: int) -> type[np.signedinteger[Any]]:
-    """The smallest type of a part of `Columns` that holds numbers of so many bits, their sign included."""
-    return np.int16 if bits <= 16 else np.int32 if bits <= 32 else np.int64
+def bytes_for(bits: int) -> int:
+    """Bytes of a number in a part of `Columns` that hold so many bits, the sign included."""
+    return next(size for size in PART_BYTES if bits <= 8 * size)
+
+
+def bytes_of(low: int, high: int) -> int:
+    """The same that hold the numbers from `low` to `high`."""
+    return bytes_for(1 + max(~int(low), int(high), 0).bit_length())
+
+
+def empty_part(shape: tuple[int, int], size: int) -> NDArray[Any]:
+    """Zeros, of `size` bytes each, for `packed_integers`."""
+    return np.zeros((*shape, 3), np.uint8) if size == 3 else np.zeros(shape, f"<i{size}")
+
+
+def packed_integers(w: NDArray[np.int64], size: int) -> NDArray[Any]:
+    """W as a part of `Columns` of `size` bytes a number: of its shape, or where they are 3, uint8 [..., 3]."""
+    if size != 3:
+        return np.ascontiguousarray(w, dtype=f"<i{size}")
+    return np.ascontiguousarray(np.ascontiguousarray(w, dtype="<i4").view(np.uint8).reshape(*w.shape, 4)[..., :3])
+
+
+def unpacked_integers(part: NDArray[Any]) -> NDArray[Any]:
+    """The numbers of a part, or of some of its rows."""
+    if part.dtype.kind == "i":
+        return part
+    wide = np.zeros((*part.shape[:-1], 4), np.uint8)
+    wide[..., 1:] = part
+    return wide.view("<i4")[..., 0] >> 8
+
+
+def _is_part(part: NDArray[Any]) -> bool:
+    return part.dtype.kind == "i" or (part.dtype == np.uint8 and part.shape[2:] == (3,))
 
 
 @dataclass(frozen=True)

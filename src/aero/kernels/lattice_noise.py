@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.lattice_matmul import Columns, MatmulPlan
+from aero.kernels.lattice_matmul import Columns, MatmulPlan, unpacked_integers
 from aero.kernels.rlwe import LARGEST, NOISE_VARIANCE
 
 TAIL = 9.5
@@ -79,7 +79,7 @@ class ColumnSizes:
         l1, l2_squared, largest = [], [], 0.0
         for part in w.parts:
             for start in range(0, len(part), _COLUMNS_AT_ONCE):
-                some = np.abs(part[start : start + _COLUMNS_AT_ONCE].astype(np.float64))
+                some = np.abs(unpacked_integers(part[start : start + _COLUMNS_AT_ONCE]).astype(np.float64))
                 l1.append(some.sum(axis=1))
                 l2_squared.append(np.einsum("mk,mk->m", some, some))
                 largest = max(largest, float(some.max()))

@@ -14,11 +14,11 @@ import aero
 from aero.data.chat_template import ChatTemplate
 from aero.data.tokenizer import Tokenizer
 from aero.engines.engine import Engine, PromptRun, RunCost, StepReport
+from aero.engines.memory import give_back
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import Program, Programs
 from aero.graph.task import GENERATE, Task
 from aero.serve.limits import LimitError
-from aero.serve.memory import give_back
 from aero.serve.session import (
     MAX_OUTPUTS,
     MAX_PROMPTS,

@@ -43,8 +43,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal
 
+from aero.engines.memory import give_back, keep_little
 from aero.serve.admission import Admission
-from aero.serve.memory import give_back, keep_little
 from aero.serve.metrics import ServerMetrics
 from aero.serve.server import Stop
 from aero.wire import (

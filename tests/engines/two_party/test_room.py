@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from aero.engines.reveal import LOGITS, TOKEN
 from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.room import check_room, with_room
-from aero.engines.two_party.weight_store import MAX_BYTES, WeightStore
+from aero.engines.two_party.weight_store import WeightStore, encoded_bytes
 from aero.graph import Node, Program, interpret
 from aero.graph.ring_plan import Format, RingPlan, state_name
 from aero.kernels.lattice_matmul import Columns, MatmulPlan
@@ -26,7 +27,6 @@ from aero.kernels.lattice_noise import NoRoomError
 from aero.mpc.party import Role
 from aero.wire.memory import channel_pair
 from conformance import stated
-from engines.linear_program import bytes_of_matrices
 from programs import RUNGS, random_ids, random_program
 
 PROMPTS, CONTEXT = 5, 9
@@ -168,8 +168,8 @@ def test_a_store_that_was_checked_has_all_that_any_step_reads(monkeypatch):
     is computed is what an engine computes that encodes for itself."""
     compiled = Compiled(a_program(vocabulary=300))
     plan = with_room(compiled, planned(compiled.program), PROMPTS)
-    store = check_room(compiled, plan, PROMPTS, LOGITS, MAX_BYTES)
-    held = bytes_of_matrices(store), store.bytes_of_transforms
+    store = check_room(compiled, plan, PROMPTS, LOGITS, 10**9)
+    held = store.encoded_bytes
     expected = WeightStore(plan)
     for steps in steps_of(compiled):
         stages = checked_schedule([step.graph for step in steps], plan).stages
@@ -186,12 +186,29 @@ def test_a_store_that_was_checked_has_all_that_any_step_reads(monkeypatch):
             assert isinstance(one.encoded, np.ndarray) == one.plan.prepared
             for a, b in zip(arrays_of(one.encoded), arrays_of(other.encoded), strict=True):
                 assert np.array_equal(a, b)
-    assert (bytes_of_matrices(store), store.bytes_of_transforms) == held and held[1] > 0
+    assert store.encoded_bytes == held and held.transforms > 0
+
+
+@pytest.mark.parametrize("max_bytes", [0, 700_000, 10**9])
+def test_what_encoded_weights_take_is_known_from_formats(max_bytes):
+    """Of numbers a bound, which is met where the largest needs all bits of its format; of transforms exactly."""
+    compiled = Compiled(a_program(vocabulary=300))
+    plan = with_room(compiled, planned(compiled.program), PROMPTS)
+    store, several, weights = WeightStore(plan, max_bytes), [], {}
+    for step in (compiled.prefill(4, leave_state=True), compiled.decode(4)):
+        several += [stage.groups for stage in checked_schedule([step.graph], plan).stages if stage.op in WEIGHTED]
+        weights |= step.weights
+    store.load(several, weights)
+    stated, found = encoded_bytes(several, plan, max_bytes), store.encoded_bytes
+    assert stated.transforms == found.transforms <= max_bytes
+    count = sum(math.prod(weights[name].shape) for name, _ in store._matrices)
+    assert 2 * count <= found.numbers <= stated.numbers <= 3.2 * count  # of a table, there are zeros behind each column
+    assert (found.transforms > 0) == (max_bytes > 0)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux counts memory of a process's own so")
 def test_a_forked_process_reads_weights_without_memory_of_its_own():
-    """Numbers and transforms of 12 MB, read whole by products of four rows and of one."""
+    """Numbers and transforms of 11 MB, read whole by products of four rows and of one."""
     node = Node("n", "linear", (state_name("x"),), ("w",))
     plan = RingPlan({"x": Format(41, 14), "n": Format(27, 14)}, {"w": Format(17, 14)}, {})
     weights = {"w": np.random.default_rng(0).normal(0, 0.2, (1024, 1024))}
@@ -199,8 +216,8 @@ def test_a_forked_process_reads_weights_without_memory_of_its_own():
     groups = [checked_schedule([program.graph], plan).stages[0].groups for program in programs]
     store = WeightStore(plan)
     store.load(groups, weights := programs[0].weights)
-    shared = bytes_of_matrices(store) + store.bytes_of_transforms
-    assert shared >= 12 * 1024**2
+    shared = sum(store.encoded_bytes)
+    assert shared >= 11 * 1024**2
     hear, tell = os.pipe()
     child = os.fork()
     if child == 0:

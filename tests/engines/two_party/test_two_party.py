@@ -37,7 +37,6 @@ from aero.wire.keys import make_keys
 from aero.wire.memory import channel_pair
 from engines.linear_program import (
     INPUT,
-    bytes_of_matrices,
     error_bound,
     linear_program,
     plan_without_extensions,
@@ -401,7 +400,7 @@ def test_other_weights_are_loaded_again_and_equal_ones_are_not(monkeypatch):
     assert nothing is None
     for output, value in zip(outputs, expected, strict=True):
         assert np.abs(output - value).max() <= 33 * 2.0**-14
-    assert len(loads) == 2 and bytes_of_matrices(server._loaded) == 64 * 8 * 4
+    assert len(loads) == 2 * 2 and server._loaded.encoded_bytes.numbers == 64 * 8 * 2
 
 
 def products_of(count: int, rows: int = 4) -> tuple[RingPlan, list[Groups], dict[str, np.ndarray]]:
@@ -426,16 +425,16 @@ def test_transforms_take_no_more_memory_than_allowed_and_a_matrix_without_one_is
     plan, several, weights = products_of(5, rows=1)
     store = WeightStore(plan)
     store.load(several[:1], weights)
-    each = store.bytes_of_transforms
+    each = store.encoded_bytes.transforms
     assert each == store.of(several[0]).encoded.nbytes > 0
     store = WeightStore(plan, 3 * each)
     for _ in range(2):
         store.load(several, weights)
         assert [isinstance(store.of(groups).encoded, Columns) for groups in several] == [False] * 3 + [True] * 2
-        assert store.bytes_of_transforms == 3 * each
+        assert store.encoded_bytes.transforms == 3 * each
     others = {name: 2 * w for name, w in weights.items()}
     store.load(several[:1], others)  # its transforms are of no use any more
-    assert store.bytes_of_transforms == 3 * each
+    assert store.encoded_bytes.transforms == 3 * each
     product = store.of(several[0]).plan.product
     fresh = product.prepare_weights(Columns.of(np.full((64, 8), 2 << 14)))
     assert np.array_equal(store.of(several[0]).encoded, fresh)
@@ -452,7 +451,7 @@ def test_products_with_any_number_of_rows_read_the_same_memory():
         loaded = store.of(groups)
         plans.add(loaded.plan)
         assert loaded.encoded.parts[0] is next(iter(store._matrices.values())).columns
-    assert len(plans) == 11 and bytes_of_matrices(store) == 64 * 8 * 4
+    assert len(plans) == 11 and store.encoded_bytes.numbers == 64 * 8 * 2
 
 
 @pytest.mark.parametrize("what", ["ring plan", "graph"])

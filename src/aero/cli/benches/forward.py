@@ -7,15 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from aero.cli.benches.show import show_records
+from aero.cli.benches.show import peaks, show_records
 from aero.cli.computer import computer
 from aero.cli.console import wide_console
-from aero.cli.options import MachineOption, Networks, Records
+from aero.cli.options import MachineOption, Networks, Records, WeightsGb
 
 if TYPE_CHECKING:
     from aero.report.record import Record
 
-_HEADER = ("model", "engine", "network", "seconds", "predicted", "MB up", "MB down", "MB", "rounds", "max logit error")
+_HEADER = (
+    "model",
+    "engine",
+    "network",
+    "seconds",
+    "predicted",
+    "MB up",
+    "MB down",
+    "MB",
+    "rounds",
+    "GB client",
+    "GB server",
+    "max logit error",
+)
 RUNGS = ("SM+ScFuFFN", "SM+R", "SM+LN+R", "SM+LN+G")
 
 
@@ -32,6 +45,7 @@ def forward(
     ] = None,
     network: Networks = None,
     threads: Annotated[int, typer.Option(help="Threads of each party's kernels.", min=1)] = 1,
+    weights_gb: WeightsGb = None,
     machine: MachineOption = None,
     operations: Annotated[bool, typer.Option("--operations", help="Show what each operation cost, too.")] = False,
     json: Records = None,
@@ -39,9 +53,10 @@ def forward(
     """Time token ids to last-position logits, or an encoder's output, with random weights of trained-like scale,
     compiled.
 
-    --json adds to a record's usual keys: messages, network, threads, logit_std, cpu_seconds and steps of each party,
-    load_seconds (encoding of the weights, keys, base OTs), set_up (their traffic); predicted (seconds, cpu_seconds,
-    bytes each way and rounds, as aero cost prices this very program on --machine); of SPU a note of what was measured.
+    --json adds to a record's usual keys: messages, network, threads, logit_std, cpu_seconds, peak_bytes (the most
+    memory that it held) and steps of each party, load_seconds (encoding of the weights, keys, base OTs), set_up (their
+    traffic); predicted (seconds, cpu_seconds, bytes each way and rounds, as aero cost prices this very program on
+    --machine); of SPU a note of what was measured.
     """
     from dataclasses import replace
 
@@ -59,6 +74,7 @@ def forward(
     networks = [Network.parse(name) for name in network or ["loopback"]]
     rungs = [notations.parse(name) for name in notation or (RUNGS if size.family in presets.TRAITS else RUNGS[-1:])]
     console, on = wide_console(), computer(machine, threads)
+    weights_bytes = None if weights_gb is None else round(weights_gb * 1e9)
     records: list[Record] = []
     with console.status("") as status:
         for rung in rungs:
@@ -67,7 +83,7 @@ def forward(
                 model = prepare(rung, size)
                 for where in networks:
                     status.update(f"{rung}: running on {where}")
-                    records.append(bench_two_party(model, where, on))
+                    records.append(bench_two_party(model, where, on, weights_bytes))
                 del model
             if ENGINES[1] in engines:
                 status.update(f"{rung}: one layer on SPU")
@@ -90,7 +106,7 @@ def _row(record: Record) -> list[str]:
     names = [record.notation or "", record.engine, record.extra["network"]]
     predicted = record.extra.get("predicted")
     seconds = f"{record.seconds:,.1f}", f"{predicted['seconds']:,.1f}" if predicted else ""
-    return [*names, *seconds, *sizes, rounds, f"{record.max_abs_error:.1e}"]
+    return [*names, *seconds, *sizes, rounds, *peaks(record), f"{record.max_abs_error:.1e}"]
 
 
 def _steps(record: Record) -> Table:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from aero.cli.benches.show import show_records
+from aero.cli.benches.show import peaks, show_records
 from aero.cli.computer import computer
 from aero.cli.console import wide_console
-from aero.cli.options import MachineOption, Networks, Records
+from aero.cli.options import MachineOption, Networks, Records, WeightsGb
 
 
 def generate(
@@ -22,15 +22,17 @@ def generate(
         int, typer.Option(help="Tokens that each step reads, with the logits after each, as where guesses hold.", min=1)
     ] = 1,
     network: Networks = None,
+    weights_gb: WeightsGb = None,
     machine: MachineOption = None,
     json: Records = None,
 ) -> None:
     """Time a prompt, then each token after it, with random weights of trained-like scale, compiled.
 
-    --json adds to a record's usual keys: messages, network, threads, cpu_seconds of each party, load_seconds (what had
-    to be encoded and agreed before the run), set_up (of the whole session), same_token (as in float64), steps,
-    predicted (as of aero bench forward); prompts of the run, rows of each, multiplications for each prompt,
-    bytes_per_token and rounds_per_token, of a prompt. Seconds, bytes and rounds are of a run, for all prompts together.
+    --json adds to a record's usual keys: messages, network, threads, cpu_seconds and peak_bytes (the most
+    memory that it held so far) of each party, load_seconds (what had to be encoded and agreed before the run), set_up
+    (of the whole session), same_token (as in float64), steps, predicted (as of aero bench forward); prompts of the run,
+    rows of each, multiplications for each prompt, bytes_per_token and rounds_per_token, of a prompt. Seconds, bytes and
+    rounds are of a run, for all prompts together.
     """
     from dataclasses import replace
 
@@ -44,7 +46,14 @@ def generate(
     console = wide_console()
     with console.status(f"{preset} {notation}"):
         records = bench_generate(
-            notations.parse(notation), size, tokens, networks, batch=batch, rows=rows, on=computer(machine, 1)
+            notations.parse(notation),
+            size,
+            tokens,
+            networks,
+            batch=batch,
+            rows=rows,
+            on=computer(machine, 1),
+            weights_bytes=None if weights_gb is None else round(weights_gb * 1e9),
         )
     lines = [
         (
@@ -57,6 +66,7 @@ def generate(
             f"{(record.bytes_server_to_client or 0) / 1e6:,.2f}",
             f"{record.rounds:,}",
             f"{record.extra['bytes_per_token'] / 1e6:,.2f}",
+            *peaks(record),
             f"{record.max_abs_error:.1e}",
         )
         for record in records
@@ -71,6 +81,8 @@ def generate(
         "MB down",
         "rounds",
         "MB a prompt",
+        "GB client",
+        "GB server",
         "max error",
     )
     title = f"{preset} {notation}, {batch} prompts at once" if batch > 1 else f"{preset} {notation}"

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from aero.report.record import Record
 
 
+def peaks(record: Record) -> list[str]:
+    """The most memory that client and server held, in GB."""
+    held = record.extra.get("peak_bytes", {})
+    return [f"{held[party] / 1e9:.2f}" if party in held else "?" for party in ("client", "server")]
+
+
 def show_records(
     console: Console,
     header: Sequence[str],

@@ -9,18 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aero.engines.memory import of_machine
 from aero.engines.planning.stages import group_label
 from aero.engines.planning.step_plans import WeightPlan, weight_plan
 from aero.engines.planning.steps import LOOK_UPS, WEIGHTED, WHOLE, Group, Step, added_format, has_row_gains
 from aero.graph.ring_plan import Format, RingPlan, shift
-from aero.kernels.lattice_matmul import Columns, integer_type
+from aero.graph.serialize import give_pages_back
+from aero.kernels.lattice_matmul import Columns, bytes_for, bytes_of, empty_part, packed_integers
 from aero.kernels.lattice_noise import ColumnSizes, Noise, NoRoomError, require_noise
 from aero.kernels.rlwe import Words
 from aero.mpc.protocols.embedding import MAX_BLOCKS, EmbeddingPlan, one_for_each_row, side_by_side
 from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, product_noise
 
-MAX_BYTES = 4_000_000_000
-"""Of transforms that are kept: those of GPT-2 small, for single tokens, take 1.3 GB."""
+MACHINE_SHARE = 4
+"""Transforms that are kept take that part of the machine's memory at most, unless told otherwise."""
 _AT_ONCE = 384  # rows and columns that are encoded together: they stay in the cache
 Groups = Sequence[Group]
 """Of each prompt of a batch, the steps that go together."""
@@ -29,13 +31,14 @@ Groups = Sequence[Group]
 class WeightStore:
     """The server's weights as products read them: whole numbers by columns, each matrix once, whatever steps read it
     and for however many rows; and, up to `max_bytes`, the transforms that products with a single row read, which are
-    made anew in each product where they find no place.
+    made anew in each product where they find no place. max_bytes: by default `default_bytes()`.
 
     A matrix is encoded when it is first needed, and again where the numbers given are others than before. Processes
     that are forked afterwards share what there is: `aero.engines.two_party.room.check_room` encodes all of a model.
     """
 
-    def __init__(self, plan: RingPlan, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, plan: RingPlan, max_bytes: int | None = None) -> None:
+        max_bytes = default_bytes() if max_bytes is None else max_bytes
         if max_bytes < 0:
             raise ValueError(f"transforms cannot take {max_bytes} bytes; give 0 to keep none")
         self._plan = plan
@@ -46,20 +49,20 @@ class WeightStore:
         self._numbers: dict[tuple[str, Format], NDArray[np.int64]] = {}
 
     @property
-    def bytes_of_transforms(self) -> int:
-        return sum(words.nbytes for _, words in self._transforms.values())
+    def encoded_bytes(self) -> EncodedBytes:
+        numbers = sum(matrix.columns.nbytes for matrix in self._matrices.values())
+        return EncodedBytes(numbers, sum(words.nbytes for _, words in self._transforms.values()))
 
     def load(self, several: Sequence[Groups], weights: Mapping[str, np.ndarray]) -> None:
         """For the steps of a run. NoRoomError, naming the nodes, for noise that would not fit."""
         before, self._loaded, self._numbers = self._loaded, {}, {}
         for groups in several:
-            first = groups[0][0]
             for step in (step for group in groups for step in group):
                 named = {name: added_format(step) for name in step.node.added}
                 if has_row_gains(step):
                     named[step.node.weights[0]] = self._plan.of_weight(step.node.weights[0])
                 self._numbers |= {(name, fmt): fmt.encode(weights[name], name) for name, fmt in named.items()}
-            if first.node.op not in WEIGHTED or has_row_gains(first):
+            if not _has_matrix(groups):
                 continue
             key = _key(groups)
             matrices, known = self._matrices_of(groups[0], weights), before.get(key)
@@ -102,8 +105,7 @@ class WeightStore:
         return [self._matrix(step, np.asarray(weights[step.node.weights[0]])) for step in group]
 
     def _matrix(self, step: Step, array: np.ndarray) -> _Matrix:
-        name = step.node.weights[0]
-        key = name, step.output.fraction_bits if step.node.op in LOOK_UPS else 0
+        key = _matrix_key(step)
         encoded = self._matrices.get(key)
         if encoded is None or not (encoded.array is array or np.array_equal(encoded.array, array)):
             self._transforms = {k: v for k, v in self._transforms.items() if encoded is None or encoded not in v[0]}
@@ -119,20 +121,52 @@ class WeightStore:
         return product_noise(plan, sizes)
 
     def _encoded(self, plan: WeightPlan, matrices: list[_Matrix]) -> Columns | Words:
-        linear, blocks = linear_of(plan), 1
+        linear = linear_of(plan)
         if isinstance(plan, EmbeddingPlan):
-            columns, blocks = side_by_side(plan, matrices[0].columns), plan.blocks
+            columns = side_by_side(plan, matrices[0].columns)
         else:
             columns = Columns(tuple(matrix.columns for matrix in matrices))
         if not linear.prepared:
             return columns
-        product = linear.product
-        key = *map(id, matrices), blocks, product.params, product.d1, product.d2
+        product, key = linear.product, (*map(id, matrices), *_cut(plan))
         if key not in self._transforms:
-            if self.bytes_of_transforms + 8 * product.prepared_size > self._max_bytes:
+            if self.encoded_bytes.transforms + 8 * product.prepared_size > self._max_bytes:
                 return columns
             self._transforms[key] = matrices, product.prepare_weights(columns)
         return self._transforms[key][1]
+
+
+class EncodedBytes(NamedTuple):
+    """Memory that encoded weights take. numbers: of matrices. transforms: that are kept beside them."""
+
+    numbers: int
+    transforms: int
+
+
+def default_bytes() -> int:
+    """Of transforms, on this machine."""
+    return of_machine() // MACHINE_SHARE
+
+
+def encoded_bytes(several: Sequence[Groups], plan: RingPlan, max_bytes: int | None = None) -> EncodedBytes:
+    """What a store takes, at most, that has loaded the steps of some runs, as public formats tell: a matrix whose
+    largest number is smaller than its format allows may take a byte a number less."""
+    max_bytes = default_bytes() if max_bytes is None else max_bytes
+    numbers: dict[tuple[str, int], int] = {}
+    transforms: dict[tuple[object, ...], int] = {}
+    for groups in filter(_has_matrix, several):
+        for step in groups[0]:
+            bits, op = plan.of_weight(step.node.weights[0]).bits, step.node.op
+            inner, columns = step.weight_shapes[0] if op in (*WHOLE, *LOOK_UPS) else 2 * step.input_shapes[0][1:]
+            if op in LOOK_UPS:  # rounding may reach a power of two
+                bits, inner = bits + 1 - min(0, _dropped(plan, step)), inner + MAX_BLOCKS - 1
+            numbers[_matrix_key(step)] = inner * columns * bytes_for(bits)
+        taken = weight_plan(*groups)
+        key = *map(_matrix_key, groups[0]), *_cut(taken)
+        size = 8 * linear_of(taken).product.prepared_size if linear_of(taken).prepared else 0
+        if size and key not in transforms and sum(transforms.values()) + size <= max_bytes:
+            transforms[key] = size
+    return EncodedBytes(sum(numbers.values()), sum(transforms.values()))
 
 
 @dataclass(eq=False)
@@ -155,6 +189,21 @@ class _Key(NamedTuple):
     plan: WeightPlan
 
 
+def _has_matrix(groups: Groups) -> bool:
+    first = groups[0][0]
+    return first.node.op in WEIGHTED and not has_row_gains(first)
+
+
+def _matrix_key(step: Step) -> tuple[str, int]:
+    return step.node.weights[0], step.output.fraction_bits if step.node.op in LOOK_UPS else 0
+
+
+def _cut(plan: WeightPlan) -> tuple[object, ...]:
+    """What the transforms of a matrix depend on."""
+    product = linear_of(plan).product
+    return plan.blocks if isinstance(plan, EmbeddingPlan) else 1, product.params, product.d1, product.d2
+
+
 def _key(groups: Groups) -> _Key:
     """The matrix is the same for all prompts."""
     first = groups[0][0]
@@ -172,19 +221,27 @@ def _same(some: Sequence[_Matrix], others: Sequence[_Matrix]) -> bool:
 
 def _by_columns(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[Any]:
     """What a step is multiplied by, as `_Matrix` has it: a part at a time, so that nothing large is made besides."""
-    op, bits = step.node.op, plan.of_weight(step.node.weights[0]).bits
+    op = step.node.op
     if op not in (*WHOLE, *LOOK_UPS):
         return Columns.of(encoded_matrix(plan, step, array)).parts[0]
     inner, columns = step.weight_shapes[0]
-    padding = 0
-    if op in LOOK_UPS:
-        padding, bits = MAX_BLOCKS - 1, bits + 1 - min(0, _dropped(plan, step))  # rounding may reach a power of two
-    out = np.zeros((columns, inner + padding), integer_type(bits))
-    for row in range(0, inner, _AT_ONCE):
+    rows = [slice(row, row + _AT_ONCE) for row in range(0, inner, _AT_ONCE)]
+    ends = np.array([[end for some in rows for end in _ends(array[some])]])
+    found = encoded_matrix(plan, step, ends)
+    size = bytes_of(found.min(), found.max())
+    out = empty_part((columns, inner + (MAX_BLOCKS - 1) * (op in LOOK_UPS)), size)
+    for some in rows:
         for column in range(0, columns, _AT_ONCE):
-            some = encoded_matrix(plan, step, array[row : row + _AT_ONCE, column : column + _AT_ONCE])
-            out[column : column + some.shape[1], row : row + len(some)] = some.T
+            block = encoded_matrix(plan, step, array[some, column : column + _AT_ONCE])
+            out[column : column + _AT_ONCE, some.start : some.start + len(block)] = packed_integers(block.T, size)
+        give_pages_back(array[some])
     return out
+
+
+def _ends(array: np.ndarray) -> tuple[float, float]:
+    ends = float(array.min()), float(array.max())
+    give_pages_back(array)
+    return ends
 
 
 def encoded_matrix(plan: RingPlan, step: Step, array: np.ndarray) -> NDArray[np.int64]:

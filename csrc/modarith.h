@@ -39,6 +39,11 @@ static inline Factor factor(std::uint64_t w, std::uint64_t q) {
   return {w, static_cast<std::uint64_t>((static_cast<unsigned __int128>(w) << kWordBits) / q)};
 }
 
+// The representative of x < q between -q/2 and q/2.
+static inline double centred(std::uint64_t x, std::uint64_t q) {
+  return static_cast<double>(static_cast<std::int64_t>(x - (q & ones_if_negative(q / 2 - x))));
+}
+
 // r mod q for r < 2q < 2^63.
 static inline std::uint64_t once_mod(std::uint64_t r, std::uint64_t q) {
   const std::uint64_t less = r - q;

@@ -1,4 +1,4 @@
-// Eight lanes of integers, in forms with the same operations: portable, AVX-512 with IFMA, and AVX2 (in
+// Lanes of integers, `kCount` side by side, in forms with the same operations: portable, AVX-512 with IFMA, and AVX2 (in
 // modarith_lanes_avx2.h). The kernels in ntt_kernels.h, rlwe_kernels.h and slots_kernels.h are written once over all of
 // them. Everything here has internal linkage (see dispatch.h).
 //
@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "modarith.h"
+#include "ntt.h"
 
 #if defined(__AVX2__)
 #if defined(__GNUC__) && !defined(__clang__)
@@ -26,10 +27,28 @@ namespace {
 
 template <typename L>
 struct IntegerSums;
+template <typename L>
+class IntegerLongSums;
+template <typename L, bool Tight>
+class LazySteps;
 
-struct PortableLanes {
+// What lanes of words say of themselves.
+template <typename L>
+struct WordLanes {
   using U = std::uint64_t;
-  using Sums = IntegerSums<PortableLanes>;
+  using Number = U;  // of a table of roots
+  using Sums = IntegerSums<L>;
+  using LongSums = IntegerLongSums<L>;
+  template <bool Tight>
+  using Steps = LazySteps<L, Tight>;
+  static constexpr int kCount = 8;
+  static constexpr int kColumns = 4;  // of a matrix product, whose sums fit the registers
+
+  AERO_INLINE const Roots<U>& roots(const NttView& t) { return t.words; }
+  AERO_INLINE const Roots<U>& inverse_roots(const NttView& t) { return t.inverse_words; }
+};
+
+struct PortableLanes : WordLanes<PortableLanes> {
   struct V {
     U lane[8];
   };
@@ -65,6 +84,8 @@ struct PortableLanes {
   // quotients of constant factors, as `mul` takes them
   AERO_INLINE V load_quotient(const U* p) { return load(p); }
   AERO_INLINE V set_quotient(U x) { return set(x); }
+  AERO_INLINE V set_root(U x) { return set(x); }
+  AERO_INLINE V load_root(const U* p) { return load(p); }
   AERO_INLINE V gather(const U* base, const std::uint32_t* index) {
     return each([=](int i) { return base[index[i]]; });
   }
@@ -113,21 +134,19 @@ struct PortableLanes {
   AERO_INLINE V above(const V& a, const V& limit, const V& b) {
     return each([&](int i) { return b.lane[i] & ones_if_negative(limit.lane[i] - a.lane[i]); });
   }
-  // Rows to columns of the 8 x 8 matrix.
-  AERO_INLINE void transpose(V (&a)[8]) {
+  // Rows to columns of the 8 x 8 matrix, of which a[h][i] is part h of row i.
+  AERO_INLINE void transpose(V (&a)[1][8]) {
     for (int i = 0; i < 8; ++i)
       for (int j = 0; j < i; ++j) {
-        const U t = a[i].lane[j];
-        a[i].lane[j] = a[j].lane[i];
-        a[j].lane[i] = t;
+        const U t = a[0][i].lane[j];
+        a[0][i].lane[j] = a[0][j].lane[i];
+        a[0][j].lane[i] = t;
       }
   }
 };
 
 #if defined(__AVX512IFMA__)
-struct Avx512Lanes {
-  using U = std::uint64_t;
-  using Sums = IntegerSums<Avx512Lanes>;
+struct Avx512Lanes : WordLanes<Avx512Lanes> {
   using V = __m512i;
 
   AERO_INLINE V load(const U* p) { return _mm512_loadu_si512(p); }
@@ -144,6 +163,8 @@ struct Avx512Lanes {
   AERO_INLINE void store_signed(U* p, V a) { store(p, a); }
   AERO_INLINE V load_quotient(const U* p) { return load(p); }
   AERO_INLINE V set_quotient(U x) { return set(x); }
+  AERO_INLINE V set_root(U x) { return set(x); }
+  AERO_INLINE V load_root(const U* p) { return load(p); }
   AERO_INLINE V gather(const U* base, const std::uint32_t* index) {
     return _mm512_i32gather_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)), base, 8);
   }
@@ -168,7 +189,8 @@ struct Avx512Lanes {
     return word(_mm512_madd52lo_epu64(product, e, minus_q));  // minus_q = 2^52 - q
   }
   AERO_INLINE V above(V a, V limit, V b) { return _mm512_maskz_mov_epi64(_mm512_cmpgt_epu64_mask(a, limit), b); }
-  AERO_INLINE void transpose(V (&a)[8]) {
+  AERO_INLINE void transpose(V (&all)[1][8]) {
+    V(&a)[8] = all[0];
     V t[8], u[8];
     for (int i = 0; i < 8; i += 2) {
       t[i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
@@ -193,6 +215,11 @@ struct IntegerSums {
   using V = typename L::V;
   using U = std::uint64_t;
 
+  struct Scale {
+    Factor c[3];
+  };
+  AERO_INLINE Scale scale(const Factor (&c)[3], U /*q*/) { return {{c[0], c[1], c[2]}}; }
+
   // Products of a < 4q with b < q, split at bit 52. Each adds less than 2^52 to lo and 2^50 to hi, so after kMaxInner =
   // 2^11 of them the sums are below 2^63 and 2^61: hi itself may exceed a word and is split as well.
   struct Sum {
@@ -205,12 +232,17 @@ struct IntegerSums {
   }
   // The sum times a constant c, given c, c 2^52, c 2^104; fully reduced.
   template <typename M>
-  AERO_INLINE V finish(const M& m, const Sum& sum, const Factor (&c)[3]) {
+  AERO_INLINE V finish(const M& m, const Sum& sum, const Scale& s) {
     const V carried = L::add(sum.hi, L::carry(sum.lo));
-    const V low = m.mul_lazy(L::word(sum.lo), c[0]);
-    const V middle = m.mul_lazy(L::word(carried), c[1]);
-    const V high = m.mul_lazy(L::carry(carried), c[2]);
+    const V low = m.mul_lazy(L::word(sum.lo), s.c[0]);
+    const V middle = m.mul_lazy(L::word(carried), s.c[1]);
+    const V high = m.mul_lazy(L::carry(carried), s.c[2]);
     return m.full(L::add(m.halve(L::add(low, middle)), high));
+  }
+  // The same for the constant 1.
+  template <typename M>
+  AERO_INLINE V whole(const M& m, const Sum& sum, const Scale& one) {
+    return finish(m, sum, one);
   }
 
   // floor(rest 2^50 / q), and the new rest, for rest < q < 2^51; inverse = floor(2^102 / q), q > 2^50.
@@ -247,6 +279,88 @@ struct LaneModulus {
   V full(const V& x) const { return once(halve(x)); }      // [0, 4q) -> [0, q)
   V add(const V& a, const V& b) const { return once(L::add(a, b)); }
   V sub(const V& a, const V& b) const { return L::wrap(L::sub(a, b), q); }
+};
+
+// Values between the steps of a transform (Harvey 2014), for lanes of words: forward, they stay below 4q, and a step first
+// brings x below 2q; inverse, below 2q. A prime of 51 bits leaves no room for 4q in a 52-bit word: then (`Tight`) values
+// stay below 2q, and both inputs of a step are fully reduced.
+template <typename L, bool Tight>
+class LazySteps {
+ public:
+  using V = typename L::V;
+  using U = typename L::U;
+
+  explicit LazySteps(const NttView& t) : m_(t.q), n_(t.inverse_n), n_root_(t.inverse_n_root) {}
+
+  AERO_INLINE V take(const U* p) { return L::load(p); }
+  AERO_INLINE void hold(U* p, const V& a) { L::store(p, a); }
+
+  // (x, y) -> (x + w y, x - w y)
+  void forward(V& x, V& y, const V& w, const V& quotient) const {
+    const V wy = m_.mul_lazy(y, w, quotient);
+    if (Tight) {
+      const V low = m_.once(wy), own = m_.once(x);
+      x = L::add(own, low);
+      y = L::sub(L::add(own, m_.q), low);
+      return;
+    }
+    const V reduced = m_.halve(x);
+    x = L::add(reduced, wy);
+    y = L::sub(L::add(reduced, m_.twice), wy);
+  }
+  // (x, y) -> (x + y, (x - y) w)
+  void inverse(V& x, V& y, const V& w, const V& quotient) const {
+    const V difference = subtract(x, y);
+    x = Tight ? L::add(x, y) : m_.halve(L::add(x, y));
+    y = m_.mul_lazy(difference, w, quotient);
+  }
+  // The very last inverse step, which also divides by n: fully reduced results.
+  void last_inverse(V& x, V& y) const {
+    const V difference = subtract(x, y);
+    x = m_.mul(L::add(x, y), n_);
+    y = m_.mul(difference, n_root_);
+  }
+  // After a pass of at most three steps; as an operand of LongSums, below 4q; fully reduced.
+  const V& settle_forward(const V& x) const { return x; }
+  const V& settle_inverse(const V& x) const { return x; }
+  const V& operand(const V& x) const { return x; }
+  V whole(const V& x) const { return Tight ? m_.once(x) : m_.full(x); }
+
+ private:
+  // x - y plus a multiple of q, below 4q; tight, below 2q, and reduces x and y.
+  V subtract(V& x, V& y) const {
+    if (!Tight) return L::sub(L::add(x, m_.twice), y);
+    x = m_.once(x);
+    y = m_.once(y);
+    return L::sub(L::add(x, m_.q), y);
+  }
+
+  const LaneModulus<L> m_;
+  const Factor n_, n_root_;
+};
+
+// Sums of up to 2^11 products of operands, a below 4q and b below q: as IntegerSums has them.
+template <typename L>
+class IntegerLongSums {
+ public:
+  using V = typename L::V;
+  using U = typename L::U;
+  using Sum = typename IntegerSums<L>::Sum;
+  using Scale = typename IntegerSums<L>::Scale;
+
+  explicit IntegerLongSums(U q) : m_(q) {}
+  std::uint32_t terms() const { return 1u << 11; }  // between two folds
+  Sum zero() const { return {}; }
+  AERO_INLINE Scale scale(const Factor (&c)[3], U q) { return IntegerSums<L>::scale(c, q); }
+  void multiply_add(Sum& sum, const V& a, const V& b) const { IntegerSums<L>::multiply_add(m_, sum, a, b); }
+  void fold(Sum& /*sum*/) const {}
+  V finish(const Sum& sum, const Scale& s) const { return IntegerSums<L>::finish(m_, sum, s); }
+  AERO_INLINE V load(const U* p) { return L::load(p); }
+  // Residues as operands.
+  AERO_INLINE void hold_operand(U /*q*/, const U* from, U* to) { L::store(to, L::load(from)); }
+
+ private:
+  const LaneModulus<L> m_;
 };
 
 }  // namespace

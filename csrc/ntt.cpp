@@ -14,27 +14,29 @@ std::uint32_t bit_reverse(std::uint32_t i, int bits) {
   return r;
 }
 
-// Fills `root` and `quotient` in bit-reversed order, and `tail` from them.
-void fill(std::uint64_t psi, std::uint64_t q, std::uint32_t n, std::uint64_t* root, std::uint64_t* quotient,
-          std::uint64_t* tail) {
+// How many numbers the roots of one direction are.
+std::size_t table_size(std::uint32_t n) { return 2 * std::size_t{n} + std::size_t{112} * (n / kRun); }
+
+// The powers of psi in bit-reversed order, `pair` of each, and the tail from them.
+template <typename Number, typename Pair>
+Roots<Number> fill(std::uint64_t psi, std::uint64_t q, std::uint32_t n, Pair pair, Number* table) {
   int bits = 0;
   while ((1u << bits) < n) ++bits;
   std::uint64_t power = 1;
   for (std::uint32_t i = 0; i < n; ++i, power = mul_mod(power, psi, q)) {
-    const Factor f = factor(power, q);
     const std::uint32_t at = bit_reverse(i, bits);
-    root[at] = f.value;
-    quotient[at] = f.quotient;
+    pair(power, table[at], table[n + at]);
   }
   for (std::uint32_t run = 0; run < n / kRun; ++run)
     for (int k = 0; k < 3; ++k)
       for (std::uint32_t group = 0; group < (1u << k); ++group)
         for (std::uint32_t lane = 0; lane < 8; ++lane) {
           const std::uint32_t i = ((n / kRun + run) << (3 + k)) + (lane << k) + group;
-          std::uint64_t* pair = tail + 112 * std::size_t{run} + 16 * ((1u << k) - 1 + group);
-          pair[lane] = root[i];
-          pair[8 + lane] = quotient[i];
+          Number* to = table + 2 * std::size_t{n} + 112 * std::size_t{run} + 16 * ((1u << k) - 1 + group);
+          to[lane] = table[i];
+          to[8 + lane] = table[n + i];
         }
+  return {table, table + n, table + 2 * std::size_t{n}};
 }
 
 }  // namespace
@@ -69,22 +71,27 @@ Ntt::Ntt(std::uint32_t n, std::uint64_t q) {
     const std::uint64_t candidate = pow_mod(g, (q - 1) / (2 * std::uint64_t{n}), q);
     if (pow_mod(candidate, n, q) == q - 1) psi_ = candidate;
   }
-  const std::size_t size = n, tail = std::size_t{112} * (n / kRun);
-  tables_.resize(4 * size + 2 * tail);
-  std::uint64_t* root = tables_.data();
-  fill(psi_, q, n, root, root + size, root + 4 * size);
-  fill(inverse_mod(psi_, q), q, n, root + 2 * size, root + 3 * size, root + 4 * size + tail);
-  const std::uint64_t inverse_n = inverse_mod(n, q);
-  view_ = {n,
-           q,
-           root,
-           root + size,
-           root + 4 * size,
-           root + 2 * size,
-           root + 3 * size,
-           root + 4 * size + tail,
-           factor(inverse_n, q),
-           factor(mul_mod(inverse_n, root[2 * size + 1], q), q)};
+  const auto words = [q](std::uint64_t w, std::uint64_t& root, std::uint64_t& quotient) {
+    const Factor f = factor(w, q);
+    root = f.value;
+    quotient = f.quotient;
+  };
+  const auto doubles = [q](std::uint64_t w, double& root, double& quotient) {
+    root = centred(w, q);
+    quotient = root / static_cast<double>(q);
+  };
+  const std::size_t size = table_size(n);
+  const std::uint64_t inverse_psi = inverse_mod(psi_, q), inverse_n = inverse_mod(n, q);
+  tables_.resize(2 * size);
+  double_tables_.resize(2 * size);
+  view_.n = n;
+  view_.q = q;
+  view_.words = fill(psi_, q, n, words, tables_.data());
+  view_.inverse_words = fill(inverse_psi, q, n, words, tables_.data() + size);
+  view_.doubles = fill(psi_, q, n, doubles, double_tables_.data());
+  view_.inverse_doubles = fill(inverse_psi, q, n, doubles, double_tables_.data() + size);
+  view_.inverse_n = factor(inverse_n, q);
+  view_.inverse_n_root = factor(mul_mod(inverse_n, view_.inverse_words.root[1], q), q);
 
   int bits = 0;
   while ((1u << bits) < n) ++bits;

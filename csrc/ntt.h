@@ -15,15 +15,22 @@ namespace aero {
 
 constexpr std::uint32_t kRun = 64;  // coefficients that the last six steps of a transform combine
 
-// What the kernels see of a transform. `root[i]` is psi^bitreverse(i): step k of the transform uses indices 2^k to
-// 2^(k+1) - 1, so the children of index i are 2i and 2i + 1. `tail` repeats the roots of the last three steps in the
-// order in which a run of 64 needs them: 7 pairs of 8 roots and their 8 quotients. `i...` are the inverses.
+// `root[i]` is psi^bitreverse(i): step k of the transform uses indices 2^k to 2^(k+1) - 1, so the children of index i are
+// 2i and 2i + 1. `tail` repeats the roots of the last three steps in the order in which a run of 64 needs them: 7 pairs of
+// 8 roots and their 8 quotients.
+template <typename Number>
+struct Roots {
+  const Number *root = nullptr, *quotient = nullptr, *tail = nullptr;
+};
+
+// What the kernels see of a transform: its roots and those of the inverse, as words with the quotients of modarith.h, and
+// as doubles w between -q/2 and q/2 with w / q.
 struct NttView {
   std::uint32_t n = 0;
   std::uint64_t q = 0;
-  const std::uint64_t *root = nullptr, *quotient = nullptr, *tail = nullptr;
-  const std::uint64_t *iroot = nullptr, *iquotient = nullptr, *itail = nullptr;
-  Factor inverse_n, inverse_n_root;  // 1/n, and iroot[1]/n
+  Roots<std::uint64_t> words, inverse_words;
+  Roots<double> doubles, inverse_doubles;
+  Factor inverse_n, inverse_n_root;  // 1/n, and 1/n times root 1 of the inverse
 };
 
 class Ntt {
@@ -52,6 +59,7 @@ class Ntt {
   NttView view_;
   std::uint64_t psi_ = 0;
   std::vector<std::uint64_t> tables_;
+  std::vector<double> double_tables_;
   std::vector<std::uint32_t> exponents_, positions_;
 };
 

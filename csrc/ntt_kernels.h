@@ -1,8 +1,5 @@
-// The transform's steps over either kind of lanes (modarith_lanes.h).
-//
-// Ranges (Harvey 2014): forward, values stay below 4q between steps, the butterfly first brings x below 2q; inverse,
-// below 2q. A prime of 51 bits leaves no room for 4q in a 52-bit word: then (`Tight`) values stay below 2q, and both
-// inputs of a butterfly are fully reduced. Results always are, so every instruction set gives the same words.
+// The transform's steps over any kind of lanes (modarith_lanes.h), which say by `Steps` in what form and range values are
+// held between steps.
 #pragma once
 
 #include "modarith_lanes.h"
@@ -15,165 +12,161 @@ template <typename L, bool Tight = false>
 struct Transform {
   using V = typename L::V;
   using U = std::uint64_t;
+  using Number = typename L::Number;
+  using Steps = typename L::template Steps<Tight>;
+
+  static constexpr int kParts = 8 / L::kCount;  // of eight values
 
   const NttView& t;
-  const LaneModulus<L> m;
+  const Steps s;
 
-  explicit Transform(const NttView& view) : t(view), m(view.q) {}
+  explicit Transform(const NttView& view) : t(view), s(view) {}
 
-  // (x, y) -> (x + w y, x - w y): below 4q (2q) in and out
-  void forward_step(V& x, V& y, const V& w, const V& quotient) const {
-    const V wy = m.mul_lazy(y, w, quotient);
-    if (Tight) {
-      const V low = m.once(wy), own = m.once(x);
-      x = L::add(own, low);
-      y = L::sub(L::add(own, m.q), low);
-      return;
-    }
-    const V reduced = m.halve(x);
-    x = L::add(reduced, wy);
-    y = L::sub(L::add(reduced, m.twice), wy);
-  }
-  // x - y plus a multiple of q, below 4q, for x, y below 2q; tight, below 2q, and reduces x and y.
-  V subtract(V& x, V& y) const {
-    if (!Tight) return L::sub(L::add(x, m.twice), y);
-    x = m.once(x);
-    y = m.once(y);
-    return L::sub(L::add(x, m.q), y);
-  }
-  // (x, y) -> (x + y, (x - y) w): below 2q in and out
-  void inverse_step(V& x, V& y, const V& w, const V& quotient) const {
-    const V difference = subtract(x, y);
-    x = Tight ? L::add(x, y) : m.halve(L::add(x, y));
-    y = m.mul_lazy(difference, w, quotient);
-  }
-  // The very last inverse step, which also divides by n: fully reduced results.
-  void last_inverse_step(V& x, V& y) const {
-    const V difference = subtract(x, y);
-    x = m.mul(L::add(x, y), t.inverse_n);
-    y = m.mul(difference, t.inverse_n_root);
-  }
-
-  // `Log` forward steps of the sub-transform of n0 coefficients rooted at `node`.
-  template <int Log>
-  void forward_pass(U* a, std::uint32_t n0, std::uint32_t node) const {
+  // `Log` forward steps of the sub-transform of n0 coefficients rooted at `node`, from `in`, which are `Words` or are held,
+  // to `a`, where they are held.
+  template <int Log, bool Words>
+  void forward_pass(const U* in, U* a, std::uint32_t n0, std::uint32_t node) const {
     constexpr int R = 1 << Log;
     const std::uint32_t step = n0 >> Log;
+    const Roots<Number>& roots = L::roots(t);
     V w[R], quotient[R];
     for (int i = 1; i < R; ++i) {  // i = 2^k + j: root j of the k-th step
       const int k = i >= 4 ? 2 : i >= 2 ? 1 : 0;
-      w[i] = L::set(t.root[(node << k) + i - (1 << k)]);
-      quotient[i] = L::set_quotient(t.quotient[(node << k) + i - (1 << k)]);
+      w[i] = L::set_root(roots.root[(node << k) + i - (1 << k)]);
+      quotient[i] = L::set_root(roots.quotient[(node << k) + i - (1 << k)]);
     }
-    for (std::uint32_t j = 0; j < step; j += 8) {
+    for (std::uint32_t j = 0; j < step; j += L::kCount) {
       V x[R];
-      for (int r = 0; r < R; ++r) x[r] = L::load(a + r * step + j);
+      for (int r = 0; r < R; ++r) x[r] = Words ? L::load(in + r * step + j) : Steps::take(in + r * step + j);
       for (int k = 0; k < Log; ++k) {
         const int half = R >> (k + 1);
         for (int r = 0; r < R / 2; ++r) {
           const int group = r / half, lo = 2 * half * group + r % half;
-          forward_step(x[lo], x[lo + half], w[(1 << k) + group], quotient[(1 << k) + group]);
+          s.forward(x[lo], x[lo + half], w[(1 << k) + group], quotient[(1 << k) + group]);
         }
       }
-      for (int r = 0; r < R; ++r) L::store(a + r * step + j, x[r]);
+      for (int r = 0; r < R; ++r) Steps::hold(a + r * step + j, s.settle_forward(x[r]));
     }
   }
 
-  // The last six steps: x holds 64 coefficients, `node` is n/64 + the number of the run. Values stay below 4q (2q)
-  // unless they are to be fully reduced.
-  template <bool Full = true>
-  void forward_tail(V (&x)[8], std::uint32_t node) const {
-    for (int k = 0; k < 3; ++k) {
-      const int half = 4 >> k;
-      for (int r = 0; r < 4; ++r) {
-        const int group = r / half, lo = 2 * half * group + r % half;
-        const std::uint32_t i = (node << k) + group;
-        forward_step(x[lo], x[lo + half], L::set(t.root[i]), L::set_quotient(t.quotient[i]));
+  // The last six steps: `in` has 64 coefficients, `node` is n/64 + the number of the run. Eight values at a time go to
+  // out + r stride: as words, or as `Operands` of sums of products.
+  template <bool Words, bool Operands>
+  void forward_run(const U* in, std::uint32_t node, U* out, std::size_t stride) const {
+    const Roots<Number>& roots = L::roots(t);
+    V parts[kParts][8];
+    for (int part = 0; part < kParts; ++part, in += L::kCount) {
+      V(&x)[8] = parts[part];
+      for (int r = 0; r < 8; ++r) x[r] = Words ? s.settle_forward(L::load(in + 8 * r)) : Steps::take(in + 8 * r);
+      for (int k = 0; k < 3; ++k) {
+        const int half = 4 >> k;
+        for (int r = 0; r < 4; ++r) {
+          const int group = r / half, lo = 2 * half * group + r % half;
+          const std::uint32_t i = (node << k) + group;
+          s.forward(x[lo], x[lo + half], L::set_root(roots.root[i]), L::set_root(roots.quotient[i]));
+        }
       }
     }
-    L::transpose(x);
-    const U* tail = t.tail + std::size_t{112} * (node - t.n / kRun);
-    for (int k = 0; k < 3; ++k) {
-      const int first = (1 << k) - 1;
-      const int half = 4 >> k;
-      for (int r = 0; r < 4; ++r) {
-        const int group = r / half, lo = 2 * half * group + r % half;
-        const U* w = tail + 16 * (first + group);
-        forward_step(x[lo], x[lo + half], L::load(w), L::load_quotient(w + 8));
+    L::transpose(parts);
+    const Number* tail = roots.tail + std::size_t{112} * (node - t.n / kRun);
+    for (int part = 0; part < kParts; ++part, tail += L::kCount, out += L::kCount) {
+      V(&x)[8] = parts[part];
+      for (int k = 0; k < 3; ++k) {
+        const int first = (1 << k) - 1;
+        const int half = 4 >> k;
+        for (int r = 0; r < 4; ++r) {
+          const int group = r / half, lo = 2 * half * group + r % half;
+          const Number* w = tail + 16 * (first + group);
+          s.forward(x[lo], x[lo + half], L::load_root(w), L::load_root(w + 8));
+        }
       }
+      for (int r = 0; r < 8; ++r)
+        if (Operands)
+          Steps::hold(out + r * stride, s.operand(x[r]));
+        else
+          L::store(out + r * stride, s.whole(x[r]));
     }
-    if (Full)
-      for (int r = 0; r < 8; ++r) x[r] = Tight ? m.once(x[r]) : m.full(x[r]);
   }
 
-  void forward_run(const U* in, U* out, std::uint32_t node) const {
-    V x[8];
-    for (int r = 0; r < 8; ++r) x[r] = L::load(in + 8 * r);
-    forward_tail(x, node);
-    for (int r = 0; r < 8; ++r) L::store(out + 8 * r, x[r]);
-  }
-
-  void forward_block(U* a, std::uint32_t n0, std::uint32_t node) const {
-    if (n0 == kRun) return forward_run(a, a, node);
+  // The part of a forward transform that yields n0 values, from n0 coefficients, through `a`, which may be `in`; `out` and
+  // `stride` as in forward_run.
+  template <bool Words, bool Operands>
+  void forward_block(const U* in, U* a, std::uint32_t n0, std::uint32_t node, U* out, std::size_t stride) const {
+    if (n0 == kRun) return forward_run<Words, Operands>(in, node, out, stride);
     const std::uint32_t ratio = n0 / kRun;
     const int steps = ratio == 2 ? 1 : ratio == 4 || ratio == 16 ? 2 : 3;
-    if (steps == 1) forward_pass<1>(a, n0, node);
-    if (steps == 2) forward_pass<2>(a, n0, node);
-    if (steps == 3) forward_pass<3>(a, n0, node);
+    if (steps == 1) forward_pass<1, Words>(in, a, n0, node);
+    if (steps == 2) forward_pass<2, Words>(in, a, n0, node);
+    if (steps == 3) forward_pass<3, Words>(in, a, n0, node);
     const std::uint32_t part = n0 >> steps;
-    for (std::uint32_t i = 0; i < (1u << steps); ++i) forward_block(a + i * part, part, (node << steps) + i);
+    for (std::uint32_t i = 0; i < (1u << steps); ++i)
+      forward_block<false, Operands>(a + i * part, a + i * part, part, (node << steps) + i, out + i * (part / 8) * stride,
+                                     stride);
   }
 
   template <int Log, bool Last>
   void inverse_pass(U* a, std::uint32_t n0, std::uint32_t node) const {
     constexpr int R = 1 << Log;
     const std::uint32_t step = n0 >> Log;
+    const Roots<Number>& roots = L::inverse_roots(t);
     V w[R], quotient[R];
     for (int i = 1; i < R; ++i) {
       const int k = i >= 4 ? 2 : i >= 2 ? 1 : 0;
-      w[i] = L::set(t.iroot[(node << k) + i - (1 << k)]);
-      quotient[i] = L::set_quotient(t.iquotient[(node << k) + i - (1 << k)]);
+      w[i] = L::set_root(roots.root[(node << k) + i - (1 << k)]);
+      quotient[i] = L::set_root(roots.quotient[(node << k) + i - (1 << k)]);
     }
-    for (std::uint32_t j = 0; j < step; j += 8) {
+    for (std::uint32_t j = 0; j < step; j += L::kCount) {
       V x[R];
-      for (int r = 0; r < R; ++r) x[r] = L::load(a + r * step + j);
+      for (int r = 0; r < R; ++r) x[r] = Steps::take(a + r * step + j);
       for (int k = Log - 1; k >= 0; --k) {
         const int half = R >> (k + 1);
         for (int r = 0; r < R / 2; ++r) {
           const int group = r / half, lo = 2 * half * group + r % half;
           if (Last && k == 0)
-            last_inverse_step(x[lo], x[lo + half]);
+            s.last_inverse(x[lo], x[lo + half]);
           else
-            inverse_step(x[lo], x[lo + half], w[(1 << k) + group], quotient[(1 << k) + group]);
+            s.inverse(x[lo], x[lo + half], w[(1 << k) + group], quotient[(1 << k) + group]);
         }
       }
-      for (int r = 0; r < R; ++r) L::store(a + r * step + j, x[r]);
+      for (int r = 0; r < R; ++r)
+        if (Last)
+          L::store(a + r * step + j, x[r]);
+        else
+          Steps::hold(a + r * step + j, s.settle_inverse(x[r]));
     }
   }
 
   void inverse_run(U* a, std::uint32_t node) const {
-    V x[8];
-    for (int r = 0; r < 8; ++r) x[r] = L::load(a + 8 * r);
-    const U* tail = t.itail + std::size_t{112} * (node - t.n / kRun);
-    for (int k = 2; k >= 0; --k) {
-      const int first = (1 << k) - 1;
-      const int half = 4 >> k;
-      for (int r = 0; r < 4; ++r) {
-        const int group = r / half, lo = 2 * half * group + r % half;
-        const U* w = tail + 16 * (first + group);
-        inverse_step(x[lo], x[lo + half], L::load(w), L::load_quotient(w + 8));
+    const Roots<Number>& roots = L::inverse_roots(t);
+    V parts[kParts][8];
+    const Number* tail = roots.tail + std::size_t{112} * (node - t.n / kRun);
+    for (int part = 0; part < kParts; ++part, tail += L::kCount) {
+      V(&x)[8] = parts[part];
+      for (int r = 0; r < 8; ++r) x[r] = s.settle_inverse(L::load(a + 8 * r + part * L::kCount));
+      for (int k = 2; k >= 0; --k) {
+        const int first = (1 << k) - 1;
+        const int half = 4 >> k;
+        for (int r = 0; r < 4; ++r) {
+          const int group = r / half, lo = 2 * half * group + r % half;
+          const Number* w = tail + 16 * (first + group);
+          s.inverse(x[lo], x[lo + half], L::load_root(w), L::load_root(w + 8));
+        }
       }
+      for (int r = 0; r < 8; ++r) x[r] = s.settle_inverse(x[r]);
     }
-    L::transpose(x);
-    for (int k = 2; k >= 0; --k) {
-      const int half = 4 >> k;
-      for (int r = 0; r < 4; ++r) {
-        const int group = r / half, lo = 2 * half * group + r % half;
-        const std::uint32_t i = (node << k) + group;
-        inverse_step(x[lo], x[lo + half], L::set(t.iroot[i]), L::set_quotient(t.iquotient[i]));
+    L::transpose(parts);
+    for (int part = 0; part < kParts; ++part, a += L::kCount) {
+      V(&x)[8] = parts[part];
+      for (int k = 2; k >= 0; --k) {
+        const int half = 4 >> k;
+        for (int r = 0; r < 4; ++r) {
+          const int group = r / half, lo = 2 * half * group + r % half;
+          const std::uint32_t i = (node << k) + group;
+          s.inverse(x[lo], x[lo + half], L::set_root(roots.root[i]), L::set_root(roots.quotient[i]));
+        }
       }
+      for (int r = 0; r < 8; ++r) Steps::hold(a + 8 * r, s.settle_inverse(x[r]));
     }
-    for (int r = 0; r < 8; ++r) L::store(a + 8 * r, x[r]);
   }
 
   void inverse_block(U* a, std::uint32_t n0, std::uint32_t node) const {
@@ -196,14 +189,8 @@ struct Transform {
   // All values of a polynomial whose coefficients from `front` on are zero: the first steps only copy.
   void forward_front(const U* in, std::uint32_t front, U* out) const {
     for (std::uint32_t i = 0; i < t.n / front; ++i) {
-      const std::uint32_t node = t.n / front + i;
       U* block = out + std::size_t{i} * front;
-      if (front == kRun) {
-        forward_run(in, block, node);
-        continue;
-      }
-      for (std::uint32_t j = 0; j < front; j += 8) L::store(block + j, L::load(in + j));
-      forward_block(block, front, node);
+      forward_block<true, false>(in, block, front, t.n / front + i, block, 8);
     }
   }
 };
@@ -212,8 +199,8 @@ inline bool is_tight(const NttView& t) { return t.q >> kLazyPrimeBits; }
 
 template <typename L>
 void forward_transform(const NttView& t, std::uint64_t* a) {
-  if (is_tight(t)) return Transform<L, true>(t).forward_block(a, t.n, 1);
-  Transform<L>(t).forward_block(a, t.n, 1);
+  if (is_tight(t)) return Transform<L, true>(t).template forward_block<true, false>(a, a, t.n, 1, a, 8);
+  Transform<L>(t).template forward_block<true, false>(a, a, t.n, 1, a, 8);
 }
 
 template <typename L>

@@ -81,7 +81,8 @@ class PackingKeys {
   std::vector<std::unique_ptr<PackingStep>> steps_;
 };
 
-// Ciphertexts b, a [row_tiles][inner][L][n] to the order that products() streams through:
+// Ciphertexts b, a [row_tiles][inner][L][n] to the order that products() streams through, and to the form that the
+// instruction set in use multiplies fastest:
 // [L][n / 8][row_tiles][inner][b, a][8]. Where `addend` [row_tiles][inner][n] (coefficients modulo 2^ring_bits) is not
 // null, it is added to the messages.
 void arrange(const Lattice&, std::size_t row_tiles, std::size_t inner, const std::uint64_t* b, const std::uint64_t* a,
@@ -111,7 +112,7 @@ struct Plaintexts {
   const std::uint64_t* prepared = nullptr;
 };
 
-// Plaintexts of a batch of one, in one of the first two forms, to transforms in the order of products():
+// Plaintexts of a batch of one, in one of the first two forms, to transforms in the order and form of products():
 // [L][columns / 4 rounded up][n / 8][inner][4][8].
 void prepare(const Lattice&, std::size_t columns, std::size_t inner, std::uint32_t front, const Plaintexts&,
              std::uint64_t* out);

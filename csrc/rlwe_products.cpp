@@ -214,10 +214,8 @@ void arrange(const Lattice& lattice, std::size_t row_tiles, std::size_t inner, c
           b_in = sum.data();
         }
         U* to = out + (i * (n / 8) * count + c) * 16;
-        for (std::uint32_t v = 0; v < n / 8; ++v, to += 16 * count) {
-          std::memcpy(to, b_in + 8 * v, 8 * sizeof(U));
-          std::memcpy(to + 8, a_in + 8 * v, 8 * sizeof(U));
-        }
+        rlwe_steps_in_use().operands(lattice.q(i), n, b_in, to, 16 * count);
+        rlwe_steps_in_use().operands(lattice.q(i), n, a_in, to + 8, 16 * count);
       }
   });
 }
@@ -277,8 +275,8 @@ void prepare(const Lattice& lattice, std::size_t columns, std::size_t inner, std
           for (std::size_t j = 0; j < count; ++j)
             lattice.ntt(i).forward_front(&residues[j * each + k * front], front, &values[j * n], 1);
           U* to = out + i * fours * four + c * four + k * 32;
-          for (std::uint32_t v = 0; v < n / 8; ++v, to += 32 * inner)
-            for (std::size_t j = 0; j < 4; ++j) std::memcpy(to + 8 * j, &values[j * n + 8 * v], 8 * sizeof(U));
+          for (std::size_t j = 0; j < 4; ++j)
+            rlwe_steps_in_use().operands(lattice.q(i), n, &values[j * n], to + 8 * j, 32 * inner);
         }
       }
     }

@@ -11,7 +11,8 @@ namespace aero {
 
 constexpr std::uint32_t kColumnsAtOnce = 16;  // whose coefficients stay in the cache while their transforms are walked
 
-// Products of row_tiles x inner ciphertexts with inner x columns plaintexts, modulo one prime.
+// Products of row_tiles x inner ciphertexts with inner x columns plaintexts, modulo one prime. x and prepared are operands:
+// residues in the form that this instruction set multiplies fastest (`operands`), which no other one reads.
 struct ProductsJob {
   const NttView* ntt;
   std::uint32_t row_tiles, inner, columns, front;
@@ -26,6 +27,7 @@ struct ProductsJob {
 
 struct RlweSteps {
   void (*products)(const ProductsJob&);
+  void (*operands)(std::uint64_t q, std::uint32_t n, const std::uint64_t* in, std::uint64_t* out, std::size_t stride);
   void (*residues)(std::uint64_t q, std::size_t count, const std::int64_t* in, std::uint64_t* out);
   void (*small)(std::uint64_t q, std::uint32_t n, const std::int8_t* in, std::uint64_t* out);
   void (*add_small)(std::uint64_t q, std::uint32_t n, const std::int8_t* in, std::uint64_t* sum);

@@ -16,12 +16,12 @@ struct SlotKernels {
   static void scale(const SlotScale& s, std::uint32_t n, const U* x, U* t) {
     const M m(s.p);
     const V half = L::set(s.half);
-    for (std::uint32_t i = 0; i < n; i += 8)
+    for (std::uint32_t i = 0; i < n; i += L::kCount)
       L::store_signed(t + i, L::sub(half, m.add(m.mul(L::load(x + i), s.q_mod_p), half)));
   }
   static void centre(U p, std::uint32_t n, const U* x, U* t) {
     const V half = L::set(p / 2), whole = L::set(p);
-    for (std::uint32_t i = 0; i < n; i += 8) {
+    for (std::uint32_t i = 0; i < n; i += L::kCount) {
       const V v = L::load(x + i);
       L::store_signed(t + i, L::sub(v, L::above(v, half, whole)));
     }
@@ -29,18 +29,18 @@ struct SlotKernels {
   static void spread(const SlotSpread& s, std::uint32_t n, const U* t, U* out) {
     const M m(s.q);
     const V offset = L::set(s.offset);
-    for (std::uint32_t i = 0; i < n; i += 8) L::store(out + i, m.mul(L::add(L::load_signed(t + i), offset), s.c));
+    for (std::uint32_t i = 0; i < n; i += L::kCount) L::store(out + i, m.mul(L::add(L::load_signed(t + i), offset), s.c));
   }
   static void drop(const SlotSpread& s, std::uint32_t n, const U* x, const U* t, U* out) {
     const M m(s.q);
     const V offset = L::set(s.offset);
-    for (std::uint32_t i = 0; i < n; i += 8)
+    for (std::uint32_t i = 0; i < n; i += L::kCount)
       L::store(out + i, m.mul(L::sub(L::add(L::load(x + i), offset), L::load_signed(t + i)), s.c));
   }
 
   static void decode(const SlotDecoder& d, std::uint32_t n, const U* x, std::size_t stride, U* out) {
     const M p(d.p);
-    for (std::uint32_t i = 0; i < n; i += 8) {
+    for (std::uint32_t i = 0; i < n; i += L::kCount) {
       V sum = L::set(0), high = L::set(U{1} << (kDigitBits - 1)), low = L::set(0);
       for (std::size_t k = 0; k < d.count; ++k) {
         const SlotDecoder::Prime& prime = d.primes[k];

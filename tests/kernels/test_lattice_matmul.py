@@ -289,19 +289,23 @@ def test_products_and_packing_equal_the_reference(params: Params, merge: int, pr
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("inner", [1, 15, 16, 17, 48, 300, 2048])
 def test_sums_of_the_largest_products(inner: int, level: str) -> None:
-    """All residues q - 1 on both sides: where accumulators that are reduced too late would overflow."""
+    """The largest residues, of either sign, everywhere: where accumulators that are reduced too late would overflow."""
     params = WEIGHTS
     n, q, special = params.n, params.primes[0], params.special
     plan = plan_of(params, (1, inner, 1), 37, (64, 1, 1))
     _, public = keys_of(params)
-    x = np.full(2 * inner * n, q - 1, dtype=np.uint64)
-    minus_one = plan.encode_weights(np.full((inner, 1), -1, dtype=np.int64))  # -1 everywhere as a transform
     with native.use_level(level):
-        for weights in (minus_one, plan.prepare_weights(minus_one)):
-            out = plan.evaluate(public, x, weights).reshape(-1, n)
-            assert np.all(out[0] == inner % q)
-            assert np.all(out[1].astype(object) == inner * special % q)
-            assert np.all(out[2] == 0)
+        for x, w in [(q - 1, -1), (q // 2, q // 2), (q // 2 + 1, q // 2 + 1), (q // 2, q // 2 + 1)]:
+            ciphertexts = np.full(inner * n, x, dtype=np.uint64)
+            arranged = np.empty(2 * inner * n, dtype=np.uint64)
+            params.lattice.arrange(1, inner, ciphertexts, ciphertexts, None, 37, arranged)
+            weights = np.full((1, 1, inner, 64), 0, dtype=np.int64)
+            weights[..., 0] = w  # a constant is itself everywhere as a transform
+            for form in (weights, plan.prepare_weights(weights)):
+                out = plan.evaluate(public, arranged, form).reshape(-1, n)
+                assert np.all(out[0].astype(object) == inner * x * w % q)
+                assert np.all(out[1].astype(object) == inner * x * w * special % q)
+                assert np.all(out[2] == 0)
 
 
 def test_too_long_sums_are_refused() -> None:

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from aero.bench import trained_scale
 from aero.bench.forward import bench_two_party, prepare
-from aero.bench.trained_scale import trained_scale_program
+from aero.compiler import trained_scale
+from aero.compiler.trained_scale import trained_scale_program
 from aero.cost import estimate
 from aero.cost.machine import Computer, load_machine
 from aero.cost.two_party import TwoPartyProfile

@@ -214,6 +214,7 @@ def test_a_session_with_guesses_beside_one_without(tmp_path):
     [
         ((), "give a run folder"),
         (("--preset", "demo"), "both --preset and --notation"),
+        (("--notation", "SM"), "--preset with --notation"),
         (("--preset", "demo", "--notation", "SMX"), "unknown notation"),
         (("--preset", "demo", "--notation", "SM", "--bandwidth", "1gbit"), "give both"),
         (("--preset", "demo", "--notation", "SM", "--bandwidth", "300MB", "--rtt", "4ms"), "unknown network"),

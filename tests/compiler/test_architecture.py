@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from aero.compiler.architecture import compiled_stages, random_program, widen
+from aero.compiler.architecture import compiled_stages, widen
 from aero.compiler.compile import compile, rewrite
-from aero.compiler.positions import prefill
+from aero.compiler.trained_scale import trained_scale_program
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.norm import frozen_norms
 from aero.models.notation import parse
@@ -33,7 +33,8 @@ def test_it_is_the_compiled_graph_of_a_model(name, length, size):
             parameter.add_(0.02 * torch.randn_like(parameter))
         for norm in frozen_norms(model):
             norm.blend.fill_(1)
-    found, expected = compiled_stages(parse(name), size, length)[-1].graph, compile(model, check=False).prefill(length)
+    found = compiled_stages(parse(name), size, length)[-1].graph
+    expected = compile(model, check=False, softmax_base="2").prefill(length)
     assert [(n.name, n.op, n.inputs, n.weights) for n in found.nodes] == [
         (n.name, n.op, n.inputs, n.weights) for n in expected.graph.nodes
     ]
@@ -46,11 +47,12 @@ def test_it_is_the_compiled_graph_of_a_model(name, length, size):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_widening_commutes_with_compiling(name):
-    narrow, wide = replace(SIZE, hidden_size=8), replace(SIZE, vocab_size=67, hidden_size=40)
+    narrow = replace(SIZE, hidden_size=8)
+    wide = replace(SIZE, vocab_size=67, hidden_size=40, context=12)
     compiled = []
     for size in (narrow, wide):
-        program, _, _ = rewrite(random_program(lowered(parse(name), size, every_position=True)))
-        compiled.append(prefill(program, 9).graph)
+        program, _, _ = rewrite(trained_scale_program(parse(name), size))
+        compiled.append(program.graph)
     widened = widen(compiled[0], narrow, wide)
     assert widened.weight_shapes == compiled[1].weight_shapes
     assert widened.shapes == compiled[1].shapes

@@ -3,11 +3,12 @@
 import pytest
 
 from aero.compiler.compiled import Compiled
+from aero.compiler.quantize import quantize
 from aero.cost.algebra import Price
 from aero.cost.capacity import Processor, capacities, capacity
 from aero.cost.session import estimate_session
 from aero.wire.network import LOOPBACK, WAN
-from programs import random_program
+from programs import random_ids, random_program
 
 COST = Price(1e6, 0.5e6, rounds=100)  # on the wan: 80 ms and 40 ms of the line, 4 s of waiting
 TAKEN = Processor(client=0.1, server=0.3)
@@ -59,7 +60,8 @@ def test_what_is_not_known_bounds_nothing():
 
 
 def test_an_answer_is_a_prompt_and_the_tokens_after_it():
-    session = estimate_session(Compiled(random_program(length=64, layers=1, every_position=True)), 1, 8, 4)
+    full = random_program(length=64, layers=1, every_position=True)
+    session = estimate_session(Compiled(full), 1, 8, 4, quantize(full, [random_ids(full, 1)]).plan)
     measured = {"prefill": Processor(1.0, 2.0), "next-token": Processor(0.25, 0.5)}
     prefill, following, answer = capacities(session, WAN, 2, 1, measured)
     assert [one.work for one in (prefill, following, answer)] == ["prefill", "next-token", "answer"]

@@ -23,6 +23,11 @@ CONTEXT, LENGTH, NEW = 8, 3, 3
 COUNTED = ("bytes_client_to_server", "bytes_server_to_client", "messages", "rounds")
 
 
+def planned(length: int) -> tuple[Compiled, RingPlan]:
+    full = random_program(length=length, layers=1, every_position=True)
+    return Compiled(full), quantize(full, [random_ids(full, 1)]).plan
+
+
 def sum_of(costs: list[RunCost], name: str) -> int:
     return sum(getattr(cost, name) for cost in costs)
 
@@ -132,14 +137,14 @@ def test_guesses_are_a_number_and_a_part():
     for guesses, acceptance in ((0, 0.5), (2, 1.5), (2, -0.1), (2, float("nan"))):
         with pytest.raises(ValueError, match="at least one, and a part"):
             Guessing(guesses, acceptance)
-    programs = Compiled(random_program(length=8, layers=1, every_position=True))
+    programs, plan = planned(8)
     with pytest.raises(ValueError, match="for one prompt, not 2"):
-        estimate_session(programs, 2, 2, 3, guessing=Guessing(2, 0.5))
+        estimate_session(programs, 2, 2, 3, plan, guessing=Guessing(2, 0.5))
 
 
 def test_prompts_together_take_fewer_bytes_and_rounds_each():
-    programs = Compiled(random_program(length=64, layers=1, every_position=True))
-    one, four = (estimate_session(programs, n, 8, 4) for n in (1, 4))
+    programs, plan = planned(64)
+    one, four = (estimate_session(programs, n, 8, 4, plan) for n in (1, 4))
     assert four.whole.per_token.bytes_both_ways < one.whole.per_token.bytes_both_ways
     assert four.whole.per_token.rounds < 0.3 * one.whole.per_token.rounds
     data = four.to_json()
@@ -150,12 +155,13 @@ def test_prompts_together_take_fewer_bytes_and_rounds_each():
 
 
 def test_a_single_token_needs_no_second_run():
-    found = estimate_session(Compiled(random_program(length=8, layers=1, every_position=True)), 2, 8, 1)
+    programs, plan = planned(8)
+    found = estimate_session(programs, 2, 8, 1, plan)
     assert [work.name for work in found.works] == ["set-up", "prefill"] and found.works[1].runs == 2
 
 
 @pytest.mark.parametrize(("prompts", "length", "new"), [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 8, 2)])
 def test_what_does_not_fit_is_refused(prompts, length, new):
-    programs = Compiled(random_program(length=8, layers=1, every_position=True))
+    programs, plan = planned(8)
     with pytest.raises(ValueError, match=r"give at least one|context of 8"):
-        estimate_session(programs, prompts, length, new)
+        estimate_session(programs, prompts, length, new, plan)

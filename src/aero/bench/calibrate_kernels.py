@@ -19,9 +19,8 @@ import numpy as np
 
 import aero
 from aero.bench.parties import connect
-from aero.compiler.architecture import compiled_programs
+from aero.compiler.architecture import outline
 from aero.cost.machine import Machine, step_units, units_of
-from aero.cost.session import typical_plan_of
 from aero.engines.planning.declared import DeclaredSession
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.kernels import native
@@ -234,10 +233,10 @@ def _functions_of_party(progress: Progress, role: Role, channel: Channel) -> lis
 def _steps_of_party(role: Role, channel: Channel) -> list[Sample]:
     """A prompt and tokens after it of a small model, by the engine."""
     size = Size(vocab_size=64, context=_CONTEXT + _TOKENS, num_layers=2, num_heads=2, hidden_size=64)
-    compiled = compiled_programs(parse("SM+R"), size)
+    found = outline(parse("SM+R"), size)
+    compiled, plan = found.programs, found.plan
     programs = [compiled.prefill(_CONTEXT, leave_state=True)]
     programs += [compiled.decode(past) for past in range(_CONTEXT, _CONTEXT + _TOKENS)]
-    plan = typical_plan_of([program.graph for program in programs])
     session, samples = DeclaredSession(plan), list[Sample]()
     with TwoPartyEngine(role, channel, plan) as engine:
         for program in programs:

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from aero.bench.parties import run_parties
-from aero.bench.trained_scale import trained_scale_program
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
-from aero.compiler.quantize import Precision, quantize
+from aero.compiler.quantize import Precision
+from aero.compiler.trained_scale import trained_scale_plan, trained_scale_program
 from aero.cost.machine import Computer
 from aero.cost.two_party import predicted
 from aero.engines.engine import RunCost
@@ -67,7 +67,7 @@ def prepare(notation: Notation, size: Size, *, precision: Precision | None = Non
     rng = np.random.default_rng([seed, size.context])
     program, _, _ = rewrite(trained_scale_program(notation, size, seed=seed), softmax_base="2")
     blocks = rng.integers(size.vocab_size, size=(CALIBRATION_BLOCKS, size.context))
-    plan = with_room(Compiled(program), quantize(program, list(blocks), precision=precision).plan, 1)
+    plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), precision=precision), 1)
     last, ids = Compiled(program).prefill(size.context), rng.integers(size.vocab_size, size=size.context)
     return Prepared(notation, last, plan, ids, interpret(last, ids))
 

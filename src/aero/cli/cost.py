@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from aero.engines.reveal import Reveal
 
 
+FORMATS_OF = {True: "of its validation text", False: "of random tokens"}
+
+
 class WhichGraph(StrEnum):
     """compiled: what engines run; lowered: every operation of the model as trained."""
 
@@ -158,7 +161,7 @@ def cost(
         for prices, found in zip(several, estimates, strict=True):
             console.print(_table(subject.name, found, networks))
             console.print(f"{prices.title}; {prices.source}", style="dim", soft_wrap=True)
-            for note in prices.notes:
+            for note in (*prices.notes, *(_formats(subject, revealed) if prices.name == TWO_PARTY else ())):
                 console.print(f"- {note}", style="dim", soft_wrap=True)
     sessions = [
         [_session(subject, n, context, max_new_tokens, revealed, on, guesses) for n, guesses in batches]
@@ -214,9 +217,18 @@ def _subject(
         if preset is not None or notation is not None:
             raise ValueError("give a folder, or --preset with --notation; not both")
         return _folder(target, context, stage)
-    if preset is None or notation is None:
-        raise ValueError("give a run folder, a graph folder, or both --preset and --notation")
-    return _architecture(notation, preset, context, stage, room)
+    if preset is None:
+        raise ValueError("give a run folder, a graph folder, or --preset with --notation")
+    return _architecture(notation or _notation_of(preset), preset, context, stage, room)
+
+
+def _notation_of(preset: str) -> str:
+    """Of an encoder, which has one. ValueError for a decoder's size."""
+    from aero.models import presets
+
+    if presets.size(preset).family in presets.TRAITS:
+        raise ValueError(f"{preset} is the size of a decoder, of any architecture: give both --preset and --notation")
+    return "SM+LN+G"
 
 
 def _compared(text: str, preset: str | None, context: int | None, stage: WhichGraph, room: int | None) -> Subject:
@@ -230,22 +242,20 @@ def _compared(text: str, preset: str | None, context: int | None, stage: WhichGr
 def _architecture(name: str, preset: str, context: int | None, stage: WhichGraph, room: int | None) -> Subject:
     from dataclasses import replace
 
-    from aero.cost.compare import Subject
+    from aero.cost.compare import TRAINED_LIKE, Subject
     from aero.models import notation, presets
     from aero.structure import lowered
 
     size, parsed = presets.size(preset), notation.parse(name)
     name, length = f"{preset} {parsed}", context or size.context
-    own = replace(size, context=length)  # an untrained model may have any context
     if stage is WhichGraph.lowered:
-        return Subject(name, lowered(parsed, own), str(parsed))
-    from aero.compiler.architecture import compiled_programs, compiled_stages
+        return Subject(name, lowered(parsed, replace(size, context=length)), str(parsed))
+    from aero.compiler.architecture import outline
 
-    graph, programs = compiled_stages(parsed, own)[-1].graph, None
-    if room is not None:
-        needed = context + room if context else 0
-        programs = compiled_programs(parsed, replace(size, context=max(size.context, needed)))
-    return Subject(name, graph, str(parsed), programs=programs)
+    # An untrained model may have any context.
+    found = outline(parsed, replace(size, context=max(size.context, length + (room or 0) if context else 0)))
+    graph = found.programs.prefill(length).graph
+    return Subject(name, graph, str(parsed), plan=found.plan, programs=found.programs, formats=TRAINED_LIKE)
 
 
 def _folder(folder: Path, context: int | None, stage: WhichGraph) -> Subject:
@@ -259,14 +269,19 @@ def _folder(folder: Path, context: int | None, stage: WhichGraph) -> Subject:
         if stage is WhichGraph.lowered:
             raise ValueError(f"{folder} holds a compiled model; for the model as trained, give its run folder")
         info, compiled, plan = read(folder)
-        graph = compiled.prefill(context or compiled.context).graph
-        return Subject(str(folder), graph, info.notation, plan=plan, programs=compiled)
+        graph, formats = compiled.prefill(context or compiled.context).graph, "as compiled"
+        if plan is None:
+            from aero.cli.served import plan_of
+
+            plan, by_text = plan_of(folder, compiled)
+            formats = FORMATS_OF[by_text]
+        return Subject(str(folder), graph, info.notation, plan=plan, programs=compiled, formats=formats)
     if present(folder / GRAPH_FILE):
         graph = load_graph(folder)
         if context not in (None, graph.length):
             raise ValueError(f"the graph in {folder} reads {graph.length} tokens; leave --context out")
         return Subject(str(folder), graph)
-    from aero.compiler.compile import compile
+    from aero.cli.served import serve_run
     from aero.compiler.lower import lower
     from aero.compiler.run import load_model
     from aero.train.run_folder import RunInfo
@@ -275,8 +290,16 @@ def _folder(folder: Path, context: int | None, stage: WhichGraph) -> Subject:
     length, perplexity = context or model.config.context, (run.result or {}).get("perplexity")
     if stage is WhichGraph.lowered:
         return Subject(str(folder), lower(model, length).graph, run.notation, perplexity)
-    compiled = compile(model, check=False)
-    return Subject(str(folder), compiled.prefill(length).graph, run.notation, perplexity, programs=compiled)
+    served, by_text = serve_run(folder, model)
+    return Subject(
+        str(folder),
+        served.compiled.prefill(length).graph,
+        run.notation,
+        perplexity,
+        plan=served.quantized.plan,
+        programs=served.compiled,
+        formats=FORMATS_OF[by_text],
+    )
 
 
 def _session(
@@ -291,7 +314,7 @@ def _session(
     """context: tokens of each prompt, by default all that leave room for the new ones."""
     from aero.cost.session import estimate_session
 
-    if subject.programs is None:
+    if subject.programs is None or subject.plan is None:
         raise ValueError(f"{subject.name} is a single graph; a session takes a run, a compiled folder or --preset")
     length = context or subject.programs.context - new_tokens + 1
     return estimate_session(subject.programs, prompts, length, new_tokens, subject.plan, reveal, on, guessing)
@@ -326,6 +349,21 @@ def _table(name: str, found: Estimate, networks: Sequence[Network]) -> Table:
     table.add_row("one run", str(len(found.lines)), *total, style="bold")
     table.add_row("set-up, once", "", "", "", *_cells(0, 0, found.set_up, networks)[2:])
     return table
+
+
+def _formats(subject: Subject, reveal: Reveal) -> list[str]:
+    """What the prices depend on that a model may have otherwise."""
+    from aero.cost.two_party import in_windows
+
+    notes = [f"Number formats {subject.formats}."]
+    if subject.assumed and subject.plan is not None and any(node.op == "softmax" for node in subject.graph.nodes):
+        found = in_windows(subject.graph, subject.plan, reveal)
+        megabytes = found.total(lambda cost: cost.total_bytes) / 1e6
+        notes.append(
+            "Every softmax takes maxima of rows. A model that is trained for narrow windows may do without: "
+            f"{megabytes:,.2f} MB, {found.rounds:,} rounds, if all its heads have one."
+        )
+    return notes
 
 
 def _session_table(name: str, sessions: Sequence[SessionEstimate], networks: Sequence[Network]) -> Table:

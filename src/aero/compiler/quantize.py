@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from aero.compiler.ranges import Range, ranges, row_maxima
 from aero.graph import OPS, Graph, Node, Program, interpret
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
-from aero.graph.ops.sheet import LookUp, Move, Product, PublicProduct, Sum
+from aero.graph.ops.sheet import Function, LookUp, Move, Product, PublicProduct, Sum
 from aero.graph.ring_plan import MAX_BITS, Format, RingPlan, ScoreWindow
 
 # Computes a graph in fixed point, as `InsecurePlainEngine.run` does: graph, weights, ids -> output.
@@ -77,24 +78,16 @@ def quantize(
         raise ValueError("no calibration text; give at least one block of token ids")
     precision = precision or Precision()
 
-    def off(node: Node) -> float:
-        """Roundings, or the noise of a product."""
-        return OPS[node.op].error_steps * 2.0 ** -precision.of(node)
-
-    graph, found = program.graph, ranges(program, calibration, off)
+    graph, found = program.graph, ranges(program, calibration, partial(_off, precision=precision))
     values: dict[str, Format] = {}
     weights: dict[str, Format] = {}
     products: dict[str, int] = {}
     proven = set()
     for node in graph.nodes:
         fraction_bits, largest, arithmetic = precision.of(node), found[node.name], OPS[node.op].arithmetic
-        # Headroom: a bound may be met exactly, and roundings go beyond it, of weights and of functions.
-        calibrated = _whole_bits(largest.seen * (1 + 2.0**-8) + off(node)) + precision.margin
-        certain = _whole_bits(largest.worst * (1 + 2.0**-8))
-        if certain <= calibrated:
+        values[node.name], whole = value_format(node, largest, precision, max_bits), _whole(node, largest, precision)
+        if _certain(largest) <= whole:
             proven.add(node.name)
-        whole = min(certain, calibrated)
-        values[node.name] = _format(node.name, largest.seen, whole, fraction_bits, max_bits)
         for name in node.weights:
             added = isinstance(arithmetic, LookUp | Sum) or name in node.weights[1:]
             fraction = fraction_bits if added else precision.weight
@@ -104,6 +97,32 @@ def quantize(
             products[node.name] = _product_bits(program, node, values, weights, whole, max_bits)
     windows = score_windows(program, calibration, outside)
     return Quantized(RingPlan(values, weights, products, windows), found, frozenset(proven))
+
+
+def value_format(node: Node, found: Range, precision: Precision, max_bits: int = MAX_BITS) -> Format:
+    """Of a node's value. ValueError, naming the node, for one that does not fit the largest ring."""
+    return _format(node.name, found.seen, _whole(node, found, precision), precision.of(node), max_bits)
+
+
+def _whole(node: Node, found: Range, precision: Precision) -> int:
+    """A norm's protocol has to hold the largest number of any row (`NormPlan`), whatever was seen."""
+    if OPS[node.op].arithmetic == Function(of="row"):
+        return _certain(found)
+    return min(_certain(found), _calibrated(node, found, precision))
+
+
+def _certain(found: Range) -> int:
+    """Headroom: a bound may be met exactly, and roundings go beyond it, of weights and of functions."""
+    return _whole_bits(found.worst * (1 + 2.0**-8))
+
+
+def _calibrated(node: Node, found: Range, precision: Precision) -> int:
+    return _whole_bits(found.seen * (1 + 2.0**-8) + _off(node, precision)) + precision.margin
+
+
+def _off(node: Node, precision: Precision) -> float:
+    """Roundings, or the noise of a product."""
+    return OPS[node.op].error_steps * 2.0 ** -precision.of(node)
 
 
 def _whole_bits(largest: float) -> int:

@@ -9,11 +9,14 @@ from typing import Any
 from aero.graph import Graph, Programs
 from aero.graph.ring_plan import RingPlan
 
+TRAINED_LIKE = "of random weights of trained-like scale"
+
 
 @dataclass(frozen=True)
 class Subject:
     """name: what tables and plots call it; notation: in the papers' names; perplexity: None where not trained;
-    plan: number formats, None where none were chosen yet. programs: those of a session, None of a single graph."""
+    plan: number formats, None where none were chosen yet; formats: which they are. programs: those of a session, None of
+    a single graph."""
 
     name: str
     graph: Graph
@@ -21,6 +24,12 @@ class Subject:
     perplexity: float | None = None
     plan: RingPlan | None = None
     programs: Programs | None = None
+    formats: str = "of usual sizes"
+
+    @property
+    def assumed(self) -> bool:
+        """Whether no weights are there from which formats and windows of scores follow."""
+        return self.formats == TRAINED_LIKE
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -29,6 +38,7 @@ class Subject:
             "context": self.graph.length,
             "perplexity": self.perplexity,
             "graph_digest": self.graph.digest,
+            "formats": self.formats,
         }
 
 

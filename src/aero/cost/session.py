@@ -17,10 +17,10 @@ from typing import Any
 from aero.cost.algebra import Price, total
 from aero.cost.estimate import cost_json
 from aero.cost.machine import Computer
-from aero.cost.two_party import run_cost, set_up_price, typical_plan
+from aero.cost.two_party import run_cost, set_up_price
 from aero.engines.planning.declared import DeclaredRun, DeclaredSession
 from aero.engines.reveal import LOGITS, Reveal
-from aero.graph import Graph, Programs
+from aero.graph import Programs
 from aero.graph.ring_plan import RingPlan
 from aero.wire.network import Network
 
@@ -124,13 +124,13 @@ def estimate_session(
     prompts: int,
     length: int,
     new_tokens: int,
-    plan: RingPlan | None = None,
+    plan: RingPlan,
     reveal: Reveal = LOGITS,
     on: Computer | None = None,
     guessing: Guessing | None = None,
 ) -> SessionEstimate:
-    """`prompts` prompts of `length` tokens that get `new_tokens` each. plan: by default `typical_plan` of each program.
-    on: what computing takes; not known without. guessing: of one prompt; costs are then means.
+    """`prompts` prompts of `length` tokens that get `new_tokens` each. on: what computing takes; not known without.
+    guessing: of one prompt; costs are then means.
 
     ValueError for what does not fit the context, for guesses of several prompts, and for an operation without a
     protocol.
@@ -148,7 +148,7 @@ def estimate_session(
     steps = [(known, 0, 1.0) for known in range(1, new_tokens)] if guessing is None else guessing.steps(new_tokens)
     following = [programs.decode(length + known - 1, 1 + more, 1 + more).graph for known, more, _ in steps]
     often = [times for _, _, times in steps]
-    session = DeclaredSession(typical_plan_of([first, *following]) if plan is None else plan, reveal)
+    session = DeclaredSession(plan, reveal)
     at_once = max(1, programs.context // length)
     prefills = [session.run([first] * min(at_once, prompts - start)) for start in range(0, prompts, at_once)]
     nexts = [session.run([graph] * prompts) for graph in following]
@@ -170,10 +170,3 @@ def _work(
 def _mean(costs: Sequence[Price], often: Sequence[float]) -> Price:
     """Of all, each so many times."""
     return total(cost if times == 1 else cost * times for cost, times in zip(costs, often, strict=True))
-
-
-def typical_plan_of(graphs: Sequence[Graph]) -> RingPlan:
-    """`typical_plan` of programs of one model."""
-    plans = [typical_plan(graph) for graph in graphs]
-    values = {name: fmt for plan in plans for name, fmt in plan.values.items()}
-    return RingPlan(values, {name: fmt for plan in plans for name, fmt in plan.weights.items()}, {})

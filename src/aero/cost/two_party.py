@@ -1,7 +1,7 @@
 """The profile "two-party": what our own engine's protocols declare for a graph, added up as a run would send it.
 
-Bytes, messages and rounds are exact for the ring plan that is given. Without one, as for an architecture that was never
-trained, `typical_plan` stands in: rings of a trained model's usual sizes.
+Bytes, messages and rounds are exact for the ring plan that is given. Without one, as for a graph without weights,
+`typical_plan` stands in: rings of a trained model's usual sizes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aero.engines.planning.declared import Declared, DeclaredRun, declared_run
 from aero.engines.planning.step_plans import OTS, OUTPUT
 from aero.engines.reveal import LOGITS, Reveal
 from aero.graph import OPS, Graph, Node
-from aero.graph.ring_plan import Format, RingPlan, state_source, whole_weight
+from aero.graph.ring_plan import Format, RingPlan, ScoreWindow, state_source, whole_weight
 from aero.mpc.cost import ProtocolCost
 from aero.mpc.party import Role
 from aero.wire.network import Network
@@ -47,9 +47,8 @@ class TwoPartyProfile(Profile):
     def __init__(
         self, graph: Graph, plan: RingPlan | None = None, reveal: Reveal = LOGITS, on: Computer | None = None
     ) -> None:
-        assumed = plan is None
         found = declared_run(graph, typical_plan(graph) if plan is None else plan, reveal=reveal)
-        self.source = "declarations beside the protocols" + (", number formats assumed" if assumed else "")
+        self.source = "declarations beside the protocols"
         self.notes = (
             "Refills of OTs are counted with the step before which they come.",
             f"Revealing {reveal.described}, counted with the last step: {_opening(found)}.",
@@ -82,6 +81,17 @@ class TwoPartyProfile(Profile):
         later = {name for names in self._prices for name in names[1:]}
         groups = [first.get(node.name, (node.name,)) for node in graph.nodes if node.name not in later]
         return [tuple(graph.by_name[name] for name in names) for names in groups]
+
+
+def in_windows(graph: Graph, plan: RingPlan, reveal: Reveal = LOGITS) -> DeclaredRun:
+    """A run in which the maxima of every head's rows are known to lie close together, however they do in the plan."""
+    windows = [
+        ScoreWindow(node.name, head, (-1.0, 1.0), (-1.0, 1.0), -1.0)
+        for node in graph.nodes
+        if node.op == "softmax"
+        for head in range(graph.shapes[node.name][0])
+    ]
+    return declared_run(graph, replace(plan, windows=tuple(windows)), reveal=reveal)
 
 
 def run_cost(run: DeclaredRun, on: Computer | None = None) -> Price:

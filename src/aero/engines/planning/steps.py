@@ -224,7 +224,7 @@ def state_format(graph: Graph, plan: RingPlan, name: str) -> Format:
         if reader.op in PAIRS and reader.inputs[1] == value:
             first, made = (plan.of_value(graph, read) for read in (reader.inputs[0], reader.name))
             dropped = max(first.fraction_bits + fmt.fraction_bits - made.fraction_bits, 0)
-            bits = max(bits, made.bits + SPARE_BITS + dropped)
+            bits = max(bits, made.bits + 1 + dropped)
     return Format(min(bits, 64), fmt.fraction_bits)
 
 
@@ -253,6 +253,8 @@ def _value_bits(
             target = _needs(graph, graphs, plan, reader, formats, bits, wants, node.name)
             if node.op in SUMS:
                 follows = reader.op in SUMS
+            elif node.op in PAIRS:  # whose bits cost more than those of an extension
+                follows = False
             else:
                 follows = (reader.op in SUMS or reader.op in FUNCTIONS) and target <= own + SPARE_BITS
             if follows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ PLAYERS = (2, 3, 4, 6, 8, 12, 16)
 """How many play in a game of the tournament."""
 ROUND_BYTES = 100_000
 """That a round is worth in a tournament, and between maxima and a window: 1 ms at 100 MB/s, or 8 ms at 100 Mbit/s."""
+
+USUAL_BITS = 11
+"""Of the ring in which scores of 22 bits are compared."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,10 @@ class Tournament:
 
     @cached_property
     def players(self) -> tuple[int, ...]:
-        """Of a game, on each level: so many that bytes and rounds cost least together."""
-        lengths, keys, sample = self.rows.lengths, self.rows.longest, 1024
-        prices = {players: self._game_cost(sample, players) for players in PLAYERS if players <= max(keys, 2)}
+        """Of a game, on each level: so many that bytes and rounds cost least together, for entries of usual size: rounds
+        then do not depend on a model's ranges."""
+        lengths, keys, sample, usual = self.rows.lengths, self.rows.longest, 1024, replace(self, bits=USUAL_BITS)
+        prices = {players: usual._game_cost(sample, players) for players in PLAYERS if players <= max(keys, 2)}
 
         @cache
         def best(merged: int) -> tuple[float, tuple[int, ...]]:

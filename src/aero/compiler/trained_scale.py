@@ -7,11 +7,16 @@ engine do not depend on the weights, but ring sizes and the logits' error depend
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
+from aero.compiler.quantize import Precision, quantize
 from aero.graph import Node, Program
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
+from aero.graph.ring_plan import RingPlan
 from aero.models.notation import Notation
 from aero.models.presets import Size
 from aero.structure import lowered
@@ -54,6 +59,14 @@ def trained_scale_program(notation: Notation, size: Size, length: int | None = N
             if last_use[name] == index:
                 del values[name]
     return Program(graph, weights)
+
+
+def trained_scale_plan(
+    program: Program, calibration: Sequence[np.ndarray], *, precision: Precision | None = None
+) -> RingPlan:
+    """Number formats of such a program, compiled. Without windows of scores: whether a model has narrow ones is a matter of
+    its training, and random scores have them or not by chance."""
+    return replace(quantize(program, calibration, precision=precision).plan, windows=())
 
 
 def _drawn(node: Node, position: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What `aero cost` says of a preset, without its weights, is what a run of such a model sends, with weights.
 
-The authority is the compiled program of random weights of trained-like scale, at full width, as `aero bench forward` runs
-it; what such a run declares it sends to the byte (`tests/bench/test_forward.py`, `test_two_party.py`). Few layers, a small
-vocabulary and a short prompt, for time.
+The authority is the compiled program of random weights of trained-like scale, at full width, as `aero bench forward`
+runs it; what such a run declares, it sends to the byte (`tests/bench/test_forward.py`, `test_two_party.py`). Few
+layers, a small vocabulary and a short prompt, for time.
 """
 
 from dataclasses import replace

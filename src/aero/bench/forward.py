@@ -2,8 +2,9 @@
 
 Both processes run on this machine, our own engine over TLS, its kernels with as many threads as asked. Weights are
 random, of a trained model's scales (`trained_scale`), and compiled as any model is; number formats come from random
-tokens, other ones than those that are timed. Seconds are the client's, from its ids to its logits; keys, base OTs and
-the encoding of the weights are set-up, stated apart. The error is against the compiled program in float64.
+tokens, other ones than those that are timed, and scores have no windows. Seconds are the client's, from its ids to its
+logits; keys, base OTs and the encoding of the weights are set-up, stated apart. The error is against the compiled
+program in float64.
 
 SPU is too slow to run in full each time: one layer of it is measured, at every position, with a vocabulary of two
 tokens, and multiplied by the number of layers. The record says so; embedding and vocabulary projection, which SPU does

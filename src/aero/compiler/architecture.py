@@ -1,7 +1,7 @@
 """What the compiler makes of an architecture at full size, without a model of that size.
 
-Which rewrites apply depends on structure, ratios of sizes and condition numbers, and number formats on ranges of values.
-None depends much on the width: so the compiler runs on a model of random weights of trained-like scale with a few
+Which rewrites apply depends on structure, ratios of sizes and condition numbers; number formats, on ranges of values.
+None of it depends much on the width: so the compiler runs on a model of random weights of trained-like scale with a few
 features in each head, chooses number formats on random tokens, and every shape is widened afterwards. Where it chooses
 between forms by price, it is asked to price the widened ones. A trained model's own condition numbers may lead it to
 another form of FFN elimination, its ranges to other formats, and its scores may lie in windows.
@@ -40,7 +40,7 @@ _BLOCKS = 4
 
 @dataclass(frozen=True)
 class Outline:
-    """What the compiler makes of an architecture. programs: for any step of a session; the weights are zeros that take no
+    """What the compiler makes of an architecture. programs: for any step of a session; their weights are zeros without
     memory. plan: number formats of weights of trained-like scale, without windows of scores."""
 
     programs: Compiled

@@ -64,8 +64,8 @@ def trained_scale_program(notation: Notation, size: Size, length: int | None = N
 def trained_scale_plan(
     program: Program, calibration: Sequence[np.ndarray], *, precision: Precision | None = None
 ) -> RingPlan:
-    """Number formats of such a program, compiled. Without windows of scores: whether a model has narrow ones is a matter of
-    its training, and random scores have them or not by chance."""
+    """Number formats of such a program, compiled. Without windows of scores: whether a model has narrow ones, its
+    training decides, and of random scores chance does."""
     return replace(quantize(program, calibration, precision=precision).plan, windows=())
 
 

@@ -15,8 +15,8 @@ TRAINED_LIKE = "of random weights of trained-like scale"
 @dataclass(frozen=True)
 class Subject:
     """name: what tables and plots call it; notation: in the papers' names; perplexity: None where not trained;
-    plan: number formats, None where none were chosen yet; formats: which they are. programs: those of a session, None of
-    a single graph."""
+    plan: number formats, None where none were chosen yet; formats: which they are. programs: those of a session, None
+    of a single graph."""
 
     name: str
     graph: Graph

@@ -45,8 +45,8 @@ class Tournament:
 
     @cached_property
     def players(self) -> tuple[int, ...]:
-        """Of a game, on each level: so many that bytes and rounds cost least together, for entries of usual size: rounds
-        then do not depend on a model's ranges."""
+        """Of a game, on each level: so many that bytes and rounds cost least together, of entries of usual size, so
+        that rounds do not depend on a model's ranges."""
         lengths, keys, sample, usual = self.rows.lengths, self.rows.longest, 1024, replace(self, bits=USUAL_BITS)
         prices = {players: usual._game_cost(sample, players) for players in PLAYERS if players <= max(keys, 2)}
 

@@ -28,6 +28,8 @@ COLUMNS = (
     "MB client to server",
     "MB server to client",
     "rounds",
+    "GB held by client",
+    "GB held by server",
     "largest error",
     "times the seconds of the first",
 )
@@ -50,6 +52,7 @@ def cells(record: Record, first: Record) -> list[str]:
         number(record.bytes_client_to_server, ".2f", 1e6),
         number(record.bytes_server_to_client, ".2f", 1e6),
         number(record.rounds, ".0f"),
+        *(number(record.extra.get("peak_bytes", {}).get(party), ".2f", 1e9) for party in ("client", "server")),
         number(record.max_abs_error, ".1e"),
         ratio,
     ]

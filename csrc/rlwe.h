@@ -99,8 +99,8 @@ struct Columns {
   std::size_t inner;
   std::uint32_t d1, d2;
 
-  // The polynomials of a column tile, [inner / d1 rounded up][front].
-  void polynomials(std::size_t tile, std::uint32_t front, std::int64_t* out) const;
+  // Polynomials of a column tile, those of `count` inner tiles from `begin` on: [count][front].
+  void polynomials(std::size_t tile, std::size_t begin, std::size_t count, std::uint32_t front, std::int64_t* out) const;
 };
 
 // The plaintexts of products, in one of three forms, the others null: polynomials [batch][columns][inner][front], whose

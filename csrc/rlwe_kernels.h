@@ -22,8 +22,8 @@ struct RlweKernels {
 
   // J results at once, kCount values of each: x [inner][b, a][8], w [inner][Stride][8], operands both.
   template <int J, int Stride>
-  static void accumulate(const Long& sums, const Scale (&scale)[2], const ProductsJob& job, const U* x, const U* w,
-                         std::size_t out) {
+  static void accumulate(const M& m, const Long& sums, const Scale (&scale)[2], const ProductsJob& job, const U* x,
+                         const U* w, std::size_t out) {
     typename Long::Sum b_sum[J], a_sum[J];
     for (int j = 0; j < J; ++j) b_sum[j] = a_sum[j] = sums.zero();
     for (std::uint32_t k = 0; k < job.inner;) {
@@ -42,8 +42,10 @@ struct RlweKernels {
       }
     }
     for (int j = 0; j < J; ++j) {
-      L::store(job.out_b + out + j * job.column_stride, sums.finish(b_sum[j], scale[0]));
-      L::store(job.out_a + out + j * job.column_stride, sums.finish(a_sum[j], scale[1]));
+      U *b = job.out_b + out + j * job.column_stride, *a = job.out_a + out + j * job.column_stride;
+      const V b_found = sums.finish(b_sum[j], scale[0]), a_found = sums.finish(a_sum[j], scale[1]);
+      L::store(b, job.add ? m.add(L::load(b), b_found) : b_found);
+      L::store(a, job.add ? m.add(L::load(a), a_found) : a_found);
     }
   }
 
@@ -53,15 +55,16 @@ struct RlweKernels {
                               const U* w) {
     constexpr int kAtOnce = J < L::kColumns ? J : L::kColumns;
     const U q = job.ntt->q;
+    const M m(q);
     const Long sums(q);
     const Scale scale[2] = {Long::scale(job.scale_b, q), Long::scale(job.scale_a, q)};
-    const std::size_t x_row = std::size_t{16} * job.inner;
+    const std::size_t x_row = std::size_t{16} * job.x_inner;
     for (std::uint32_t v = 0; v < runs; ++v, w += std::size_t{8} * Stride * job.inner)
       for (std::uint32_t row = 0; row < job.row_tiles; ++row)
         for (int lane = 0; lane < 8; lane += L::kCount)
           for (int j = 0; j < J; j += kAtOnce)
             accumulate<kAtOnce, Stride>(
-                sums, scale, job, job.x + ((first + v) * std::size_t{job.row_tiles} + row) * x_row + lane, w + 8 * j + lane,
+                m, sums, scale, job, job.x + ((first + v) * std::size_t{job.row_tiles} + row) * x_row + lane, w + 8 * j + lane,
                 row * job.row_stride + (column + j) * job.column_stride + 8 * (first + v) + lane);
   }
 

@@ -241,18 +241,19 @@ void widen_three(const void* in, std::size_t count, std::int64_t* out) {
 
 }  // namespace
 
-void Columns::polynomials(std::size_t tile, std::uint32_t front, std::int64_t* out) const {
-  const std::size_t tiles = (inner + d1 - 1) / d1, first = tile * d2, last = std::min(first + d2, columns.size());
-  std::memset(out, 0, tiles * front * sizeof(*out));
+void Columns::polynomials(std::size_t tile, std::size_t begin, std::size_t count, std::uint32_t front,
+                          std::int64_t* out) const {
+  const std::size_t first = tile * d2, last = std::min(first + d2, columns.size());
+  std::memset(out, 0, count * front * sizeof(*out));
   for (std::size_t m = first; m < last; ++m) {
     const int bytes = columns[m].bytes;
     const auto copy = bytes == 2   ? widen<std::int16_t>
                       : bytes == 3 ? widen_three
                       : bytes == 4 ? widen<std::int32_t>
                                    : widen<std::int64_t>;
-    for (std::size_t k = 0; k < tiles; ++k)
+    for (std::size_t k = begin; k < begin + count; ++k)
       copy(static_cast<const char*>(columns[m].numbers) + k * d1 * bytes, std::min<std::size_t>(d1, inner - k * d1),
-           out + k * front + (m - first) * d1);
+           out + (k - begin) * front + (m - first) * d1);
   }
 }
 
@@ -266,7 +267,7 @@ void prepare(const Lattice& lattice, std::size_t columns, std::size_t inner, std
     for (std::size_t c = begin; c < end; ++c) {
       const std::size_t count = std::min<std::size_t>(4, columns - 4 * c);
       for (std::size_t j = 0; weights.matrix && j < count; ++j)
-        weights.matrix->polynomials(4 * c + j, front, &made[j * each]);
+        weights.matrix->polynomials(4 * c + j, 0, inner, front, &made[j * each]);
       const std::int64_t* in = weights.matrix ? made.data() : weights.polynomials + 4 * c * each;
       for (std::size_t i = 0; i < lattice.primes(); ++i) {
         rlwe_steps_in_use().residues(lattice.q(i), count * each, in, residues.data());
@@ -301,6 +302,8 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
   // Columns at a time: what is packed at once should be in the cache; but where transforms are walked in blocks, x is
   // read once for all of them.
   const std::size_t some = narrow && rows > 1 ? p.columns : !weights.prepared && p.front < n ? kColumnsAtOnce : 4;
+  // Inner tiles at a time: of some columns, the coefficients and their transforms should be in the cache as well.
+  const std::size_t tiles = weights.prepared ? p.inner : std::max<std::size_t>(1, kCoefficientsAtOnce / (some * p.front));
 
   // Columns `first` to first + count - 1 of one member, to nodes [rows][some].
   struct Scratch {
@@ -309,55 +312,66 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
   };
   const std::size_t each_column = p.inner * p.front;
   const auto scratch = [&] {
-    const std::size_t coefficients = weights.prepared ? 0 : each_column;
+    const std::size_t coefficients = weights.prepared ? 0 : std::min(tiles, p.inner) * p.front;
     return Scratch{std::unique_ptr<U[]>(new U[rows * some * size]), std::unique_ptr<U[]>(new U[some * coefficients]),
                    std::unique_ptr<U[]>(new U[p.front]), std::unique_ptr<U[]>(new U[4 * coefficients]),
-                   std::unique_ptr<std::int64_t[]>(new std::int64_t[weights.matrix ? some * each_column : 0])};
+                   std::unique_ptr<std::int64_t[]>(new std::int64_t[weights.matrix ? some * coefficients : 0])};
   };
   const auto multiply = [&](std::size_t member, std::size_t first, std::size_t count, Scratch& s) {
     U* const to = s.nodes.get();
-    const std::int64_t* in = weights.matrix ? s.polynomials.get() : weights.polynomials;
-    if (weights.matrix)
-      for (std::size_t c = 0; c < count; ++c)
-        weights.matrix->polynomials(first + c, p.front, s.polynomials.get() + c * each_column);
-    else if (in)
-      in += (member * p.columns + first) * each_column;
-    for (std::size_t i = 0; i < primes; ++i) {
-      const U q = lattice.q(i);
-      ProductsJob job{};
-      job.ntt = &lattice.ntt(i).view();
-      job.row_tiles = static_cast<std::uint32_t>(rows);
-      job.inner = static_cast<std::uint32_t>(p.inner);
-      job.columns = static_cast<std::uint32_t>(count);
-      job.front = p.front;
-      job.x = x + (member * primes + i) * x_size;
-      if (in) {
-        rlwe_steps_in_use().residues(q, count * each_column, in, s.residues.get());
-        job.weights = s.residues.get();
-      } else {
-        job.prepared = weights.prepared + (member * primes + i) * prepared_size + first * p.inner * n;
+    for (std::size_t k = 0; k < p.inner; k += tiles) {
+      const std::size_t present = std::min(tiles, p.inner - k), each = present * p.front;
+      for (std::size_t c = 0; weights.matrix && c < count; ++c)
+        weights.matrix->polynomials(first + c, k, present, p.front, s.polynomials.get() + c * each);
+      for (std::size_t i = 0; i < primes; ++i) {
+        const U q = lattice.q(i);
+        ProductsJob job{};
+        job.ntt = &lattice.ntt(i).view();
+        job.row_tiles = static_cast<std::uint32_t>(rows);
+        job.inner = static_cast<std::uint32_t>(present);
+        job.columns = static_cast<std::uint32_t>(count);
+        job.front = p.front;
+        job.x_inner = static_cast<std::uint32_t>(p.inner);
+        job.add = k > 0;
+        job.x = x + (member * primes + i) * x_size + 16 * k;
+        for (std::size_t c = 0; !weights.prepared && c < count; ++c) {
+          const std::int64_t* in = weights.matrix ? s.polynomials.get() + c * each
+                                                  : weights.polynomials + (member * p.columns + first + c) * each_column + k * p.front;
+          rlwe_steps_in_use().residues(q, each, in, s.residues.get() + c * each);
+        }
+        if (weights.prepared) job.prepared = weights.prepared + (member * primes + i) * prepared_size + first * p.inner * n;
+        else job.weights = s.residues.get();
+        const U unmerge = inverse_mod(p.merge, q);
+        multiples(unmerge, q, job.scale_a);
+        multiples(mul_mod(unmerge, lattice.special() % q, q), q, job.scale_b);
+        job.out_a = to + i * n;
+        job.out_b = to + (primes + i) * n;
+        job.row_stride = some * size;
+        job.column_stride = size;
+        job.block = s.block.get();
+        job.transforms = s.transforms.get();
+        rlwe_steps_in_use().products(job);
       }
-      const U unmerge = inverse_mod(p.merge, q);
-      multiples(unmerge, q, job.scale_a);
-      multiples(mul_mod(unmerge, lattice.special() % q, q), q, job.scale_b);
-      job.out_a = to + i * n;
-      job.out_b = to + (primes + i) * n;
-      job.row_stride = some * size;
-      job.column_stride = size;
-      job.block = s.block.get();
-      job.transforms = s.transforms.get();
-      rlwe_steps_in_use().products(job);
     }
   };
-  const std::size_t words = 4 * rows * p.merge * p.inner * primes * n;  // about, of one run
+  // Where there are few runs for the threads, parts of each are packed side by side, and then joined.
+  const std::size_t each = rows * p.columns, all = p.batch * each;  // results
+  const std::size_t wanted = threads() > 1 ? 2 * static_cast<std::size_t>(threads()) : 1;
+  std::size_t run = p.merge;  // results that are packed one after the other
+  while ((narrow ? all : p.batch * p.columns) < wanted * run && run / 2 >= some && (!narrow || rows == 1 || run / 2 >= each))
+    run /= 2;
+  const std::size_t words = 4 * rows * run * p.inner * primes * n;  // about, of one run
+  const std::size_t of_row = (p.columns + run - 1) / run;
+  const std::size_t runs = narrow ? (all + run - 1) / run : p.batch * rows * of_row;
+  const std::unique_ptr<U[]> apart(new U[run < p.merge ? runs * size : 0]);
+  U* const packed = run < p.merge ? apart.get() : out;
 
   if (narrow) {
-    const std::size_t each = rows * p.columns, all = p.batch * each;  // results
-    in_parallel(p.packed(), words, [&](std::size_t begin, std::size_t end) {
+    in_parallel(runs, words, [&](std::size_t begin, std::size_t end) {
       Merger merger(lattice);
-      Packer packer(lattice, keys, p.merge, p.spacing, merger);
+      Packer packer(lattice, keys, run, p.spacing, merger);
       Scratch s = scratch();
-      const std::size_t from = begin * p.merge, to = std::min(all, end * p.merge);
+      const std::size_t from = begin * run, to = std::min(all, end * run);
       for (std::size_t member = from / each; member * each < to; ++member)
         for (std::size_t first = 0; first < p.columns; first += some) {
           const std::size_t count = std::min(some, p.columns - first), at = member * each + first;
@@ -368,32 +382,48 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
               const std::size_t result = at + row * p.columns + c;
               if (result < from || result >= to) continue;
               packer.add(s.nodes.get() + (row * some + c) * size);
-              if ((result + 1) % p.merge == 0 || result + 1 == all) packer.finish(out + result / p.merge * size);
+              if ((result + 1) % run == 0 || result + 1 == all) packer.finish(packed + result / run * size);
             }
         }
     });
-    return;
-  }
-  const std::size_t groups = (p.columns + p.merge - 1) / p.merge;
-  const std::size_t wide = std::max(p.merge, some), windows = (p.columns + wide - 1) / wide;
-  in_parallel(p.batch * windows, words, [&](std::size_t begin, std::size_t end) {
-    Merger merger(lattice);
-    std::vector<Packer> packers;
-    for (std::size_t row = 0; row < rows; ++row) packers.emplace_back(lattice, keys, p.merge, p.spacing, merger);
-    Scratch s = scratch();
-    for (std::size_t window = begin; window < end; ++window) {
-      const std::size_t member = window / windows, start = window % windows * wide;
-      const std::size_t stop = std::min(start + wide, p.columns);
-      for (std::size_t first = start; first < stop; first += some) {
-        const std::size_t count = std::min(some, stop - first);
-        multiply(member, first, count, s);
-        for (std::size_t row = 0; row < rows; ++row)
-          for (std::size_t c = 0; c < count; ++c) {
-            const std::size_t column = first + c, run = (member * rows + row) * groups + column / p.merge;
-            packers[row].add(s.nodes.get() + (row * some + c) * size);
-            if ((column + 1) % p.merge == 0 || column + 1 == p.columns) packers[row].finish(out + run * size);
-          }
+  } else {
+    const std::size_t wide = std::max(run, some), windows = (p.columns + wide - 1) / wide;
+    in_parallel(p.batch * windows, words, [&](std::size_t begin, std::size_t end) {
+      Merger merger(lattice);
+      std::vector<Packer> packers;
+      for (std::size_t row = 0; row < rows; ++row) packers.emplace_back(lattice, keys, run, p.spacing, merger);
+      Scratch s = scratch();
+      for (std::size_t window = begin; window < end; ++window) {
+        const std::size_t member = window / windows, start = window % windows * wide;
+        const std::size_t stop = std::min(start + wide, p.columns);
+        for (std::size_t first = start; first < stop; first += some) {
+          const std::size_t count = std::min(some, stop - first);
+          multiply(member, first, count, s);
+          for (std::size_t row = 0; row < rows; ++row)
+            for (std::size_t c = 0; c < count; ++c) {
+              const std::size_t column = first + c, at = (member * rows + row) * of_row + column / run;
+              packers[row].add(s.nodes.get() + (row * some + c) * size);
+              if ((column + 1) % run == 0 || column + 1 == p.columns) packers[row].finish(packed + at * size);
+            }
+        }
       }
+    });
+  }
+  if (run == p.merge) return;
+  const std::size_t parts = p.merge / run, groups = (p.columns + p.merge - 1) / p.merge;
+  const int first_step = log2_exact(n) - log2_exact(p.spacing) + 1 + log2_exact(run);
+  in_parallel(p.packed(), words, [&](std::size_t begin, std::size_t end) {
+    Merger merger(lattice);
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::size_t first = narrow ? i * parts : i / groups * of_row + i % groups * parts;
+      const std::size_t count = std::min(parts, (narrow ? runs : (i / groups + 1) * of_row) - first);
+      U* const nodes = packed + first * size;
+      int step = first_step;
+      for (std::size_t apart_by = 1; apart_by < parts; apart_by *= 2, ++step)
+        for (std::size_t at = 0; at < count; at += 2 * apart_by)
+          if (at + apart_by < count) merger(nodes + at * size, nodes + (at + apart_by) * size, false, keys.step(step));
+          else twice(lattice, nodes + at * size, false);
+      std::memcpy(out + i * size, nodes, size * sizeof(U));
     }
   });
 }

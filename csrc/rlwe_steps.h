@@ -10,13 +10,17 @@
 namespace aero {
 
 constexpr std::uint32_t kColumnsAtOnce = 16;  // whose coefficients stay in the cache while their transforms are walked
+constexpr std::size_t kCoefficientsAtOnce = std::size_t{1} << 16;  // of these, before their products are taken
 
-// Products of row_tiles x inner ciphertexts with inner x columns plaintexts, modulo one prime. x and prepared are operands:
-// residues in the form that this instruction set multiplies fastest (`operands`), which no other one reads.
+// Products of row_tiles x inner ciphertexts with inner x columns plaintexts, modulo one prime; of more than one job for the
+// same results, each has a part of the inner tiles. x and prepared are operands: residues in the form that this instruction
+// set multiplies fastest (`operands`), which no other one reads.
 struct ProductsJob {
   const NttView* ntt;
   std::uint32_t row_tiles, inner, columns, front;
-  const std::uint64_t* x;         // [n / 8][row_tiles][inner][b, a][8]
+  std::uint32_t x_inner;          // of x, of which this job reads the first `inner`
+  bool add;                       // to what stands in the results
+  const std::uint64_t* x;         // [n / 8][row_tiles][x_inner][b, a][8]
   const std::uint64_t* weights;   // residues [columns][inner][front], or null
   const std::uint64_t* prepared;  // transforms [columns / 4][n / 8][inner][4][8], or null
   Factor scale_b[3], scale_a[3];  // c, c 2^52, c 2^104 for the constant c by which the results are multiplied

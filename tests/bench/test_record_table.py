@@ -37,14 +37,29 @@ def rows(lines: list[str]) -> list[list[str]]:
 
 def test_a_row_for_each_record_and_notes_by_the_engines_own_name(page) -> None:
     measured = {"bytes_client_to_server": 2_500_000, "bytes_server_to_client": 0, "max_abs_error": 0.0123}
-    ours = Record("forward", "two-party", "SM", 128, 2.0, rounds=7, **measured, extra={"network": "lan"})
+    held = {"peak_bytes": {"client": 250_000_000, "server": 1_600_000_000}}
+    ours = Record("forward", "two-party", "SM", 128, 2.0, rounds=7, **measured, extra={"network": "lan", **held})
     spu = Record("forward", "spu-cheetah", "SM", 128, 30.0, extra={"network": "loopback", "note": "one layer times 12"})
     lines = page(ours, spu)
     assert lines[0] == "## A title" and lines[2] == f"Made by `aero bench x` on {ours.machine}; aero {ours.version}."
     header, rule, first, second = rows(lines)
-    assert header[:5] == ["work", "engine", "model", "network", "tokens"] and rule == ["---"] * 4 + ["---:"] * 7
-    assert first == ["forward", "two-party", "SM", "lan", "128", "2", "2.50", "0.00", "7", "1.2e-02", ""]
-    assert second == ["forward", "spu-cheetah", "SM", "loopback", "128", "30", "", "", "", "", "15.0x"]
+    assert header[:5] == ["work", "engine", "model", "network", "tokens"] and rule == ["---"] * 4 + ["---:"] * 9
+    assert first == [
+        "forward",
+        "two-party",
+        "SM",
+        "lan",
+        "128",
+        "2",
+        "2.50",
+        "0.00",
+        "7",
+        "0.25",
+        "1.60",
+        "1.2e-02",
+        "",
+    ]
+    assert second == ["forward", "spu-cheetah", "SM", "loopback", "128", "30", "", "", "", "", "", "", "15.0x"]
     assert lines[-2:] == ["", "`spu-cheetah`: one layer times 12."]
     assert page(ours, spu) == lines, "written again, it is the same"
 

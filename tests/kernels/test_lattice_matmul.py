@@ -186,6 +186,19 @@ def test_a_matrix_by_its_columns_gives_what_its_polynomials_give(case: tuple, si
     assert np.array_equal(plan.prepare_weights(Columns.of(w)), prepared)
 
 
+@pytest.mark.parametrize("tile, columns, inner", [((1, 64, 2), 320, 700), ((64, 32, 4), 9, 2300)])
+def test_many_inner_tiles_are_transformed_in_parts(tile: tuple[int, ...], columns: int, inner: int) -> None:
+    """So that they stay in the cache; transforms that were made before are taken at once, for the same result."""
+    plan = plan_of(WEIGHTS, (tile[0], inner, columns), 37, tile)
+    x, w = operands(plan, 10)
+    secret, public = keys_of(WEIGHTS)
+    loaded = plan.load(plan.encrypt(secret, x, SEED, stream("errors")))
+    prepared = plan.prepare_weights(plan.encode_weights(w))
+    expected = plan.evaluate(public, loaded, prepared)
+    for weights in (plan.encode_weights(w), Columns.of(w.reshape(inner, -1))):
+        assert np.array_equal(plan.evaluate(public, loaded, weights), expected)
+
+
 @pytest.mark.parametrize("size", PART_BYTES)
 def test_packed_integers_are_those_that_were_packed(size: int) -> None:
     most = 2 ** (8 * size - 1)

@@ -14,11 +14,15 @@ from aero.kernels.slots import P37, SLOTS, SlotSecret
 
 SEED = bytes(range(16))
 
-# One window of columns and many, results that share a packed ciphertext, prepared weights.
+# One window of columns and many, results that share a packed ciphertext, prepared weights; fewer runs of results than
+# threads, of one row and of several, the last of them not full.
 PRODUCTS = {
     "many columns": (MatmulPlan(WEIGHTS, 64, 96, 200, 41, 64, 32, 2, 16, 25), False),
     "prepared": (MatmulPlan(WEIGHTS, 1, 200, 300, 41, 1, 64, 64, 2, 25), True),
     "two primes, a batch": (MatmulPlan(SHARES, 40, 64, 70, 41, 16, 32, 8, 4, 25, batch=3), False),
+    "one run": (MatmulPlan(WEIGHTS, 1, 200, 300, 41, 1, 64, 64, 8, 25), True),
+    "two runs, transformed on use": (MatmulPlan(WEIGHTS, 1, 600, 830, 41, 1, 64, 64, 8, 25), False),
+    "four runs a row": (MatmulPlan(WEIGHTS, 128, 96, 200, 41, 64, 32, 2, 32, 25), False),
     "few columns, a batch": (MatmulPlan(SHARES, 128, 64, 16, 41, 16, 32, 8, 32, 25, batch=6), False),
 }
 

@@ -84,6 +84,13 @@ def test_long_rows(queries, keys):
     assert outcome.cost == plan.cost()
 
 
+def test_rows_of_up_to_512_take_one_prime_for_hardly_a_larger_error():
+    half, whole, beyond = (plan_softmax(one_prompt(12, n, n), 22, 14, **OUT) for n in (256, 512, 513))
+    assert [len(plan.power.fields) for plan in (half, whole, beyond)] == [1, 1, 2]
+    assert whole.max_error < 1.1 * half.max_error and whole.missed < 7e-3
+    assert whole.cost().total_bytes < 0.7 * beyond.cost().total_bytes
+
+
 @pytest.mark.parametrize("prompts", [((9, 9),), ((1, 40),), ((7, 3), (2, 5))])
 def test_without_a_mask_every_score_counts(prompts):
     rows = ScoreRows(2, prompts, causal=False)

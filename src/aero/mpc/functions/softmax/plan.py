@@ -29,10 +29,12 @@ from aero.mpc.share import Share
 
 FRACTION_BITS = 14
 """Of exponents, whatever scores have."""
-MAX_ONE_PRIME = 256
+MAX_ONE_PRIME = 512
 """Longer rows need a wider range of exponents than a prime of 50 bits has for the same error: they take two."""
 MAX_GROUPS = 16
 """Ciphertexts whose products are summed."""
+LONG = 256
+"""Of longer rows under one prime, half as many are summed: terms then have a bit more, and so the mantissas."""
 _SUM_FRACTION = 20
 _SUM_LOW = -1
 """S is at least 2^-1: the largest of a row is at most two coarse steps below 0."""
@@ -271,9 +273,9 @@ def plan_softmax(
     """
     if base not in (2.0, math.e):
         raise ValueError(f"softmax has base 2 or e, not {base}")
-    slots = plan_slots(rows, SLOTS, MAX_GROUPS)
-    rows = slots.rows  # equal; layers then share its arrays
     fields = (P50,) if rows.longest <= MAX_ONE_PRIME and window is None else (P50, P37)
+    slots = plan_slots(rows, SLOTS, MAX_GROUPS // 2 if len(fields) == 1 and rows.longest > LONG else MAX_GROUPS)
+    rows = slots.rows  # equal; layers then share its arrays
     plans = []
     for bits in range(16, 29):
         power = Exponential(fields, FRACTION_BITS, (bits - bits // 2, bits // 2))

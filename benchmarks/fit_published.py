@@ -68,7 +68,7 @@ def aero_profile() -> TableProfile:
         **{op: {"outputs": price["layer_norm"]} for op in ("layer_norm", "rms_norm")},
         "gelu": {"outputs": price["gelu"]},
         "relu": {"outputs": RELU_BYTES},
-        **{op: {} for op in ("gain", "bias", "scale", "add", "rows", "concat_rows")},
+        **{op: {} for op in ("gain", "bias", "scale", "add", "rows", "concat_columns", "concat_rows")},
     }
     profile = TableProfile(
         "aero-published",

@@ -67,7 +67,7 @@ def test_rounds_are_fixed_or_grow_with_the_levels_of_a_tree():
 
 
 def test_the_least_time_of_equal_samples_counts():
-    samples = [sample(op, 0 if op in ("bias", "add", "rows", "concat_rows") else 2, 7) for op in OPS]
+    samples = [sample(op, 0 if op in ("bias", "add", "rows", "concat_rows", "concat_columns") else 2, 7) for op in OPS]
     slow = [Sample(**{**vars(s), "compute_seconds": 5.0}) for s in samples]
     quick = [Sample(**{**vars(s), "compute_seconds": 3.0}) for s in samples]
     profile = profile_of(sample("set-up", 9), slow + quick, [(s, 4.0) for s in samples])

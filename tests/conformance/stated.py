@@ -30,7 +30,7 @@ def rounded(program: Program, plan: RingPlan, steps: float) -> Errors:
     """Every value is off by so many steps of its format, and every weight and public factor by half a step."""
 
     def errors(node: Node, value: np.ndarray, inputs: list[np.ndarray]) -> np.ndarray | float:
-        if node.op in ("rows", "concat_rows"):
+        if node.op in ("rows", "concat_rows", "concat_columns"):
             return 0.0
         return steps * plan.of_value(program.graph, node.name).step + factors(program, plan, node, inputs)
 
@@ -83,7 +83,7 @@ def protocols(program: Program, plan: RingPlan, states: dict[str, str] | None = 
         elif found is not None:
             own = found.max_error
         else:
-            own = 0.0 if node.op in ("rows", "concat_rows") else step
+            own = 0.0 if node.op in ("rows", "concat_rows", "concat_columns") else step
         return own + factors(program, plan, node, inputs)
 
     return errors

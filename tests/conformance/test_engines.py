@@ -131,6 +131,12 @@ OPERATIONS = {
     "bias": one_op(Node("y", "bias", ("x",), ("w",)), w=(LENGTH, WIDTH)),
     "scale": one_op(Node("y", "scale", ("x",), (), {"factor": -1.3})),
     "add": one_op(Node("z", "scale", ("x",), (), {"factor": 0.3}), Node("y", "add", ("x", "z"))),
+    "features side by side": one_op(
+        Node("z", "relu", ("x",)),
+        Node("both", "concat_columns", ("x", "z")),
+        Node("y", "linear", ("both",), ("w",)),
+        w=(2 * WIDTH, WIDTH),
+    ),
     "multiply": one_op(Node("z", "scale", ("x",), (), {"factor": 0.3}), Node("y", "multiply", ("x", "z"))),
     "rotary": one_op(Node("y", "rotary", ("x",), (), {"heads": HEADS, "rotated": 2, "base": 100.0, "start": 3})),
     "rotary, scaled": one_op(

@@ -50,6 +50,7 @@ SAMPLES = [
     ("attend", ["probabilities of 4", "narrow"], [], {"group": 2}),
     ("rows", ["x"], [], {"start": 1, "stop": 4}),
     ("concat_rows", ["x", "x"], [], {}),
+    ("concat_columns", ["x", "narrow"], [], {}),
     ("mean_rows", ["x"], [], {}),
 ]
 NAMES = [f"{op} {weights} {attrs}" for op, _, weights, attrs in SAMPLES]

@@ -12,6 +12,7 @@ from aero.compiler.passes import (
     Pass,
     centre_residual,
     drop_attention_biases,
+    join_gains,
     merge_branches,
     merge_linears,
     sink_scalar_gains,
@@ -79,6 +80,7 @@ def rewrite(
         ("linear layers multiplied", (merge_linears, merge_branches)),
         ("residual gains", (sink_scalar_gains,)),
         ("FFN elimination", (drop_attention_biases,)),  # keys and values get new constants there
+        ("gains of post-norms", (join_gains, drop_attention_biases)),
         ("centred residual stream", (centre_residual,)),
     ]
     if softmax_base == "2":

@@ -99,7 +99,7 @@ def _at(program: Program, start: int, stop: int) -> tuple[list[Node], dict[str, 
     """The nodes for some rows, and all weights, among them those rows of what depends on the position."""
     graph, nodes, weights = program.graph, [], dict(program.weights)
     for node in graph.nodes:
-        moved = isinstance(OPS[node.op].arithmetic, Move) and graph.causal
+        moved = OPS[node.op].arithmetic == Move(of="rows") and graph.causal
         assert not moved, "every position is computed here"
         names = list(node.weights)
         if node.op in ("gain", "bias") and graph.weight_shapes[names[0]] == graph.shapes[node.name]:

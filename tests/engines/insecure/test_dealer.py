@@ -24,7 +24,7 @@ def mixed_formats(graph) -> RingPlan:
     def some() -> Format:
         return Format(34, int(rng.integers(9, 20)))
 
-    values = {node.name: some() for node in graph.nodes if node.op not in ("rows", "concat_rows")}
+    values = {node.name: some() for node in graph.nodes if node.op not in ("rows", "concat_rows", "concat_columns")}
     return RingPlan(values, {name: some() for name in graph.weight_shapes}, {})
 
 

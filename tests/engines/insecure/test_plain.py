@@ -119,7 +119,7 @@ def turned(x, step, **attrs):
 
 
 def check_each_operation(program, numbers, ids, monkeypatch):
-    moves, checked = ("rows", "concat_rows"), set()
+    moves, checked = ("rows", "concat_rows", "concat_columns"), set()
     original = Arithmetic.apply
 
     def checking(self, inputs, weights):

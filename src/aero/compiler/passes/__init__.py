@@ -13,6 +13,7 @@ from aero.compiler.passes.drop_identities import drop_identities
 from aero.compiler.passes.eliminate_ffn import eliminate_ffn
 from aero.compiler.passes.fold_into_next import fold_into_next
 from aero.compiler.passes.fold_into_previous import fold_into_previous
+from aero.compiler.passes.join_gains import join_gains
 from aero.compiler.passes.last_position import last_position
 from aero.compiler.passes.merge_branches import merge_branches
 from aero.compiler.passes.merge_linears import merge_linears
@@ -32,6 +33,7 @@ PASSES: tuple[Pass, ...] = (
     merge_branches,
     sink_scalar_gains,
     eliminate_ffn,
+    join_gains,
     centre_residual,
     softmax_base_two,
     last_position,
@@ -39,6 +41,6 @@ PASSES: tuple[Pass, ...] = (
 
 __all__ = [
     "FOLDS", "PASSES", "Pass", "centre_residual", "drop_attention_biases", "drop_identities", "eliminate_ffn",
-    "fold_into_next", "fold_into_previous", "last_position", "merge_branches", "merge_linears", "sink_scalar_gains",
-    "softmax_base_two",
+    "fold_into_next", "fold_into_previous", "join_gains", "last_position", "merge_branches", "merge_linears",
+    "sink_scalar_gains", "softmax_base_two",
 ]  # fmt: skip

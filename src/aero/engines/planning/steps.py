@@ -36,6 +36,8 @@ WHOLE = tuple(op for op, sheet in OPS.items() if isinstance(sheet.arithmetic, We
 """Products with a whole matrix of the server's."""
 LOOK_UPS = of_arithmetic(LookUp)
 MOVES = of_arithmetic(Move)
+JOINS = tuple(op for op in MOVES if OPS[op].arithmetic == Move(of="features"))
+"""Features of two values side by side, which are extended before, so that who else reads one finds it extended."""
 TERMS = of_arithmetic(Sum)
 SUMS = (*TERMS, *MOVES)
 SPARE_BITS = 4
@@ -172,6 +174,8 @@ def _steps(
         factor = _factor(graph, plan, node)
         if node.name in kept:
             output = kept[node.name]
+        elif node.op in JOINS:
+            output = Format(bits[node.name], inputs[0].fraction_bits)
         elif node.op in MOVES:
             output = Format(min(f.bits for f in inputs), inputs[0].fraction_bits)
         elif factor is not None:  # no ring is larger than 64 bits
@@ -252,7 +256,7 @@ def _value_bits(
         for reader in graph.consumers[node.name]:
             target = _needs(graph, graphs, plan, reader, formats, bits, wants, node.name)
             if node.op in SUMS:
-                follows = reader.op in SUMS
+                follows = node.op in JOINS or reader.op in SUMS
             elif node.op in PAIRS:  # whose bits cost more than those of an extension
                 follows = False
             else:

@@ -284,6 +284,7 @@ EMITTERS: Mapping[str, Emit] = {
     "attend": _each(_attend),
     "rows": _each(lambda x, start, stop: x[start:stop]),
     "concat_rows": _each(lambda x, y: jnp.concatenate([x, y])),
+    "concat_columns": _each(lambda x, y: jnp.concatenate([x, y], axis=1)),
     "mean_rows": _each(lambda x: x.sum(axis=0, keepdims=True) * (1.0 / x.shape[0])),
 }
 require_all("SPU's programs", EMITTERS)

@@ -7,6 +7,7 @@ from aero.graph.ops import (
     add,
     attend,
     bias,
+    concat_columns,
     concat_rows,
     embedding,
     gain,
@@ -29,7 +30,7 @@ from aero.graph.ops.sheet import Arithmetic, Attrs, Shape, Sheet
 
 _FILES = (
     embedding, linear, gain, bias, scale, add, multiply, layer_norm, rms_norm, relu, gelu, silu, tanh, rotary, scores,
-    softmax, attend, rows, concat_rows, mean_rows,
+    softmax, attend, rows, concat_rows, concat_columns, mean_rows,
 )  # fmt: skip
 
 OPS: Mapping[str, Sheet] = MappingProxyType({file.__name__.rpartition(".")[2]: file.SHEET for file in _FILES})

@@ -18,7 +18,7 @@ SHEET = Sheet(
     optional={},
     shape=_shape,
     meaning=lambda x, y: np.concatenate([x, y]),
-    arithmetic=Move(),
+    arithmetic=Move(of="rows"),
     bound=np.maximum,
     magnitude=own_magnitude,
     row_by_row=False,

@@ -16,7 +16,7 @@ SHEET = Sheet(
     optional={},
     shape=_shape,
     meaning=lambda x, start, stop: x[start:stop],
-    arithmetic=Move(),
+    arithmetic=Move(of="rows"),
     bound=never_larger,
     magnitude=own_magnitude,
     row_by_row=False,

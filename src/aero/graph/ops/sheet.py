@@ -39,7 +39,10 @@ class Sum:
 
 @dataclass(frozen=True)
 class Move:
-    """Rows change their places, and keep their format."""
+    """Numbers change their places, and keep their format. of: what is moved whole; features of two values that stand
+    side by side are held in the ring that who reads them needs."""
+
+    of: Literal["rows", "features"]
 
 
 @dataclass(frozen=True)

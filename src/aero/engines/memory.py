@@ -26,7 +26,7 @@ def of_machine() -> int:
 
 def peak() -> int:
     """The most bytes that this process held at once, pages of files included."""
-    with suppress(OSError):  # not Linux. There, getrusage would count what was held before exec, by another program
+    with suppress(OSError, StopIteration):  # not Linux; there getrusage counts from before exec
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,12 +7,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from typer.testing import CliRunner
 
 from aero.cli.main import app
@@ -254,13 +264,16 @@ def test_it_ends_at_the_tolerance(original: Path, tmp_path: Path, monkeypatch: p
         adapt(tmp_path, original, "SM+FLN+R", SETTINGS)
 
 
-def test_a_llama_is_taken_down_to_softmax_alone(data: DataFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("theirs", "settings"),
+    [(LlamaForCausalLM, LlamaConfig), (Qwen2ForCausalLM, Qwen2Config), (Qwen3ForCausalLM, Qwen3Config)],
+    ids=["llama", "qwen2", "qwen3"],
+)
+def test_a_llama_is_taken_down_to_softmax_alone(theirs: Any, settings: Any, data: DataFolder, tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 44, "num_hidden_layers": 2, "num_attention_heads": 4}
-    theirs = LlamaForCausalLM(
-        LlamaConfig(vocab_size=data.info.vocab_size, max_position_embeddings=16, num_key_value_heads=2, **sizes)
-    )
-    theirs.save_pretrained(tmp_path / "theirs")
+    config = settings(vocab_size=data.info.vocab_size, max_position_embeddings=16, num_key_value_heads=2, **sizes)
+    theirs(config).save_pretrained(tmp_path / "theirs")
     data.tokenizer().save(tmp_path / "theirs" / "tokenizer.json")
     import_checkpoint(str(tmp_path / "theirs"), tmp_path / "run")
     target, tokens = "SM+FRMS+ScFuFFN_i1", 5 * 4 * 2 * 16

@@ -79,8 +79,15 @@ def test_order_of_freezing():
     expected = [b.norm_2 for b in blocks] + [b.norm_1 for b in blocks] + [model.transformer.final_norm]
     assert [id(norm) for norm in frozen_norms(model)] == [id(norm) for norm in expected]
     assert frozen_norms(make_model("SM+LN+G")) == []
+    attention = [block.attention for block in make_model("SM+FRMS(p)+R", qk_norm=True).transformer.blocks]
+    assert all(norm.bias is None and len(norm.log_sigma) == 1 for a in attention for norm in (a.q_norm, a.k_norm))
+    model = make_model("SM+FRMS+R", qk_norm=True)
+    named = {id(norm): name for name, norm in model.named_modules()}
+    order = [named[id(norm)].rpartition(".")[2] for norm in frozen_norms(model)]
+    assert order == ["norm_2"] * 2 + ["norm_1"] * 2 + ["q_norm", "k_norm"] * 2 + ["final_norm"]
 
 
+QWEN3 = {**LLAMA, "qk_norm": True}
 NEOX = {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True}
 
 
@@ -90,6 +97,7 @@ NEOX = {"positions": "rotary", "rotary_fraction": 0.5, "parallel_residual": True
         *((name, {}) for name in ("SM+FLN+R", "SM+FLN(p)+G", "SM+FLN+ScFuFFN", "SM(t)+FLN(p)+ScFuFFN", "SM+FRMS+R")),
         *((name, NEOX) for name in ("SM+FLN+R", "SM+FLN(p)+G", "SM+FLN+ScFuFFN", "SM(t)+FLN(p)+ScFuFFN")),
         *((name, LLAMA) for name in ("SM+FRMS+SiLU+GaFFN", "SM+FRMS+R+ScGaFFN_i1", "SM+FRMS+R", "SM+FRMS(p)+R")),
+        ("SM+FRMS+R", QWEN3),
         *((name, LLAMA) for name in ("SM+FRMS+ScFuFFN", "SM(t)+FRMS(p)+ScFuFFN_i1", "SM+FLN+ScFuFFN")),
     ],
 )

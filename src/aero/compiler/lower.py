@@ -76,6 +76,8 @@ def _block(name: str, block: AeroBlock, rows: slice, shared_slope: torch.Tensor 
         ("k", attention.k_norm, attention.num_key_heads),
     ):
         if norm is not None:
+            if isinstance(norm, FrozenNorm):
+                yield f"{name}.{role}.norm.scale.w", np.exp(-_scalar(norm.log_sigma))
             yield f"{name}.{role}.norm.gain.w", np.tile(_array(norm.weight), heads)
     if attention.log_temperature is not None:
         # Logits are divided by t, one per head (and position): a gain of the queries, alike for a head's columns.

@@ -15,7 +15,7 @@ from transformers import Cache
 
 from aero.models.attend import Kernel, Rows, Wanted, attend
 from aero.models.configuration_aero import AeroConfig
-from aero.models.norm import RMSNorm
+from aero.models.norm import apply_norm, make_head_norm
 from aero.models.residual import ResidualLinear
 from aero.models.rotary import turn
 
@@ -53,9 +53,7 @@ class Projections(nn.Module):
         self.num_key_heads, self.head_width = config.num_key_heads, config.head_width
         self.q_proj = nn.Linear(d, config.num_heads * config.head_width, bias=config.qkv_bias)
         self.k_proj = nn.Linear(d, config.num_key_heads * config.head_width, bias=config.qkv_bias)
-        self.q_norm, self.k_norm = (
-            RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None for _ in range(2)
-        )
+        self.q_norm, self.k_norm = make_head_norm(config), make_head_norm(config)
         if config.attention_temperature == "none":
             self.register_parameter("log_temperature", None)
         else:
@@ -70,7 +68,7 @@ class Projections(nn.Module):
         """[B, T, d] -> [B, H, T, k], scaled, and [B, H_k, T, k]."""
         q, k = self.heads(self.q_proj(x)), self.heads(self.k_proj(x))
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = (apply_norm(norm, y, call.positions) for norm, y in ((self.q_norm, q), (self.k_norm, k)))
         q = q * (1 / math.sqrt(self.head_width))
         if self.log_temperature is not None:
             q = q * self._inverse_temperature(call.positions).to(q.dtype)

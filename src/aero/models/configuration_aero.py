@@ -25,7 +25,8 @@ class AeroConfig(PreTrainedConfig):
     num_key_heads: heads of keys and values, each of which serves as many heads of queries (Ainslie et al. 2023); 0, the
         default: H. head_width: features of a head; 0: d / H. ffn_width: features inside an FFN; 0: 4 d.
     qkv_bias, o_bias, ffn_bias: whether those matrices have biases.
-    qk_norm: are queries and keys of each head normalised, by RMSNorm with a gain for each of the head's features?
+    qk_norm: are queries and keys of each head normalised, by RMSNorm with a gain for each of the head's features? It
+        is frozen where other norms are.
 
     ffn: the form of the FFN, one word for all layers or a list of L words:
         plain         X + FFN(X),                    FFN(X) = act(X W_in) W_out

@@ -106,6 +106,15 @@ def make_norm(config: AeroConfig) -> nn.Module:
     return FrozenNorm(config.hidden_size, config.norm_eps, positions, centred=BEGINS_AS[config.norm] == "layer")
 
 
+def make_head_norm(config: AeroConfig) -> FrozenNorm | RMSNorm | None:
+    """Of queries or keys, [..., k] -> [..., k], by `apply_norm`: RMSNorm, frozen where other norms are; or nothing."""
+    if not config.qk_norm:
+        return None
+    if config.norm in BEGINS_AS:
+        return FrozenNorm(config.head_width, config.norm_eps, centred=False)
+    return RMSNorm(config.head_width, config.norm_eps)
+
+
 def make_final_norm(config: AeroConfig) -> nn.Module:
     """The norm before the vocabulary projection: the simplified block keeps a LayerNorm there."""
     if config.block == "simplified" and config.norm == "none":
@@ -114,7 +123,7 @@ def make_final_norm(config: AeroConfig) -> nn.Module:
 
 
 def apply_norm(norm: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
-    """x: [B, T, d]; positions: [1 or B, T]."""
+    """x: [B, T, d], or [B, H, T, k] where the norm has no constants by position; positions: [1 or B, T]."""
     out: Tensor = norm(x, positions) if isinstance(norm, FrozenNorm) else norm(x)
     return out
 
@@ -122,8 +131,8 @@ def apply_norm(norm: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
 def frozen_norms(model: nn.Module) -> list[FrozenNorm]:
     """Those of a model in the order in which they are best frozen one after another (arXiv 2507.02559, §3).
 
-    Before FFNs first, the shallowest before the deeper; then before attention; the last norm last.
+    Before FFNs first, the shallowest before the deeper; then before attention, and inside it; the last norm last.
     """
     named = [(name, norm) for name, norm in model.named_modules() if isinstance(norm, FrozenNorm)]
-    rank = {"norm_2": 0, "norm_1": 1, "final_norm": 2}
+    rank = {"norm_2": 0, "norm_1": 1, "q_norm": 2, "k_norm": 2, "final_norm": 3}
     return [norm for _, norm in sorted(named, key=lambda pair: rank[pair[0].rpartition(".")[2]])]

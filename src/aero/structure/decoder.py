@@ -162,7 +162,10 @@ class Builder(Nodes):
 
     def head_norm(self, name: str, x: str, features: int) -> str:
         d = self.decoder
-        x = self.add(name, "rms_norm", x, eps=d.norm_eps, heads=features // d.head_width)
+        if d.norm in BEGINS_AS:
+            x = self.add(f"{name}.scale", "gain", x, weights={"w": ()})
+        else:
+            x = self.add(name, "rms_norm", x, eps=d.norm_eps, heads=features // d.head_width)
         return self.add(f"{name}.gain", "gain", x, weights={"w": (features,)})
 
     def turned(self, name: str, x: str, heads: int) -> str:

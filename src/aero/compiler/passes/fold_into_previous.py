@@ -43,7 +43,7 @@ def _fold_one(program: Program) -> Program:
             rewrite.replace(previous.name, previous.replace(weights=names))
             rewrite.read_instead(node.name, previous.name)
             return rewrite.done()
-        if previous.op == "bias" or (previous.op == "rotary" and _equal_in_pairs(program, previous, g)):
+        if previous.op == "bias" or _steps_over_turns(program, previous, g):
             # The factor steps over it: first the factor, then the scaled bias or the turns, under the same name.
             weights = previous.weights
             if previous.op == "bias":
@@ -65,8 +65,16 @@ def _fold_one(program: Program) -> Program:
     return program
 
 
-def _equal_in_pairs(program: Program, rotary: Node, g: np.ndarray) -> bool:
-    """Does a factor treat features that turn together alike?"""
+def _steps_over_turns(program: Program, rotary: Node, g: np.ndarray) -> bool:
+    """Does a factor treat features that turn together alike, and can it fold into what is turned? It stays otherwise:
+    scalar gains sink through turns, and would for ever come back."""
+    if rotary.op != "rotary":
+        return False
+    turned = program.graph.by_name.get(rotary.inputs[0])
+    if turned is None or turned.op not in ("linear", "embedding", "gain", "bias"):
+        return False
+    if len(program.graph.consumers[turned.name]) > 1:
+        return False
     rows, features = program.graph.shapes[rotary.name]
     by = turns(rows, features, **dict[str, Any](rotary.attrs))
     g = np.broadcast_to(g, (rows, features))

@@ -83,7 +83,12 @@ def serve(folder: Path, keys: Path, network: Network, draft: Path | None, ports:
 
 @contextmanager
 def session(
-    keys: Path, network: Network, port: int, guesses: int = 0, draft_for: Callable[[bytes, int], Guess] | None = None
+    keys: Path,
+    network: Network,
+    port: int,
+    guesses: int = 0,
+    steady: bool = False,
+    draft_for: Callable[[bytes, int], Guess] | None = None,
 ) -> Iterator[Client]:
     security = security_of(keys, Role.CLIENT, False)
     with (
@@ -92,6 +97,7 @@ def session(
             channel,
             lambda name, channel: connect_engine(name, Role.CLIENT, channel),
             guesses=guesses,
+            steady=steady,
             draft_for=draft_for,
         ) as client,
     ):

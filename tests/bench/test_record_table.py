@@ -75,6 +75,24 @@ def test_oblivious_transfers_have_columns_of_their_own(page) -> None:
     assert second == ["ferret", "set-up", "avx2", "", "", "1.50 s, 1,234 bytes"]
 
 
+def test_guesses_are_compared_with_none_on_the_same_network(page) -> None:
+    bytes_of = {"bytes_client_to_server": 2_500_000, "bytes_server_to_client": 500_000}
+    both = {"answers": 3, "other_answers": 0, "tokens": 33}
+    found = [
+        Record("guess", "two-party", "SM", 32, seconds, rounds=rounds, **bytes_of,
+               extra={"network": network, "guesses": by, "tokens_a_step": a_step, "acceptance": held, **both})
+        for network, by, seconds, rounds, a_step, held in (
+            ("loopback", "none", 0.2, 90, 1.0, None), ("loopback", "phrases", 0.1, 45, 2.0, 0.5),
+            ("wan", "none", 4.0, 90, 1.0, None), ("wan", "phrases", 2.5, 45, 2.0, 0.5),
+        )
+    ]  # fmt: skip
+    header, _, plain, phrases, slow, slow_phrases = rows(page(*found))
+    assert header[-3:] == ["rounds a token", "seconds a token", "of those without"]
+    assert plain == ["loopback", "none", "3", "0", "33", "1.00", "", "3.00", "90", "0.2", ""]
+    assert phrases == ["loopback", "phrases", "3", "0", "33", "2.00", "0.50", "3.00", "45", "0.1", "0.50"]
+    assert slow[-1] == "" and slow_phrases[-1] == "0.62"
+
+
 def test_kernels_have_a_column_for_each_level(page) -> None:
     found = [
         Record("kernel/ntt", "kernels", seconds=s, extra={"level": level, "unit": "polynomial", "threads": 1})

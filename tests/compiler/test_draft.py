@@ -29,6 +29,13 @@ def test_guesses_are_the_models_most_likely_tokens_whatever_was_read_before():
     assert draft.guess([1] * 13, 2) == [] == draft.guess([1, 2], 0)
 
 
+def test_gains_of_one_number_are_packed():
+    program = random_program(length=6, vocabulary=9, every_position=True, scaled=True)
+    assert () in {weight.shape for weight in program.weights.values()}
+    draft, ids = Draft(unpack(pack(program), 9)), [3, 4]
+    assert draft.guess(ids, 1) == [int(interpret(prefill(program, 2), np.array(ids))[0].argmax())]
+
+
 def test_of_a_text_that_goes_on_its_last_state_alone_is_kept():
     draft, text = Draft(unpack(pack(PROGRAM), 50)), [3, 4]
     for _ in range(6):

@@ -1,5 +1,9 @@
 """Guessed tokens: the same text as without them, in fewer steps; what did not hold is taken back."""
 
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -8,7 +12,7 @@ from aero.engines.reveal import LOGITS, TOKEN, Reveal
 from aero.files.cache import Cache
 from aero.serve.client import GREEDY
 from aero.serve.drafts import MAX_GUESSES, Pace, continued_phrase
-from aero.serve.sampling import Sampling
+from aero.serve.sampling import Sampling, probabilities
 from aero.serve.session import MAX_OUTPUTS, Span
 from aero.wire import ProtocolError
 from clear_session import LONGER, VOCABULARY, Session, greedy, logits_after, tokenizer_file
@@ -131,6 +135,45 @@ def test_drawn_tokens_are_those_without_guesses(open_session, told_wrongly):
     with eagerly(session.client(guesses=3)) as client:
         assert [token.id for token in client.generate(ids, 20, sampling=sampling)] == plain
     assert len(session.steps) < 10
+
+
+def test_drawn_tokens_have_the_models_distribution(open_session, monkeypatch):
+    """Three tokens, drawn among three each, where every guess is the most likely one: chi-squared of the 27 texts
+    against the products of their probabilities, by the quantile that one of 10^4 exceeds (Wilson and Hilferty 1931)."""
+    sampling = Sampling(1.0, top_k=3)
+    ids, drawn, draws = [1, 2, 3], Counter(), 400
+    likely = cache(lambda text: int(logits_after(list(text), LONGER).argmax()))
+
+    def guess(text, most):
+        found = list(text)
+        for _ in range(most):
+            found.append(likely(tuple(found)))
+        return found[len(text) :]
+
+    monkeypatch.setattr("aero.serve.client.continued_phrase", guess)
+    session = open_session()
+    with eagerly(session.client(guesses=2)) as client:
+        usable = client.tokenizer.vocab_size
+        for seed in range(draws):
+            tokens = client.generate(ids, 3, sampling=replace(sampling, seed=seed))
+            drawn[tuple(token.id for token in tokens)] += 1
+    assert len(session.steps) < 2.9 * draws, "some guesses hold"
+    expected = {(): 1.0}
+    for _ in range(3):
+        expected = {
+            (*text, int(i)): chance * shares[i]
+            for text, chance in expected.items()
+            for shares in [probabilities(logits_after([*ids, *text], LONGER)[:usable], sampling)]
+            for i in np.flatnonzero(shares)
+        }
+    assert drawn.keys() <= expected.keys() and len(expected) == 27
+    often = {text: draws * chance for text, chance in expected.items() if draws * chance >= 5}
+    rest = draws - sum(often.values())
+    counts = [(drawn[text], mean) for text, mean in often.items()]
+    counts += [(draws - sum(count for count, _ in counts), rest)] if rest > 1 else []
+    chi_squared = sum((count - mean) ** 2 / mean for count, mean in counts)
+    freedom = len(counts) - 1
+    assert freedom > 3 and chi_squared < freedom * (1 - 2 / (9 * freedom) + 3.719 * (2 / (9 * freedom)) ** 0.5) ** 3
 
 
 def test_several_prompts_guess_each_for_itself(open_session):

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from aero.compiler.compiled import Compiled
 from aero.compiler.positions import decode, prefill
 from aero.compiler.quantize import quantize
 from aero.engines.insecure.plain import InsecurePlainEngine
@@ -13,6 +14,8 @@ from aero.engines.planning.declared import DeclaredSession
 from aero.engines.planning.step_plans import bare_states, checked_schedule, wear_of
 from aero.engines.two_party import weight_store
 from aero.engines.two_party.engine import TwoPartyEngine
+from aero.graph import Program
+from aero.graph.ring_plan import RingPlan
 from aero.mpc.party import Role
 from aero.serve.client import Client
 from aero.serve.drafts import Pace
@@ -29,27 +32,19 @@ PROGRAM = random_program(length=CONTEXT, vocabulary=VOCABULARY, layers=1, every_
 PLAN = quantize(PROGRAM, [random_ids(PROGRAM, seed) for seed in range(8)]).plan
 
 
-class Programs:
-    def prefill(self, length, *, leave_state):
-        return prefill(PROGRAM, length, leave_state=leave_state)
-
-    def decode(self, past, length=1, outputs=1):
-        return decode(PROGRAM, past, length, outputs)
-
-
 class Session:
-    """Both parties' engines; the server in a thread."""
+    """Both parties' engines; the server in a thread. how: as `Server` takes it."""
 
-    def __init__(self, tokenizer: bytes) -> None:
+    def __init__(self, tokenizer: bytes, program: Program = PROGRAM, plan: RingPlan = PLAN, **how) -> None:
         self.channels = channel_pair(timeout=PATIENCE)
-        self.engines = [TwoPartyEngine(p, c, PLAN) for p, c in zip(Role, self.channels, strict=True)]
+        self.engines = [TwoPartyEngine(p, c, plan) for p, c in zip(Role, self.channels, strict=True)]
         self.done: list[Computed] = []
         self.declined: list[str] = []
         self.held: list[list[int]] = []
         self.failure: BaseException | None = None
         server = Server(
-            notation="SM", context=CONTEXT, vocab_size=VOCABULARY, tokenizer=tokenizer, programs=Programs(),
-            engine="two-party", engine_for=lambda _: self.engines[1],
+            notation="SM", context=program.graph.length, vocab_size=VOCABULARY, tokenizer=tokenizer,
+            programs=Compiled(program), engine="two-party", engine_for=lambda _: self.engines[1], **how,
         )  # fmt: skip
         self.thread = threading.Thread(target=self._serve, args=(server,))
         self.thread.start()

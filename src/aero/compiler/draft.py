@@ -24,7 +24,7 @@ _BEHIND = 16
 
 def pack(program: Program) -> bytes:
     """A program of every position, to be published."""
-    weights = {name: np.ascontiguousarray(array, np.float32) for name, array in program.weights.items()}
+    weights = {name: np.asarray(array, np.float32, order="C") for name, array in program.weights.items()}
     return save(weights, {"graph": program.graph.dumps()})
 
 

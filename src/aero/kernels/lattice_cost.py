@@ -73,7 +73,8 @@ def _compute_seconds(
 ) -> Any:
     """Roughly; of one product, or of each of several tilings."""
     n, primes = params.n, len(params.primes)
-    butterflies = 0.5 * n * (0 if prepared else polynomials) * np.log2(front)
+    far = np.sqrt(np.maximum(front / 1024, 1))  # what does not stay in the nearest cache takes longer, as measured
+    butterflies = 0.5 * n * (0 if prepared else polynomials) * np.log2(front) * far
     butterflies = butterflies + 0.5 * n * switches * (primes + 1) ** 2 * math.log2(n)
     read = 8 * n * polynomials if prepared else 0
     ends = (0.6 * uploads + packed) * primes * n  # encryption, responses and decryption

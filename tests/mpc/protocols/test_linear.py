@@ -1,5 +1,7 @@
 """Weights times shares: right within the derived bound, at the declared cost, or refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,18 @@ def test_product_and_cost(shape):
     cost = plan.cost()
     assert (traffic.bytes_sent, traffic.bytes_received) == (cost.bytes_client_to_server, cost.bytes_server_to_client)
     assert (traffic.messages, traffic.rounds) == (cost.messages, cost.rounds) == (2, 2)
+
+
+def test_a_few_rows_read_the_transforms_of_a_single_one():
+    """Of GPT-2 small's logits, which are shown; not of its queries, keys and values, nor of a whole prompt's logits."""
+    logits = {"opened": True, "weight_bits": 16}
+    single = plan_linear(1, 768, 50257, 38, 22, **logits)
+    for rows in (2, 4, 8):
+        plan = plan_linear(rows, 768, 50257, 38, 22, **logits)
+        assert plan.prepared and dataclasses.replace(plan.product, rows=1) == single.product
+        assert plan.product.prepared_size == single.product.prepared_size
+    assert not plan_linear(128, 768, 50257, 38, 22, **logits).prepared
+    assert single.prepared and not plan_linear(8, 768, 2304, 39, 23).prepared
 
 
 def test_cost_of_keys():

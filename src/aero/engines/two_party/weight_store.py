@@ -30,8 +30,9 @@ Groups = Sequence[Group]
 
 class WeightStore:
     """The server's weights as products read them: whole numbers by columns, each matrix once, whatever steps read it
-    and for however many rows; and, up to `max_bytes`, the transforms that products with a single row read, which are
-    made anew in each product where they find no place. max_bytes: by default `default_bytes()`.
+    and for however many rows; and, up to `max_bytes`, the transforms that products with a single row read, and those of
+    more rows that are cut alike, which are made anew in each product where they find no place.
+    max_bytes: by default `default_bytes()`.
 
     A matrix is encoded when it is first needed, and again where the numbers given are others than before. Processes
     that are forked afterwards share what there is: `aero.engines.two_party.room.check_room` encodes all of a model.

@@ -137,16 +137,21 @@ def plan_embedding(
     """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: the cheapest number of blocks.
     modulus_bits, opened, weight_bits: as in `plan_linear`."""
     best: tuple[float, EmbeddingPlan] | None = None
-    prepared = tokens == 1  # tokens that follow others, one at a time, read the table again and again
+    opened_bits = weight_bits if opened else None
+    if tokens > 1:  # the table's transforms are those of as many blocks as a single token takes
+        single = plan_embedding(
+            1, rows, columns, output_bits, modulus_bits=modulus_bits, opened=opened, weight_bits=weight_bits
+        ).blocks
     for blocks in _count_blocks(rows):
         positions = -(-rows // blocks)
-        product = plan_product(
+        product, prepared = plan_product(
             (tokens, positions, blocks * columns),
             output_bits,
             output_bits,
             smallest_params(WEIGHTS, modulus_bits),
-            weight_bits if opened else None,
+            opened_bits,
             bytes_per_second=NETWORK_RATE,
+            kept=tokens == 1 or blocks == single,
         )
         linear = LinearPlan(product, prepared, MAX_ERROR, opened)
         plan = EmbeddingPlan(tokens, rows, columns, blocks, linear)

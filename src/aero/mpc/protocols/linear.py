@@ -21,12 +21,13 @@ Encoding and packing: Cheetah (Huang et al. 2022), section 4, and BumbleBee (Lu 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aero.kernels.lattice_cost import DEFAULT_RATE, plan_matmul
+from aero.kernels.lattice_cost import DEFAULT_RATE, cost_of, plan_matmul
 from aero.kernels.lattice_matmul import Columns, MatmulPlan, Response
 from aero.kernels.lattice_noise import ColumnSizes, Noise, require_noise, weight_noise
 from aero.kernels.rlwe import DEVIATION, SHARES, WEIGHTS, WIDE, Ciphertexts, Params
@@ -51,7 +52,7 @@ PARAMS = (WEIGHTS, SHARES, WIDE)
 class LinearPlan(Plan[[Share, int, "LoadedWeights | None"], Share]):
     """What both parties must agree on: shapes, rings and tiles; nothing of it depends on the weights.
 
-    product: the product's plan. prepared: the server may keep the weights' transforms (for one row at a time).
+    product: the product's plan. prepared: the server may keep the weights' transforms, cut as for a single row.
     max_error: steps of the result's last place that noise may cost. opened: whether the client learns the result.
     """
 
@@ -117,8 +118,8 @@ def plan_linear(
     large that it learns nothing of any weights of so many bits by its own noise."""
     usual = linear_params(ring_bits, modulus_bits)
     shown = weight_bits if opened else None
-    product = plan_product((rows, inner, columns), ring_bits, output_bits, usual, shown)
-    return LinearPlan(product, rows == 1, max_error, opened)
+    product, prepared = plan_product((rows, inner, columns), ring_bits, output_bits, usual, shown)
+    return LinearPlan(product, prepared, max_error, opened)
 
 
 def plan_product(
@@ -128,22 +129,41 @@ def plan_product(
     usual: Params,
     shown: int | None,
     bytes_per_second: float = DEFAULT_RATE,
-) -> MatmulPlan:
+    kept: bool = True,
+) -> tuple[MatmulPlan, bool]:
     """Under the usual parameters, or larger ones where the result is shown to the client: `shown`, the bits of the
-    weights then. ValueError where no parameters are large enough."""
+    weights then. And whether it reads the weights' transforms, as a single row does, cut as for that: several rows read
+    them, too, where that is cheaper than to make their own, unless the transforms of a single row are others (`kept`).
+    ValueError where no parameters are large enough."""
+    rows, inner, columns = shape
     for params in PARAMS[PARAMS.index(usual) :]:
-        product = plan_matmul(
-            params,
-            *shape,
-            ring_bits,
-            output_bits=output_bits,
-            prepared=shape[0] == 1,
-            bytes_per_second=bytes_per_second,
-        )
+        single = _single_row(params, inner, columns, ring_bits, output_bits, bytes_per_second)
+        product, prepared = replace(single, rows=rows), True
+        if rows > 1:
+            own = plan_matmul(params, *shape, ring_bits, output_bits=output_bits, bytes_per_second=bytes_per_second)
+            reading = cost_of(product, prepared=True, bytes_per_second=bytes_per_second).seconds
+            if not kept or cost_of(own, bytes_per_second=bytes_per_second).seconds <= reading:
+                product, prepared = own, False
         if shown is None or known_at_most(product, shown) <= OPENED_KNOWN:
-            return product
+            return product, prepared
     raise ValueError(
         f"no modulus hides weights of {shown} bits in an opened result of {output_bits} bits: use fewer of either"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _single_row(
+    params: Params, inner: int, columns: int, ring_bits: int, output_bits: int, bytes_per_second: float
+) -> MatmulPlan:
+    return plan_matmul(
+        params,
+        1,
+        inner,
+        columns,
+        ring_bits,
+        output_bits=output_bits,
+        prepared=True,
+        bytes_per_second=bytes_per_second,
     )
 
 

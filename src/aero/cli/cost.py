@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aero.cost import Estimate
     from aero.cost.compare import Subject
     from aero.cost.machine import Computer
+    from aero.cost.memory import Memory
     from aero.cost.session import Guessing, SessionEstimate
     from aero.engines.reveal import Reveal
 
@@ -188,6 +189,7 @@ def cost(
             [
                 {
                     **subject.to_json(),
+                    "memory": held.to_json() if (held := _memory(subject)) else None,
                     "estimates": [found.to_json(networks) for found in estimates],
                     **({"sessions": [found.to_json(networks) for found in mine]} if mine else {}),
                     **({"capacity": capacities[index].to_json()} if capacities else {}),
@@ -352,10 +354,15 @@ def _table(name: str, found: Estimate, networks: Sequence[Network]) -> Table:
 
 
 def _formats(subject: Subject, reveal: Reveal) -> list[str]:
-    """What the prices depend on that a model may have otherwise."""
+    """What the prices depend on that a model may have otherwise, and memory."""
     from aero.cost.two_party import in_windows
 
     notes = [f"Number formats {subject.formats}."]
+    if (held := _memory(subject)) is not None:
+        notes.append(
+            f"Memory at most, within 15 %: client {held.client / 1e9:.2f} GB, server {held.server / 1e9:.2f} GB, in it "
+            f"weights {held.numbers / 1e9:.2f} and their transforms for next tokens {held.transforms / 1e9:.2f}."
+        )
     if subject.assumed and subject.plan is not None and any(node.op == "softmax" for node in subject.graph.nodes):
         found = in_windows(subject.graph, subject.plan, reveal)
         megabytes = found.total(lambda cost: cost.total_bytes) / 1e6
@@ -364,6 +371,20 @@ def _formats(subject: Subject, reveal: Reveal) -> list[str]:
             f"{megabytes:,.2f} MB, {found.rounds:,} rounds, if all its heads have one."
         )
     return notes
+
+
+def _memory(subject: Subject) -> Memory | None:
+    """Of a prompt and a next token; None where nothing is known of number formats."""
+    from aero.cost.memory import memory
+    from aero.engines.planning.step_plans import checked_schedule
+
+    graphs, programs, length = [subject.graph], subject.programs, subject.graph.length
+    if subject.plan is None:
+        return None
+    if programs is not None and subject.graph.causal:
+        graphs = [programs.prefill(length, leave_state=True).graph]
+        graphs += [programs.decode(length).graph] if length < programs.context else []
+    return memory([checked_schedule([graph], subject.plan) for graph in graphs])
 
 
 def _session_table(name: str, sessions: Sequence[SessionEstimate], networks: Sequence[Network]) -> Table:

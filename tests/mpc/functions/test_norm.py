@@ -31,6 +31,7 @@ def run_norm(plan, x: np.ndarray):
         (1, 768, (25, 16, 25, 16), 1e-5),
         (7, 64, (17, 12, 20, 12), 1e-6),
         (3, 50, (30, 16, 30, 14), 1e-12),
+        (8195, 3, (25, 14, 25, 14), 1e-5),  # in two blocks, the last with a row of zeros
     ],
 )
 def test_over_scales(rows, columns, formats, eps, centred):
@@ -44,7 +45,7 @@ def test_over_scales(rows, columns, formats, eps, centred):
         x[0] = 0
         x[1] = 2 ** (plan.value_bits - 1) - 1
         x[2, ::2], x[2, 1::2] = x[1, 0], -x[1, 0] - 1
-        x[3], x[3, 5] = 0, x[1, 0]  # all of a row in one number: the largest result
+        x[3], x[3, columns // 2] = 0, x[1, 0]  # all of a row in one number: the largest result
     outcome = run_norm(plan, x)
     expected, deviation = exact(x / 2.0**plan.input_fraction, eps, centred)
     error = np.abs(outcome.real - expected)
@@ -71,7 +72,7 @@ def test_bytes():
     "settings, message",
     [
         ({"eps": 0.0}, "eps"),
-        ({"rows": 9000}, "split"),
+        ({"rows": 0}, "at least 1 row"),
         ({"input_bits": 60}, "fewer bits"),
         ({"input_bits": 50}, "smaller range"),
         ({"output_bits": 18}, "more bits"),

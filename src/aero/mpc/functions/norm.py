@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 
 import numpy as np
 
@@ -46,7 +47,6 @@ from aero.mpc.protocols.ole import (
     encrypt_many,
     encrypt_slots,
     multiply_many,
-    multiply_slots,
     product_cost,
     upload_cost,
 )
@@ -70,8 +70,8 @@ class NormPlan(FunctionPlan):
     centred: bool
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rows <= SLOTS or self.columns < 1:
-            raise ValueError(f"a norm has 1 to {SLOTS} rows, not {self.rows}: split them")
+        if self.rows < 1 or self.columns < 1:
+            raise ValueError(f"a norm has at least 1 row and 1 column, not {self.rows} and {self.columns}")
         if not 0 <= self.input_fraction < self.value_bits or self.input_bits > 64:
             raise ValueError(
                 f"a norm of {self.columns} columns cannot read {self.value_bits} bits with {self.input_fraction} "
@@ -120,9 +120,19 @@ class NormPlan(FunctionPlan):
         return self.value_bits + 1 + (self.scale_bits + 1 if self.centred else 0)
 
     @property
+    def blocks(self) -> int:
+        """Of rows, which have ciphertexts of their own: a ciphertext has slots for so many rows at most."""
+        return math.ceil(self.rows / SLOTS)
+
+    @property
+    def rows_of_block(self) -> int:
+        """The last may have rows of zeros."""
+        return math.ceil(self.rows / self.blocks)
+
+    @property
     def groups(self) -> int:
         """Ciphertexts over which each row is spread."""
-        return math.ceil(self.columns / (SLOTS // self.rows))
+        return math.ceil(self.columns / (SLOTS // self.rows_of_block))
 
     @property
     def slots_of_row(self) -> int:
@@ -195,12 +205,14 @@ class NormPlan(FunctionPlan):
     def cost(self) -> ProtocolCost:
         field, count, slots = self.field, self.rows * self.columns, self.rows
         client, server = Role
+        blocks = range(self.blocks)
         total = products_cost(ring_shapes(count) * (1 + (self.square_fraction != self.fine_fraction)))
-        total += upload_cost(client, field, self.groups) + product_cost(client, field, self.groups, total=True)
+        total += upload_cost(client, field, self.blocks * self.groups)
+        total += reduce(or_, [product_cost(client, field, self.groups, total=True) for _ in blocks])
         total += products_cost(field_shapes(slots, self.inverse.input_bits)) + self.inverse.cost()
         total += to_field_cost(slots)
-        total += upload_cost(client, field, 1) | upload_cost(server, field, 1)
-        total += product_cost(client, field, self.groups) | product_cost(server, field, self.groups)
+        total += upload_cost(client, field, self.blocks) | upload_cost(server, field, self.blocks)
+        total += reduce(or_, [product_cost(role, field, self.groups) for role in (client, server) for _ in blocks])
         return total + products_cost(field_shapes(count, self.output_bits))
 
     @property
@@ -256,39 +268,54 @@ def plan_norm(
 def _sum_of_squares(party: Party, plan: NormPlan, z: Words) -> Words:
     """[V] modulo p, [rows]."""
     field, slots = plan.field, _spread(plan, z)
-    groups, width = slots.shape
-    upload = encrypt_slots(party, Role.CLIENT, field, slots if party.is_client else None, groups, width)
-    twice = None if party.is_client else field.reduce_once(slots + slots)
-    crossed = multiply_slots(party, upload, twice, total=True)
-    own = field.reduce(field.multiply(slots, slots).sum(axis=0, dtype=np.uint64))
-    by_row = (own + crossed).reshape(plan.rows, -1).sum(axis=1, dtype=np.uint64)
-    return field.reduce(by_row + np.uint64(plan.added if party.is_client else 0))
+    upload = encrypt_slots(party, Role.CLIENT, field, slots if party.is_client else None, *slots.shape)
+    twice = field.reduce_once(slots + slots)
+    jobs = [
+        SlotProduct(upload.part(*block), None if party.is_client else twice[slice(*block)], total=True)
+        for block in _blocks(plan)
+    ]
+    crossed = np.stack(multiply_many(party, jobs))
+    squares = field.multiply(slots, slots).reshape(plan.blocks, plan.groups, -1).sum(axis=1, dtype=np.uint64)
+    parts = (field.reduce(squares) + crossed).reshape(plan.blocks * plan.rows_of_block, -1)[: plan.rows]
+    return field.reduce(parts.sum(axis=1, dtype=np.uint64) + np.uint64(plan.added if party.is_client else 0))
 
 
 def _scaled_rows(party: Party, plan: NormPlan, z: Words, r: Words) -> Words:
     """[z r] modulo p, [rows, columns]."""
     field, slots = plan.field, _spread(plan, z)
-    groups, width = slots.shape
-    everywhere = np.repeat(r, plan.slots_of_row)[None]
+    width, padded = slots.shape[1], np.zeros(plan.blocks * plan.rows_of_block, np.uint64)
+    padded[: plan.rows] = r
+    everywhere = np.repeat(padded, plan.slots_of_row).reshape(plan.blocks, width)
     uploads = encrypt_many(
-        party, [Encryption(role, field, 1, width, everywhere if party.role is role else None) for role in Role]
-    )
-    crossed = multiply_many(
         party,
-        [SlotProduct(upload, None if upload.owner is party.role else slots, groups=groups) for upload in uploads],
+        [Encryption(role, field, plan.blocks, width, everywhere if party.role is role else None) for role in Role],
     )
-    own = field.multiply(slots, np.broadcast_to(everywhere, slots.shape))
+    jobs = [
+        SlotProduct(
+            upload.part(i, i + 1), None if upload.owner is party.role else slots[slice(*block)], groups=plan.groups
+        )
+        for upload in uploads
+        for i, block in enumerate(_blocks(plan))
+    ]
+    crossed = np.concatenate(multiply_many(party, jobs)).reshape(2, *slots.shape)
+    own = field.multiply(slots, np.repeat(everywhere, plan.groups, axis=0))
     return _gathered(plan, field.reduce(own + crossed[0] + crossed[1]))
 
 
+def _blocks(plan: NormPlan) -> list[tuple[int, int]]:
+    """Of the ciphertexts of all rows, those of each block."""
+    return [(start, start + plan.groups) for start in range(0, plan.blocks * plan.groups, plan.groups)]
+
+
 def _spread(plan: NormPlan, rows: Words) -> Words:
-    """[rows, columns] -> [groups, slots]: each row keeps its slots in all ciphertexts."""
-    padded = np.zeros((plan.rows, plan.groups * plan.slots_of_row), np.uint64)
-    padded[:, : plan.columns] = rows
-    by_group = padded.reshape(plan.rows, plan.groups, plan.slots_of_row).transpose(1, 0, 2)
-    return np.ascontiguousarray(by_group).reshape(plan.groups, -1)
+    """[rows, columns] -> [blocks * groups, slots]: each row keeps its slots in all ciphertexts of its block."""
+    padded = np.zeros((plan.blocks * plan.rows_of_block, plan.groups * plan.slots_of_row), np.uint64)
+    padded[: plan.rows, : plan.columns] = rows
+    by_group = padded.reshape(plan.blocks, plan.rows_of_block, plan.groups, plan.slots_of_row).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(by_group).reshape(plan.blocks * plan.groups, -1)
 
 
 def _gathered(plan: NormPlan, slots: Words) -> Words:
-    by_row = slots.reshape(plan.groups, plan.rows, plan.slots_of_row).transpose(1, 0, 2)
-    return np.ascontiguousarray(by_row.reshape(plan.rows, -1)[:, : plan.columns])
+    by_row = slots.reshape(plan.blocks, plan.groups, plan.rows_of_block, plan.slots_of_row).transpose(0, 2, 1, 3)
+    whole = np.ascontiguousarray(by_row).reshape(plan.blocks * plan.rows_of_block, -1)
+    return np.ascontiguousarray(whole[: plan.rows, : plan.columns])

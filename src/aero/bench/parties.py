@@ -17,12 +17,13 @@ from typing import Any
 
 from aero.engines.memory import keep_little
 from aero.mpc.party import Role
-from aero.wire import Channel, PeerClosedError, tcp
+from aero.wire import Channel, PeerClosedError, PeerVanishedError, tcp
 from aero.wire.keys import Identity
 from aero.wire.network import Network
 
 _TIME_LIMIT = 3600.0
 _PATIENCE = 600.0
+_GONE = PeerClosedError.__name__, PeerVanishedError.__name__
 _SINGLE = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
@@ -49,9 +50,10 @@ def run_parties(
         for role, process in processes.items():
             _, errors = process.communicate(timeout=_TIME_LIMIT)
             if process.returncode:
-                failures.append(f"the {role.word} failed: {(errors.strip().splitlines() or ['no message'])[-1]}")
+                last = (errors.strip().splitlines() or [f"no message, exit status {process.returncode}"])[-1]
+                failures.append(f"the {role.word} failed: {last}")
         if failures:  # when one party fails, the other only sees it go
-            raise ConnectionError(min(failures, key=lambda failure: PeerClosedError.__name__ in failure))
+            raise ConnectionError(min(failures, key=lambda failure: any(name in failure for name in _GONE)))
         return {role: json.loads(_report(folder, role).read_text()) for role in Role}
     finally:
         for process in processes.values():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aero.bench.parties import connect, report_on
+from aero.bench.parties import connect, let_the_client_end, report_on
 from aero.engines import memory
 from aero.engines.two_party.engine import TwoPartyEngine
 from aero.engines.two_party.weight_store import WeightStore
@@ -46,6 +46,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             "steps": [vars(step) for step in engine.report],
             "peak_bytes": memory.peak(),
         }
+        let_the_client_end(role, channel)
     if logits is not None:
         np.save(folder / "logits.npy", logits)
     return report

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aero.bench.parties import connect, report_on
+from aero.bench.parties import connect, let_the_client_end, report_on
 from aero.compiler.compiled import Compiled
 from aero.engines import memory
 from aero.engines.engine import PromptRun
@@ -60,6 +60,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
                 }
             )
         set_up = vars(engine.set_up_cost)
+        let_the_client_end(role, channel)
     if client:
         np.save(folder / "logits.npy", np.concatenate(logits))
     return {"steps": steps, "set_up": set_up}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aero.bench.linear import OUTPUT_BITS, RING_BITS, WORKS, BenchProduct
-from aero.bench.parties import connect, report_on
+from aero.bench.parties import connect, let_the_client_end, report_on
 from aero.kernels.prg import Prg
 from aero.mpc.fixed_point import reduce_ring, to_ring
 from aero.mpc.party import Party, Role
@@ -26,6 +26,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     work, role, folder = WORKS[job["work"]], Role[job["role"]], Path(job["folder"])
     with connect(role, folder, Network.parse(job["network"]), InsecurePlaintext()) as channel:
         report, result = measure(Party(role, channel), work, job["repetitions"])
+        let_the_client_end(role, channel)
     np.save(folder / f"{role.word}.npy", result.values)
     return report
 

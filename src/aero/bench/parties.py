@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,14 @@ def connect(role: Role, folder: Path, network: Network, security: Identity | tcp
             leave_port(path, listener.port)
             return listener.accept(_PATIENCE)
     return tcp.connect("127.0.0.1", wait_for_port(path), security, network=network, timeout=_PATIENCE)
+
+
+def let_the_client_end(role: Role, channel: Channel) -> None:
+    """What a server does last: with a connection that is closed while the client computes and gives signs of life, what
+    the client has not yet read would be lost."""
+    if role is Role.SERVER:
+        with suppress(PeerClosedError):
+            channel.recv_control()
 
 
 def leave_port(path: Path, port: int) -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/errors_table.py --out docs/security/errors.md
 
-Replaces what stands between the two marks in that file, and nothing else. Number formats are the usual ones (`aero
-cost` prices with them); the weights' standard deviation is taken as a quarter of what their format holds.
+Replaces what stands between the two marks in that file, and nothing else. Number formats are those that `aero
+cost` prices with; the weights' standard deviation is taken as a quarter of what their format holds.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 
 from sections import table, write_section
 
-from aero.compiler.architecture import compiled_programs
-from aero.cost.two_party import WEIGHTS, typical_plan
+from aero.compiler.architecture import outline
+from aero.cost.two_party import WEIGHTS
 from aero.engines.planning.stages import Stage
 from aero.engines.planning.step_plans import checked_schedule, group_plan, wear_of
 from aero.graph import Graph
+from aero.graph.ring_plan import RingPlan
 from aero.kernels.lattice_noise import share_noise
 from aero.models.notation import parse
 from aero.models.presets import SIZES
@@ -38,9 +39,9 @@ HEADER = (
 )  # fmt: skip
 
 
-def rows(run: str, graph: Graph) -> Iterator[tuple[str, ...]]:
+def rows(run: str, graph: Graph, plan: RingPlan) -> Iterator[tuple[str, ...]]:
     """A line for each kind of product, those of equal plans together, and one for the whole run."""
-    stages = checked_schedule([graph], typical_plan(graph)).stages
+    stages = checked_schedule([graph], plan).stages
     found = Counter((stage.op, plan) for stage in stages for plan in _products(stage))
     total = 0.0
     for (op, plan), times in found.items():
@@ -65,12 +66,13 @@ def rows(run: str, graph: Graph) -> Iterator[tuple[str, ...]]:
 
 
 def section() -> str:
-    programs = compiled_programs(parse("SM+ScFuFFN"), SIZES["gpt2-small"])
+    found = outline(parse("SM+ScFuFFN"), SIZES["gpt2-small"])
+    programs = found.programs
     graphs = {
         f"prefill, {LENGTH}": programs.prefill(LENGTH, leave_state=True).graph,
         "next token": programs.decode(LENGTH - 1).graph,
     }
-    lines = table(HEADER, [row for run, graph in graphs.items() for row in rows(run, graph)], words=2)
+    lines = table(HEADER, [row for run, graph in graphs.items() for row in rows(run, graph, found.plan)], words=2)
     bears = (
         f"A key bears {hints.KEY_ROOM * hints.SERVER_NOISE**2:.3f} squares of a step of hints; the effective deviation "
         f"is then {hints.EFFECTIVE:.2f}, of {hints.DEVIATION:g} at first."

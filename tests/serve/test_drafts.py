@@ -140,7 +140,7 @@ def test_drawn_tokens_are_those_without_guesses(open_session, told_wrongly):
 def test_drawn_tokens_have_the_models_distribution(open_session, monkeypatch):
     """Three tokens, drawn among three each, where every guess is the most likely one: chi-squared of the 27 texts
     against the products of their probabilities, by the quantile that one of 10^4 exceeds (Wilson and Hilferty 1931)."""
-    sampling = Sampling(1.0, top_k=3)
+    sampling = Sampling(3.0, top_k=3)
     ids, drawn, draws = [1, 2, 3], Counter(), 400
     likely = cache(lambda text: int(logits_after(list(text), LONGER).argmax()))
 

@@ -327,7 +327,7 @@ def test_what_each_party_gives():
             "the shape (4, 8), and the state that is here has (3, 8)",
             lambda x, f: (x.values[:3], f.bits, f.fraction_bits),
         ),
-        ("ring bits 32, and the state that is here has 31", lambda x, f: (x.values, f.bits - 1, f.fraction_bits)),
+        ("ring bits 29, and the state that is here has 28", lambda x, f: (x.values, f.bits - 1, f.fraction_bits)),
         ("fraction bits 8, and the state that is here has 9", lambda x, f: (x.values, f.bits, f.fraction_bits + 1)),
     ],
 )
@@ -360,7 +360,7 @@ def test_a_state_in_another_ring_is_refused_before_anything_is_sent():
         lambda: client.share_state(alone.graph, INPUT, np.ones((4, 8))), lambda: server.share_state(alone.graph, INPUT)
     )
     sent = client_channel.traffic.messages
-    with pytest.raises(ValueError, match="with ring bits 32, and the state that is here has 21"):
+    with pytest.raises(ValueError, match="with ring bits 29, and the state that is here has 21"):
         client.run(pairs.graph)
     assert client_channel.traffic.messages == sent and not client_channel.ended
 

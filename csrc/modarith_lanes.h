@@ -320,10 +320,8 @@ class LazySteps {
     x = m_.mul(L::add(x, y), n_);
     y = m_.mul(difference, n_root_);
   }
-  // After a pass of at most three steps; as an operand of LongSums, below 4q; fully reduced.
-  const V& settle_forward(const V& x) const { return x; }
-  const V& settle_inverse(const V& x) const { return x; }
-  const V& operand(const V& x) const { return x; }
+  // After a pass of at most three steps, and as an operand of LongSums, below 4q; fully reduced.
+  const V& settle(const V& x) const { return x; }
   V whole(const V& x) const { return Tight ? m_.once(x) : m_.full(x); }
 
  private:

@@ -174,9 +174,7 @@ class SignedSteps {
     x = L::wrap(L::mul_signed(Tight ? settle(sum) : sum, n_.w, n_.fraction, q_), q_);
     y = L::wrap(L::mul_signed(Tight ? settle(difference) : difference, n_root_.w, n_root_.fraction, q_), q_);
   }
-  V settle_forward(V x) const { return settle(x); }
-  V settle_inverse(V x) const { return settle(x); }
-  V operand(V x) const { return settle(x); }
+  V settle(V x) const { return L::settle(x, q_, reciprocal_); }
   V whole(V x) const { return L::wrap(settle(x), q_); }
 
  private:
@@ -187,7 +185,6 @@ class SignedSteps {
     const double w = centred(f.value, q);
     return {L::spread(w), L::spread(w / static_cast<double>(q))};
   }
-  V settle(V x) const { return L::settle(x, q_, reciprocal_); }
 
   const V q_, reciprocal_;
   const Constant n_, n_root_;

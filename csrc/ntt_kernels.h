@@ -45,7 +45,7 @@ struct Transform {
           s.forward(x[lo], x[lo + half], w[(1 << k) + group], quotient[(1 << k) + group]);
         }
       }
-      for (int r = 0; r < R; ++r) Steps::hold(a + r * step + j, s.settle_forward(x[r]));
+      for (int r = 0; r < R; ++r) Steps::hold(a + r * step + j, s.settle(x[r]));
     }
   }
 
@@ -57,7 +57,7 @@ struct Transform {
     V parts[kParts][8];
     for (int part = 0; part < kParts; ++part, in += L::kCount) {
       V(&x)[8] = parts[part];
-      for (int r = 0; r < 8; ++r) x[r] = Words ? s.settle_forward(L::load(in + 8 * r)) : Steps::take(in + 8 * r);
+      for (int r = 0; r < 8; ++r) x[r] = Words ? s.settle(L::load(in + 8 * r)) : Steps::take(in + 8 * r);
       for (int k = 0; k < 3; ++k) {
         const int half = 4 >> k;
         for (int r = 0; r < 4; ++r) {
@@ -82,7 +82,7 @@ struct Transform {
       }
       for (int r = 0; r < 8; ++r)
         if (Operands)
-          Steps::hold(out + r * stride, s.operand(x[r]));
+          Steps::hold(out + r * stride, s.settle(x[r]));
         else
           L::store(out + r * stride, s.whole(x[r]));
     }
@@ -132,7 +132,7 @@ struct Transform {
         if (Last)
           L::store(a + r * step + j, x[r]);
         else
-          Steps::hold(a + r * step + j, s.settle_inverse(x[r]));
+          Steps::hold(a + r * step + j, s.settle(x[r]));
     }
   }
 
@@ -142,7 +142,7 @@ struct Transform {
     const Number* tail = roots.tail + std::size_t{112} * (node - t.n / kRun);
     for (int part = 0; part < kParts; ++part, tail += L::kCount) {
       V(&x)[8] = parts[part];
-      for (int r = 0; r < 8; ++r) x[r] = s.settle_inverse(L::load(a + 8 * r + part * L::kCount));
+      for (int r = 0; r < 8; ++r) x[r] = s.settle(L::load(a + 8 * r + part * L::kCount));
       for (int k = 2; k >= 0; --k) {
         const int first = (1 << k) - 1;
         const int half = 4 >> k;
@@ -152,7 +152,7 @@ struct Transform {
           s.inverse(x[lo], x[lo + half], L::load_root(w), L::load_root(w + 8));
         }
       }
-      for (int r = 0; r < 8; ++r) x[r] = s.settle_inverse(x[r]);
+      for (int r = 0; r < 8; ++r) x[r] = s.settle(x[r]);
     }
     L::transpose(parts);
     for (int part = 0; part < kParts; ++part, a += L::kCount) {
@@ -165,7 +165,7 @@ struct Transform {
           s.inverse(x[lo], x[lo + half], L::set_root(roots.root[i]), L::set_root(roots.quotient[i]));
         }
       }
-      for (int r = 0; r < 8; ++r) Steps::hold(a + 8 * r, s.settle_inverse(x[r]));
+      for (int r = 0; r < 8; ++r) Steps::hold(a + 8 * r, s.settle(x[r]));
     }
   }
 

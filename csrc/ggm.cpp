@@ -86,7 +86,7 @@ void grow_level(const RoundKeys& key, std::uint8_t* nodes, std::size_t count, Ch
   grow_level_portable(key, nodes, count, children, left_sum);
 }
 
-// To memory that is not read again soon, without a place in the cache: the code's table needs that.
+// To memory without a place in the cache: the code's table needs that.
 void store_afar(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
 #if AERO_X86
   if (reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
@@ -129,10 +129,14 @@ class Tree {
     }
   }
 
-  // The leaves, plus the code if there is one.
+  // The leaves, plus the code if there is one; those alone are for a check that reads them at once.
   void write(std::uint64_t number, const LocalCode* code, std::uint8_t* out) {
     const std::size_t width = 4 * lines_.size();
-    if (code != nullptr) add_code(*code, number * width, width, (*this)[0]);
+    if (code == nullptr) {
+      std::memcpy(out, (*this)[0], kBlockBytes * width);
+      return;
+    }
+    add_code(*code, number * width, width, (*this)[0]);
     store_afar(out, (*this)[0], kBlockBytes * width);
   }
 

@@ -45,6 +45,10 @@ class CorrelatedOts(ABC):
         """To the end that speaks, about the units that were just heard: [CHALLENGE_BYTES]."""
         raise NotImplementedError("this end is not the one to challenge the other")
 
+    def sum_up(self) -> Blocks:
+        """What of the answer does not wait for the challenge, made at most once."""
+        raise NotImplementedError("this end is not challenged")
+
     def answer(self, challenge: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """To the other end's challenge: [ANSWER_BYTES]."""
         raise NotImplementedError("this end is not challenged")

@@ -202,6 +202,7 @@ class OtSupply(RandomOts):
         if heard:
             self._channel.send(hearing.challenge())
         if spoken:
+            speaking.sum_up()  # while the other end hashes as well
             self._channel.send(speaking.answer(self._channel.recv(CHALLENGE_BYTES, np.uint8)))
         if heard:
             hearing.check(self._channel.recv(ANSWER_BYTES, np.uint8))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aero.mpc.party import Role
+from aero.mpc.protocols import compare
 from aero.mpc.protocols.compare import less_than, less_than_cost, negative, negative_cost
 from mpc.ots import run_with_ots, split
 
@@ -35,6 +36,17 @@ def test_large_numbers(bits, rounds):
     outcome = compared(a.reshape(30, 40), b.reshape(30, 40), bits)
     np.testing.assert_array_equal(outcome.xor.reshape(-1), a < b)
     assert outcome.cost.rounds == rounds
+
+
+def test_many_numbers_go_in_parts_and_in_the_same_rounds(monkeypatch):
+    """The client asks for all parts before it reads an answer."""
+    rng = np.random.default_rng(6)
+    a, b = rng.integers(0, 2**9, (2, 250), np.uint64)
+    whole = less_than_cost(a.size, 9)
+    monkeypatch.setattr(compare, "PART", 100)
+    outcome = compared(a, b, 9)
+    np.testing.assert_array_equal(outcome.xor, a < b)
+    assert outcome.cost.rounds == whole.rounds and outcome.cost.messages == whole.messages + 4
 
 
 def test_bytes_of_a_comparison():

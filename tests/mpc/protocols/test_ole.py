@@ -8,11 +8,14 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.party import Role
 from aero.mpc.protocols.keys import exchange_keys, keys_cost
 from aero.mpc.protocols.ole import (
+    PART,
     Encryption,
     SlotProduct,
     encrypt_many,
     encrypt_slots,
     multiply_many,
+    multiply_once,
+    multiply_once_cost,
     multiply_slots,
     product_cost,
     upload_cost,
@@ -71,6 +74,26 @@ def test_products_and_cost(field: Field, groups: int, slots: int, owner: Role) -
     run = run_both(program)
     assert np.array_equal(opened(field, run), exact(field, u, v))
     assert_cost(run, upload_cost(owner, field, groups) + product_cost(owner, field, groups))
+
+
+@pytest.mark.parametrize("owner", Role)
+def test_products_of_uploads_that_are_used_once(owner: Role) -> None:
+    """In parts, and in the rounds of a whole."""
+    field, groups, slots = P50, PART + 2, 30
+    u, v = numbers(field, groups, slots), numbers(field, groups, slots)[:, ::-1]
+
+    def program(party):
+        exchange_keys(party, *((field,) if role is owner else () for role in Role))
+        before = settled(party, owner)
+        share = multiply_once(party, owner, field, u if party.role is owner else v)
+        return share, party.channel.traffic - before
+
+    run = run_both(program)
+    assert np.array_equal(opened(field, run), exact(field, u, v))
+    cost = multiply_once_cost(owner, field, groups)
+    assert_cost(run, cost)
+    whole = upload_cost(owner, field, groups) + product_cost(owner, field, groups)
+    assert (cost.rounds, cost.messages) == (whole.rounds, whole.messages + 2)
 
 
 @pytest.mark.parametrize("cts", [1, 4])

@@ -43,7 +43,7 @@ from aero.mpc.protocols.extend import (
     to_field,
     to_field_cost,
 )
-from aero.mpc.protocols.ole import encrypt_slots, multiply_slots, product_cost, upload_cost
+from aero.mpc.protocols.ole import multiply_once, multiply_once_cost
 from aero.mpc.protocols.select import multiplex, multiplexing, multiplexing_shapes
 from aero.mpc.share import Share, Words, known
 
@@ -262,7 +262,7 @@ class SmoothReluPlan(FunctionPlan):
     def cost(self) -> ProtocolCost:
         count, field = self.count, self.field
         selected = multiplexing_shapes(count, self.output_bits)
-        square = upload_cost(Role.CLIENT, field, self.ciphertexts) + product_cost(Role.CLIENT, field, self.ciphertexts)
+        square = multiply_once_cost(Role.CLIENT, field, self.ciphertexts)
         to_ring = 2 * field_shapes(count, self.work_bits) + extension_shapes(count, self.of.t_bits, self.work_bits)
         return (
             negative_cost(len(self.of.thresholds) * count, self.sign_bits)
@@ -345,8 +345,8 @@ def _squared(party: Party, plan: SmoothReluPlan, z: Words) -> Words:
     slots = np.zeros(plan.ciphertexts * plan.slots, np.uint64)
     slots[: z.size] = z
     slots = slots.reshape(plan.ciphertexts, plan.slots)
-    upload = encrypt_slots(party, Role.CLIENT, field, slots if party.is_client else None, *slots.shape)
-    crossed = multiply_slots(party, upload, None if party.is_client else field.reduce_once(slots + slots))
+    given = slots if party.is_client else field.reduce_once(slots + slots)
+    crossed = multiply_once(party, Role.CLIENT, field, given)
     return field.reduce_once(field.multiply(slots, slots) + crossed).reshape(-1)[: z.size]
 
 

@@ -6,6 +6,7 @@
 2. Server: for each digit, draws a mask of two bits, which become its shares of [a's digit < b's digit] and [a's digit =
    b's digit], and sends the table of the OT, in which the client finds its own shares. The least digit needs no
    [equal].                                                                                       server -> client
+   Of many numbers, both messages go in parts, and the client does not wait for an answer between them.
 3. A tree over the digits: of two neighbours, less = less_high xor equal_high less_low and equal = equal_high equal_low.
    Each level is one round of products of bits (ot/transfer.py), for both products from one OT in each direction.
 
@@ -43,6 +44,8 @@ from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Share, Words
 
 DIGIT_BITS = 4
+PART = 1 << 14
+"""Numbers whose corrections, and whose tables, are one message: of more, both parties compute at the same time."""
 
 
 class _Digit(NamedTuple):
@@ -70,9 +73,12 @@ def less_than(party: Party, mine: Words, bits: int) -> Bits:
 
 def less_than_cost(count: int, bits: int) -> ProtocolCost:
     digits = _digits(bits)
-    asked = message(Role.CLIENT, sum(bitpack.packed_size(count, d.width) for d in digits))
-    answered = message(Role.SERVER, sum(bitpack.packed_size(count, d.size << d.width) for d in digits))
-    total = (asked + answered) | ots_used(Role.SERVER, count * bits)
+    total = ots_used(Role.SERVER, count * bits)
+    for part in _parts(count):
+        n = part.stop - part.start
+        asked = message(Role.CLIENT, sum(bitpack.packed_size(n, d.width) for d in digits))
+        answered = message(Role.SERVER, sum(bitpack.packed_size(n, d.size << d.width) for d in digits))
+        total |= asked + answered
     groups = len(digits)
     while groups > 1:
         pairs = groups // 2
@@ -113,36 +119,57 @@ def _of(values: Words, digit: _Digit) -> Bits:
     return (values >> np.uint64(digit.start)).astype(np.uint8) & np.uint8((1 << digit.width) - 1)
 
 
+def _parts(count: int) -> list[slice]:
+    return [slice(start, min(start + PART, count)) for start in range(0, count, PART)] or [slice(0, 0)]
+
+
+def _joined(parts: list[list[Bits]]) -> list[Bits]:
+    """Shares of every digit, of all numbers."""
+    return parts[0] if len(parts) == 1 else [np.concatenate(several) for several in zip(*parts, strict=True)]
+
+
 def _choose(party: Party, digits: Sequence[_Digit], values: Words) -> list[Bits]:
-    """The client's part of steps 1 and 2: its shares, [less] in bit 0 and [equal] in bit 1."""
-    asked, n = [], values.size
-    for digit in digits:
-        bits, blocks = party.ots.receive(n * digit.width)
-        own = _of(values, digit)
-        shape = (n, digit.width)
-        asked.append((own, *leaf_ot.choices(bits.reshape(shape), blocks.reshape(*shape, 16), own, digit.size)))
-    packed = [pack_small(corrections, d.width) for d, (_, corrections, _) in zip(digits, asked, strict=True)]
-    party.channel.send(np.concatenate(packed))
-    sizes = [bitpack.packed_size(n, d.size << d.width) for d in digits]
-    arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
-    tables = [parse(bitpack.unpack, data, n, d.size << d.width) for d, data in zip(digits, arrived, strict=True)]
-    return [leaf_ot.open_entries(t, *of, d.size) for d, t, of in zip(digits, tables, asked, strict=True)]
+    """The client's part of steps 1 and 2: its shares, [less] in bit 0 and [equal] in bit 1. It asks for all parts
+    before it reads an answer."""
+    asked, opened = [], []
+    for part in _parts(values.size):
+        several, packed = [], []
+        for digit in digits:
+            own = _of(values[part], digit)
+            shape = (own.size, digit.width)
+            bits, blocks = party.ots.receive(own.size * digit.width)
+            corrections, pads = leaf_ot.choices(bits.reshape(shape), blocks.reshape(*shape, 16), own, digit.size)
+            several.append((own, corrections, pads))
+            packed.append(pack_small(corrections, digit.width))
+        party.channel.send(np.concatenate(packed))
+        asked.append(several)
+    for several in asked:
+        n = several[0][0].size
+        sizes = [bitpack.packed_size(n, d.size << d.width) for d in digits]
+        arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
+        tables = [parse(bitpack.unpack, data, n, d.size << d.width) for d, data in zip(digits, arrived, strict=True)]
+        opened.append([leaf_ot.open_entries(t, *of, d.size) for d, t, of in zip(digits, tables, several, strict=True)])
+    return _joined(opened)
 
 
 def _offer(party: Party, digits: Sequence[_Digit], values: Words) -> list[Bits]:
-    """The server's part."""
-    n, tables, masks = values.size, [], []
-    sizes = [bitpack.packed_size(n, d.width) for d in digits]
-    arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
-    for digit, data in zip(digits, arrived, strict=True):
-        corrections = parse(unpack_small, data, n, digit.width)
-        blocks = party.ots.send(n * digit.width).reshape(n, digit.width, 2, 16)
-        mask = _random_bits(party, n, digit.size)
-        table = leaf_ot.tables(blocks, _of(values, digit), corrections, mask, digit.size)
-        tables.append(bitpack.pack(table, digit.size << digit.width))
-        masks.append(mask)
-    party.channel.send(np.concatenate(tables))
-    return masks
+    """The server's part: it answers each part of the numbers when it comes."""
+    answered = []
+    for part in _parts(values.size):
+        own, tables, masks = values[part], [], []
+        n = own.size
+        sizes = [bitpack.packed_size(n, d.width) for d in digits]
+        arrived = pieces(party.channel.recv(sum(sizes), np.uint8), sizes)
+        for digit, data in zip(digits, arrived, strict=True):
+            corrections = parse(unpack_small, data, n, digit.width)
+            blocks = party.ots.send(n * digit.width).reshape(n, digit.width, 2, 16)
+            mask = _random_bits(party, n, digit.size)
+            table = leaf_ot.tables(blocks, _of(own, digit), corrections, mask, digit.size)
+            tables.append(bitpack.pack(table, digit.size << digit.width))
+            masks.append(mask)
+        party.channel.send(np.concatenate(tables))
+        answered.append(masks)
+    return _joined(answered)
 
 
 def _merge(party: Party, less: list[Bits], equal: list[Bits]) -> tuple[list[Bits], list[Bits]]:

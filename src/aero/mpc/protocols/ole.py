@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -28,6 +30,9 @@ from aero.mpc.cost import ProtocolCost, computed, message
 from aero.mpc.party import Party, Role, parse
 from aero.mpc.share import Words
 from aero.mpc.work import Work
+
+PART = 4
+"""Ciphertexts in a message of `multiply_once`."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,26 @@ def multiply_many(party: Party, jobs: Sequence[SlotProduct]) -> list[Words]:
         if job.upload.owner is party.role:
             shares[i] = _receive(party, job)
     return shares
+
+
+def multiply_once(party: Party, owner: Role, field: Field, values: Words) -> Words:
+    """This party's share modulo p of each product of the owner's and the other's `values`, uint64 [groups, slots].
+
+    For uploads that are multiplied once: they go in parts, and the owner encrypts the next one while the other party
+    multiplies. Rounds as of `encrypt_slots` and `multiply_slots`.
+    """
+    parts = [values[start : start + PART] for start in range(0, len(values), PART)]
+    if party.role is owner:
+        uploads = [encrypt_slots(party, owner, field, part, *part.shape) for part in parts]
+        return np.concatenate([multiply_slots(party, upload, None) for upload in uploads])
+    return np.concatenate(
+        [multiply_slots(party, encrypt_slots(party, owner, field, None, *part.shape), part) for part in parts]
+    )
+
+
+def multiply_once_cost(owner: Role, field: Field, groups: int) -> ProtocolCost:
+    sizes = [min(PART, groups - start) for start in range(0, groups, PART)]
+    return reduce(or_, [upload_cost(owner, field, size) + product_cost(owner, field, size) for size in sizes])
 
 
 def upload_cost(owner: Role, field: Field, cts: int) -> ProtocolCost:

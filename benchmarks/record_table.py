@@ -4,9 +4,8 @@
     python benchmarks/record_table.py linear.json --section linear --title "..." --command "aero bench linear" \\
         --out docs/results.md
 
-Records of `aero bench ot` and `aero bench kernels` get the columns that those verbs show, and those of
-`benchmarks/guesses.py` what guesses change. Replaces what stands between
-the section's two marks in that file, and nothing else; adds the section where it is not.
+Records of `aero bench ot`, `aero bench kernels` and `aero bench generate RUN` get the columns that those verbs show.
+Replaces what stands between the section's two marks in that file, and nothing else; adds the section where it is not.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from sections import table, write_section
 
-from aero.bench import kernels, ot
+from aero.bench import guesses, kernels, ot
 from aero.report.record import Record, read_records
 
 COLUMNS = (
@@ -34,41 +33,6 @@ COLUMNS = (
     "largest error",
     "times the seconds of the first",
 )
-
-
-GUESSES = (
-    "network",
-    "guesses",
-    "answers",
-    "that are others",
-    "tokens",
-    "tokens a step",
-    "acceptance",
-    "MB a token",
-    "rounds a token",
-    "seconds a token",
-    "of those without",
-)
-
-
-def guess_cells(record: Record, plain: Record) -> list[str]:
-    """One row of what guesses change; `plain`: without any, on the same network."""
-    more = record.extra
-    accepted = more.get("acceptance")
-    megabytes = ((record.bytes_client_to_server or 0) + (record.bytes_server_to_client or 0)) / 1e6
-    return [
-        more["network"],
-        more["guesses"],
-        f"{more['answers']}",
-        f"{more['other_answers']}",
-        f"{more['tokens']}",
-        f"{more['tokens_a_step']:.2f}",
-        "" if accepted is None else f"{accepted:.2f}",
-        f"{megabytes:.2f}",
-        f"{record.rounds or 0:.0f}",
-        f"{record.seconds or 0:.3g}",
-        "" if record is plain else f"{(record.seconds or 0) / (plain.seconds or 1):.2f}",
-    ]
 
 
 def cells(record: Record, first: Record) -> list[str]:
@@ -101,8 +65,7 @@ def table_of(records: list[Record]) -> list[str]:
     if all(record.work.startswith("kernel/") for record in records):
         return table(*kernels.table(records), words=2)
     if all(record.work == "guess" for record in records):
-        plain: dict[str, Record] = {}
-        return table(GUESSES, [guess_cells(r, plain.setdefault(r.extra["network"], r)) for r in records], words=2)
+        return table(*guesses.table(records), words=2)
     firsts: dict[tuple[str, str | None], Record] = {}
     rows = [cells(r, firsts.setdefault((r.work, r.notation), r)) for r in records]
     return table(COLUMNS, rows, words=4)

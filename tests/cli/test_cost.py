@@ -207,12 +207,16 @@ def test_a_session_with_guesses_beside_one_without(tmp_path):
     for name in ("loopback", "wan"):
         assert few["per_token"]["seconds"][name]["waiting"] <= many["per_token"]["seconds"][name]["waiting"]
     assert few["per_token"]["rounds"] < 0.7 * many["per_token"]["rounds"]
+    assert "1, 3 steady" in run(*common, "--draft-length", 3, "--acceptance", 0.5, "--steady")
+    steady = json.loads(path.read_text())[0]["sessions"][1]
+    assert steady["steady"] and few["runs"] < steady["works"][2]["runs"] < 8
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "give a run folder"),
+        (("--preset", "demo", "--notation", "SM", "--steady"), "--steady is a way to guess"),
         (("--preset", "demo"), "both --preset and --notation"),
         (("--notation", "SM"), "--preset with --notation"),
         (("--preset", "demo", "--notation", "SMX"), "unknown notation"),

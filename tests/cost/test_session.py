@@ -93,11 +93,17 @@ def test_a_session_sends_what_was_predicted(rung, prompts, reveal, whole_key, mo
 
 
 @pytest.mark.parametrize(
-    ("acceptance", "runs"), [(1.0, [(3, 3), (6, 2)]), (0.0, [(3, 3), (4, 3), (5, 3), (6, 2), (7, 1)])]
+    ("acceptance", "steady", "runs"),
+    [
+        (1.0, False, [(3, 3), (6, 2)]),
+        (0.0, False, [(3, 3), (4, 3), (5, 3), (6, 2), (7, 1)]),
+        (1.0, True, [(3, 3), (4, 3), (5, 3)]),
+        (0.0, True, [(3, 3), (4, 3), (5, 3), (6, 2), (7, 1)]),
+    ],
 )
-def test_a_session_with_guesses_sends_what_was_predicted(acceptance, runs):
+def test_a_session_with_guesses_sends_what_was_predicted(acceptance, steady, runs):
     """Where all hold, each run reads where the last one ended; where none does, one token later, and the rest is taken
-    back; none is guessed that could not be used."""
+    back; none is guessed that could not be used. Steady runs settle one token each, and end where all are known."""
     full, plan, programs = model("softmax-only")
     engines, run = parties(full, plan, programs)
     costs = [run([0], 0, LENGTH)]
@@ -105,14 +111,18 @@ def test_a_session_with_guesses_sends_what_was_predicted(acceptance, runs):
         for engine in engines:
             engine.cut(0, past)
         costs.append(run([0], past, length))
-    found = estimate_session(programs, 1, LENGTH, 6, plan, guessing=Guessing(2, acceptance))
+    found = estimate_session(programs, 1, LENGTH, 6, plan, guessing=Guessing(2, acceptance, steady))
     _, prefill, following = found.works
     assert (following.runs, following.tokens) == (len(runs), 5)
     for name in COUNTED:
         assert getattr(prefill.cost, name) == getattr(costs[0], name)
         assert getattr(following.cost, name) == sum_of(costs[1:], name), name
     data = found.to_json()
-    assert (data["guesses"], data["acceptance"], data["tokens_a_run"]) == (2, acceptance, 1 + 2 * acceptance)
+    assert (data["guesses"], data["acceptance"], data["tokens_a_run"]) == (
+        2,
+        acceptance,
+        1 if steady else 1 + 2 * acceptance,
+    )
 
 
 def test_as_many_tokens_come_of_a_run_as_were_drawn():
@@ -131,6 +141,23 @@ def test_as_many_tokens_come_of_a_run_as_were_drawn():
     assert abs(np.mean(drawn) - expected) < 4 * np.std(drawn) / len(drawn) ** 0.5
     assert guessing.tokens_a_run == pytest.approx((1 - 0.7**5) / 0.3) and 29 / expected < guessing.tokens_a_run
     assert all(guesses == min(4, 29 - known) for known, guesses, _ in steps)
+
+
+def test_steady_runs_end_as_drawn_ones_do():
+    """Each reads four tokens beyond the settled ones; those that are known by then are no guesses."""
+    random, guessing, drawn = np.random.default_rng(4), Guessing(4, 0.6, steady=True), []
+    for _ in range(4000):
+        known, runs = 1, 0
+        while known < 12:
+            runs += 1
+            misses = np.flatnonzero(random.random(4 + runs - known) >= 0.6)
+            known += 1 + int(misses[0] if len(misses) else 4 + runs - known)
+        drawn.append(runs)
+    steps = guessing.steps(12)
+    expected = sum(often for _, _, often in steps)
+    assert abs(np.mean(drawn) - expected) < 4 * np.std(drawn) / len(drawn) ** 0.5
+    assert min(drawn) >= 11 - 4 and [settled for settled, _, _ in steps] == list(range(1, 12))
+    assert all(more == 4 for _, more, _ in steps)
 
 
 def test_guesses_are_a_number_and_a_part():

@@ -40,7 +40,7 @@ class View:
             return plan.run(party, Share(to_ring(mine.astype(np.int64), plan.input_bits), plan.input_bits, FRACTION))
 
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("negative", "to_field", "multiply_slots", "together", "multiplex"):
+            for name in ("negative", "to_field", "multiply_once", "together", "multiplex"):
                 patch.setattr(smooth_relu, name, self._keeping(name, getattr(smooth_relu, name)))
             outcome = run_both(program, seeds(0))
         self.sent, self.results = outcome.sent, outcome.results
@@ -89,7 +89,7 @@ def check_fields() -> None:
 def check_squares() -> None:
     """What either party gets of t^2, then of (u + beta t)^2."""
     for index in range(2):
-        for _, values in kept("multiply_slots", index):
+        for _, values in kept("multiply_once", index):
             assert_field_uniform(values)
 
 

@@ -215,11 +215,11 @@ def test_bytes_are_these(mode) -> None:
 
 HASHES = {
     "maxima": [
-        "b7f61f598e8febe5160fbd9d9150ef3e33f0ff89d4f6697339947842e4313995",
-        "03602c7561c67d64c5bd86886f6ab1db529d639d865ecc9071aa26d853263783",
+        "4e292bced286f0db0b330d70192d64a9013e57aea2a303c0d154f6446860ff11",
+        "1dcb0cc34019b08b0d0a92b04743820e1a2bddb63fbff052cdb906477d166d33",
     ],
     "window": [
-        "d18c5d27e5b81e13e52261d49514a6aa70ff616a2cd5995635c7cbd12f919f37",
-        "4048548493a37afa144f4cc0ebb906ee46ceec9d0e54d05aebd99bacace236fd",
+        "3d1df6274cdd481ec854c03892cdaccf19ca99aa7525666aa057e9f177fa5dd8",
+        "870c46dd6a995af17ca5b5073e6265b391233a6eea7b37b4647f7a981ebfbf38",
     ],
 }

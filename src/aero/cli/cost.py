@@ -93,6 +93,9 @@ def cost(
         float | None,
         typer.Option(help="Of these guesses, how many hold where those before them do: 0 to 1.", min=0.0, max=1.0),
     ] = None,
+    steady: Annotated[
+        bool, typer.Option("--steady", help="As with --steady of `aero generate`, which hides how many held.")
+    ] = False,
     clients: Annotated[
         int | None,
         typer.Option(help="Also say what a server of our own engine holds: so many clients at once.", min=1),
@@ -114,9 +117,9 @@ def cost(
     10^6 bytes, a megabit (mbit) 10^6 bits, an eighth of it. Set-up is counted apart. --json: a list with, for each
     model, name, notation, context, perplexity, graph_digest, and estimates: for each profile its name, length (tokens),
     set_up, total, and lines, each with label, op, its cost and counts. With --batch also sessions: for each, prompts,
-    length (tokens of each), new_tokens, with --draft-length also guesses, acceptance and tokens_a_run, and works:
-    set-up, prefill, next-token and session, each with its runs and tokens, and what it costs together, per_prompt and
-    per_token.
+    length (tokens of each), new_tokens, with --draft-length also guesses, acceptance, steady and tokens_a_run, and
+    works: set-up, prefill, next-token and session, each with its runs and tokens, and what it costs together,
+    per_prompt and per_token.
 
     With --clients also capacity: clients, cores, length and new_tokens (of each), machine and processor_seconds (of
     each work and party, null without --measured), and works: prefill, next-token and answer (a prompt and its tokens)
@@ -137,7 +140,9 @@ def cost(
     pricings = [pricing(name, revealed, on) for name in profile or [TWO_PARTY]]
     if (draft_length is None) != (acceptance is None):
         raise ValueError("--draft-length says how many tokens are guessed, --acceptance how many hold; give both")
-    guessing = None if draft_length is None or acceptance is None else Guessing(draft_length, acceptance)
+    guessing = None if draft_length is None or acceptance is None else Guessing(draft_length, acceptance, steady)
+    if steady and guessing is None:
+        raise ValueError("--steady is a way to guess; give --draft-length and --acceptance with it")
     batches: list[tuple[int, Guessing | None]] = [(n, None) for n in batch or ([1] if guessing else [])]
     batches += [(1, guessing)] if guessing else []
     in_session = bool(batches) or clients is not None
@@ -151,6 +156,8 @@ def cost(
     if measured is not None and compare:
         raise ValueError("--measured is of one model; leave --compare out")
     room = max_new_tokens - 1 if in_session else None  # the last token is never read
+    if room and guessing and steady:
+        room += guessing.guesses  # which are read whether they can be used or not
     with console.status("compiling"):
         subjects = [_subject(target, preset, notation, context, stage, room)]
         subjects += [_compared(text, preset, context, stage, room) for text in compare or []]
@@ -405,7 +412,9 @@ def _session_table(name: str, sessions: Sequence[SessionEstimate], networks: Seq
             figures = [cells[column] for column in (0, 1) for cells in each]
             style = "bold" if work.name == "session" else None
             guessing = session.guessing
-            named = str(session.prompts) if guessing is None else f"1, {guessing.guesses} guesses"
+            named = str(session.prompts)
+            if guessing is not None:
+                named = f"1, {guessing.guesses} {'steady' if guessing.steady else 'guesses'}"
             runs = f"{work.runs:.3g}" if guessing else str(round(work.runs))
             row = [named, work.name, runs if work.runs else "", *figures, *each[0][2:]]
             table.add_row(*row, style=style)

@@ -29,10 +29,13 @@ from aero.wire.network import Network
 class Guessing:
     """Each run reads up to `guesses` guessed tokens beyond those that are known, of which each holds with the
     probability `acceptance` where those before it do (the model of Leviathan et al. 2023, section 3.1).
+    steady: each run reads exactly `guesses` tokens beyond the first, and settles one (`aero.serve.client`): those that
+    held are read again by the runs after it.
     ValueError for less than one, and for no probability."""
 
     guesses: int
     acceptance: float
+    steady: bool = False
 
     def __post_init__(self) -> None:
         if self.guesses < 1 or not 0 <= self.acceptance <= 1:
@@ -43,12 +46,15 @@ class Guessing:
 
     @property
     def tokens_a_run(self) -> float:
-        """On average, the one that follows any guess included."""
-        return sum(self.acceptance**held for held in range(self.guesses + 1))
+        """On average, the one that follows any guess included. Of steady runs, in a long answer, the settled one."""
+        return 1.0 if self.steady else sum(self.acceptance**held for held in range(self.guesses + 1))
 
     def steps(self, new_tokens: int) -> list[tuple[int, int, float]]:
-        """How an answer goes on after its first token: how many tokens there are before a run, how many are guessed in
-        it (no more than can be used), and how many such runs there are on average; those that there may be."""
+        """How an answer goes on after its first token: how many tokens there are before a run (of steady ones, as the
+        server knows), how many are read in it beyond the next one (no more than can be used, unless steady), and how
+        many such runs there are on average; those that there may be."""
+        if self.steady:
+            return self._steady_steps(new_tokens)
         often = [0.0, 1.0, *[0.0] * (new_tokens - 1)]
         found = []
         for known in range(1, new_tokens):
@@ -58,6 +64,22 @@ class Guessing:
             for held in range(guesses + 1):
                 ends = 1.0 if held == guesses else 1 - self.acceptance
                 often[known + held + 1] += often[known] * self.acceptance**held * ends
+        return found
+
+    def _steady_steps(self, new_tokens: int) -> list[tuple[int, int, float]]:
+        """Of the tokens that are read again, none is guessed: run k guesses k + `guesses` less those that are known."""
+        known, found = {1: 1.0}, []
+        for settled in range(1, new_tokens):
+            found.append((settled, self.guesses, sum(known.values())))
+            after: dict[int, float] = {}
+            for before, often in known.items():
+                guesses = settled + self.guesses - before
+                for held in range(guesses + 1):
+                    ends = 1.0 if held == guesses else 1 - self.acceptance
+                    after[before + held + 1] = after.get(before + held + 1, 0.0) + often * self.acceptance**held * ends
+            known = {count: often for count, often in after.items() if count < new_tokens and often}
+            if not known:
+                break
         return found
 
 
@@ -146,7 +168,11 @@ def estimate_session(
         )
     first = programs.prefill(length, leave_state=True).graph
     steps = [(known, 0, 1.0) for known in range(1, new_tokens)] if guessing is None else guessing.steps(new_tokens)
-    following = [programs.decode(length + known - 1, 1 + more, 1 + more).graph for known, more, _ in steps]
+    following = []
+    for known, more, _ in steps:
+        past = length + known - 1
+        rows = min(1 + more, programs.context - past)
+        following.append(programs.decode(past, rows, rows).graph)
     often = [times for _, _, times in steps]
     session = DeclaredSession(plan, reveal)
     at_once = max(1, programs.context // length)

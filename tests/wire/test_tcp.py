@@ -534,6 +534,19 @@ def kill(channel: Channel, *, reset: bool) -> None:
     socket.socket.close(sock)
 
 
+def test_what_has_arrived_is_known_without_reading_it(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    assert not ours.arrived
+    theirs.send(np.arange(3, dtype=np.uint64), np.arange(5, dtype=np.uint64))
+    pause = threading.Event()
+    while not ours.arrived:
+        pause.wait(0.001)
+    ours.recv_many((3, np.uint64), (5, np.uint64))
+    assert not ours.arrived
+    ours.close()
+    assert ours.arrived
+
+
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_peer_that_dies_is_noticed_when_receiving(pair: tuple[Channel, Channel], reset: bool) -> None:
     ours, theirs = pair

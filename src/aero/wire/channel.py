@@ -148,6 +148,11 @@ class Channel:
         return self._link.hosts
 
     @property
+    def arrived(self) -> bool:
+        """Whether there is something to read already, or nobody can tell: no time for other work."""
+        return self.ended or self._link.arrived
+
+    @property
     def ended(self) -> bool:
         """Whether this channel was closed or has failed."""
         return self._ended is not None

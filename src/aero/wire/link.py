@@ -60,6 +60,11 @@ class Link(ABC):
         """Fill `view` with the next bytes. Raises `PeerSilentError` after `deadline` (on `time.monotonic()`'s clock)
         and `PeerVanishedError` if the connection ends before `view` is full."""
 
+    @property
+    def arrived(self) -> bool:
+        """Whether something can be received without waiting, or nobody can tell."""
+        return True
+
     @abstractmethod
     def close(self, *, abruptly: bool = False) -> None:
         """Send what still waits, then end the connection; `abruptly` spends `ABRUPT_PATIENCE` on it at most.

@@ -97,6 +97,10 @@ class ShapedLink(Link):
     def receive_into(self, view: memoryview, deadline: float) -> None:
         self._inner.receive_into(view, deadline)
 
+    @property
+    def arrived(self) -> bool:
+        return self._inner.arrived
+
     def close(self, *, abruptly: bool = False) -> None:
         self._outbox.flush(abruptly=abruptly)
         self._outbox.fail(WireError("this link is closed"))

@@ -552,6 +552,14 @@ class TcpLink(Link):
                 raise PeerVanishedError("the connection ended without a goodbye: the other side died, or the network")
             view = view[count:]
 
+    @property
+    def arrived(self) -> bool:
+        with self._lock:
+            decrypted = self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(decrypted or poll.poll(0))
+
     def close(self, *, abruptly: bool = False) -> None:
         if self._closed:
             return

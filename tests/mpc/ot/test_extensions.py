@@ -89,6 +89,23 @@ def test_ferret_over_several_iterations():
     assert len(np.unique(every, axis=0)) == len(every)
 
 
+def test_ferret_that_works_ahead_gives_the_same():
+    delta, most = difference(), 2 * ferret.UNIT
+    (sender, receiver), (idle, _) = silent(delta), silent(delta)
+    receiver.hear(2, sender.speak(2))
+    idle.speak(2)
+    assert not sender.work_ahead(0)
+    for count in (1, 5000, 400_000, ferret.UNIT, ferret.UNIT - 405_001):
+        assert sender.work_ahead(min(most, 300_000)) and receiver.work_ahead(most)
+        while receiver.work_ahead(min(most, 700_000)):
+            pass
+        k = sender.take(count)
+        np.testing.assert_array_equal(k, idle.take(count))
+        assert_correlated(delta, k, receiver.take(count))
+        most -= count
+    assert not sender.work_ahead(most)
+
+
 def test_ferret_far_ahead_keeps_few_tables_and_gives_what_it_gives_step_by_step():
     """The sender is spoken to for all iterations at once, the receiver for each when the last is used up."""
     delta, units = difference(), ferret._TABLES_AHEAD + 3

@@ -62,6 +62,8 @@ def test_random_ots_and_their_cost(extension):
         for (a, b), counts in zip(reserved, used, strict=True):
             party.ots.reserve(*(a, b) if party.is_client else (b, a))
             traffics.append(party.channel.traffic)
+            while party.is_client and party.ots.work_ahead():  # as a party that waits does
+                pass
             drawn.append(draw(party, *counts))
             assert party.channel.traffic == traffics[-1]  # what is reserved takes no message
         return drawn, traffics

@@ -57,6 +57,10 @@ class CorrelatedOts(ABC):
         """The other end's answer."""
         raise NotImplementedError("this end is not the one to challenge the other")
 
+    def work_ahead(self, most: int) -> bool:
+        """Do a little of the work for the next `most` OTs, which are made and checked: whether there was any."""
+        return False
+
     @abstractmethod
     def take(self, count: int) -> Blocks:
         """The next blocks K, or M [count, 16], of those made."""

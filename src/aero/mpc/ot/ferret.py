@@ -43,7 +43,7 @@ from aero.kernels.gf128 import BLOCK_BYTES, POWERS, dot
 from aero.kernels.ot import LocalCode, code_table, derived_key, punctured_leaves, tree_leaves, tree_sums
 from aero.kernels.prg import Prg
 from aero.mpc.ot.consistency import coefficients, digest, require_equal
-from aero.mpc.ot.correlated import CorrelatedOts
+from aero.mpc.ot.correlated import CorrelatedOts, Queue
 from aero.mpc.ot.random_ot import Blocks
 
 TREES = 1170
@@ -97,14 +97,13 @@ class _Ferret(CorrelatedOts):
         self._seeds[:SEEDS] = seeds[:SEEDS]
         self._iterations = 0
         self._waiting: deque[_Iteration] = deque()
-        self._over: Blocks = np.empty((0, 16), np.uint8)  # grown, but not taken yet
+        self._over = Queue()  # grown, but not taken yet
 
     def take(self, count: int) -> Blocks:
-        if count <= len(self._over):
-            out, self._over = self._over[:count], self._over[count:]
-            return out
-        out, done = np.empty((count, 16), np.uint8), len(self._over)
-        out[:done], self._over = self._over, self._over[done:]
+        if count <= self._over.size:
+            return self._over.take(count)
+        out, done = np.empty((count, 16), np.uint8), self._over.size
+        out[:done] = self._over.take(done)
         while done < count:
             iteration = self._waiting[0]
             trees = min(TREES - iteration.next_tree, max(count - done >> DEPTH, _TREES_AHEAD))
@@ -114,12 +113,20 @@ class _Ferret(CorrelatedOts):
             else:
                 grown = np.empty((trees << DEPTH, 16), np.uint8)
                 self._grow(iteration, grown)
-                out[done:], self._over = grown[: count - done], grown[count - done :]
+                out[done:] = grown[: count - done]
+                self._over.put(grown[count - done :])
                 stop = count
             done = stop
-            if iteration.next_tree == TREES:
-                self._pass_on()
         return out
+
+    def work_ahead(self, most: int) -> bool:
+        if most <= self._over.size:
+            return False
+        iteration = self._waiting[0]
+        grown = np.empty((min(TREES - iteration.next_tree, _TREES_AHEAD) << DEPTH, 16), np.uint8)
+        self._grow(iteration, grown)
+        self._over.put(grown)
+        return True
 
     def _pass_on(self) -> None:
         """From the first iteration, which is used up, to the next: its table are the OTs that the first kept for it."""
@@ -151,6 +158,8 @@ class _Ferret(CorrelatedOts):
         seeds = tuple(part[trees] for part in iteration.seeds)
         self._leaves(iteration.number * TREES + trees.start, seeds, iteration.code, out)
         iteration.next_tree = trees.stop
+        if trees.stop == TREES:
+            self._pass_on()
 
     def _made_by(self, units: int, message: NDArray[np.uint8], check: Blocks) -> None:
         """The message that began the last iterations, so many, and the OTs for the check of them."""

@@ -46,6 +46,11 @@ class RandomOts(ABC):
     def receive(self, count: int) -> tuple[NDArray[np.uint8], Blocks]:
         """This party's end as receiver: bits uint8 [count], each 0 or 1, and blocks uint8 [count, 16]."""
 
+    def work_ahead(self) -> bool:
+        """Do a little of the work, some milliseconds, that OTs which are ready will take when they are given out, if
+        there is any that may be done ahead: whether there was. No message, and no other OTs for it."""
+        return False
+
     def send_several(self, counts: Sequence[int]) -> Blocks:
         """What `send` gives for these counts in turn, in one array."""
         return np.concatenate([self.send(count) for count in counts])

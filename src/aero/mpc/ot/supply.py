@@ -46,6 +46,8 @@ Extension = Literal["ferret", "softspoken"]
 OP = "ots"
 """Under which label a channel counts set-up and refills."""
 
+_AHEAD = 1 << 22
+"""Correlated OTs of each direction, of 16 bytes, that wait at most as what they are instead of as seeds."""
 _POINTS_BYTES = BASE_OTS * 2 * POINT_BYTES
 _COUNTS_BYTES = 16
 _FIRST = -(-ferret.SEEDS // 128) * 128
@@ -156,6 +158,12 @@ class OtSupply(RandomOts):
             receiver_pads(self._session, self._role.other, number, blocks, bits[part], out[part])
         self._end()
         return bits, out
+
+    def work_ahead(self) -> bool:
+        self._begin(0)
+        did = any(end.work_ahead(min(self._stocks[sender].ready, _AHEAD)) for sender, end in self._ends.items())
+        self._end()
+        return did
 
     def send_several(self, counts: Sequence[int]) -> Blocks:
         return self.send(sum(counts))

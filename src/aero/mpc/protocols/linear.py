@@ -222,6 +222,8 @@ def ask(party: Party, plan: LinearPlan, x: Share) -> None:
 def read_answer(party: Party, plan: LinearPlan) -> Words:
     """The client's step 4: its part of [Y]."""
     product = plan.product
+    while party.has_ots and not party.channel.arrived and party.ots.work_ahead():
+        pass
     data = party.channel.recv(product.response_bytes, np.uint8)
     response = parse(Response.from_bytes, product, data.data)
     share = product.rounded(product.decrypt(party.secret_key(product.params), response))

@@ -179,3 +179,25 @@ def test_what_is_proven_has_room_for_the_noise_of_what_it_is_made_of():
     assert "positions" in quantized.proven
     off = OPS["embedding"].error_steps * quantized.plan.values["positions"].step
     assert quantized.plan.values["positions"].limit > weights["embedding.table"].max() + off
+
+
+def test_usual_formats_are_taken_where_half_of_the_margin_is_left():
+    program = random_program(length=8, layers=1, every_position=True, **RUNGS["softmax-only"])
+    blocks = [random_ids(program, seed) for seed in range(4)]
+    own = quantize(program, blocks).plan
+
+    def shifted(bits: int) -> dict:
+        return {name: dataclasses.replace(of, bits=of.bits + bits) for name, of in own.values.items()}
+
+    found = [quantize(program, blocks, usual=shifted(bits)).plan for bits in (-2, -1, 0, 1)]
+    tightest = quantize(program, blocks, precision=Precision(margin=1)).plan
+    assert found[0].values == found[2].values == own.values  # with no margin at all, one's own
+    assert found[3].values == shifted(1)
+    taken = [name for name, of in found[1].values.items() if of != own.values[name]]
+    assert taken == [name for name, of in tightest.values.items() if of != own.values[name]] and taken
+    other = {name: dataclasses.replace(of, fraction_bits=of.fraction_bits - 1) for name, of in own.values.items()}
+    assert quantize(program, blocks, usual=other).plan == own
+    for plan in (found[1], found[3]):  # the rings of products go along
+        run = in_fixed_point(plan)
+        for ids in blocks:
+            assert np.abs(run(program.graph, program.weights, ids) - interpret(program, ids)).max() < 1e-2

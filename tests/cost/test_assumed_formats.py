@@ -44,7 +44,8 @@ PRESETS = [
 def compiled_of(notation, size):
     rng = np.random.default_rng(0)
     program, _, _ = rewrite(trained_scale_program(notation, size), softmax_base="2")
-    plan = trained_scale_plan(program, list(rng.integers(size.vocab_size, size=(4, size.context))))
+    usual = outline(notation, size).read_by_functions
+    plan = trained_scale_plan(program, list(rng.integers(size.vocab_size, size=(4, size.context))), usual=usual)
     return Compiled(program), with_room(Compiled(program), plan, 1)
 
 

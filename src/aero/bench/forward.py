@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from aero.bench.parties import run_parties
+from aero.compiler.architecture import outline
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
 from aero.compiler.quantize import Precision
@@ -68,7 +69,8 @@ def prepare(notation: Notation, size: Size, *, precision: Precision | None = Non
     rng = np.random.default_rng([seed, size.context])
     program, _, _ = rewrite(trained_scale_program(notation, size, seed=seed), softmax_base="2")
     blocks = rng.integers(size.vocab_size, size=(CALIBRATION_BLOCKS, size.context))
-    plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), precision=precision), 1)
+    usual = {} if precision else outline(notation, size).read_by_functions
+    plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), precision=precision, usual=usual), 1)
     last, ids = Compiled(program).prefill(size.context), rng.integers(size.vocab_size, size=size.context)
     return Prepared(notation, last, plan, ids, interpret(last, ids))
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from aero.bench.forward import CALIBRATION_BLOCKS
 from aero.bench.parties import run_parties
+from aero.compiler.architecture import outline
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
 from aero.compiler.trained_scale import trained_scale_plan, trained_scale_program
@@ -63,7 +64,8 @@ def bench_generate(
     rng = np.random.default_rng([seed, whole.context])
     program, _, _ = rewrite(trained_scale_program(notation, whole, seed=seed), softmax_base="2")
     blocks = rng.integers(whole.vocab_size, size=(CALIBRATION_BLOCKS, whole.context))
-    plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks)), batch * rows)
+    usual = outline(notation, whole).read_by_functions
+    plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), usual=usual), batch * rows)
     ids = rng.integers(whole.vocab_size, size=(batch, whole.context))
     every = np.stack([interpret(program, prompt) for prompt in ids])  # [batch, tokens, V]
     starts = [size.context - 1, *range(size.context, whole.context, rows)]

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -67,16 +68,19 @@ def quantize(
     outside: Sequence[np.ndarray] = (),
     precision: Precision | None = None,
     max_bits: int = MAX_BITS,
+    usual: Mapping[str, Format] = MappingProxyType({}),
 ) -> Quantized:
     """A ring plan for a compiled program of every position.
 
     calibration: token ids [n] of representative text; outside: of text unlike it, for the windows of scores.
+    usual: formats of values, which are taken where they leave at least half of the margin over what is seen.
     max_bits: the largest ring that the engine has.
     Raises ValueError, naming the layer, for activations that do not fit it.
     """
     if not calibration:
         raise ValueError("no calibration text; give at least one block of token ids")
     precision = precision or Precision()
+    closer = replace(precision, margin=precision.margin // 2)
 
     graph, found = program.graph, ranges(program, calibration, partial(_off, precision=precision))
     values: dict[str, Format] = {}
@@ -85,7 +89,11 @@ def quantize(
     proven = set()
     for node in graph.nodes:
         fraction_bits, largest, arithmetic = precision.of(node), found[node.name], OPS[node.op].arithmetic
-        values[node.name], whole = value_format(node, largest, precision, max_bits), _whole(node, largest, precision)
+        whole = _whole(node, largest, precision)
+        other = usual.get(node.name)
+        if other and other.fraction_bits == fraction_bits and other.limit >= 2.0 ** _whole(node, largest, closer):
+            whole = other.bits - 1 - fraction_bits
+        values[node.name] = _format(node.name, largest.seen, whole, fraction_bits, max_bits)
         if _certain(largest) <= whole:
             proven.add(node.name)
         for name in node.weights:

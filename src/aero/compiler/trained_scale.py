@@ -7,8 +7,9 @@ engine do not depend on the weights, but ring sizes and the logits' error depend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from aero.compiler.quantize import Precision, quantize
 from aero.graph import Node, Program
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
-from aero.graph.ring_plan import RingPlan
+from aero.graph.ring_plan import Format, RingPlan
 from aero.models.notation import Notation
 from aero.models.presets import Size
 from aero.structure import lowered
@@ -62,11 +63,16 @@ def trained_scale_program(notation: Notation, size: Size, length: int | None = N
 
 
 def trained_scale_plan(
-    program: Program, calibration: Sequence[np.ndarray], *, precision: Precision | None = None
+    program: Program,
+    calibration: Sequence[np.ndarray],
+    *,
+    precision: Precision | None = None,
+    usual: Mapping[str, Format] = MappingProxyType({}),
 ) -> RingPlan:
     """Number formats of such a program, compiled. Without windows of scores: whether a model has narrow ones, its
-    training decides, and of random scores chance does."""
-    return replace(quantize(program, calibration, precision=precision).plan, windows=())
+    training decides, and of random scores chance does. usual: as of `quantize`; those of
+    `Outline.read_by_functions`, so that chance does not decide on the last bit of a range, either."""
+    return replace(quantize(program, calibration, precision=precision, usual=usual).plan, windows=())
 
 
 def _drawn(node: Node, position: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

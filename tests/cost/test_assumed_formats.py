@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aero.bench.forward import preset_plan
 from aero.compiler.architecture import outline
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
-from aero.compiler.trained_scale import trained_scale_plan, trained_scale_program
+from aero.compiler.trained_scale import trained_scale_program
 from aero.cost.two_party import in_windows, run_cost
 from aero.engines.planning.declared import declared_run
-from aero.engines.two_party.room import with_room
 from aero.models.notation import parse
 from aero.models.presets import SIZES
 
@@ -44,9 +44,8 @@ PRESETS = [
 def compiled_of(notation, size):
     rng = np.random.default_rng(0)
     program, _, _ = rewrite(trained_scale_program(notation, size), softmax_base="2")
-    usual = outline(notation, size).read_by_functions
-    plan = trained_scale_plan(program, list(rng.integers(size.vocab_size, size=(4, size.context))), usual=usual)
-    return Compiled(program), with_room(Compiled(program), plan, 1)
+    blocks = list(rng.integers(size.vocab_size, size=(4, size.context)))
+    return Compiled(program), preset_plan(notation, size, program, blocks)
 
 
 @pytest.mark.parametrize(("preset", "notation", "layers"), PRESETS)

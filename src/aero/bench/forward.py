@@ -17,7 +17,7 @@ import dataclasses
 import json
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +69,23 @@ def prepare(notation: Notation, size: Size, *, precision: Precision | None = Non
     rng = np.random.default_rng([seed, size.context])
     program, _, _ = rewrite(trained_scale_program(notation, size, seed=seed), softmax_base="2")
     blocks = rng.integers(size.vocab_size, size=(CALIBRATION_BLOCKS, size.context))
-    usual = {} if precision else outline(notation, size).read_by_functions
-    plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), precision=precision, usual=usual), 1)
+    if precision is None:
+        plan = preset_plan(notation, size, program, list(blocks))
+    else:
+        plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), precision=precision), 1)
     last, ids = Compiled(program).prefill(size.context), rng.integers(size.vocab_size, size=size.context)
     return Prepared(notation, last, plan, ids, interpret(last, ids))
+
+
+def preset_plan(
+    notation: Notation, size: Size, program: Program, calibration: Sequence[np.ndarray], rows: int = 1
+) -> RingPlan:
+    """Number formats of a preset's program of random weights: those with which `aero cost` prices the preset, where
+    they hold with half of the margin, so that chance does not decide on the last bit of a range; its own where products
+    ask for larger moduli, which no price knows. rows: as of `with_room`."""
+    compiled, usual = Compiled(program), outline(notation, size).plan.values
+    plan = with_room(compiled, trained_scale_plan(program, calibration, usual=usual), rows)
+    return with_room(compiled, trained_scale_plan(program, calibration), rows) if plan.moduli else plan
 
 
 def bench_two_party(

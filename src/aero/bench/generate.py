@@ -16,18 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from aero.bench.forward import CALIBRATION_BLOCKS
+from aero.bench.forward import CALIBRATION_BLOCKS, preset_plan
 from aero.bench.parties import run_parties
-from aero.compiler.architecture import outline
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
-from aero.compiler.trained_scale import trained_scale_plan, trained_scale_program
+from aero.compiler.trained_scale import trained_scale_program
 from aero.cost.machine import Computer
 from aero.cost.two_party import predicted
 from aero.engines.engine import RunCost
 from aero.engines.planning.declared import DeclaredRun, DeclaredSession
 from aero.engines.two_party.engine import TwoPartyEngine
-from aero.engines.two_party.room import with_room
 from aero.graph import Program, interpret
 from aero.graph.ring_plan import RingPlan
 from aero.graph.serialize import save
@@ -64,8 +62,7 @@ def bench_generate(
     rng = np.random.default_rng([seed, whole.context])
     program, _, _ = rewrite(trained_scale_program(notation, whole, seed=seed), softmax_base="2")
     blocks = rng.integers(whole.vocab_size, size=(CALIBRATION_BLOCKS, whole.context))
-    usual = outline(notation, whole).read_by_functions
-    plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), usual=usual), batch * rows)
+    plan = preset_plan(notation, whole, program, list(blocks), batch * rows)
     ids = rng.integers(whole.vocab_size, size=(batch, whole.context))
     every = np.stack([interpret(program, prompt) for prompt in ids])  # [batch, tokens, V]
     starts = [size.context - 1, *range(size.context, whole.context, rows)]

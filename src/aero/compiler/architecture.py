@@ -46,13 +46,6 @@ class Outline:
     programs: Compiled
     plan: RingPlan
 
-    @property
-    def read_by_functions(self) -> dict[str, Format]:
-        """Formats of what functions of single numbers read: rounds may depend on the last bit of their ranges."""
-        graph = self.programs.program.graph
-        functions = [node for node in graph.nodes if OPS[node.op].arithmetic == Function(of="number")]
-        return {name: self.plan.values[name] for node in functions for name in node.inputs}
-
 
 @lru_cache(maxsize=8)
 def outline(notation: Notation, size: Size) -> Outline:

@@ -70,8 +70,7 @@ def trained_scale_plan(
     usual: Mapping[str, Format] = MappingProxyType({}),
 ) -> RingPlan:
     """Number formats of such a program, compiled. Without windows of scores: whether a model has narrow ones, its
-    training decides, and of random scores chance does. usual: as of `quantize`; those of
-    `Outline.read_by_functions`, so that chance does not decide on the last bit of a range, either."""
+    training decides, and of random scores chance does. usual: as of `quantize`."""
     return replace(quantize(program, calibration, precision=precision, usual=usual).plan, windows=())
 
 

@@ -1,7 +1,9 @@
 """What our own engine's kernels take: what is counted is what runs, and what is counted is priced."""
 
 import dataclasses
+import functools
 import json
+import operator
 import threading
 from collections import Counter
 
@@ -104,6 +106,9 @@ def test_parties_take_turns_or_compute_at_the_same_time():
     crossing = message(Role.CLIENT, 5) | message(Role.SERVER, 5) | ProtocolCost(ots_from_client=2)
     assert MACHINE.computing(crossing) == (2, 4, 5)
     assert units_of(crossing, Role.SERVER)["ot received"] == 2
+    parts = functools.reduce(operator.or_, [message(Role.CLIENT, 5) + message(Role.SERVER, 5)] * 5)
+    computed = parts | ProtocolCost(client_work={"x": 1}, server_work={"y": 10})
+    assert (computed.messages, computed.rounds) == (10, 2) and MACHINE.computing(computed) == (10, 10, 11)
     with pytest.raises(ValueError, match="not measured at z; measure it anew"):
         MACHINE.computing(ProtocolCost(client_work={"z": 1}))
 

@@ -73,11 +73,11 @@ def test_a_ladder_is_climbed_stopped_and_climbed_on(data: DataFolder, size: Size
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        climb(out, data, size, SETTINGS, tolerance=5.0, on_progress=stop)
+        climb(out, data, size, SETTINGS, tolerance=5.0, flavour="papers", on_progress=stop)
     assert not (out / FILE).exists()
     kept = (out / "SM+LN+R" / "model.safetensors").stat().st_mtime_ns
 
-    found = climb(out, data, size, SETTINGS, tolerance=5.0)
+    found = climb(out, data, size, SETTINGS, tolerance=5.0, flavour="papers")
     assert (out / "SM+LN+R" / "model.safetensors").stat().st_mtime_ns == kept
     assert [rung.step for rung in found.rungs] == sorted(rung.step for rung in found.rungs)
     names = [rung.notation for rung in found.rungs]
@@ -99,17 +99,35 @@ def test_a_ladder_is_climbed_stopped_and_climbed_on(data: DataFolder, size: Size
     assert json.loads((out / FILE).read_text()) == json.loads(json.dumps(found.to_json()))
     with pytest.raises(ValueError, match="other settings"):
         climb(out, data, size, replace(SETTINGS, seed=1))
+    with pytest.raises(ValueError, match="flavour is 'own'"):
+        climb(out, data, size, SETTINGS, flavour="own")  # type: ignore[arg-type]
+
+
+def test_frozen_norms_are_a_stabiliser(
+    data: DataFolder, size: Size, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aero.ladder.climb._best", lambda rungs: rungs[-1])  # of two steps, any may be best
+    found = climb(tmp_path, data, size, SETTINGS, tolerance=5.0)
+    names = [rung.notation for rung in found.rungs]
+    assert names[:4] == ["SM+LN+G", "SM+LN+R", "SM+FLN+R", "SM+R"]
+    assert names[4:9] == ["SM+ScFFN", "SM", "SM", "SM+FLN", "SM+FLN+ScFuFFN"]
+    assert (found.stabilizer, names[-1]) == ("frozen", "EReg(SM(t_h)+FLN+ScFuFFN_i2)")
+    prices = {rung.notation: rung.bytes for rung in found.rungs}
+    assert prices["SM+FLN"] == prices["SM+FLN+ScFuFFN"], "the compiler leaves the same of both"
+    assert prices["SM+FLN+R"] == prices["SM+R"]
 
 
 def test_the_ladder_of_a_llama_begins_with_its_own_rungs(data: DataFolder, size: Size, tmp_path: Path) -> None:
     llama = replace(size, num_layers=2, family="llama", num_key_heads=1, ffn_width=24)
     found = climb(tmp_path, data, llama, SETTINGS, tolerance=5.0)
+    body = {"frozen": "+FRMS"}.get(found.stabilizer, "")
     names = [rung.notation for rung in found.rungs]
     assert names[:5] == ["SM+RMS+SiLU+GaFFN", "SM+RMS+R+GaFFN", "SM+RMS+R", "SM+FRMS+R", "SM+R"]
-    assert names[5:] == ["SM+ScFFN", "SM", "SM", "SM+ScFuFFN", "SM+ScFuFFN_i1", "EReg(SM(t_h)+ScFuFFN_i1)"]
+    assert names[5:9] == ["SM+ScFFN", "SM", "SM", "SM+FRMS"]
+    assert names[9:] == [f"SM{body}+ScFuFFN", f"SM{body}+ScFuFFN_i1", f"EReg(SM(t_h){body}+ScFuFFN_i1)"]
     assert all(rung.perplexity is not None for rung in found.rungs)
     prices = [rung.bytes or 0.0 for rung in found.rungs]
-    assert prices[0] > prices[1] > prices[2] > prices[3] == prices[4] > prices[8], "a frozen norm costs nothing"
+    assert prices[0] > prices[1] > prices[2] > prices[3] == prices[4] > prices[9], "a frozen norm costs nothing"
     with pytest.raises(ValueError, match="the size of an encoder"):
         climb(tmp_path, data, "bert-base", SETTINGS)
 

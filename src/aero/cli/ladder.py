@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.progress import Progress as Bar
@@ -15,6 +15,7 @@ from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed, json_o
 if TYPE_CHECKING:
     from aero.ladder.climb import Ladder
     from aero.train.callbacks import TrainingProgress
+    from aero.train.recipes import Flavour
 
 _HEADER = ("step", "rung", "perplexity", "MB per token", "front")
 
@@ -33,11 +34,14 @@ def ladder(
     profile: Annotated[
         str, typer.Option(help="Prices of communication, as in `aero cost`: of our own engine, or another.")
     ] = "two-party",
+    flavour: Annotated[
+        str, typer.Option(help="recommended, or papers: without norms that end as constants, which are ours.")
+    ] = "recommended",
     json: Annotated[Path | None, json_option("Write ladder.json here as well.")] = None,
 ) -> None:
     """Train with ever fewer nonlinearities, choose the stabiliser, prune FFNs, regularise entropy; draw the front.
 
-    Some ten trainings. Stopped, the same command goes on where it was. OUT gets the run folders, ladder.json (keys:
+    Some twelve trainings. Stopped, the same command goes on where it was. OUT gets the run folders, ladder.json (keys:
     tolerance, stabilizer, pruned, rungs, front, choice), front.png and index.html.
     """
     from aero.data.folder import DataFolder
@@ -59,7 +63,8 @@ def ladder(
                 tasks[rung] = bar.add_task(rung, total=now.steps)
             bar.update(tasks[rung], completed=now.step)
 
-        found = climb(out, DataFolder(data), size, settings, tolerance, profile, on_progress=show)
+        folder, kind = DataFolder(data), cast("Flavour", flavour)
+        found = climb(out, folder, size, settings, tolerance, profile, kind, on_progress=show)
     rows = _rows(found)
     table = Table()
     for column in _HEADER:

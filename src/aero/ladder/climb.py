@@ -1,9 +1,11 @@
 """The four steps (Jha & Reagen 2024, §4; 2025, §4), each rung a run of its own; stopped, they go on where they were.
 
-1. fewer nonlinearities   SM+LN+G, SM+LN+R, SM+R; of another family its own (`aero.models.presets.Traits.rungs`)
-2. softmax alone          with each stabiliser: FFN scaling, weight norm, spectral norm; the best goes on
+1. fewer nonlinearities   SM+LN+G, SM+LN+R, SM+FLN+R, SM+R; of another family its own (`Traits.rungs` of presets)
+2. softmax alone          with each stabiliser: FFN scaling, weight norm, spectral norm, frozen norms; the best goes on
 3. fewer FLOPs            FFNs fused; then the deepest pruned, as many as the tolerance bears, found by halving
 4. entropy                what is left, with a temperature for each head and the entropy regulariser
+
+Norms that end as constants are ours, and all of them are left out of the papers' flavour.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from aero.data.folder import DataFolder
 from aero.files.atomic import write_text
 from aero.ladder.rung import Rung, measure_rung, pareto_front
 from aero.models import AeroConfig
+from aero.models.notation import BEGINS_AS, Norm, Notation, parse
 from aero.models.presets import Size, traits_of
 from aero.models.presets import size as size_of
 from aero.models.stabilize import Stabilizer
 from aero.train.callbacks import TrainingProgress
+from aero.train.recipes import Flavour, check_flavour
 from aero.train.run import ensure
 from aero.train.settings import TrainSettings
 
@@ -32,13 +36,15 @@ _STABILISED: tuple[tuple[str, Stabilizer], ...] = (
     ("SM", "weight_norm"),
     ("SM", "spectral_norm"),
 )
+_FROZEN: dict[Norm, Norm] = {"layer": "frozen", "rms": "frozen_rms"}
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """All rungs in the order in which they were trained. stabilizer: the best of step 2, "scaled" for FFN scaling.
-    pruned: how many of the deepest FFNs the tolerance bears. choice: the rung with the fewest bytes whose perplexity is
-    within the tolerance of the baseline's; the baseline itself where no other is. None where it diverged.
+    """All rungs in the order in which they were trained. stabilizer: the best of step 2, "scaled" for FFN scaling,
+    "frozen" for frozen norms. pruned: how many of the deepest FFNs the tolerance bears. choice: the rung with fewest
+    bytes whose perplexity is within the tolerance of the baseline's; the baseline itself where no other is. None where
+    it diverged.
     """
 
     tolerance: float
@@ -79,22 +85,25 @@ def climb(
     settings: TrainSettings,
     tolerance: float = 0.02,
     profile: str = TWO_PARTY,
+    flavour: Flavour = "recommended",
     on_progress: Callable[[str, TrainingProgress], None] | None = None,
 ) -> Ladder:
     """Train the rungs in folders of `out`, and write ladder.json there.
 
     tolerance: relative increase of perplexity that is borne, of pruning against the fused model, and of the choice
-    against the baseline. settings: of every rung, but for the stabiliser. Runs that are finished are kept. ValueError
-    for a negative tolerance, an unknown profile, or where `out` holds rungs of other settings; RuntimeError where every
-    Softmax-only model diverges.
+    against the baseline. settings: of every rung, but for the stabiliser. flavour: "papers" has no frozen norms. Runs
+    that are finished are kept. ValueError for a negative tolerance, an unknown profile or flavour, or where `out` holds
+    rungs of other settings; RuntimeError where every Softmax-only model diverges.
     """
     if not 0 <= tolerance < 10:
         raise ValueError(f"a tolerance of {tolerance} is not a fraction; give 0.02 for 2%")
+    check_flavour(flavour)
     prices = pricing(profile)  # first: an unknown name is an error before anything is trained
     size = size_of(size) if isinstance(size, str) else size
     found: list[Rung] = []
 
-    def rung(step: int, notation: str, stabilizer: Stabilizer = "none") -> Rung:
+    def rung(step: int, notation: str | Notation, stabilizer: Stabilizer = "none") -> Rung:
+        notation = str(notation)
         folder = notation if stabilizer == "none" else f"{notation},{stabilizer}"
         config = AeroConfig.from_notation(notation, size, vocab_size=data.info.vocab_size)
 
@@ -106,21 +115,27 @@ def climb(
         found.append(measure_rung(step, notation, stabilizer, out, folder, profile, prices))
         return found[-1]
 
-    for notation in traits_of(size).rungs:
+    rungs, stabilised = list(traits_of(size).rungs), list(_STABILISED)
+    frozen = _FROZEN[parse(rungs[0]).norm]
+    if flavour == "papers":
+        rungs = [notation for notation in rungs if parse(notation).norm not in BEGINS_AS]
+    else:
+        stabilised.append((str(Notation(frozen, "identity")), "none"))
+    for notation in rungs:
         rung(1, notation)
-    alone = [rung(2, notation, stabilizer) for notation, stabilizer in _STABILISED]
-    best = _best(alone)
+    best = _best([rung(2, notation, stabilizer) for notation, stabilizer in stabilised])
     if best is None:
         raise RuntimeError("every Softmax-only model diverged; use a lower learning rate")
-    fused = rung(3, "SM+ScFuFFN", best.stabilizer)
+    form = Notation(parse(best.notation).norm, "identity", "scaled_fused")
+    fused = rung(3, form, best.stabilizer)
     layers = AeroConfig.from_pretrained(out / found[0].folder).num_layers
     pruned = 0
     if fused.perplexity is not None:
         limit = fused.perplexity * (1 + tolerance)
-        pruned = most_pruned(layers - 1, lambda k: _within(rung(3, f"SM+ScFuFFN_i{k}", best.stabilizer), limit))
-    suffix = f"_i{pruned}" if pruned else ""
-    rung(4, f"EReg(SM(t_h)+ScFuFFN{suffix})", best.stabilizer)
-    stabilizer = "scaled" if best.stabilizer == "none" else best.stabilizer
+        pruned = most_pruned(layers - 1, lambda k: _within(rung(3, replace(form, pruned=k), best.stabilizer), limit))
+    last = replace(form, pruned=pruned, temperature="per_head", entropy_regularized=True)
+    rung(4, last, best.stabilizer)
+    stabilizer = _called(best)
     ladder = Ladder(tolerance, tuple(found), stabilizer, pruned)
     write_text(out / FILE, json.dumps(ladder.to_json(), indent=2, allow_nan=False) + "\n")
     return ladder
@@ -141,6 +156,13 @@ def most_pruned(most: int, fine: Callable[[int], bool]) -> int:
 def _best(rungs: Sequence[Rung]) -> Rung | None:
     trained = [rung for rung in rungs if rung.perplexity is not None]
     return min(trained, key=lambda rung: rung.perplexity or 0.0) if trained else None
+
+
+def _called(best: Rung) -> str:
+    """The stabiliser of a rung of step 2."""
+    if parse(best.notation).norm in BEGINS_AS:
+        return "frozen"
+    return "scaled" if best.stabilizer == "none" else best.stabilizer
 
 
 def _within(rung: Rung, limit: float) -> bool:

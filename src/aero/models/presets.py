@@ -30,7 +30,7 @@ class Traits:
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     gelu: Activation = "gelu"
-    rungs: Sequence[str] = ("SM+LN+G", "SM+LN+R", "SM+R")
+    rungs: Sequence[str] = ("SM+LN+G", "SM+LN+R", "SM+FLN+R", "SM+R")
 
 
 # Touvron et al. 2023, §2.2; Qwen2 adds biases of queries, keys and values, Qwen3 norms of queries and keys.

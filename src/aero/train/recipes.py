@@ -1,4 +1,5 @@
-"""The papers' experiments as runs (Jha & Reagen 2024, §5; 2025, §5): each variant of each, at the published sizes.
+"""The papers' experiments as runs (Jha & Reagen 2024, §5; 2025, §5): each variant of each, at the published sizes; and
+one of our own, "frozen-norms".
 
 Two flavours by name. "papers": the published settings, with fp16, GPT-2's scale and the temperatures' published
 initialisation. "recommended": what we found at small scale and carry over: temperatures that start at one, an embedding
@@ -24,6 +25,12 @@ _BATCH, _ACCUMULATION = 128, 4
 _RECOMMENDED_EMBEDDING = 16.0
 
 
+def check_flavour(flavour: str) -> None:
+    """ValueError for one that there is not."""
+    if flavour not in get_args(Flavour):
+        raise ValueError(f"flavour is {flavour!r}; choose one of {', '.join(get_args(Flavour))}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One whole run but for its data folder. source, tokenizer: how `aero data` makes that, None: train one.
@@ -47,7 +54,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the papers report in one table or figure. variants: names of its runs; `recipe` builds one of them."""
+    """What the papers report in one table or figure, or we add to it. variants: names of its runs; `recipe` builds
+    one of them."""
 
     name: str
     title: str
@@ -58,8 +66,7 @@ class Experiment:
         """ValueError for a variant or a flavour that there is not."""
         if variant not in self.variants:
             raise ValueError(f"{self.name} has no variant {variant!r}; it has {', '.join(self.variants)}")
-        if flavour not in get_args(Flavour):
-            raise ValueError(f"flavour is {flavour!r}; choose one of {', '.join(get_args(Flavour))}")
+        check_flavour(flavour)
         return replace(self.build(variant, flavour), experiment=self.name, variant=variant)
 
 
@@ -120,6 +127,7 @@ _BASES = ("SM+LN+G", "SM+LN+R")
 _SIMPLIFIED = ("SAS(SM+ScFFN)", "SAS(SM+ScFuFFN)", "SAS(SM+ScFuFFN_i1)")
 _AERO = ("SM+ScFFN", "SM+ScFuFFN")
 _STUDY = ("SM+LN+G", "SM+LN+R", "SM+LN", "SM+G", "SM+R", "SM")
+_FROZEN = ("SM+LN+G", "SM+FLN+R", "SM+FLN", "SM+FLN+ScFuFFN", "SM+FLN+ScFuFFN_i6", "EReg(SM(t)+FLN+ScFuFFN_i6)")
 _PLACED = tuple(f"{norm}/{place}" for norm in ("weight_norm", "spectral_norm") for place in get_args(Placement))
 
 
@@ -160,6 +168,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             "nonlinearities",
             "What each nonlinearity is worth: GPT-2 small on CodeParrot, T=128",
             _STUDY,
+            lambda v, f: _run(v, f, "gpt2-small", 128),
+        ),
+        Experiment(
+            "frozen-norms",
+            "LayerNorms that end as constants, which cost nothing privately: GPT-2 small on CodeParrot, T=128",
+            _FROZEN,
             lambda v, f: _run(v, f, "gpt2-small", 128),
         ),
         Experiment(

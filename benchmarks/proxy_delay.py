@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -36,14 +36,12 @@ from statistics import median
 from typing import Any
 
 from aero.cli.security import security_of
-from aero.compiler.draft import pack
 from aero.compiler.run import CompiledRun
 from aero.data import tokenizer
 from aero.engines.connect import TWO_PARTY, connect_engine
 from aero.mpc.party import Role
 from aero.report.record import Record, write_records
 from aero.serve.client import Client
-from aero.serve.drafts import Guess
 from aero.serve.sampling import Sampling
 from aero.serve.server import DEFAULT_MAX_PROMPTS, IDLE_SECONDS, Server
 from aero.wire.keys import make_keys
@@ -63,7 +61,7 @@ TEXTS = [
 SEED = 7
 
 
-def serve(folder: Path, keys: Path, network: Network, draft: Path | None, ports: Queue[int]) -> None:
+def serve(folder: Path, keys: Path, network: Network, ports: Queue[int]) -> None:
     """A process: the server."""
     model = CompiledRun.load(folder)
     server = Server(
@@ -71,7 +69,6 @@ def serve(folder: Path, keys: Path, network: Network, draft: Path | None, ports:
         tokenizer=(folder / tokenizer.FILE).read_bytes(), programs=model.compiled, engine=TWO_PARTY,
         engine_for=lambda channel: connect_engine(TWO_PARTY, Role.SERVER, channel, plan=model.plan),
         end_tokens=(),  # every answer has as many tokens as it may
-        draft=b"" if draft is None else pack(CompiledRun.load(draft).compiled.program),
     )  # fmt: skip
     security = security_of(keys, Role.SERVER, False)
     with Listener("127.0.0.1", 0, security, timeout=IDLE_SECONDS, network=network) as listener:
@@ -82,24 +79,11 @@ def serve(folder: Path, keys: Path, network: Network, draft: Path | None, ports:
 
 
 @contextmanager
-def session(
-    keys: Path,
-    network: Network,
-    port: int,
-    guesses: int = 0,
-    steady: bool = False,
-    draft_for: Callable[[bytes, int], Guess] | None = None,
-) -> Iterator[Client]:
+def session(keys: Path, network: Network, port: int) -> Iterator[Client]:
     security = security_of(keys, Role.CLIENT, False)
     with (
         connect("127.0.0.1", port, security, timeout=IDLE_SECONDS, network=network) as channel,
-        Client(
-            channel,
-            lambda name, channel: connect_engine(name, Role.CLIENT, channel),
-            guesses=guesses,
-            steady=steady,
-            draft_for=draft_for,
-        ) as client,
+        Client(channel, lambda name, channel: connect_engine(name, Role.CLIENT, channel)) as client,
     ):
         yield client
 
@@ -182,7 +166,7 @@ def measure(folder: Path, keys: Path, network: Network, tokens: int, repeat: int
     notation = CompiledRun.load(folder).notation
     sampling = Sampling(1.0, seed=SEED)
     direct: tuple[list[float], list[float]] = [], []
-    with process(serve, folder, keys, network, None) as port:
+    with process(serve, folder, keys, network) as port:
         with session(keys, network, port) as client:
             ids = client.tokenizer.encode_prompt(TEXTS[1])
             greedy, drawn, again = (

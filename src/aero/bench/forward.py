@@ -26,7 +26,6 @@ from aero.bench.parties import run_parties
 from aero.compiler.architecture import outline
 from aero.compiler.compile import rewrite
 from aero.compiler.compiled import Compiled
-from aero.compiler.quantize import Precision
 from aero.compiler.trained_scale import trained_scale_plan, trained_scale_program
 from aero.cost.machine import Computer
 from aero.cost.two_party import predicted
@@ -64,15 +63,12 @@ class Prepared:
     exact: np.ndarray
 
 
-def prepare(notation: Notation, size: Size, *, precision: Precision | None = None, seed: int = 0) -> Prepared:
+def prepare(notation: Notation, size: Size, *, seed: int = 0) -> Prepared:
     """Draw weights, compile, choose number formats. Takes about a minute at GPT-2 small's size."""
     rng = np.random.default_rng([seed, size.context])
     program, _, _ = rewrite(trained_scale_program(notation, size, seed=seed), softmax_base="2")
     blocks = rng.integers(size.vocab_size, size=(CALIBRATION_BLOCKS, size.context))
-    if precision is None:
-        plan = preset_plan(notation, size, program, list(blocks))
-    else:
-        plan = with_room(Compiled(program), trained_scale_plan(program, list(blocks), precision=precision), 1)
+    plan = preset_plan(notation, size, program, list(blocks))
     last, ids = Compiled(program).prefill(size.context), rng.integers(size.vocab_size, size=size.context)
     return Prepared(notation, last, plan, ids, interpret(last, ids))
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from aero.compiler.quantize import Precision, quantize
+from aero.compiler.quantize import quantize
 from aero.graph import Node, Program
 from aero.graph.graph import INPUT
 from aero.graph.interpret import apply
@@ -63,15 +63,11 @@ def trained_scale_program(notation: Notation, size: Size, length: int | None = N
 
 
 def trained_scale_plan(
-    program: Program,
-    calibration: Sequence[np.ndarray],
-    *,
-    precision: Precision | None = None,
-    usual: Mapping[str, Format] = MappingProxyType({}),
+    program: Program, calibration: Sequence[np.ndarray], *, usual: Mapping[str, Format] = MappingProxyType({})
 ) -> RingPlan:
     """Number formats of such a program, compiled. Without windows of scores: whether a model has narrow ones, its
     training decides, and of random scores chance does. usual: as of `quantize`."""
-    return replace(quantize(program, calibration, precision=precision, usual=usual).plan, windows=())
+    return replace(quantize(program, calibration, usual=usual).plan, windows=())
 
 
 def _drawn(node: Node, position: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

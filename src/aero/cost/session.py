@@ -171,7 +171,7 @@ def estimate_session(
     following = []
     for known, more, _ in steps:
         past = length + known - 1
-        rows = min(1 + more, programs.context - past)
+        rows = min(1 + more, programs.context - past)  # steady runs end with the context
         following.append(programs.decode(past, rows, rows).graph)
     often = [times for _, _, times in steps]
     session = DeclaredSession(plan, reveal)

@@ -494,11 +494,16 @@ def _explain(error: OSError, where: str, identity: Identity | None) -> WireError
 
 def _wait(sock: socket.socket, events: int, deadline: float, complaint: str) -> None:
     """Wait until `sock` may be read or written. Raises `PeerSilentError(complaint)` after `deadline`."""
+    left = deadline - time.monotonic()  # a peer that always has something to say has no more time than another
+    if left <= 0 or not _ready(sock, events, left):
+        raise PeerSilentError(complaint)
+
+
+def _ready(sock: socket.socket, events: int, seconds: float) -> bool:
+    """Whether `sock` may be read or written, at once or within so many seconds."""
     poll = select.poll()
     poll.register(sock, events)
-    left = deadline - time.monotonic()  # a peer that always has something to say has no more time than another
-    if left <= 0 or not poll.poll(left * 1000):
-        raise PeerSilentError(complaint)
+    return bool(poll.poll(seconds * 1000))
 
 
 class TcpLink(Link):
@@ -556,9 +561,7 @@ class TcpLink(Link):
     def arrived(self) -> bool:
         with self._lock:
             decrypted = self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(decrypted or poll.poll(0))
+        return decrypted > 0 or _ready(self._socket, select.POLLIN, 0)
 
     def close(self, *, abruptly: bool = False) -> None:
         if self._closed:

@@ -4,7 +4,8 @@ settings (Jha & Reagen 2024, §3: SM+LN+R ~ SM+LN+G < SM+R < SM+G < SM+LN, and S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -13,10 +14,9 @@ from aero.data.folder import DataFolder
 from aero.models import AeroConfig
 from aero.models.presets import Scale, Size
 from aero.report.record import Record
-from aero.train.callbacks import TrainingProgress
 from aero.train.jsonl import read_rows
+from aero.train.many import OnProgress, TrainMany, Wanted, one_after_another
 from aero.train.measures import FILE as MEASURES_FILE
-from aero.train.run import ensure
 from aero.train.settings import TrainSettings
 
 NOTATIONS = (
@@ -53,39 +53,33 @@ def run_study(
     settings: TrainSettings,
     seeds: Sequence[int] = (0, 1, 2),
     notations: Sequence[str] = NOTATIONS,
-    on_progress: Callable[[str, TrainingProgress], None] | None = None,
+    train: TrainMany = one_after_another,
+    on_progress: OnProgress | None = None,
 ) -> list[Record]:
     """Train every architecture with every seed, at GPT-2's scale and at the recommended one; each run a folder of
     `out`. Stopped, the same call goes on. Records: work "ordering/SCALE", extra seed, status, perplexity, shares (of
     heads, in the quarters of the largest entropy, as last measured), tokens, precision.
     """
+    each = [(scale, notation, seed) for scale in SCALES for notation in notations for seed in seeds]
+    runs = []
+    for scale, notation, seed in each:
+        name = f"{scale}/{notation}/{seed}"
+        config = AeroConfig.from_notation(notation, size, scale=scale, vocab_size=data.info.vocab_size)
+        runs.append(Wanted(name, out / name, config, replace(settings, seed=seed)))
     records = []
-    for scale in SCALES:
-        for notation in notations:
-            for seed in seeds:
-                name = f"{scale}/{notation}/{seed}"
-                config = AeroConfig.from_notation(notation, size, scale=scale, vocab_size=data.info.vocab_size)
-
-                def show(now: TrainingProgress, name: str = name) -> None:
-                    if on_progress:
-                        on_progress(name, now)
-
-                run = TrainSettings.from_json({**settings.to_json(), "seed": seed})
-                info = ensure(out / name, data, config, run, on_progress=show)
-                result = info.result or {}
-                measures = read_rows(out / name / MEASURES_FILE)
-                extra: dict[str, Any] = {
-                    "seed": seed,
-                    "status": info.status,
-                    "perplexity": result.get("perplexity"),
-                    "shares": measures[-1]["shares"] if measures else None,
-                    "tokens": result.get("train_tokens"),
-                    "precision": result.get("precision"),
-                }
-                seconds = result.get("seconds")
-                records.append(
-                    Record(f"ordering/{scale}", "torch", notation, info.context, seconds=seconds, extra=extra)
-                )
+    for (scale, notation, seed), run, info in zip(each, runs, train(runs, data, on_progress), strict=True):
+        result = info.result or {}
+        measures = read_rows(run.out / MEASURES_FILE)
+        extra: dict[str, Any] = {
+            "seed": seed,
+            "status": info.status,
+            "perplexity": result.get("perplexity"),
+            "shares": measures[-1]["shares"] if measures else None,
+            "tokens": result.get("train_tokens"),
+            "precision": result.get("precision"),
+        }
+        seconds = result.get("seconds")
+        records.append(Record(f"ordering/{scale}", "torch", notation, info.context, seconds=seconds, extra=extra))
     return records
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.progress import Progress as Bar
-from rich.progress import TaskID
 from rich.table import Table
 
 from aero.cli.console import wide_console
@@ -20,10 +18,10 @@ from aero.cli.options import (
     TrainingSeed,
     json_option,
 )
+from aero.cli.run_bars import run_bars
 
 if TYPE_CHECKING:
     from aero.ladder.adapt import Adapted, Step
-    from aero.train.callbacks import TrainingProgress
     from aero.train.freezing import FreezeOrder
 
 _HEADER = ("stage", "notation", "tokens", "perplexity", "MB per token", "rounds")
@@ -74,14 +72,7 @@ def adapt(
     settings = TrainSettings(
         learning_rate=lr, batch_size=batch_size, seed=seed, freeze_order=cast("FreezeOrder", freeze_order)
     )
-    with Bar(console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, now: TrainingProgress) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=now.steps)
-            bar.update(tasks[stage], completed=now.step)
-
+    with run_bars(console) as show:
         found = take(
             out, run, to, settings, tokens, tolerance, data, teacher_weight, teacher_temperature, profile, show
         )

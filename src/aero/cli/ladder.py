@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from aero.cli.console import wide_console
 from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed, json_option
+from aero.cli.run_bars import run_bars
 
 if TYPE_CHECKING:
     from aero.ladder.climb import Ladder
-    from aero.train.callbacks import TrainingProgress
     from aero.train.recipes import Flavour
 
 _HEADER = ("step", "rung", "perplexity", "MB per token", "front")
@@ -55,14 +54,7 @@ def ladder(
     settings = TrainSettings(
         steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, entropy_weight=entropy_weight
     )
-    with Bar(console=console, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(rung: str, now: TrainingProgress) -> None:
-            if rung not in tasks:
-                tasks[rung] = bar.add_task(rung, total=now.steps)
-            bar.update(tasks[rung], completed=now.step)
-
+    with run_bars(console) as show:
         folder, kind = DataFolder(data), cast("Flavour", flavour)
         found = climb(out, folder, size, settings, tolerance, profile, kind, on_progress=show)
     rows = _rows(found)

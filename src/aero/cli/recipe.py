@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from aero.cli.console import wide_console
 from aero.cli.options import Records, TrainingSeed
+from aero.cli.run_bars import run_bars
 
 if TYPE_CHECKING:
-    from aero.train.callbacks import TrainingProgress
     from aero.train.recipes import Flavour
 
 
@@ -47,8 +46,8 @@ def recipe(
     """
     from aero.data.folder import DataFolder
     from aero.report.record import Record, write_records
+    from aero.train.many import Wanted, one_after_another
     from aero.train.recipes import EXPERIMENTS, experiment
-    from aero.train.run import ensure
 
     console = wide_console()
     if name is None:
@@ -64,20 +63,22 @@ def recipe(
     changes |= {"precision": precision, "valid_blocks": valid_blocks}
     changes = {key: value for key, value in changes.items() if value is not None}
     folder, records = DataFolder(data), []
-    for each in recipes:
-        run = out / chosen.name / each.variant.replace("/", "_")
-        with Bar(console=console, transient=True) as bar:
-            task = bar.add_task(each.variant, total=None)
-
-            def show(now: TrainingProgress, bar: Bar = bar, task: Any = task) -> None:
-                bar.update(task, completed=now.step, total=now.steps)
-
-            settings = replace(each.settings, seed=seed, **changes)
-            info = ensure(run, folder, each.config(folder.info.vocab_size), settings, on_progress=show)
+    runs = [
+        Wanted(
+            each.variant,
+            out / chosen.name / each.variant.replace("/", "_"),
+            each.config(folder.info.vocab_size),
+            replace(each.settings, seed=seed, **changes),
+        )
+        for each in recipes
+    ]
+    with run_bars(console) as show:
+        infos = one_after_another(runs, folder, show)
+    for run, info in zip(runs, infos, strict=True):
         result = dict(info.result or {})
         outcome = f"perplexity {result['perplexity']:.3f}" if result else info.status
-        console.print(f"{each.variant}: {outcome}, {run}", soft_wrap=True, markup=False)
-        extra = {"folder": str(run), "status": info.status}
+        console.print(f"{run.name}: {outcome}, {run.out}", soft_wrap=True, markup=False)
+        extra = {"folder": str(run.out), "status": info.status}
         seconds = result.pop("seconds", None)
         records.append(
             Record("train", "torch", info.notation, info.context, seconds=seconds, extra={**extra, **result})

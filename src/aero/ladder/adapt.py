@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,9 @@ from aero.ladder.stages import Stage, begin_with, stages
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.norm import frozen_norms
 from aero.models.notation import parse
-from aero.train.callbacks import TrainingProgress
 from aero.train.evaluate import evaluate_on
+from aero.train.many import OnProgress, Wanted, one_after_another
 from aero.train.processes import join
-from aero.train.run import ensure
 from aero.train.run_folder import CONFIG_FILE, RunInfo, copy_text_files, finished_with_data
 from aero.train.settings import Teacher, TrainSettings
 from aero.train.teacher import as_teacher
@@ -141,7 +140,7 @@ def adapt(
     weight: float = Teacher.weight,
     temperature: float = Teacher.temperature,
     profile: str = TWO_PARTY,
-    on_progress: Callable[[str, TrainingProgress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Adapted:
     """Take the stages from the model in `run` to the notation `target` in folders of `out`, and write adapt.json there.
 
@@ -168,12 +167,7 @@ def adapt(
     before = run
     for index, stage in enumerate(ahead, 1):
         name = _folder(index, stage)
-
-        def show(now: TrainingProgress, name: str = name) -> None:
-            if on_progress:
-                on_progress(name, now)
-
-        info = _take(out / name, stage, before, folder, settings, show)
+        info = _take(out / name, stage, before, folder, settings, on_progress)
         before = out / name
         step = Step(stage.name, str(stage.notation), name, count * of_a_step, None, None, None)
         if info.result is not None:
@@ -210,7 +204,7 @@ def _take(
     before: Path,
     data: DataFolder,
     settings: TrainSettings,
-    on_progress: Callable[[TrainingProgress], None],
+    on_progress: OnProgress | None,
 ) -> RunInfo:
     """One stage as the run `out`, from the model in `before`; what it begins with lies beside it until it is done."""
     start = out.with_name(f"{out.name}.start")
@@ -223,7 +217,7 @@ def _take(
         with new_folder(start, CONFIG_FILE) as new:
             begin_with(source, config, _texts(data, config.context)).save_pretrained(new)
             copy_text_files(before, new)
-    info = ensure(out, data, config, settings, on_progress)
+    [info] = one_after_another([Wanted(out.name, out, config, settings)], data, on_progress)
     shutil.rmtree(start, ignore_errors=True)
     return info
 

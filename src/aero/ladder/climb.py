@@ -25,9 +25,8 @@ from aero.models.notation import BEGINS_AS, Norm, Notation, parse
 from aero.models.presets import Size, traits_of
 from aero.models.presets import size as size_of
 from aero.models.stabilize import Stabilizer
-from aero.train.callbacks import TrainingProgress
+from aero.train.many import OnProgress, TrainMany, Wanted, one_after_another
 from aero.train.recipes import Flavour, check_flavour
-from aero.train.run import ensure
 from aero.train.settings import TrainSettings
 
 FILE = "ladder.json"
@@ -86,14 +85,16 @@ def climb(
     tolerance: float = 0.02,
     profile: str = TWO_PARTY,
     flavour: Flavour = "recommended",
-    on_progress: Callable[[str, TrainingProgress], None] | None = None,
+    train: TrainMany = one_after_another,
+    on_progress: OnProgress | None = None,
 ) -> Ladder:
     """Train the rungs in folders of `out`, and write ladder.json there.
 
     tolerance: relative increase of perplexity that is borne, of pruning against the fused model, and of the choice
-    against the baseline. settings: of every rung, but for the stabiliser. flavour: "papers" has no frozen norms. Runs
-    that are finished are kept. ValueError for a negative tolerance, an unknown profile or flavour, or where `out` holds
-    rungs of other settings; RuntimeError where every Softmax-only model diverges.
+    against the baseline. settings: of every rung, but for the stabiliser. flavour: "papers" has no frozen norms. train:
+    the way to train; it gets the rungs of steps 1 and 2 together. Runs that are finished are kept. ValueError for a
+    negative tolerance, an unknown profile or flavour, or where `out` holds rungs of other settings; RuntimeError where
+    every Softmax-only model diverges.
     """
     if not 0 <= tolerance < 10:
         raise ValueError(f"a tolerance of {tolerance} is not a fraction; give 0.02 for 2%")
@@ -102,18 +103,19 @@ def climb(
     size = size_of(size) if isinstance(size, str) else size
     found: list[Rung] = []
 
-    def rung(step: int, notation: str | Notation, stabilizer: Stabilizer = "none") -> Rung:
-        notation = str(notation)
-        folder = notation if stabilizer == "none" else f"{notation},{stabilizer}"
-        config = AeroConfig.from_notation(notation, size, vocab_size=data.info.vocab_size)
+    def rungs_of(wanted: Sequence[tuple[int, str, Stabilizer]]) -> list[Rung]:
+        runs = []
+        for _, notation, stabilizer in wanted:
+            name = notation if stabilizer == "none" else f"{notation},{stabilizer}"
+            config = AeroConfig.from_notation(notation, size, vocab_size=data.info.vocab_size)
+            runs.append(Wanted(name, out / name, config, replace(settings, stabilizer=stabilizer)))
+        train(runs, data, on_progress)
+        trained = [measure_rung(*one, out, run.name, profile, prices) for one, run in zip(wanted, runs, strict=True)]
+        found.extend(trained)
+        return trained
 
-        def show(now: TrainingProgress) -> None:
-            if on_progress:
-                on_progress(folder, now)
-
-        ensure(out / folder, data, config, replace(settings, stabilizer=stabilizer), on_progress=show)
-        found.append(measure_rung(step, notation, stabilizer, out, folder, profile, prices))
-        return found[-1]
+    def rung(step: int, notation: Notation, stabilizer: Stabilizer) -> Rung:
+        return rungs_of([(step, str(notation), stabilizer)])[0]
 
     rungs, stabilised = list(traits_of(size).rungs), list(_STABILISED)
     frozen = _FROZEN[parse(rungs[0]).norm]
@@ -121,9 +123,8 @@ def climb(
         rungs = [notation for notation in rungs if parse(notation).norm not in BEGINS_AS]
     else:
         stabilised.append((str(Notation(frozen, "identity")), "none"))
-    for notation in rungs:
-        rung(1, notation)
-    best = _best([rung(2, notation, stabilizer) for notation, stabilizer in stabilised])
+    first = rungs_of([(1, notation, "none") for notation in rungs] + [(2, *one) for one in stabilised])
+    best = _best(first[len(rungs) :])
     if best is None:
         raise RuntimeError("every Softmax-only model diverged; use a lower learning rate")
     form = Notation(parse(best.notation).norm, "identity", "scaled_fused")

@@ -177,14 +177,17 @@ def ensure(
 ) -> RunInfo:
     """The run in `out`: trained now, or gone on with, or as it is where it is finished or has diverged.
 
-    One that diverges is a result too: its status says so. ValueError where `out` holds a run of other settings.
+    One that diverges is a result too: its status says so. ValueError where `out` holds a run of other settings, of
+    another model or on other data.
     """
     try:
         info = RunInfo.read(out)
     except FileNotFoundError:
         info = None
-    if info is not None and info.settings != settings:
-        raise ValueError(f"{out} was trained with other settings; choose another folder, or delete it")
+    if info is not None:
+        was = "with other settings" if info.settings != settings else _other(out, info, data, config)
+        if was is not None:
+            raise ValueError(f"{out} was trained {was}; choose another folder, or delete it")
     if info is not None and info.status != "unfinished":
         return info
     try:
@@ -192,6 +195,17 @@ def ensure(
     except TrainingDivergedError as error:
         logger.warning("%s: %s", out, error)
         return RunInfo.read(out)
+
+
+def _other(out: Path, info: RunInfo, data: DataFolder, config: AeroConfig) -> str | None:
+    """How the run in `out` differs in data or model from what is wanted; the end tokens come with the data."""
+    used = DataUsed.of(data)
+    if info.data is None or replace(info.data, path=used.path) != used:
+        return "on other data"
+    there = AeroConfig.from_pretrained(out)
+    names = [name for name in AeroConfig.__annotations__ if not name.endswith("_token_id")]
+    same = all(getattr(there, name) == getattr(config, name) for name in names)
+    return None if same else "as another model"
 
 
 def _check_fits(config: AeroConfig, data: DataFolder) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import Progress as Bar
 
 from aero.cli.benches.show import show_records
 from aero.cli.console import wide_console
 from aero.cli.options import BatchSize, LearningRate, Records, Size
-
-if TYPE_CHECKING:
-    from aero.train.callbacks import TrainingProgress
+from aero.cli.run_bars import run_bars
 
 
 def study(
@@ -38,12 +35,7 @@ def study(
 
     console = wide_console()
     settings = TrainSettings(steps=steps, learning_rate=lr, batch_size=batch_size, entropy_weight=0.1)
-    with Bar(console=console, transient=True) as bar:
-        task: Any = bar.add_task("study", total=steps)
-
-        def show(name: str, now: TrainingProgress) -> None:
-            bar.update(task, description=name, completed=now.step)
-
+    with run_bars(console) as show:
         chosen = notation or NOTATIONS
         records = run_study(out, DataFolder(data), size, settings, range(seeds), chosen, on_progress=show)
     show_records(console, STUDY_HEADER, study_rows(records), records, json)

@@ -39,7 +39,7 @@ def test_a_run_of_another_model_or_on_other_data_is_not_taken_for_the_wanted_one
     settings = dataclasses.replace(settings, steps=1)
     run = Wanted("run", tmp_path / "run", config, settings)
     one_after_another([run], data)
-    other = AeroConfig.from_dict({**config.to_dict(), "num_heads": 1})
+    other = AeroConfig.from_dict({**config.to_dict(), "num_heads": 1, "num_key_heads": 1})
     with pytest.raises(ValueError, match="was trained as another model; choose another folder, or delete it"):
         one_after_another([dataclasses.replace(run, config=other)], data)
     with pytest.raises(ValueError, match="was trained with other settings"):

@@ -36,6 +36,7 @@ from aero.cli.ladder import ladder
 from aero.cli.proxy import proxy
 from aero.cli.recipe import recipe
 from aero.cli.report import report
+from aero.cli.search import search
 from aero.cli.serve import serve
 from aero.cli.train import train
 from aero.cli.window import window
@@ -55,6 +56,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "train": train,
         "recipe": recipe,
         "ladder": ladder,
+        "search": search,
         "adapt": adapt,
         "convert": convert,
         "eval": eval_,

@@ -1,4 +1,4 @@
-"""The Pareto front of perplexity against bytes, as a PNG file."""
+"""Pareto fronts of perplexity against what a private token or prompt costs, as PNG files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from aero.files.atomic import replacing
 from aero.ladder.adapt import Adapted
 from aero.ladder.climb import Ladder
+from aero.ladder.search import WORKS, Found
 
 
 def draw_front(ladder: Ladder, path: Path) -> None:
@@ -48,5 +49,39 @@ def draw_adapted(found: Adapted, path: Path) -> None:
     axis.axhline(found.limit, color="grey", linestyle="--")
     axis.set_xlabel(f"MB for one token from a full context ({found.profile})")
     axis.set_ylabel("perplexity")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def front_figure(found: Found) -> Figure:
+    """Perplexity against the cost of a token, and of a prompt: every model that was trained to the end, the fronts as
+    lines, and the budgets. ValueError where none can be served."""
+    panels = {work: found.points(work) for work in WORKS}
+    if not panels["token"]:
+        raise ValueError("no model that was trained to the end can be served; see the problem of each")
+    figure = Figure(figsize=(11, 4.8), dpi=130)
+    figure.set_layout_engine("constrained")
+    factor, name = (1e6, "MB") if found.plan.unit == "bytes" else (1.0, f"s on {found.plan.deployment.network}")
+    for axis, (work, points) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        front = sorted((p.cost / factor, p.perplexity) for p in points if p.front)
+        axis.plot(*zip(*front, strict=True), "-", color="grey", label="front")
+        for point in points:
+            at = (point.cost / factor, point.perplexity)
+            axis.plot(
+                *at, "s" if point.name == found.baseline.priced.candidate.name else "o", color=f"C{point.front:d}"
+            )
+            axis.annotate(point.name, at, fontsize=6, xytext=(4, 4), textcoords="offset points")
+        for budget in found.plan.budgets:
+            if (budget.work, budget.unit) == (work, found.plan.unit):
+                axis.axvline(budget.amount / factor, color="grey", linestyle="--")
+        axis.set_xlabel(f"{name} for a {work}, in private")
+        axis.set_ylabel("perplexity")
+        axis.margins(x=0.2, y=0.1)
+    return figure
+
+
+def draw_search(found: Found, path: Path) -> None:
+    """`front_figure` as a PNG file."""
+    figure = front_figure(found)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -33,7 +33,7 @@ def test_a_budget_says_what_it_is(text: str, budget: Budget, named: str) -> None
 
 @pytest.mark.parametrize("text", ["3", "MB", "3mbit", "-3MB", "3MB/answer", "3MB/", "nan s", ""])
 def test_what_is_no_budget_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="unknown budget .* give bytes or seconds of a token or a prompt"):
+    with pytest.raises(ValueError, match=r"unknown budget .* give bytes or seconds of a token or a prompt"):
         Budget.parse(text)
 
 

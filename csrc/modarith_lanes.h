@@ -239,11 +239,15 @@ struct IntegerSums {
     const V high = m.mul_lazy(L::carry(carried), s.c[2]);
     return m.full(L::add(m.halve(L::add(low, middle)), high));
   }
-  // The same for the constant 1.
+  // The sum of at most four products of a < q with keys b, fully reduced. A key is held times 2^52, and a reduction divides by
+  // that (Montgomery 1985): lo is e q modulo 2^52, so hi less the high part of e q is exact, and between -q and q, as hi is
+  // below 4 q^2 / 2^52 < q.
   template <typename M>
-  AERO_INLINE V whole(const M& m, const Sum& sum, const Scale& one) {
-    return finish(m, sum, one);
+  AERO_INLINE V whole(const M& m, const Sum& sum) {
+    const V zero = L::set(0), e = L::mul_lo(zero, L::word(sum.lo), m.reciprocal);
+    return L::wrap(L::sub(L::add(sum.hi, L::carry(sum.lo)), L::mul_hi(zero, e, m.q)), m.q);
   }
+  AERO_INLINE U key_factor(U q) { return (U{1} << kWordBits) % q; }
 
   // floor(rest 2^50 / q), and the new rest, for rest < q < 2^51; inverse = floor(2^102 / q), q > 2^50.
   AERO_INLINE V next_digit(V& rest, const V& q, const V& inverse) {
@@ -255,9 +259,14 @@ struct IntegerSums {
     return digit;
   }
 
-  // What `mul` and `multiply_add` want to know of q beside itself: 2^52 - q; nothing.
+  // What `mul` and `whole` want to know of q beside itself: 2^52 - q; its inverse modulo 2^52 (by Newton's steps, from the
+  // three bits of which every odd number is its own inverse).
   AERO_INLINE V complement(U q) { return L::set(kWordMask + 1 - q); }
-  AERO_INLINE V reciprocal(U /*q*/) { return L::set(0); }
+  AERO_INLINE V reciprocal(U q) {
+    U inverse = q;
+    for (int bits = 3; bits < kWordBits; bits *= 2) inverse *= 2 - q * inverse;
+    return L::set(inverse & kWordMask);
+  }
 };
 
 // A modulus spread over the lanes, and the reductions that every kernel needs.

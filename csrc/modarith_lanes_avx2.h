@@ -273,11 +273,12 @@ struct Avx2Sums {
   AERO_INLINE V finish(const M& m, const Sum& sum, const Scale& c) {
     return L::wrap(L::mul_signed(sum.rest, c.w, c.fraction, m.q), m.q);
   }
-  // The same for the constant 1.
+  // The sum of as many products with keys, which are held as they are.
   template <typename M>
-  AERO_INLINE V whole(const M& m, const Sum& sum, const Scale& /*one*/) {
+  AERO_INLINE V whole(const M& m, const Sum& sum) {
     return L::wrap(L::settle(sum.rest, m.q, m.reciprocal), m.q);
   }
+  AERO_INLINE U key_factor(U /*q*/) { return 1; }
 
   // The digit to the nearest integer is right or one too large, as the inverse is cut off.
   AERO_INLINE V next_digit(V& rest, V q, V inverse) {

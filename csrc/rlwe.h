@@ -61,8 +61,9 @@ void packing_key(const Lattice&, const std::uint64_t* secret, int log_galois, co
 // into one with wanted coefficients at multiples of h, where h = n / 2^log_galois.
 struct PackingStep {
   std::vector<std::uint32_t> permutation;             // of the automorphism on transforms
-  std::vector<std::uint64_t> monomial, monomial_q;    // X^h and its quotients, [L + 1][n]
-  std::vector<std::uint64_t> key;                     // [L + 1][n / 8][L digits][b, a][8]
+  std::uint32_t run;                                  // values for which the same eight of X^h come over and over
+  std::vector<std::uint64_t> monomial, monomial_q;    // X^h and its quotients, [L + 1][n / run][8]
+  std::vector<std::uint64_t> key;                     // [L + 1][n / 8][L digits][b, a][8], in the form of switch_key
 };
 
 class PackingKeys {

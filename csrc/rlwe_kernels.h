@@ -134,15 +134,20 @@ struct RlweKernels {
     for (std::uint32_t i = 0; i < n; i += L::kCount)
       L::store(sum + i, m.add(L::load(sum + i), L::wrap(L::load_small(in + i), m.q)));
   }
-  // (x, y) -> (x + w y, x - w y)
-  static void split(U q, std::uint32_t n, U* x, const U* y, const U* w, const U* w_q, U* difference) {
+  static U key_factor(U q) { return Sums::key_factor(q); }
+  // (x, y) -> (x + w y, x - w y), the same eight of w [n / run][8] over and over for `run` values
+  static void split(U q, std::uint32_t n, std::uint32_t run, U* x, const U* y, const U* w, const U* w_q, U* difference) {
     const M m(q);
-    for (std::uint32_t i = 0; i < n; i += L::kCount) {
-      const V wy = m.once(m.mul_lazy(L::load(y + i), L::load(w + i), L::load_quotient(w_q + i)));
-      const V xi = L::load(x + i);
-      L::store(x + i, m.add(xi, wy));
-      L::store(difference + i, m.sub(xi, wy));
-    }
+    for (std::uint32_t first = 0; first < n; first += run, w += 8, w_q += 8)
+      for (std::uint32_t lane = 0; lane < 8; lane += L::kCount) {
+        const V wi = L::load(w + lane), quotient = L::load_quotient(w_q + lane);
+        for (std::uint32_t i = first + lane; i < first + run; i += 8) {
+          const V wy = m.once(m.mul_lazy(L::load(y + i), wi, quotient));
+          const V xi = L::load(x + i);
+          L::store(x + i, m.add(xi, wy));
+          L::store(difference + i, m.sub(xi, wy));
+        }
+      }
   }
   static void twice(U q, std::uint32_t n, U* x) {
     const M m(q);
@@ -164,11 +169,10 @@ struct RlweKernels {
       L::store(out + i, L::add(x, L::above(x, half, shift)));
     }
   }
-  // b += digits . (the key's b), a = digits . (its a): count digits of n, key [n / 8][count][b, a][8].
+  // b += digits . (the key's b), a = digits . (its a): count digits of n, key [n / 8][count][b, a][8], each times key_factor.
   static void switch_key(U q, std::uint32_t n, std::size_t count, const U* const* digits, const U* key,
-                         const Factor (&one)[3], U* b, U* a) {
+                         U* b, U* a) {
     const M m(q);
-    const auto unit = Sums::scale(one, q);
     for (std::uint32_t run = 0; run < n; run += 8, key += 16 * count)
       for (std::uint32_t lane = 0; lane < 8; lane += L::kCount) {
         const std::uint32_t i = run + lane;
@@ -179,8 +183,8 @@ struct RlweKernels {
           Sums::multiply_add(m, b_sum, digit, L::load(own));
           Sums::multiply_add(m, a_sum, digit, L::load(own + 8));
         }
-        L::store(b + i, m.add(L::load(b + i), Sums::whole(m, b_sum, unit)));
-        L::store(a + i, Sums::whole(m, a_sum, unit));
+        L::store(b + i, m.add(L::load(b + i), Sums::whole(m, b_sum)));
+        L::store(a + i, Sums::whole(m, a_sum));
       }
   }
   // sum += x - c y
@@ -206,7 +210,7 @@ struct RlweKernels {
 template <typename L>
 constexpr RlweSteps rlwe_steps() {
   using K = RlweKernels<L>;
-  return {K::products, K::operands, K::residues, K::small, K::add_small, K::split, K::twice, K::permute, K::permute_add, K::lift, K::switch_key, K::add_difference, K::add_product};
+  return {K::products, K::operands, K::residues, K::small, K::add_small, K::key_factor, K::split, K::twice, K::permute, K::permute_add, K::lift, K::switch_key, K::add_difference, K::add_product};
 }
 
 }  // namespace

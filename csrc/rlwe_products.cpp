@@ -18,8 +18,7 @@ using U = std::uint64_t;
 class Merger {
  public:
   explicit Merger(const Lattice& lattice)
-      : lattice_(lattice), scratch_((4 * lattice.primes() + 2) * std::size_t{lattice.n()}), ones_(lattice.residues()) {
-    for (std::size_t r = 0; r <= lattice.primes(); ++r) multiples(1, lattice.q(r), ones_[r].factors);
+      : lattice_(lattice), scratch_((4 * lattice.primes() + 2) * std::size_t{lattice.n()}) {
     for (std::size_t i = 0; i < lattice.primes(); ++i)
       inverse_special_.push_back(factor(inverse_mod(lattice.special() % lattice.q(i), lattice.q(i)), lattice.q(i)));
   }
@@ -35,8 +34,9 @@ class Merger {
     U* coefficients = values + primes * n;     // [L]: the digits
     U* sums = coefficients + primes * n;       // [L + 1]: the switched a
     const auto split = [&](std::size_t residue, std::size_t offset) {
-      k.split(lattice_.q(residue), n, x + offset, y + offset, step.monomial.data() + residue * n,
-              step.monomial_q.data() + residue * n, difference);
+      const std::size_t from = residue * (n / step.run * 8);
+      k.split(lattice_.q(residue), n, step.run, x + offset, y + offset, step.monomial.data() + from,
+              step.monomial_q.data() + from, difference);
     };
 
     U* b = x + primes * n;
@@ -63,7 +63,7 @@ class Merger {
         lattice_.ntt(r).forward(lifted + i * n, 1);
         digits[i] = lifted + i * n;
       }
-      k.switch_key(lattice_.q(r), n, primes, digits, step.key.data() + r * primes * 2 * n, ones_[r].factors, b + r * n,
+      k.switch_key(lattice_.q(r), n, primes, digits, step.key.data() + r * primes * 2 * n, b + r * n,
                    sums + r * n);
     }
     // Division of the switched a by P: the key's a was divided modulo the primes beforehand.
@@ -78,10 +78,6 @@ class Merger {
  private:
   const Lattice& lattice_;
   std::vector<U> scratch_;
-  struct Multiples {
-    Factor factors[3];
-  };
-  std::vector<Multiples> ones_;
   std::vector<Factor> inverse_special_;
 };
 
@@ -104,15 +100,28 @@ class Packer {
     for (int level = 0; level <= levels_; ++level) held_.push_back(memory_.get() + level * lattice.node_size());
   }
 
-  // `node` may be changed; the special residues of its b need not have been written.
-  void add(U* node) {
-    int level = 0;
-    for (; count_ >> level & 1; ++level) node = join(level, node);
-    if (level == 0)
-      std::memcpy(held_[0], node, lattice_.node_size() * sizeof(U));
-    else
-      std::swap(held_[level], held_[level - 1]);  // `node` is the latter
-    ++count_;
+  // Ciphertexts side by side, which may be changed; the special residues of their b need not have been written. Four are
+  // joined where they stand, so that little is copied.
+  void add(U* nodes, std::size_t count) {
+    const std::size_t size = lattice_.node_size();
+    while (count > 0) {
+      int joined = 0;
+      while (joined < levels_ && joined < 2 && !(count_ >> joined & 1) && (std::size_t{2} << joined) <= count) ++joined;
+      const std::size_t taken = std::size_t{1} << joined;
+      for (int level = 0; level < joined; ++level)
+        for (std::size_t i = 0; i < taken; i += std::size_t{2} << level)
+          merger_(nodes + i * size, nodes + (i + (std::size_t{1} << level)) * size, level == 0, keys_.step(first_step_ + level));
+      int level = joined;
+      U* node = nodes;
+      for (; count_ >> level & 1; ++level) node = join(level, node);
+      if (level == joined)
+        std::memcpy(held_[level], node, size * sizeof(U));
+      else
+        std::swap(held_[level], held_[level - 1]);  // `node` is the latter
+      count_ += taken;
+      nodes += taken * size;
+      count -= taken;
+    }
   }
 
   // What was added since the last time, at least one, packed.
@@ -167,31 +176,36 @@ void PackingKeys::add(int log_galois, const U* a, const U* b) {
     throw std::invalid_argument("no such packing step");
   auto step = std::make_unique<PackingStep>();
   step->permutation = automorphism(lattice_.ntt(0), log_galois);
-  step->monomial.resize(residues * n);
-  step->monomial_q.resize(residues * n);
-  const std::uint32_t h = n >> log_galois;
+  // A value of X^h is a power of psi^h, whose exponent counts modulo 2n / h: in the natural order of the transform h values
+  // that follow each other are equal, and of every 64 the rows and columns of 8 x 8 are exchanged (ntt.cpp).
+  const std::uint32_t h = n >> log_galois, run = h >= kRun ? h : h >= 8 ? kRun : 8 * h, different = n / run * 8;
+  step->run = run;
+  step->monomial.resize(residues * different);
+  step->monomial_q.resize(residues * different);
   for (std::size_t r = 0; r < residues; ++r) {
     const Ntt& ntt = lattice_.ntt(r);
     std::vector<U> powers(2 * n);
     powers[0] = 1;
     for (std::size_t e = 1; e < powers.size(); ++e) powers[e] = mul_mod(powers[e - 1], ntt.psi(), ntt.q());
-    for (std::uint32_t p = 0; p < n; ++p) {
-      const Factor f = factor(powers[ntt.exponent(p) * h & (2 * n - 1)], ntt.q());
-      step->monomial[r * n + p] = f.value;
-      step->monomial_q[r * n + p] = f.quotient;
+    for (std::uint32_t p = 0; p < different; ++p) {
+      const std::uint32_t at = p / 8 * run + p % 8;
+      const Factor f = factor(powers[ntt.exponent(at) * h & (2 * n - 1)], ntt.q());
+      step->monomial[r * different + p] = f.value;
+      step->monomial_q[r * different + p] = f.quotient;
     }
   }
   step->key.resize(primes * residues * 2 * n);
   for (std::size_t i = 0; i < primes; ++i)
     for (std::size_t r = 0; r < residues; ++r) {
       const U q = lattice_.q(r);
-      const Factor divide = factor(r < primes ? inverse_mod(lattice_.special() % q, q) : 1, q);
+      const U held = rlwe_steps_in_use().key_factor(q), divide = r < primes ? inverse_mod(lattice_.special() % q, q) : 1;
+      const Factor for_b = factor(held, q), for_a = factor(mul_mod(divide, held, q), q);
       const std::size_t in = (i * residues + r) * n;
       for (std::uint32_t p = 0; p < n; ++p) {
         if (a[in + p] >= q || b[in + p] >= q) throw std::invalid_argument("a packing key is not below its primes");
         U* to = &step->key[((r * (n / 8) + p / 8) * primes + i) * 16 + p % 8];
-        to[0] = b[in + p];
-        to[8] = mul_mod(a[in + p], divide, q);
+        to[0] = mul_mod(b[in + p], for_b, q);
+        to[8] = mul_mod(a[in + p], for_a, q);
       }
     }
   steps_[log_galois] = std::move(step);
@@ -378,11 +392,17 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
           if (at + each - p.columns + count <= from || at >= to) continue;
           multiply(member, first, count, s);
           for (std::size_t row = 0; row < rows; ++row)
-            for (std::size_t c = 0; c < count; ++c) {
+            for (std::size_t c = 0; c < count;) {
               const std::size_t result = at + row * p.columns + c;
-              if (result < from || result >= to) continue;
-              packer.add(s.nodes.get() + (row * some + c) * size);
-              if ((result + 1) % run == 0 || result + 1 == all) packer.finish(packed + result / run * size);
+              if (result >= to) break;
+              if (result < from) {
+                c += std::min(count - c, from - result);
+                continue;
+              }
+              const std::size_t next = std::min({result + count - c, result / run * run + run, to});
+              packer.add(s.nodes.get() + (row * some + c) * size, next - result);
+              if (next % run == 0 || next == all) packer.finish(packed + result / run * size);
+              c += next - result;
             }
         }
     });
@@ -400,10 +420,12 @@ void products(const Lattice& lattice, const PackingKeys& keys, const Products& p
           const std::size_t count = std::min(some, stop - first);
           multiply(member, first, count, s);
           for (std::size_t row = 0; row < rows; ++row)
-            for (std::size_t c = 0; c < count; ++c) {
+            for (std::size_t c = 0; c < count;) {
               const std::size_t column = first + c, at = (member * rows + row) * of_row + column / run;
-              packers[row].add(s.nodes.get() + (row * some + c) * size);
-              if ((column + 1) % run == 0 || column + 1 == p.columns) packers[row].finish(packed + at * size);
+              const std::size_t next = std::min(column + count - c, column / run * run + run);
+              packers[row].add(s.nodes.get() + (row * some + c) * size, next - column);
+              if (next % run == 0 || next == p.columns) packers[row].finish(packed + at * size);
+              c += next - column;
             }
         }
       }

@@ -35,15 +35,16 @@ struct RlweSteps {
   void (*residues)(std::uint64_t q, std::size_t count, const std::int64_t* in, std::uint64_t* out);
   void (*small)(std::uint64_t q, std::uint32_t n, const std::int8_t* in, std::uint64_t* out);
   void (*add_small)(std::uint64_t q, std::uint32_t n, const std::int8_t* in, std::uint64_t* sum);
-  void (*split)(std::uint64_t q, std::uint32_t n, std::uint64_t* x, const std::uint64_t* y, const std::uint64_t* w,
-                const std::uint64_t* w_q, std::uint64_t* difference);
+  std::uint64_t (*key_factor)(std::uint64_t q);
+  void (*split)(std::uint64_t q, std::uint32_t n, std::uint32_t run, std::uint64_t* x, const std::uint64_t* y,
+                const std::uint64_t* w, const std::uint64_t* w_q, std::uint64_t* difference);
   void (*twice)(std::uint64_t q, std::uint32_t n, std::uint64_t* x);
   void (*permute)(std::uint32_t n, const std::uint64_t* in, const std::uint32_t* permutation, std::uint64_t* out);
   void (*permute_add)(std::uint64_t q, std::uint32_t n, const std::uint64_t* in, const std::uint32_t* permutation,
                       std::uint64_t* sum);
   void (*lift)(std::uint64_t p, std::uint64_t q, std::uint32_t n, const std::uint64_t* in, std::uint64_t* out);
   void (*switch_key)(std::uint64_t q, std::uint32_t n, std::size_t count, const std::uint64_t* const* digits,
-                     const std::uint64_t* key, const Factor (&one)[3], std::uint64_t* b, std::uint64_t* a);
+                     const std::uint64_t* key, std::uint64_t* b, std::uint64_t* a);
   void (*add_difference)(std::uint64_t q, std::uint32_t n, const std::uint64_t* x, const std::uint64_t* y, Factor c,
                          std::uint64_t* sum);
   void (*add_product)(std::uint64_t q, std::uint32_t n, const std::uint64_t* x, const std::uint64_t* y,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from sections import table, write_section
@@ -28,6 +28,7 @@ from aero.models.presets import SIZES
 from aero.mpc import hints
 from aero.mpc.protocols import linear
 from aero.mpc.protocols.embedding import EmbeddingPlan
+from aero.mpc.protocols.grouped_embedding import GroupedPlan
 from aero.mpc.protocols.linear import LinearPlan
 from aero.mpc.protocols.pair import PairPlan
 from aero.mpc.protocols.stacked import StackedPlan
@@ -42,14 +43,14 @@ HEADER = (
 def rows(run: str, graph: Graph, plan: RingPlan) -> Iterator[tuple[str, ...]]:
     """A line for each kind of product, those of equal plans together, and one for the whole run."""
     stages = checked_schedule([graph], plan).stages
-    found = Counter((stage.op, plan) for stage in stages for plan in _products(stage))
+    found = Counter(product for stage in stages for product in _products(stage))
     total = 0.0
-    for (op, plan), times in found.items():
-        numbers, known, own = times * _numbers(plan), _known(plan), hints.SERVER_NOISE
-        product = plan.products[0] if isinstance(plan, PairPlan) else _linear(plan).product
+    for (op, plan, known), times in found.items():
+        numbers, own = times * _numbers(plan), hints.SERVER_NOISE
+        product = plan.products[0] if isinstance(plan, PairPlan) else plan.product
         nats = numbers * math.log1p((known / own) ** 2) / 2
         total += nats
-        shown = not isinstance(plan, PairPlan) and _linear(plan).opened
+        shown = isinstance(plan, LinearPlan) and plan.opened
         yield (
             run,
             f"{op}, opened" if shown else op,
@@ -80,26 +81,32 @@ def section() -> str:
     return "\n".join([*lines, "", bears])
 
 
-def _products(stage: Stage) -> Sequence[LinearPlan | EmbeddingPlan | PairPlan]:
+Product = tuple[str, LinearPlan | PairPlan, float]
+"""What it is of, its plan, and the deviation of known noise, in steps."""
+
+
+def _products(stage: Stage) -> list[Product]:
     plan = group_plan(*stage.groups)
     if isinstance(plan, StackedPlan):
-        return plan.plans
-    return (plan,) if isinstance(plan, LinearPlan | EmbeddingPlan) else ()
+        return [(stage.op, pair, _known_of_shares(pair)) for pair in plan.plans]
+    if isinstance(plan, GroupedPlan):
+        order = f"{stage.op}, order", plan.order, share_noise(plan.order.product).known
+        return [*2 * plan.half * [_of_weights(stage, plan.product)], order]
+    if isinstance(plan, LinearPlan | EmbeddingPlan):
+        return [_of_weights(stage, plan.product if isinstance(plan, EmbeddingPlan) else plan)]
+    return []
 
 
-def _linear(plan: LinearPlan | EmbeddingPlan) -> LinearPlan:
-    return plan.product if isinstance(plan, EmbeddingPlan) else plan
+def _of_weights(stage: Stage, plan: LinearPlan) -> Product:
+    return stage.op, plan, linear.known_at_most(plan.product, WEIGHTS.bits - 2)
 
 
-def _numbers(plan: LinearPlan | EmbeddingPlan | PairPlan) -> int:
-    return plan.hints if isinstance(plan, PairPlan) else hints.hints(_linear(plan).product)
+def _known_of_shares(plan: PairPlan) -> float:
+    return max(share_noise(p, nonzero=p.inner // plan.joined).known for p in plan.products)
 
 
-def _known(plan: LinearPlan | EmbeddingPlan | PairPlan) -> float:
-    """Deviation, in steps."""
-    if isinstance(plan, PairPlan):
-        return max(share_noise(p, nonzero=p.inner // plan.joined).known for p in plan.products)
-    return linear.known_at_most(_linear(plan).product, WEIGHTS.bits - 2)
+def _numbers(plan: LinearPlan | PairPlan) -> int:
+    return plan.hints if isinstance(plan, PairPlan) else hints.hints(plan.product)
 
 
 if __name__ == "__main__":

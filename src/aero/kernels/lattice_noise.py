@@ -8,7 +8,7 @@ counts. Rounding errors are taken as uniform, as usual. docs/understand/kernels-
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,12 @@ class Noise:
         """No result is further off, except with probability below 2^-60."""
         fresh = min(self.fresh, self.fresh_always)
         return fresh + self.message_rounding + self.packing + self.zero + self.response + self.shares
+
+    def __add__(self, other: "Noise") -> "Noise":
+        """Of a sum of two results: bounds add up, and the squares of deviations."""
+        added = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        both = {name: math.hypot(getattr(self, name), getattr(other, name)) for name in ("known", "deviation")}
+        return Noise(**{**added, **both})
 
 
 @dataclass(frozen=True)

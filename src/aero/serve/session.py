@@ -46,7 +46,7 @@ from aero.engines.reveal import Reveal
 from aero.graph.task import GENERATE, Task
 from aero.wire import ProtocolError, one_line
 
-PROTOCOL = 12
+PROTOCOL = 13
 
 # A peer that announces more than this is refused before anything is allocated.
 MAX_TOKENIZER_BYTES = 64 << 20

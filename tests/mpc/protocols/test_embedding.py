@@ -63,7 +63,7 @@ def test_the_rows_of_the_ids(tokens, rows, columns, blocks, monkeypatch):
 
 
 def test_more_rows_are_cut_into_more_blocks():
-    counts = [plan_embedding(128, rows, 768, 22).blocks for rows in (2, 4096, 50_000)]
+    counts = [plan_embedding(32, rows, 768, 22).blocks for rows in (2, 4096, 50_000)]
     assert counts == sorted(counts) and counts[0] < counts[-1]
 
 

@@ -43,6 +43,7 @@ from aero.mpc.ot.transfer import products_cost
 from aero.mpc.plan import FunctionPlan, Plan
 from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
 from aero.mpc.protocols.extend import extension_shapes
+from aero.mpc.protocols.grouped_embedding import GroupedPlan
 from aero.mpc.protocols.known_factor import KnownFactorPlan
 from aero.mpc.protocols.linear import LinearPlan, plan_linear
 from aero.mpc.protocols.pair import PairPlan, plan_attend, plan_pair, plan_scores
@@ -51,7 +52,8 @@ from aero.mpc.protocols.stacked import StackedPlan, plan_stacked
 OTS, OUTPUT = "ots", "output"
 OTS_AHEAD = 1 << 25
 """What waits takes 2 MB of memory for a million, at either party."""
-WeightPlan = LinearPlan | EmbeddingPlan
+LookUpPlan = EmbeddingPlan | GroupedPlan
+WeightPlan = LinearPlan | LookUpPlan
 NO_STATES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -89,7 +91,7 @@ def stacked_plan(*steps: Step) -> StackedPlan:
     return _stacked_plan(product.keys, causal, heads, group, sizes, width, first.ring_bits, first.output.bits)
 
 
-def embedding_plan(*steps: Step) -> EmbeddingPlan:
+def embedding_plan(*steps: Step) -> LookUpPlan:
     rows, columns = steps[0].weight_shapes[0]
     first = steps[0]
     shown = first.output.bits if first.shown else 0  # a table's numbers have as many bits as its rows, at most
@@ -172,7 +174,7 @@ def _pair_plan(
 @lru_cache(maxsize=1024)
 def _embedding_plan(
     tokens: int, rows: int, columns: int, output_bits: int, modulus_bits: int, shown: int
-) -> EmbeddingPlan:
+) -> LookUpPlan:
     """shown: as in `_linear_plan`."""
     table = tokens, rows, columns, output_bits
     return plan_embedding(*table, modulus_bits=modulus_bits, opened=shown > 0, weight_bits=shown)

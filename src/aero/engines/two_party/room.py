@@ -114,7 +114,8 @@ class _Product:
         return worst
 
     def transform(self) -> None:
-        self.store.transform(self.group, self._planned(1, None), self.weights)
+        for rows in {1, self.rows}:
+            self.store.transform(self.group, self._planned(rows, None), self.weights)
 
     def _planned(self, rows: int, modulus_bits: int | None) -> WeightPlan:
         """As a run of so many rows plans it."""

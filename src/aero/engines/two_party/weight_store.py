@@ -19,6 +19,7 @@ from aero.kernels.lattice_matmul import Columns, bytes_for, bytes_of, empty_part
 from aero.kernels.lattice_noise import ColumnSizes, Noise, NoRoomError, require_noise
 from aero.kernels.rlwe import Words
 from aero.mpc.protocols.embedding import MAX_BLOCKS, EmbeddingPlan, one_for_each_row, side_by_side
+from aero.mpc.protocols.grouped_embedding import MAX_HALF, GroupedPlan, LoadedTable, arranged, load_groups
 from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, product_noise
 
 MACHINE_SHARE = 4
@@ -46,12 +47,12 @@ class WeightStore:
         self._max_bytes = max_bytes
         self._matrices: dict[tuple[str, int], _Matrix] = {}
         self._transforms: dict[tuple[object, ...], tuple[list[_Matrix], Words]] = {}
-        self._loaded: dict[_Key, tuple[list[_Matrix], LoadedWeights]] = {}
+        self._loaded: dict[_Key, tuple[list[_Matrix], LoadedWeights | LoadedTable]] = {}
         self._numbers: dict[tuple[str, Format], NDArray[np.int64]] = {}
 
     @property
     def encoded_bytes(self) -> EncodedBytes:
-        numbers = sum(matrix.columns.nbytes for matrix in self._matrices.values())
+        numbers = sum(matrix.nbytes for matrix in self._matrices.values())
         return EncodedBytes(numbers, sum(words.nbytes for _, words in self._transforms.values()))
 
     def load(self, several: Sequence[Groups], weights: Mapping[str, np.ndarray]) -> None:
@@ -74,11 +75,12 @@ class WeightStore:
                     require_noise(noise, linear_of(plan).max_error)
                 except NoRoomError as error:
                     raise NoRoomError(f"{group_label(groups[0])}: {error}") from None
-                known = matrices, LoadedWeights(linear_of(plan), self._encoded(plan, matrices), noise)
+                known = matrices, self._load(plan, matrices, noise)
             self._loaded[key] = known
 
-    def of(self, groups: Groups) -> LoadedWeights:
-        """The matrix that was loaded for their product in the last run."""
+    def of(self, groups: Groups) -> Any:
+        """The matrix that was loaded for their product in the last run, as their plan wants it given: `LoadedWeights`,
+        or `LoadedTable`."""
         return self._loaded[_key(groups)][1]
 
     def factors(self, groups: Groups) -> NDArray[np.int64]:
@@ -99,8 +101,13 @@ class WeightStore:
         self._matrices_of((step,), weights)
 
     def transform(self, group: Group, plan: WeightPlan, weights: Mapping[str, np.ndarray]) -> None:
-        """Make the transforms of their matrix that a product with a single row reads, where there is room."""
-        self._encoded(plan, self._matrices_of(group, weights))
+        """Make the transforms of their matrix that a product with a single row reads, where there is room; or the
+        arrangements of a table."""
+        matrices = self._matrices_of(group, weights)
+        if isinstance(plan, GroupedPlan):
+            matrices[0].arranged(plan)
+        else:
+            self._encoded(plan, matrices)
 
     def _matrices_of(self, group: Group, weights: Mapping[str, np.ndarray]) -> list[_Matrix]:
         return [self._matrix(step, np.asarray(weights[step.node.weights[0]])) for step in group]
@@ -114,14 +121,22 @@ class WeightStore:
             encoded = self._matrices[key] = _Matrix(kept, _by_columns(self._plan, step, array))
         return encoded
 
+    def _load(self, plan: WeightPlan, matrices: list[_Matrix], noise: Noise) -> LoadedWeights | LoadedTable:
+        if isinstance(plan, GroupedPlan):
+            return load_groups(plan, matrices[0].arranged(plan), noise)
+        return LoadedWeights(linear_of(plan), self._encoded(plan, matrices), noise)
+
     def _noise(self, plan: WeightPlan, matrices: Sequence[_Matrix]) -> Noise:
+        if isinstance(plan, GroupedPlan):  # of a group, as if it had all rows: no number is larger for it
+            whole = matrices[0].whole_sizes(plan)
+            return product_noise(plan.product, whole, nonzero=one_for_each_row(plan)) + plan.order_noise
         if isinstance(plan, EmbeddingPlan):
             sizes = matrices[0].sizes_of(plan.blocks, side_by_side(plan, matrices[0].columns))
             return product_noise(plan.product, sizes, nonzero=one_for_each_row(plan))
         sizes = ColumnSizes.joined([matrix.sizes_of(1, Columns((matrix.columns,))) for matrix in matrices])
         return product_noise(plan, sizes)
 
-    def _encoded(self, plan: WeightPlan, matrices: list[_Matrix]) -> Columns | Words:
+    def _encoded(self, plan: LinearPlan | EmbeddingPlan, matrices: list[_Matrix]) -> Columns | Words:
         linear = linear_of(plan)
         if isinstance(plan, EmbeddingPlan):
             columns = side_by_side(plan, matrices[0].columns)
@@ -153,7 +168,7 @@ def encoded_bytes(several: Sequence[Groups], plan: RingPlan, max_bytes: int | No
     """What a store takes, at most, that has loaded the steps of some runs, as public formats tell: a matrix whose
     largest number is smaller than its format allows may take a byte a number less."""
     max_bytes = default_bytes() if max_bytes is None else max_bytes
-    numbers: dict[tuple[str, int], int] = {}
+    numbers: dict[tuple[tuple[str, int], int], int] = {}
     transforms: dict[tuple[object, ...], int] = {}
     for groups in filter(_has_matrix, several):
         for step in groups[0]:
@@ -161,8 +176,10 @@ def encoded_bytes(several: Sequence[Groups], plan: RingPlan, max_bytes: int | No
             inner, columns = step.weight_shapes[0] if op in (*WHOLE, *LOOK_UPS) else 2 * step.input_shapes[0][1:]
             if op in LOOK_UPS:  # rounding may reach a power of two
                 bits, inner = bits + 1 - min(0, _dropped(plan, step)), inner + MAX_BLOCKS - 1
-            numbers[_matrix_key(step)] = inner * columns * bytes_for(bits)
+            numbers[_matrix_key(step), 0] = inner * columns * bytes_for(bits)
         taken = weight_plan(*groups)
+        if isinstance(taken, GroupedPlan):
+            numbers[_matrix_key(groups[0][0]), 1] = 2 * taken.columns * (taken.rows + MAX_HALF - 1) * bytes_for(bits)
         key = *map(_matrix_key, groups[0]), *_cut(taken)
         size = 8 * linear_of(taken).product.prepared_size if linear_of(taken).prepared else 0
         if size and key not in transforms and sum(transforms.values()) + size <= max_bytes:
@@ -177,6 +194,24 @@ class _Matrix:
     array: np.ndarray
     columns: NDArray[Any]
     _sizes: dict[int, ColumnSizes] = field(default_factory=dict)
+    _arranged: tuple[NDArray[Any], ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return self.columns.nbytes + sum(part.nbytes for part in self._arranged)
+
+    def arranged(self, plan: GroupedPlan) -> tuple[NDArray[Any], ...]:
+        """A table once more, twice, for look-ups of many ids: the same for all of them."""
+        if not self._arranged:
+            self._arranged = arranged(self.columns, plan.rows)
+        return self._arranged
+
+    def whole_sizes(self, plan: GroupedPlan) -> ColumnSizes:
+        """Of a table's columns as they are, from those of its blocks where these are known."""
+        for blocks, sizes in self._sizes.items():
+            l1, l2 = (part.reshape(blocks, plan.columns).sum(axis=0)[None] for part in (sizes.l1, sizes.l2_squared))
+            return ColumnSizes(l1, l2, sizes.largest)
+        return self.sizes_of(1, Columns((self.columns[:, : plan.rows],)))
 
     def sizes_of(self, blocks: int, columns: Columns) -> ColumnSizes:
         if blocks not in self._sizes:
@@ -213,7 +248,7 @@ def _key(groups: Groups) -> _Key:
 
 def linear_of(plan: WeightPlan) -> LinearPlan:
     """The product within a look-up; a product of a linear layer as it is."""
-    return plan.product if isinstance(plan, EmbeddingPlan) else plan
+    return plan if isinstance(plan, LinearPlan) else plan.product
 
 
 def _same(some: Sequence[_Matrix], others: Sequence[_Matrix]) -> bool:

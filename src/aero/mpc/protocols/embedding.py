@@ -13,6 +13,8 @@ knows its ids, of T tokens; row id stands in block id // R, at position id % R.
 uniform S, the server nothing but T. Off by at most `LinearPlan.max_error` steps, as a product with weights.
 docs/security/embedding.md has the argument.
 
+For many ids of a large table `grouped_embedding.py` takes less; `plan_embedding` chooses.
+
 Blocks behind a private choice are an old trade of upload against work; here the choice of a block is an OT because the
 candidates are already shared (engine design after Cheetah, Huang et al. 2022, and BumbleBee, Lu et al. 2023).
 """
@@ -33,6 +35,7 @@ from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
 from aero.mpc.party import Party, Role
 from aero.mpc.plan import KeyKinds, Plan
+from aero.mpc.protocols.grouped_embedding import GroupedPlan, plan_grouped
 from aero.mpc.protocols.linear import (
     LinearPlan,
     LoadedWeights,
@@ -133,15 +136,23 @@ def plan_embedding(
     modulus_bits: int = 0,
     opened: bool = False,
     weight_bits: int = 64,
-) -> EmbeddingPlan:
-    """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: the cheapest number of blocks.
-    modulus_bits, opened, weight_bits: as in `plan_linear`."""
+) -> EmbeddingPlan | GroupedPlan:
+    """Rows of a table [rows, columns] for `tokens` ids, in the ring of 2^output_bits: in blocks, or for many ids
+    in groups, whichever is predicted to take less. modulus_bits, opened, weight_bits: as in `plan_linear`."""
+    seconds, plan = _plan_blocks(tokens, rows, columns, output_bits, modulus_bits, weight_bits if opened else None)
+    usual = smallest_params(WEIGHTS, modulus_bits)
+    grouped = None if opened else plan_grouped(tokens, rows, columns, output_bits, usual, MAX_ERROR, NETWORK_RATE)
+    return plan if grouped is None or seconds <= grouped[0] else grouped[1]
+
+
+def _plan_blocks(
+    tokens: int, rows: int, columns: int, output_bits: int, modulus_bits: int, opened_bits: int | None
+) -> tuple[float, EmbeddingPlan]:
+    """The cheapest number of blocks, and predicted seconds before it."""
     best: tuple[float, EmbeddingPlan] | None = None
-    opened_bits = weight_bits if opened else None
+    opened = opened_bits is not None
     if tokens > 1:  # the table's transforms are those of as many blocks as a single token takes
-        single = plan_embedding(
-            1, rows, columns, output_bits, modulus_bits=modulus_bits, opened=opened, weight_bits=weight_bits
-        ).blocks
+        single = _plan_blocks(1, rows, columns, output_bits, modulus_bits, opened_bits)[1].blocks
     for blocks in _count_blocks(rows):
         positions = -(-rows // blocks)
         product, prepared = plan_product(
@@ -160,7 +171,7 @@ def plan_embedding(
         if best is None or seconds < best[0]:
             best = seconds, plan
     assert best is not None
-    return best[1]
+    return best
 
 
 def _count_blocks(rows: int) -> list[int]:
@@ -173,6 +184,7 @@ def side_by_side(plan: EmbeddingPlan, columns: NDArray[Any]) -> Columns:
     return Columns(tuple(columns[:, start : start + plan.positions] for start in starts))
 
 
-def one_for_each_row(plan: EmbeddingPlan) -> int:
+def one_for_each_row(plan: EmbeddingPlan | GroupedPlan) -> int:
     """Of one row tile, how many of the client's messages are not zero: `nonzero` of `weight_noise`."""
-    return min(plan.tokens, plan.product.product.d0)
+    product = plan.product.product
+    return min(product.rows, product.d0)

@@ -74,10 +74,7 @@ class LinearPlan(Plan[[Share, int, "LoadedWeights | None"], Share]):
         return ()
 
     def cost(self) -> ProtocolCost:
-        asked = message(Role.CLIENT, self.product.upload_bytes)
-        answered = message(Role.SERVER, self.product.response_bytes)
-        evaluated = evaluator_work(self.product, prepared=self.prepared)
-        return asked + answered | ProtocolCost(client_work=owner_work(self.product), server_work=evaluated)
+        return product_cost(self)
 
     def check(self, x: Share, weight_fraction_bits: int, weights: LoadedWeights | None = None) -> None:
         """x [rows, inner] in a ring of at least `ring_bits`; `weights` is given by the server alone."""
@@ -210,6 +207,18 @@ def load_weights(plan: LinearPlan, w: NDArray[np.int64] | Columns, *, nonzero: i
     noise = product_noise(plan, ColumnSizes.of_columns(columns), nonzero=nonzero)
     require_noise(noise, plan.max_error)
     return LoadedWeights(plan, plan.product.prepare_weights(columns) if plan.prepared else columns, noise)
+
+
+def product_cost(*plans: LinearPlan) -> ProtocolCost:
+    """Of products that are all asked for before the first is answered."""
+    total = ProtocolCost()
+    for plan in plans:
+        total += message(Role.CLIENT, plan.product.upload_bytes)
+    for plan in plans:
+        total += message(Role.SERVER, plan.product.response_bytes)
+        evaluated = evaluator_work(plan.product, prepared=plan.prepared)
+        total |= ProtocolCost(client_work=owner_work(plan.product), server_work=evaluated)
+    return total
 
 
 def ask(party: Party, plan: LinearPlan, x: Share) -> None:

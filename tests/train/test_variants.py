@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerControl, TrainerState
 
 from aero.compiler.compile import compile
 from aero.data.folder import DataFolder
@@ -16,7 +17,7 @@ from aero.models.norm import frozen_norms
 from aero.models.notation import parse
 from aero.models.start import config_for, start_from
 from aero.train.callbacks import TrainingInterrupted
-from aero.train.freezing import FreezeSchedule
+from aero.train.freezing import FreezeNorms, FreezeSchedule
 from aero.train.measures import measure
 from aero.train.run import resume, train
 from aero.train.settings import TrainSettings
@@ -44,6 +45,20 @@ def test_the_schedule() -> None:
     for bad in ((0.5, 0.4, "together"), (-0.1, 0.5, "together"), (0.5, 0.8, "backwards")):
         with pytest.raises(ValueError, match="freeze_"):
             FreezeSchedule(*bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("steps", "share"), [(5, 1.0), (100, 0.1), (500, 0.02), (5000, 0.02)])
+def test_norms_remember_a_tenth_of_a_short_run(config: AeroConfig, steps: int, share: float) -> None:
+    model = AeroForCausalLM(variant(config, "SM+FLN+R"))
+    state, callback = TrainerState(max_steps=steps), FreezeNorms(FreezeSchedule())
+    callback.on_train_begin(None, state, TrainerControl(), model=model)  # type: ignore[arg-type]
+    norm = frozen_norms(model)[0].train()
+    first, then = torch.randn(2, 4, config.hidden_size), 10 * torch.randn(2, 4, config.hidden_size)
+    norm(first, torch.arange(4)[None])
+    before = norm.log_sigma.clone()
+    norm(then, torch.arange(4)[None])
+    own = 0.5 * (then.var(-1, unbiased=False) + norm.eps).log().mean()
+    assert norm.log_sigma.item() == pytest.approx((before + share * (own - before)).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

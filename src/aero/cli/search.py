@@ -39,6 +39,7 @@ class TeacherUse(StrEnum):
 
 _TAUGHT = {TeacherUse.both: (False, True), TeacherUse.always: (True,), TeacherUse.never: (False,)}
 _COSTS = ("MB a token", "rounds", "s", "MB a prompt", "rounds", "s")
+_NAME = "candidate"
 
 
 def search(
@@ -82,15 +83,16 @@ def search(
 ) -> None:
     """Find the best model under a private budget: notations and shapes, with and without a teacher, by halving.
 
-    Candidates are priced as `aero cost --preset --batch 1` does, and those over the budget dropped. All others are
-    trained for a ninth of --steps, the better third for a third of them, and the better third of that for all: the
-    better ones in perplexity and cost together. What is left is priced as `aero cost RUN --batch 1` does. A shape wider
-    than the size learns at the rate and with the multipliers that the muP rule gives it.
+    Candidates are priced as `aero cost --preset --batch 1` does, but for windows of scores, which --zatt gives to
+    trained models: more bytes, fewer rounds. Those over the budget are dropped. All others are trained for a ninth of
+    --steps, the better third for a third of them, and the better third of that for all: the better ones in perplexity
+    and cost together. What is left is priced as `aero cost RUN --batch 1` does. A shape wider than the size learns at
+    the rate and with the multipliers that the muP rule gives it.
 
     Stopped, the same command goes on where it was. OUT gets the run folders, search.json (keys: budgets, network,
-    machine, threads, unit, heats, baseline, candidates, figure, front, choice), front.png and index.html. A baseline or
-    candidate has name, notation, layers, heads, width, taught, within, cost, served (both of a token and a prompt:
-    bytes, rounds, seconds), problem, and trials: steps, folder, status, perplexity.
+    machine, threads, windows, unit, heats, baseline, candidates, figure, front, choice), front.png and index.html. A
+    baseline or candidate has name, notation, layers, heads, width, taught, within, cost, served (both of a token and a
+    prompt: bytes, rounds, seconds), problem, and trials: steps, folder, status, perplexity.
     """
     from dataclasses import replace
 
@@ -114,7 +116,7 @@ def search(
         base, baseline, notation or (), layers or (), heads or (), width or (), taught=_TAUGHT[teacher]
     )
     with console.status("pricing"):
-        ahead = plan_search(space, budgets, deployment, steps)
+        ahead = plan_search(space, budgets, deployment, steps, windows=zatt > 0)
     if plan:
         console.print(_plan_table(ahead))
         console.print(_heats(ahead, batch_size), soft_wrap=True, markup=False)
@@ -141,7 +143,7 @@ def search(
     header, rows = _header(found), _rows(found)
     table = Table()
     for column in header:
-        table.add_column(column, justify="left" if column == "candidate" else "right")
+        table.add_column(column, justify="left" if column == _NAME else "right", no_wrap=column == _NAME)
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -189,16 +191,16 @@ def _budgets(plan: Plan) -> str:
 
 def _plan_table(plan: Plan) -> Table:
     table = Table(title=f"s on {plan.deployment.network}, MB = 10^6 bytes, both ways", title_justify="left")
-    for column in ("candidate", *_COSTS, "within"):
-        table.add_column(column, justify="left" if column == "candidate" else "right")
+    for column in (_NAME, *_COSTS, "within"):
+        table.add_column(column, justify="left" if column == _NAME else "right", no_wrap=column == _NAME)
     for index, priced in enumerate((plan.baseline, *plan.candidates)):
-        name = priced.candidate.name if index else f"{priced.candidate.name} (baseline)"
+        name = priced.candidate.name if index else f"{priced.candidate.name}, the baseline"
         table.add_row(name, *_cells(priced.cost), "yes" if priced.within else "", end_section=not index)
     return table
 
 
 def _header(found: Found) -> list[str]:
-    return ["candidate", *_COSTS, *(f"after {heat.steps}" for heat in found.plan.heats), "front"]
+    return [_NAME, *_COSTS, *(f"after {heat.steps}" for heat in found.plan.heats), "front"]
 
 
 def _rows(found: Found) -> list[list[str]]:
@@ -213,7 +215,7 @@ def _row(found: Found, entry: Entry) -> list[str]:
     steps = [heat.steps for heat in found.plan.heats]
     shown = [f"{t.perplexity:.2f}" if t.perplexity is not None else t.status for t in entry.trials]
     if entry is found.baseline:
-        name, shown = f"{name} (baseline)", [""] * (len(steps) - 1) + shown
+        name, shown = f"{name}, the baseline", [""] * (len(steps) - 1) + shown
     shown += [""] * (len(steps) - len(shown))
     fronts = [work for work, names in found.fronts.items() if entry.priced.candidate.name in names]
     return [name, *_cells(entry.served or entry.priced.cost), *shown, ", ".join(fronts) or (entry.problem or "")]

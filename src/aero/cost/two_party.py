@@ -83,15 +83,20 @@ class TwoPartyProfile(Profile):
         return [tuple(graph.by_name[name] for name in names) for names in groups]
 
 
-def in_windows(graph: Graph, plan: RingPlan, reveal: Reveal = LOGITS) -> DeclaredRun:
-    """A run in which the maxima of every head's rows are known to lie close together, however they do in the plan."""
+def windowed(graph: Graph, plan: RingPlan) -> RingPlan:
+    """The plan in which the maxima of every head's rows are known to lie close together, however they do in it."""
     windows = [
         ScoreWindow(node.name, head, (-1.0, 1.0), (-1.0, 1.0), -1.0)
         for node in graph.nodes
         if node.op == "softmax"
         for head in range(graph.shapes[node.name][0])
     ]
-    return declared_run(graph, replace(plan, windows=tuple(windows)), reveal=reveal)
+    return replace(plan, windows=tuple(windows))
+
+
+def in_windows(graph: Graph, plan: RingPlan, reveal: Reveal = LOGITS) -> DeclaredRun:
+    """A run of the graph with a `windowed` plan."""
+    return declared_run(graph, windowed(graph, plan), reveal=reveal)
 
 
 def run_cost(run: DeclaredRun, on: Computer | None = None) -> Price:

@@ -21,6 +21,7 @@ from typing import Any
 from aero.compiler.architecture import outline
 from aero.cost.budget import Budget, Deployment, PrivateCost, Unit, Work
 from aero.cost.compare import pareto_front
+from aero.cost.two_party import windowed
 from aero.data.folder import DataFolder
 from aero.files.atomic import write_text
 from aero.ladder.space import Candidate, Space
@@ -40,7 +41,7 @@ _BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Priced:
-    """cost: of the compiled architecture, with weights of trained-like scale; within: every budget."""
+    """cost: of the compiled architecture, in number formats of weights of trained-like scale; within: every budget."""
 
     candidate: Candidate
     cost: PrivateCost
@@ -57,11 +58,12 @@ class Heat:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search will do."""
+    """What a search will do. windows: is it taken that scores lie in windows, as a penalty on them makes them?"""
 
     space: Space
     budgets: tuple[Budget, ...]
     deployment: Deployment
+    windows: bool
     baseline: Priced
     candidates: tuple[Priced, ...]
     heats: tuple[Heat, ...]
@@ -174,6 +176,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "budgets": [budget.to_json() for budget in plan.budgets],
         **plan.deployment.to_json(),
+        "windows": plan.windows,
         "unit": plan.unit,
         "heats": [asdict(heat) for heat in plan.heats],
         "baseline": Entry(plan.baseline).to_json(),
@@ -182,9 +185,15 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def plan_search(
-    space: Space, budgets: Sequence[Budget], deployment: Deployment, steps: int, heats: int = HEATS
+    space: Space,
+    budgets: Sequence[Budget],
+    deployment: Deployment,
+    steps: int,
+    windows: bool = True,
+    heats: int = HEATS,
 ) -> Plan:
-    """Prices, and who takes part; nothing is trained. steps: of the last heat; heats: at most.
+    """Prices, and who takes part; nothing is trained. steps: of the last heat; windows: as in `Plan`, of training with
+    `zatt`; heats: at most.
 
     ValueError where no candidate is within the budgets, without a budget, and for fewer than one heat.
     """
@@ -195,7 +204,8 @@ def plan_search(
 
     def priced(candidate: Candidate) -> Priced:
         found = outline(parse(candidate.notation), candidate.size(space.base))
-        cost = deployment.cost(found.programs, found.plan)
+        formats = windowed(found.programs.program.graph, found.plan) if windows else found.plan
+        cost = deployment.cost(found.programs, formats)
         return Priced(candidate, cost, all(budget.allows(cost) for budget in budgets))
 
     candidates = tuple(map(priced, space.candidates()))
@@ -208,7 +218,7 @@ def plan_search(
             f"{replace(budget, amount=least)}; raise the budget, or try fewer layers, heads or a smaller width"
         )
     baseline = priced(space.baseline)
-    return Plan(space, tuple(budgets), deployment, baseline, candidates, halving(within, steps, heats))
+    return Plan(space, tuple(budgets), deployment, windows, baseline, candidates, halving(within, steps, heats))
 
 
 def halving(runs: int, steps: int, most: int = HEATS) -> tuple[Heat, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from aero.models.configuration_aero import AeroConfig
 from aero.models.notation import BEGINS_AS
 
-# Of the running mean; its memory is some fifty batches.
+# Of the running mean, whose memory is some fifty batches; training that has few makes it shorter.
 MOMENTUM = 0.02
 
 
@@ -39,7 +39,7 @@ class FrozenNorm(nn.Module):
     """[..., d] -> [..., d]; see the module. blend: a; log_sigma: log of sigma_bar, [1] or [context].
 
     centred: begins as LayerNorm, not as RMSNorm, which has no bias. The running mean is taken while training with a
-    below one.
+    below one, in which each batch has the share `momentum`.
     """
 
     log_sigma: Tensor
@@ -48,7 +48,7 @@ class FrozenNorm(nn.Module):
 
     def __init__(self, width: int, eps: float, positions: int = 1, *, centred: bool = True) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.momentum = eps, MOMENTUM
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if centred else None
         self.register_buffer("log_sigma", torch.zeros(positions))
@@ -83,7 +83,7 @@ class FrozenNorm(nn.Module):
 
     @torch.no_grad()
     def _track(self, own: Tensor, positions: Tensor) -> None:
-        share = torch.where(self.tracked > 0, MOMENTUM, 1.0) * (self.blend < 1)
+        share = torch.where(self.tracked > 0, self.momentum, 1.0) * (self.blend < 1)
         share = share.to(self.log_sigma.dtype)
         if len(self.log_sigma) > 1:
             where = positions[0]  # texts of one batch begin at the same position while training

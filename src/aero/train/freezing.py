@@ -12,9 +12,12 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from aero.models.norm import frozen_norms
+from aero.models.norm import MOMENTUM, frozen_norms
 
 FreezeOrder = Literal["together", "one_by_one"]
+
+# A running mean remembers a tenth of a run at most: what norms were at its beginning is far from what they become.
+_MEMORIES = 10
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,22 @@ class FreezeSchedule:
 
 
 class FreezeNorms(TrainerCallback):
-    """Sets a of every norm before each step, and to one at the end."""
+    """Sets a of every norm before each step, and to one at the end; at the beginning, how long norms remember."""
 
     def __init__(self, schedule: FreezeSchedule) -> None:
         self._schedule = schedule
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        assert model is not None
+        for norm in frozen_norms(model):
+            norm.momentum = min(1.0, max(MOMENTUM, _MEMORIES / max(state.max_steps, 1)))
 
     def on_step_begin(
         self,

@@ -15,5 +15,5 @@ lock() { # lock NAME PYTHON SOURCES...
 lock uv 3.11 requirements/uv.in "$@"
 for python in 3.11 3.12 3.13; do
     lock "$python" "$python" pyproject.toml requirements/tools.in --extra train --extra plot --extra eval --extra dev \
-        --extra docs --extra server --extra postgresql --extra proxy --excludes requirements/excludes.txt --no-emit-package torch "$@"
+        --extra docs --extra server --extra postgresql --extra proxy --extra cluster --excludes requirements/excludes.txt --no-emit-package torch "$@"
 done

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-EXTRAS = ("train", "plot", "eval", "server", "proxy", "dev", "docs")
+EXTRAS = ("train", "plot", "eval", "server", "proxy", "cluster", "dev", "docs")
 # Made by an earlier run, but not finished; and finished, which is what the Makefile waits for.
 BEGUN, DONE = ".begun", ".installed"
 # What a new environment takes, without CUDA.

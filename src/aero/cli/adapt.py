@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from aero.cli.console import wide_console
+from aero.cli.many_runs import run_bars
 from aero.cli.options import (
     BatchSize,
     FreezeOrders,
@@ -18,7 +19,6 @@ from aero.cli.options import (
     TrainingSeed,
     json_option,
 )
-from aero.cli.run_bars import run_bars
 
 if TYPE_CHECKING:
     from aero.ladder.adapt import Adapted, Step

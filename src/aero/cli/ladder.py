@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from aero.cli.console import wide_console
+from aero.cli.many_runs import CpusPerRun, GpusPerRun, On, run_bars, trainer
 from aero.cli.options import BatchSize, LearningRate, Size, TrainingSeed, json_option
-from aero.cli.run_bars import run_bars
 
 if TYPE_CHECKING:
     from aero.ladder.climb import Ladder
@@ -36,6 +36,9 @@ def ladder(
     flavour: Annotated[
         str, typer.Option(help="recommended, or papers: without norms that end as constants, which are ours.")
     ] = "recommended",
+    on: On = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
     json: Annotated[Path | None, json_option("Write ladder.json here as well.")] = None,
 ) -> None:
     """Train with ever fewer nonlinearities, choose the stabiliser, prune FFNs, regularise entropy; draw the front.
@@ -54,9 +57,9 @@ def ladder(
     settings = TrainSettings(
         steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, entropy_weight=entropy_weight
     )
-    with run_bars(console) as show:
-        folder, kind = DataFolder(data), cast("Flavour", flavour)
-        found = climb(out, folder, size, settings, tolerance, profile, kind, on_progress=show)
+    folder, kind = DataFolder(data), cast("Flavour", flavour)
+    with trainer(on, cpus_per_run, gpus_per_run) as train, run_bars(console) as show:
+        found = climb(out, folder, size, settings, tolerance, profile, kind, train, show)
     rows = _rows(found)
     table = Table()
     for column in _HEADER:

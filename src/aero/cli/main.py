@@ -163,6 +163,7 @@ def _extra(package: str | None) -> str:
         "jax": "spu",
         "psycopg": "postgresql",
         "matplotlib": "plot",
+        "ray": "cluster",
         "lm_eval": "eval",
         **dict.fromkeys(_PROXY, "proxy"),
     }.get(root, "train")

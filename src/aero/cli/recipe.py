@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from aero.cli.console import wide_console
+from aero.cli.many_runs import CpusPerRun, GpusPerRun, On, run_bars, trainer
 from aero.cli.options import Records, TrainingSeed
-from aero.cli.run_bars import run_bars
 
 if TYPE_CHECKING:
     from aero.train.recipes import Flavour
@@ -37,6 +37,9 @@ def recipe(
     valid_blocks: Annotated[
         int | None, typer.Option(help="Blocks for the perplexity at the end; by default all.")
     ] = None,
+    on: On = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
     json: Records = None,
 ) -> None:
     """Train the runs of a published experiment, each into OUT/EXPERIMENT/VARIANT. Finished ones stay, others go on.
@@ -46,7 +49,7 @@ def recipe(
     """
     from aero.data.folder import DataFolder
     from aero.report.record import Record, write_records
-    from aero.train.many import Wanted, one_after_another
+    from aero.train.many import Wanted
     from aero.train.recipes import EXPERIMENTS, experiment
 
     console = wide_console()
@@ -72,8 +75,8 @@ def recipe(
         )
         for each in recipes
     ]
-    with run_bars(console) as show:
-        infos = one_after_another(runs, folder, show)
+    with trainer(on, cpus_per_run, gpus_per_run) as train, run_bars(console) as show:
+        infos = train(runs, folder, show)
     for run, info in zip(runs, infos, strict=True):
         result = dict(info.result or {})
         outcome = f"perplexity {result['perplexity']:.3f}" if result else info.status

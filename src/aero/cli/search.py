@@ -12,6 +12,7 @@ from rich.table import Table
 
 from aero.cli.computer import computer
 from aero.cli.console import wide_console
+from aero.cli.many_runs import CpusPerRun, GpusPerRun, On, run_bars, trainer
 from aero.cli.options import (
     BatchSize,
     LearningRate,
@@ -22,7 +23,6 @@ from aero.cli.options import (
     TrainingSeed,
     json_option,
 )
-from aero.cli.run_bars import run_bars
 
 if TYPE_CHECKING:
     from aero.cost.budget import Deployment, PrivateCost
@@ -79,6 +79,9 @@ def search(
     zatt: Annotated[float, typer.Option(help="Weight of the penalty on attention's log-sum-exp.")] = 0.01,
     seed: TrainingSeed = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Show candidates, prices and tokens; train nothing.")] = False,
+    on: On = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
     json: Annotated[Path | None, json_option("Write search.json (with --plan, the plan) here as well.")] = None,
 ) -> None:
     """Find the best model under a private budget: notations and shapes, with and without a teacher, by halving.
@@ -128,7 +131,7 @@ def search(
     def say(heat: Heat) -> None:
         console.print(f"{heat.runs} candidates, {heat.steps} steps each", markup=False)
 
-    with run_bars(console) as show:
+    with trainer(on, cpus_per_run, gpus_per_run) as train, run_bars(console) as show:
         found = carry_out(
             out,
             folder,
@@ -137,6 +140,7 @@ def search(
             lambda run: _price_run(run, deployment),
             teacher_weight,
             teacher_temperature,
+            train,
             on_heat=say,
             on_progress=show,
         )

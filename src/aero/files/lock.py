@@ -13,9 +13,13 @@ LOCK_FILE = ".lock"
 _WITHOUT = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
+class AtWorkError(ValueError):
+    """Another process holds the lock of a folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which must exist, within this block. ValueError where another process holds it.
+    """Hold the lock of a folder, which must exist, within this block. AtWorkError where another process holds it.
 
     A folder keeps its lock when it is renamed. The lock file stays: one that goes away could be held twice. Where the
     file system has no locks, or the folder may not be written, nothing is held.
@@ -27,7 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     try:
         if not _take(descriptor):
-            raise ValueError(f"another process is at work in {folder}; wait until it ends, or choose another folder")
+            raise AtWorkError(f"another process is at work in {folder}; wait until it ends, or choose another folder")
         yield
     finally:
         os.close(descriptor)

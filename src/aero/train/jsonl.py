@@ -32,3 +32,13 @@ def read_rows(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
         else:
             logger.warning("%s: line %d is damaged or cut short, and left out", path, number)
     return rows
+
+
+def last_row(path: Path) -> dict[str, Any] | None:
+    """The last line that is whole, of a file to which another process may be writing; None where there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        row = json.loads(lines[-1]) if lines else None
+    except (OSError, ValueError):
+        return None
+    return row if isinstance(row, dict) else None

@@ -9,8 +9,8 @@ import typer
 
 from aero.cli.benches.show import show_records
 from aero.cli.console import wide_console
+from aero.cli.many_runs import CpusPerRun, GpusPerRun, On, run_bars, trainer
 from aero.cli.options import BatchSize, LearningRate, Records, Size
-from aero.cli.run_bars import run_bars
 
 
 def study(
@@ -22,6 +22,9 @@ def study(
     lr: LearningRate = 2e-3,
     batch_size: BatchSize = 16,
     notation: Annotated[list[str] | None, typer.Option(help="Only this architecture. Repeatable.")] = None,
+    on: On = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
     json: Records = None,
 ) -> None:
     """Train every architecture with several seeds, at GPT-2's scale and at the recommended one.
@@ -35,7 +38,7 @@ def study(
 
     console = wide_console()
     settings = TrainSettings(steps=steps, learning_rate=lr, batch_size=batch_size, entropy_weight=0.1)
-    with run_bars(console) as show:
-        chosen = notation or NOTATIONS
-        records = run_study(out, DataFolder(data), size, settings, range(seeds), chosen, on_progress=show)
+    folder, chosen = DataFolder(data), notation or NOTATIONS
+    with trainer(on, cpus_per_run, gpus_per_run) as train, run_bars(console) as show:
+        records = run_study(out, folder, size, settings, range(seeds), chosen, train, show)
     show_records(console, STUDY_HEADER, study_rows(records), records, json)

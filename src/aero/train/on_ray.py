@@ -73,7 +73,13 @@ def on_ray(cpus: int = 1, gpus: float = 0.0) -> Iterator[TrainMany]:
         local: dict[str, Any] = (
             {"include_dashboard": False, "object_store_memory": _OBJECTS} if address == "local" else {}
         )
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"{error}: no Ray cluster answers at RAY_ADDRESS; start it, and if it asks for a token, set "
+                "RAY_AUTH_MODE=token"
+            ) from None
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):

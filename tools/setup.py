@@ -27,7 +27,7 @@ EXTRAS = ("train", "plot", "eval", "server", "proxy", "cluster", "dev", "docs")
 # Made by an earlier run, but not finished; and finished, which is what the Makefile waits for.
 BEGUN, DONE = ".begun", ".installed"
 # What a new environment takes, without CUDA.
-BYTES = 3e9
+BYTES = 3.3e9
 
 # What an output of pip, uv or CMake means, and what to do about it. The first that is found counts.
 REMEDIES = (

@@ -213,6 +213,8 @@ def test_verbs_that_train_many_runs_leave_it_to_ray(
         asked.append((cpus, gpus))
 
         def train(runs: Sequence[Wanted], folder: DataFolder, on_progress: Any = None) -> list[RunInfo]:
+            if len(asked) > 1:
+                raise KeyboardInterrupt
             raise ValueError(f"asked for {runs[0].out.relative_to(tmp_path)}")
 
         yield train
@@ -224,5 +226,7 @@ def test_verbs_that_train_many_runs_leave_it_to_ray(
     options = ["--on", "ray", "--cpus-per-run", 2, "--gpus-per-run", 0.5]
     assert aero(*words, *options, monkeypatch=monkeypatch) == 1
     assert capsys.readouterr().err.startswith("error: asked for out/") and asked == [(2, 0.5)]
+    assert aero(*words, *options, monkeypatch=monkeypatch) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
     assert aero(*words, "--cpus-per-run", 2, monkeypatch=monkeypatch) == 1
     assert "give --on ray with them" in capsys.readouterr().err

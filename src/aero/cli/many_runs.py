@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,18 +39,28 @@ GpusPerRun = Annotated[
 
 @contextmanager
 def trainer(on: Cluster | None, cpus: int | None, gpus: float | None) -> Iterator[TrainMany]:
-    """The way to train many runs that the three options name. ValueError for the latter without the first."""
+    """The way to train many runs that the three options name; an interruption within the block ends the verb.
+
+    ValueError for the latter two without the first.
+    """
+    try:
+        with _way(on, cpus, gpus) as train:
+            yield train
+    except KeyboardInterrupt:
+        Console(stderr=True, highlight=False).print("interrupted; the same command goes on")
+        raise typer.Exit(130) from None
+
+
+def _way(on: Cluster | None, cpus: int | None, gpus: float | None) -> AbstractContextManager[TrainMany]:
     if on is Cluster.ray:
         from aero.train.on_ray import on_ray
 
-        with on_ray(cpus or 1, gpus or 0.0) as train:
-            yield train
-        return
+        return on_ray(cpus or 1, gpus or 0.0)
     if cpus is not None or gpus is not None:
         raise ValueError("--cpus-per-run and --gpus-per-run say what a run gets of a cluster; give --on ray with them")
     from aero.train.many import one_after_another
 
-    yield one_after_another
+    return nullcontext(one_after_another)
 
 
 @contextmanager

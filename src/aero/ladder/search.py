@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from aero.data.folder import DataFolder
 from aero.files.atomic import write_text
 from aero.ladder.space import Candidate, Space
 from aero.models.notation import parse
+from aero.models.presets import Size
 from aero.train.many import OnProgress, TrainMany, Wanted, one_after_another
 from aero.train.run_folder import RunInfo
 from aero.train.settings import Teacher, TrainSettings
@@ -202,10 +204,14 @@ def plan_search(
     if heats < 1:
         raise ValueError(f"{heats} heats train nothing; give at least 1")
 
-    def priced(candidate: Candidate) -> Priced:
-        found = outline(parse(candidate.notation), candidate.size(space.base))
+    @cache  # a teacher does not alter the price
+    def cost_of(notation: str, size: Size) -> PrivateCost:
+        found = outline(parse(notation), size)
         formats = windowed(found.programs.program.graph, found.plan) if windows else found.plan
-        cost = deployment.cost(found.programs, formats)
+        return deployment.cost(found.programs, formats)
+
+    def priced(candidate: Candidate) -> Priced:
+        cost = cost_of(candidate.notation, candidate.size(space.base))
         return Priced(candidate, cost, all(budget.allows(cost) for budget in budgets))
 
     candidates = tuple(map(priced, space.candidates()))

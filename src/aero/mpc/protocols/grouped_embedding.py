@@ -12,8 +12,8 @@ two of 2 H groups. The client puts each of its ids, of T tokens, into one of its
 2 rounds, and 2 C V d multiplications where one-hot rows of the whole table take T V d (`embedding.py`): C is 7 for 128
 tokens, and 5 for 512 with more groups. An id that comes twice is put once. The client learns nothing, the server
 nothing but T; where ids were not chosen for these very arrangements, they find their places but for a probability of
-`MISSED`, and where they do not, nothing is sent. Off by the errors of both products. docs/security/embedding.md has the
-argument.
+`MISSED`, and where they do not, the client sends nothing and gives up. Off by the errors of both products.
+docs/security/embedding.md has the argument.
 
 Batch codes from cuckoo hashing: Angel, Chen, Laine and Setty 2018 (SealPIR), section 5; two choices and several places
 in each: Dietzfelbinger and Weidling 2007. The way back to the order of the tokens is ours.

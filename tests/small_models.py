@@ -5,6 +5,7 @@ import copy
 import torch
 
 from aero.models import AeroConfig, AeroForCausalLM
+from aero.models.notation import parse
 from aero.models.presets import TRAITS
 
 # The papers' names; between them, every kind of norm, activation, FFN and temperature.
@@ -27,7 +28,10 @@ are 6 of them at most (the logarithm of the vocabulary).
 def make_model(name: str, seed: int = 0, **overrides) -> AeroForCausalLM:
     torch.manual_seed(seed)
     fields = dict(vocab_size=50, context=12, hidden_size=16, num_heads=2, num_layers=2, initializer_range=0.3)
-    config = AeroConfig.from_notation(name, "demo", **{**fields, **overrides})
+    parsed = parse(name)
+    normed = parsed.norm != "none" or parsed.block == "simplified"
+    fields["logit_multiplier" if normed else "embedding_multiplier"] = 16.0
+    config = AeroConfig.from_notation(parsed, "demo", scale="gpt2", **{**fields, **overrides})
     model = AeroForCausalLM(config).eval()
     with torch.no_grad():  # what is trained starts at 0 or 1, where a forgotten factor would not show
         for parameter in model.parameters():

@@ -14,7 +14,7 @@ from aero.bench.training import bench_training
 from aero.data.build import build
 from aero.data.folder import DataFolder
 from aero.data.settings import DataSettings
-from aero.models.presets import Size
+from aero.models.presets import Size, by_width
 from aero.report.record import Record, write_records
 from aero.train.settings import TrainSettings
 
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
 
 @pytest.fixture
 def size(data: DataFolder) -> Size:
-    return Size(data.info.vocab_size, 16, 2, 2, 16, embedding_multiplier=4, logit_multiplier=4)
+    return Size(data.info.vocab_size, 16, 2, 2, 16)
 
 
 def test_every_variant_is_timed_in_the_same_run(data: DataFolder, size: Size) -> None:
@@ -54,7 +54,9 @@ def test_a_study_trains_each_at_both_scales_and_goes_on(data: DataFolder, size: 
         for seed in (0, 1)
     ]
     config = json.loads((tmp_path / "recommended" / "SM+R" / "1" / "config.json").read_text())
-    assert config["embedding_multiplier"] == 4
+    assert (config["embedding_multiplier"], config["logit_multiplier"]) == by_width(False, 16)
+    config = json.loads((tmp_path / "gpt2" / "SM+R" / "1" / "config.json").read_text())
+    assert (config["embedding_multiplier"], config["logit_multiplier"]) == (1, 1)
     again = run_study(tmp_path, data, size, SETTINGS, seeds=(0, 1), notations=("SM+LN+G", "SM+R"))
     assert again == records
 

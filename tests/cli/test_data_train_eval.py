@@ -94,6 +94,10 @@ def test_bad_input_is_named(folder: Path, tmp_path: Path) -> None:
     assert "SM+LN+G" in error("train", out, *options, "--notation", "SM+XY"), "the known ones are listed"
     assert "nano" in error("train", out, "--data", folder / "data", "--size", "huge")
     assert "learning_rate" in error("train", out, *options, "--lr", -1)
+    assert "choose one of width, gpt2" in error("train", out, *options, "--scale", "large")
+    for option in (("--size", "demo"), ("--scale", "gpt2")):
+        started = ("--data", folder / "data", "--start-from", folder / "run", *option)
+        assert "leave --size and --scale away" in error("train", out, *started)
     assert "no run at" in error("train", out, "--resume")
     assert "no run at" in error("eval", out)
     assert "no data folder" in error("eval", folder / "run", "--data", tmp_path)

@@ -16,7 +16,7 @@ from aero.models.notation import parse
 from aero.models.presets import SIZES, TRAITS, Size
 from aero.structure import lowered
 
-SIZE = Size(61, 9, 3, 2, 24, embedding_multiplier=3, logit_multiplier=2)
+SIZE = Size(61, 9, 3, 2, 24)
 NAMES = ["SM+LN+G", "SM+LN+R", "SM+LN", "SM+R", "SM", "SM+ScFFN", "SM+ScFuFFN", "SM+ScFuFFN_i1", "SM(t)+ScFuFFN"]
 NEOX = replace(SIZE, hidden_size=32, family="gpt_neox")  # 4 of 16 features turn, as 2 of 8
 
@@ -27,7 +27,7 @@ NEOX = replace(SIZE, hidden_size=32, family="gpt_neox")  # 4 of 16 features turn
 def test_it_is_the_compiled_graph_of_a_model(name, length, size):
     """A model near its initialisation, whose FFNs are well conditioned, with biases other than zero."""
     torch.manual_seed(0)
-    model = AeroForCausalLM(AeroConfig.from_notation(name, size)).eval()
+    model = AeroForCausalLM(AeroConfig.from_notation(name, size, scale="gpt2")).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     for i in range(12):
         (folder / "texts" / f"{i}.py").write_text("".join(f"def f{i}_{j}(x):\n    return x + {j}\n" for j in range(20)))
     data = build(folder / "data", DataSettings(sources=(str(folder / "texts"),), vocab_size=300, valid_fraction=0.2))
-    size = Size(300, context=16, num_layers=2, num_heads=2, hidden_size=16, embedding_multiplier=4)
+    size = Size(300, context=16, num_layers=2, num_heads=2, hidden_size=16)
     for name in ("SM+LN+G", "SM+ScFuFFN"):
         settings = TrainSettings(steps=2, batch_size=2, precision="float32", valid_blocks=2)
         train(folder / name, data, AeroConfig.from_notation(name, size), settings)

@@ -83,14 +83,21 @@ def test_multipliers_follow_the_architecture_and_the_scale():
         config = AeroConfig.from_notation(name, "nano", **settings)
         return config.embedding_multiplier, config.logit_multiplier
 
-    assert multipliers("SM+R") == (16, 1)
-    assert multipliers("SM+LN+G") == (1, 16)
+    assert multipliers("SM+R") == (64, 4)
+    assert multipliers("SM+FLN+ScFuFFN") == (1, 8)
     assert multipliers("SM+R", scale="gpt2") == multipliers("SM+LN+G", scale="gpt2") == (1, 1)
-    assert multipliers("SM+R", embedding_multiplier=4) == (4, 1)
-    assert multipliers("SM+R", scale="width") == (32, 2)
-    assert multipliers("SM+FLN+ScFuFFN", scale="width") == (1, 8)
+    assert multipliers("SM+R", embedding_multiplier=4) == (4, 4)
     with pytest.raises(ValueError, match="scale is 'large'"):
         multipliers("SM+R", scale="large")
+
+
+@pytest.mark.parametrize("size", [name for name, size in SIZES.items() if size.family in TRAITS])
+@pytest.mark.parametrize("name", ["SM+LN+G", "SM+FLN+ScFuFFN", "SM+RMS+R", "SM+R", "SM+ScFuFFN"])
+def test_the_rule_is_what_it_is_defined_to_be(name, size):
+    """With norms: embeddings as they are, logits 1024 / width. Without: embeddings times 64, logits 512 / width."""
+    config = AeroConfig.from_notation(name, size)
+    expected = (64, 512) if config.norm == "none" else (1, 1024)
+    assert (config.embedding_multiplier, config.logit_multiplier * config.hidden_size) == expected
 
 
 def test_overrides_replace_the_size():

@@ -13,15 +13,15 @@ from aero.models.cache_name import CACHE_NAME, CACHE_NAMES
 from aero.models.notation import KNOWN
 from aero.models.presets import Size
 
-TINY = Size(
-    vocab_size=37, context=12, num_layers=7, num_heads=2, hidden_size=8, embedding_multiplier=4, logit_multiplier=3
-)
+TINY = Size(vocab_size=37, context=12, num_layers=7, num_heads=2, hidden_size=8)
+MULTIPLIERS = {"embedding_multiplier": 4.0, "logit_multiplier": 3.0}
 NAMES = (*KNOWN, "SM(t_h)+LN+R+ScFFN_i2", "SM(t)+LN")
 
 
 def build(name, dtype=torch.float64, **overrides):
     torch.manual_seed(0)
-    model = AeroForCausalLM(AeroConfig.from_notation(name, TINY, initializer_range=0.3, **overrides)).to(dtype)
+    fields = {"initializer_range": 0.3, **MULTIPLIERS, **overrides}
+    model = AeroForCausalLM(AeroConfig.from_notation(name, TINY, **fields)).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1 or parameter.shape[0] == TINY.num_heads:  # biases, gains, scales, temperatures

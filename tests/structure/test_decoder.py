@@ -13,7 +13,7 @@ from aero.models.presets import Size
 from aero.structure import Decoder, lowered
 from programs import RUNGS, random_program
 
-SMALL = Size(30, 8, 2, 2, 16, embedding_multiplier=3, logit_multiplier=2)
+SMALL = Size(30, 8, 2, 2, 16)
 NAMES = [*KNOWN, "SM(t_h)+ScFuFFN", "SM+LN+G+ScFFN_i1", "SM+FLN+R", "SM+FLN(p)+ScFuFFN", "SM+LR", "SM+LN+LR(g)"]
 NAMES += ["SM+RMS+SiLU+GaFFN", "SM+FRMS+R", "SM+FRMS(p)+ScGaFFN", "SM+FRMS+ScFuFFN"]
 
@@ -23,7 +23,7 @@ NAMES += ["SM+RMS+SiLU+GaFFN", "SM+FRMS+R", "SM+FRMS(p)+ScGaFFN", "SM+FRMS+ScFuF
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama"])
 def test_lowered_is_what_the_compiler_lowers(name, length, family):
     size = dataclasses.replace(SMALL, family=family)
-    model = AeroForCausalLM(AeroConfig.from_notation(name, size))
+    model = AeroForCausalLM(AeroConfig.from_notation(name, size, scale="gpt2"))
     for norm in frozen_norms(model):
         norm.blend.fill_(1)
     for every in (False, True):

@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
 
 @pytest.fixture
 def config(data: DataFolder) -> AeroConfig:
-    size = Size(data.info.vocab_size, context=16, num_layers=2, num_heads=2, hidden_size=16, embedding_multiplier=4)
+    size = Size(data.info.vocab_size, context=16, num_layers=2, num_heads=2, hidden_size=16)
     return AeroConfig.from_notation("SM+ScFuFFN", size)
 
 

@@ -59,7 +59,7 @@ SETTINGS = TrainSettings(steps=12, batch_size=4, log_every=1, save_every=5, prec
 def config_of(data: DataFolder) -> AeroConfig:
     from aero.models.presets import Size
 
-    size = Size(data.info.vocab_size, context=16, num_layers=2, num_heads=2, hidden_size=16, embedding_multiplier=4)
+    size = Size(data.info.vocab_size, context=16, num_layers=2, num_heads=2, hidden_size=16)
     return AeroConfig.from_notation("SM+ScFuFFN", size)
 
 

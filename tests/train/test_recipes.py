@@ -65,7 +65,10 @@ def test_the_recommended_settings_differ_where_we_say() -> None:
     papers, ours = (experiment("codeparrot-128").recipe("EReg(SM(t)+ScFuFFN)", f) for f in ("papers", "recommended"))  # type: ignore[arg-type]
     a, b = papers.config(50_000), ours.config(50_000)
     assert (a.temperature_init, b.temperature_init) == ("codeparrot", "one")
-    assert (a.embedding_multiplier, b.embedding_multiplier) == (1, 16)
+    assert (a.embedding_multiplier, a.logit_multiplier) == (1, 1)
+    assert (b.embedding_multiplier, b.logit_multiplier) == (64, 512 / 768)
+    assert (papers.settings.base_width, papers.settings.base_depth, papers.settings.learning_rate) == (None, None, 1e-3)
+    assert (ours.settings.base_width, ours.settings.base_depth, ours.settings.learning_rate) == (64, 2, 2e-3)
     assert (papers.settings.entropy_reduction, ours.settings.entropy_reduction) == ("sum", "mean")
     assert (papers.settings.zatt, ours.settings.zatt) == (0, 0.01)
     assert papers.settings.steps == ours.settings.steps

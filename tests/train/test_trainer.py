@@ -20,6 +20,7 @@ from aero.data.folder import DataFolder
 from aero.data.loader import TrainingBlocks
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
+from aero.models.residual import ResidualLinear
 from aero.train.callbacks import FiniteWeights, TrainingInterrupted, TrainingProgress
 from aero.train.checkpoints import latest
 from aero.train.diagnosis import TrainingDivergedError
@@ -178,23 +179,29 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
     assert info.result["train_tokens"] == whole["train_tokens"]
 
 
-def test_matrices_of_a_wider_model_learn_more_slowly(
+def test_matrices_of_a_wider_and_deeper_model_learn_more_slowly(
     data: DataFolder, config: AeroConfig, settings: TrainSettings, tmp_path: Path
 ) -> None:
     settings = replace(settings, steps=1, warmup_fraction=0)
     torch.manual_seed(settings.seed)
-    start = AeroForCausalLM(config).state_dict()
-    for name, base_width in (("same", None), ("half", 8), ("own", 16)):
-        train(tmp_path / name, data, config, replace(settings, base_width=base_width))
-    same_, half, own = (weights(tmp_path / name) for name in ("same", "half", "own"))
-    assert same(same_, own)
-    for name in half:
+    model = AeroForCausalLM(config)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    bases = {"same": (None, None), "own": (16, 2), "half": (8, 2), "quarter": (8, 1)}
+    for name, (width, depth) in bases.items():
+        train(tmp_path / name, data, config, replace(settings, base_width=width, base_depth=depth))
+    ran = {name: weights(tmp_path / name) for name in bases}
+    assert same(ran["same"], ran["own"])
+    residual = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, ResidualLinear)}
+    assert len(residual) == 4  # of attention and FFN, in two layers
+    for name in ran["same"]:
         wide = name.startswith("transformer.blocks.") and name.endswith("weight")
-        # A step of AdamW is linear in the learning rate.
-        expected = (0.5 if wide else 1.0) * (same_[name] - start[name])
-        torch.testing.assert_close(
-            half[name] - start[name], expected, rtol=1e-4, atol=1e-8, msg=lambda m, n=name: n + m
-        )
+        for run, by_width, by_depth in (("half", 0.5, 1.0), ("quarter", 0.5, math.sqrt(1 / 2))):
+            share = (by_width if wide else 1.0) * (by_depth if name in residual else 1.0)
+            # A step of AdamW is linear in the learning rate.
+            expected = share * (ran["same"][name] - start[name])
+            torch.testing.assert_close(
+                ran[run][name] - start[name], expected, rtol=1e-4, atol=1e-8, msg=lambda m, n=name: n + m
+            )
 
 
 def test_killed_between_checkpoints_and_resumed_equals_uninterrupted(

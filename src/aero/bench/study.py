@@ -31,7 +31,7 @@ NOTATIONS = (
     "SM+ScFuFFN",
     "EReg(SM(t_h)+ScFuFFN)",
 )
-SCALES: tuple[Scale, ...] = ("recommended", "gpt2")
+SCALES: dict[str, Scale] = {"recommended": "width", "gpt2": "gpt2"}
 # Of GPT-2 small on CodeParrot, T=128 (2024, tables of §3 and §5), to compare the order with.
 PUBLISHED = {
     "SM+LN+G": 2.69,
@@ -56,16 +56,17 @@ def run_study(
     train: TrainMany = one_after_another,
     on_progress: OnProgress | None = None,
 ) -> list[Record]:
-    """Train every architecture with every seed, at GPT-2's scale and at the recommended one; each run a folder of
-    `out`. Stopped, the same call goes on. Records: work "ordering/SCALE", extra seed, status, perplexity, shares (of
-    heads, in the quarters of the largest entropy, as last measured), tokens, precision.
+    """Train every architecture with every seed, at GPT-2's scale and at the recommended one, by the rule; each run a
+    folder of `out`. Stopped, the same call goes on. Records: work "ordering/SCALE", extra seed, status, perplexity,
+    shares (of heads, in the quarters of the largest entropy, as last measured), tokens, precision.
     """
     each = [(scale, notation, seed) for scale in SCALES for notation in notations for seed in seeds]
     runs = []
     for scale, notation, seed in each:
         name = f"{scale}/{notation}/{seed}"
-        config = AeroConfig.from_notation(notation, size, scale=scale, vocab_size=data.info.vocab_size)
-        runs.append(Wanted(name, out / name, config, replace(settings, seed=seed)))
+        config = AeroConfig.from_notation(notation, size, scale=SCALES[scale], vocab_size=data.info.vocab_size)
+        scaled = settings.by_rule() if SCALES[scale] == "width" else settings
+        runs.append(Wanted(name, out / name, config, replace(scaled, seed=seed)))
     records = []
     for (scale, notation, seed), run, info in zip(each, runs, train(runs, data, on_progress), strict=True):
         result = info.result or {}

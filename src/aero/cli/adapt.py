@@ -71,7 +71,7 @@ def adapt(
         return
     settings = TrainSettings(
         learning_rate=lr, batch_size=batch_size, seed=seed, freeze_order=cast("FreezeOrder", freeze_order)
-    )
+    ).by_rule()
     with run_bars(console) as show:
         found = take(
             out, run, to, settings, tokens, tolerance, data, teacher_weight, teacher_temperature, profile, show

@@ -56,7 +56,7 @@ def ladder(
     console = wide_console()
     settings = TrainSettings(
         steps=steps, learning_rate=lr, batch_size=batch_size, seed=seed, zatt=zatt, entropy_weight=entropy_weight
-    )
+    ).by_rule()
     folder, kind = DataFolder(data), cast("Flavour", flavour)
     with trainer(on, cpus_per_run, gpus_per_run) as train, run_bars(console) as show:
         found = climb(out, folder, size, settings, tolerance, profile, kind, train, show)

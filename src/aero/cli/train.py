@@ -17,7 +17,6 @@ from aero.cli.options import (
     FreezeOrders,
     LearningRate,
     Records,
-    Size,
     TeacherTemperature,
     TeacherWeight,
     TrainingSeed,
@@ -38,16 +37,26 @@ def train(
     notation: Annotated[
         str, typer.Option(help="Architecture, in the papers' names: SM+LN+G, SM+R, SM+ScFuFFN_i2, ...")
     ] = "SM+ScFuFFN",
-    size: Size = "nano",
+    size: Annotated[
+        str | None, typer.Option(help="Size of the model: demo, nano (by default), gpt2-small, ...")
+    ] = None,
     scale: Annotated[
-        str,
-        typer.Option(help="Multipliers of embeddings and logits: recommended for --size, gpt2 (none), width (muP)."),
-    ] = "recommended",
+        str | None,
+        typer.Option(
+            help="Multipliers of embeddings and logits: width (muP's rule, for any size; by default), gpt2 (none)."
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
     lr: LearningRate = 2e-3,
     base_width: Annotated[
         int | None,
-        typer.Option(help="Width for which --lr was chosen; matrices of others learn by the muP rule.", min=1),
+        typer.Option(
+            help="Width for which --lr was chosen: matrices of others learn by muP's rule. With --scale width: 64.",
+            min=1,
+        ),
+    ] = None,
+    base_depth: Annotated[
+        int | None, typer.Option(help="The same for the number of layers. With --scale width: 2.", min=1)
     ] = None,
     batch_size: BatchSize = 16,
     accumulate: Annotated[int, typer.Option(help="Forward passes of that many blocks for one step.")] = 1,
@@ -113,10 +122,17 @@ def train(
         else:
             if data is None:
                 raise ValueError("name the data folder: --data DIR (make one with `aero data DIR`)")
+            if start_from is not None and (size, scale) != (None, None):
+                raise ValueError(
+                    f"size and scale are those of the model in {start_from}; leave --size and --scale away"
+                )
+            by_rule = start_from is None and scale != "gpt2"
+            rates = TrainSettings().by_rule() if by_rule else TrainSettings()
             settings = TrainSettings(
                 steps=steps,
                 learning_rate=lr,
-                base_width=base_width,
+                base_width=base_width or rates.base_width,
+                base_depth=base_depth or rates.base_depth,
                 batch_size=batch_size,
                 gradient_accumulation=accumulate,
                 seed=seed,
@@ -136,7 +152,7 @@ def train(
             folder = DataFolder(data)
             if start_from is None:
                 config = AeroConfig.from_notation(
-                    notation, size, scale=cast("Scale", scale), vocab_size=folder.info.vocab_size
+                    notation, size or "nano", scale=cast("Scale", scale or "width"), vocab_size=folder.info.vocab_size
                 )
             else:
                 config = config_for(start_from, notation)

@@ -174,16 +174,17 @@ class AeroConfig(PreTrainedConfig):
 
     @classmethod
     def from_notation(
-        cls, name: str | Notation, shape: str | Size, *, scale: Scale = "recommended", **overrides: Any
+        cls, name: str | Notation, shape: str | Size, *, scale: Scale = "width", **overrides: Any
     ) -> AeroConfig:
         """The configuration of a name ("SM+ScFuFFN") at a size (a name or a Size of `aero.models.presets`).
 
         scale: of the multipliers, see `presets.config_fields`; overrides: any fields, after the notation and the size;
-        vocab_size, context and num_layers among them replace the size's own.
+        vocab_size, context, num_layers and hidden_size among them replace the size's own.
         """
         parsed = notation.parse(name) if isinstance(name, str) else name
         shape = presets.size(shape) if isinstance(shape, str) else shape
-        sizes = {key: overrides.pop(key) for key in ("vocab_size", "context", "num_layers") if key in overrides}
+        own = ("vocab_size", "context", "num_layers", "hidden_size")
+        sizes = {key: overrides.pop(key) for key in own if key in overrides}
         return cls(**{**presets.config_fields(parsed, shape, scale=scale, **sizes), **overrides})
 
     def with_notation(self, name: str | Notation) -> AeroConfig:

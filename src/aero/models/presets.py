@@ -1,9 +1,9 @@
-"""Model sizes, and the public multipliers to train them with, as data. Needs no torch.
+"""Model sizes as data, and the rule by which models of any size are scaled for training. Needs no torch.
 
 An LN-free model whose residual stream starts too small never wakes its attention, and an LN model of small width with
 tied embeddings starts with logits too flat: two public constants, which fold into weights and cost nothing at
-inference, repair both. Compare architectures only with the scale that each needs. "gpt2" gives GPT-2's own, 1 and 1,
-by name; "width" gives them for any width by a rule.
+inference, repair both. Compare architectures only with the scale that each needs. "width" gives them by the rule, for
+any width; "gpt2" gives GPT-2's own, 1 and 1, as the papers have them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from aero.models.notation import Activation, Notation
 
-Scale = Literal["recommended", "gpt2", "width"]
+Scale = Literal["width", "gpt2"]
 Family = Literal["gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "bert"]
 Positions = Literal["learned", "rotary"]
 
@@ -59,10 +59,9 @@ TRAITS: Mapping[Family, Traits] = {
 class Size:
     """The shape of a decoder, or an encoder, without its architecture.
 
-    context: T, the most positions it sees; hidden_size: d; embedding_multiplier: recommended for LN-free models of this
-    size; logit_multiplier: recommended for models with LayerNorm; family: of `TRAITS`, or "bert", an encoder;
-    num_key_heads, head_width, ffn_width: as in AeroConfig; classes: of an encoder that classifies texts, 0 for one that
-    gives embeddings; fields: what else this size has of its own, fields of an AeroConfig.
+    context: T, the most positions it sees; hidden_size: d; family: of `TRAITS`, or "bert", an encoder; num_key_heads,
+    head_width, ffn_width: as in AeroConfig; classes: of an encoder that classifies texts, 0 for one that gives
+    embeddings; fields: what else this size has of its own, fields of an AeroConfig.
     """
 
     vocab_size: int
@@ -70,8 +69,6 @@ class Size:
     num_layers: int
     num_heads: int
     hidden_size: int
-    embedding_multiplier: float = 1.0
-    logit_multiplier: float = 1.0
     family: Family = "gpt2"
     num_key_heads: int = 0
     head_width: int = 0
@@ -82,13 +79,13 @@ class Size:
 
 SIZES: dict[str, Size] = {
     # Small enough to train in a minute or two and to run privately in seconds per token.
-    "demo": Size(2048, 64, 2, 2, 64, embedding_multiplier=16, logit_multiplier=16),
+    "demo": Size(2048, 64, 2, 2, 64),
     # A study of architectures on a laptop: some minutes of training on one core.
-    "nano": Size(4096, 128, 6, 4, 128, embedding_multiplier=16, logit_multiplier=16),
+    "nano": Size(4096, 128, 6, 4, 128),
     # The same in Llama's shape, heads of keys being shared by two; FFNs are as wide as TinyLlama's, 11/4 d.
-    "demo-llama": Size(2048, 64, 2, 2, 64, 16, 16, family="llama", num_key_heads=1, ffn_width=176),
-    "nano-llama": Size(4096, 128, 6, 4, 128, 16, 16, family="llama", num_key_heads=2, ffn_width=352),
-    # The papers' models (Jha & Reagen 2024, §4), with the tokenizer of its CodeParrot runs; multipliers not tuned here.
+    "demo-llama": Size(2048, 64, 2, 2, 64, family="llama", num_key_heads=1, ffn_width=176),
+    "nano-llama": Size(4096, 128, 6, 4, 128, family="llama", num_key_heads=2, ffn_width=352),
+    # The papers' models (Jha & Reagen 2024, §4), with the tokenizer of its CodeParrot runs.
     "gpt2-small": Size(50_000, 128, 12, 12, 768),
     "gpt2-small-18": Size(50_000, 128, 18, 12, 768),
     "gpt2-medium": Size(50_000, 128, 24, 16, 1024),
@@ -143,15 +140,18 @@ def traits_of(shape: Size) -> Traits:
     return TRAITS[shape.family]
 
 
+BASE_WIDTH, BASE_DEPTH = 64, 2
+"""The width and the number of layers at which the rule's constants and the default learning rates were found."""
+
+
 def by_width(layer_norm: bool, hidden_size: int) -> tuple[float, float]:
     """Multipliers of embeddings and logits for any width, embeddings being tied and of standard deviation 0.02.
 
     As in muP (Yang et al. 2022, table 8), what enters the residual stream does not depend on the width, and logits are
     multiplied by 1/width: Adam moves each weight as far, so their sum over the width would move in proportion to it.
-    The constants were found at width 64. Matrices of wide models then learn at a rate of 1/width
-    (`TrainSettings.base_width`).
+    Matrices of wide and deep models then learn more slowly: `TrainSettings.base_width` and `base_depth`.
     """
-    return (1.0, 1024 / hidden_size) if layer_norm else (32.0, 256 / hidden_size)
+    return (1.0, 16 * BASE_WIDTH / hidden_size) if layer_norm else (64.0, 8 * BASE_WIDTH / hidden_size)
 
 
 def check_rotary_scaling(scaling: Mapping[str, float]) -> None:
@@ -189,15 +189,16 @@ def config_fields(
     notation: Notation,
     shape: Size,
     *,
-    scale: Scale = "recommended",
+    scale: Scale = "width",
     vocab_size: int | None = None,
     context: int | None = None,
     num_layers: int | None = None,
+    hidden_size: int | None = None,
 ) -> dict[str, Any]:
-    """All fields of the AeroConfig of an architecture at a size; the last three replace the size's own.
+    """All fields of the AeroConfig of an architecture at a size; the last four replace the size's own.
 
-    scale: of the multipliers, "recommended", the size's own; "gpt2", one; or "width", `by_width`. Raises ValueError
-    where they do not fit together, and for an encoder's size.
+    scale: of the multipliers, "width", `by_width`, or "gpt2", one. Raises ValueError where they do not fit together,
+    and for an encoder's size.
     """
     traits = traits_of(shape)
     if scale not in get_args(Scale):
@@ -207,13 +208,10 @@ def config_fields(
         vocab_size=vocab_size or shape.vocab_size,
         context=context or shape.context,
         num_layers=num_layers or shape.num_layers,
+        hidden_size=hidden_size or shape.hidden_size,
     )
     layer_norm = notation.norm != "none" or notation.block == "simplified"
-    embedding, logits = {
-        "recommended": (1.0, shape.logit_multiplier) if layer_norm else (shape.embedding_multiplier, 1.0),
-        "gpt2": (1.0, 1.0),
-        "width": by_width(layer_norm, shape.hidden_size),
-    }[scale]
+    embedding, logits = (1.0, 1.0) if scale == "gpt2" else by_width(layer_norm, shape.hidden_size)
     fields = {
         "vocab_size": shape.vocab_size,
         "context": shape.context,

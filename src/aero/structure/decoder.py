@@ -97,14 +97,14 @@ class Decoder:
 
 def lowered(notation: Notation, size: Size, length: int | None = None, *, every_position: bool = False) -> Graph:
     """The graph of a notation at a size: what the compiler lowers such a model to; an encoder's has one output, of all
-    positions. length: by default the context.
+    positions. length: by default the context. Without multipliers, which the compiler folds away, as at GPT-2's scale.
 
     ValueError where notation, size and length do not fit together.
     """
     if size.family == "bert":
         encoder = Encoder.of(encoder_fields(notation, size))
         return encoder.graph(encoder.context if length is None else length)
-    decoder = Decoder.of(config_fields(notation, size))
+    decoder = Decoder.of(config_fields(notation, size, scale="gpt2"))
     return decoder.graph(decoder.context if length is None else length, every_position=every_position)
 
 

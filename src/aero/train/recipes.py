@@ -2,8 +2,8 @@
 one of our own, "frozen-norms".
 
 Two flavours by name. "papers": the published settings, with fp16, GPT-2's scale and the temperatures' published
-initialisation. "recommended": what we found at small scale and carry over: temperatures that start at one, an embedding
-scaled up in LN-free models, the attention penalty, bf16 where there is; it is not tuned at these sizes.
+initialisation. "recommended": what we found at small scale and carry over: multipliers and learning rates by the rule,
+temperatures that start at one, the attention penalty, bf16 where there is; it is not tuned at these sizes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 from aero.models import AeroConfig
 from aero.models.configuration_aero import TemperatureInit
 from aero.models.notation import parse
+from aero.models.presets import Scale
 from aero.models.stabilize import Placement, Stabilizer
 from aero.train.settings import TrainSettings
 
@@ -22,7 +23,6 @@ Flavour = Literal["papers", "recommended"]
 
 CODEPARROT_TOKENS = 16_700_000 * 128  # of one epoch
 _BATCH, _ACCUMULATION = 128, 4
-_RECOMMENDED_EMBEDDING = 16.0
 
 
 def check_flavour(flavour: str) -> None:
@@ -35,7 +35,8 @@ def check_flavour(flavour: str) -> None:
 class Recipe:
     """One whole run but for its data folder. source, tokenizer: how `aero data` makes that, None: train one.
 
-    shape: the AeroConfig's size by name, with `fields` in place of its own. `variant` of `experiment` is its name.
+    shape: the AeroConfig's size by name, with `fields` in place of its own; scale: of its multipliers. `variant` of
+    `experiment` is its name.
     """
 
     experiment: str
@@ -45,11 +46,14 @@ class Recipe:
     source: str
     tokenizer: str | None
     settings: TrainSettings
+    scale: Scale
     fields: dict[str, Any] = field(default_factory=dict)
 
     def config(self, vocab_size: int) -> AeroConfig:
         """The model, with the vocabulary of the data."""
-        return AeroConfig.from_notation(self.notation, self.shape, scale="gpt2", vocab_size=vocab_size, **self.fields)
+        return AeroConfig.from_notation(
+            self.notation, self.shape, scale=self.scale, vocab_size=vocab_size, **self.fields
+        )
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,11 @@ def _run(
     fields: dict[str, Any] = {"context": context}
     if name.temperature != "none":
         fields["temperature_init"] = cast(TemperatureInit, corpus if papers else "one")
-    if not papers and name.norm == "none":
-        fields["embedding_multiplier"] = _RECOMMENDED_EMBEDDING
     settings = TrainSettings(
         steps=round(tokens / (_BATCH * _ACCUMULATION * context)),
         batch_size=_BATCH,
         gradient_accumulation=_ACCUMULATION,
-        learning_rate=1e-3,
+        learning_rate=1e-3 if papers else 2e-3,
         betas=(0.9, 0.999) if papers else (0.9, 0.95),
         precision="fp16" if papers else "auto",
         # The published module sums over the batch and its positions, and its lambda goes with that.
@@ -102,7 +104,8 @@ def _run(
     tokenizer: str | None = "huggingface-course/code-search-net-tokenizer"
     if corpus == "languini":
         source, tokenizer = "languini-books", None
-    return Recipe("", "", notation, shape, source, tokenizer, settings, fields)
+    scale: Scale = "gpt2" if papers else "width"
+    return Recipe("", "", notation, shape, source, tokenizer, settings if papers else settings.by_rule(), scale, fields)
 
 
 def _stabiliser(variant: str, flavour: Flavour) -> Recipe:

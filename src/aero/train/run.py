@@ -299,6 +299,7 @@ def _optimize(
         window_penalty=settings.window_penalty(),
         teacher=teacher,
         base_width=settings.base_width,
+        base_depth=settings.base_depth,
     )
     trainer.remove_callback(PrinterCallback)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,7 @@ import torch
 from aero.entropy.regularizer import EntropyRegularizer, Reduction, Reference
 from aero.entropy.window import WindowPenalty
 from aero.files.reading import interpreting, typed
+from aero.models.presets import BASE_DEPTH, BASE_WIDTH
 from aero.models.stabilize import Placement, Stabilizer
 from aero.train.freezing import FreezeOrder, FreezeSchedule
 
@@ -52,6 +53,10 @@ class TrainSettings:
     base_width: int | None = None
     """Width for which that was chosen: at another, matrices of the blocks learn at base_width / width of the rate (Yang
     et al. 2022, table 3, for Adam). None: the same for all."""
+    base_depth: int | None = None
+    """Number of layers for which that was chosen: at L, matrices whose outputs are added to the residual stream learn
+    at sqrt(base_depth / L) of the rate. They begin 1/sqrt(2L) as large, so with Adam that is what a residual multiplier
+    by depth comes to (Yang et al. 2023, table 1), with nothing left at inference. None: the same for all."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates."""
     adam_eps: float = 1e-8
@@ -114,7 +119,8 @@ class TrainSettings:
         object.__setattr__(self, "betas", tuple(self.betas))
         for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "save_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.base_width is None or self.base_width >= 1, "base_width", self.base_width, "at least 1")
+        for name in ("base_width", "base_depth"):
+            _require(getattr(self, name) is None or getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.keep_checkpoints >= 2, "keep_checkpoints", self.keep_checkpoints, "at least 2")
         _require(self.measure_every >= 0, "measure_every", self.measure_every, "at least 0")
         _require(self.valid_blocks is None or self.valid_blocks >= 1, "valid_blocks", self.valid_blocks, "at least 1")
@@ -133,6 +139,10 @@ class TrainSettings:
         if self.fsdp and self.stabilizer != "none":
             raise ValueError("a stabiliser cannot be taken off sharded weights; train without fsdp, or without it")
         _require(self.precision in get_args(Precision), "precision", self.precision, ", ".join(get_args(Precision)))
+
+    def by_rule(self) -> TrainSettings:
+        """With rates of any width and depth by the rule, as `presets.by_width` has the multipliers."""
+        return replace(self, base_width=BASE_WIDTH, base_depth=BASE_DEPTH)
 
     def regularizer(self) -> EntropyRegularizer:
         return EntropyRegularizer(

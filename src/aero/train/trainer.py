@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 from aero.entropy.regularizer import EntropyRegularizer
 from aero.entropy.window import WindowPenalty
 from aero.models import AeroForCausalLM
+from aero.models.residual import ResidualLinear
 from aero.train import checkpoints
 from aero.train.callbacks import MetricsCallback
 from aero.train.diagnosis import Diagnosis, LossTrend, TrainingDivergedError, diagnose
@@ -79,6 +80,7 @@ class AeroTrainer(Trainer):
         window_penalty: WindowPenalty | None = None,
         teacher: TeacherModel | None = None,
         base_width: int | None = None,
+        base_depth: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -92,6 +94,7 @@ class AeroTrainer(Trainer):
         self._window_penalty = window_penalty
         self._teacher = teacher
         self._base_width = base_width
+        self._base_depth = base_depth
         self._step: int | None = None  # the optimizer step that the batches belong to
         self._batches: list[dict[str, torch.Tensor]] = []
         self._trend = LossTrend()
@@ -189,22 +192,27 @@ class AeroTrainer(Trainer):
             raise OSError(f"the state after step {step} could not be written ({error}); the last one stays") from error
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Hugging Face's, where the blocks' matrices have a learning rate of their own in a model of another width."""
+        """Hugging Face's, where the blocks' matrices have learning rates of their own in a model of another size."""
         made: torch.optim.Optimizer | None = self.optimizer
         if made is not None:
             return made
         optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
         assert self.model is not None
         model = self._inner(self.model)
-        if self._base_width in (None, model.config.hidden_size):
-            return optimizer
-        scale = self._base_width / model.config.hidden_size
-        matrices = {id(m.weight) for m in model.transformer.blocks.modules() if isinstance(m, nn.Linear)}
+        by_width = (self._base_width or model.config.hidden_size) / model.config.hidden_size
+        by_depth = math.sqrt((self._base_depth or model.config.num_layers) / model.config.num_layers)
+        shares = {  # by shape, since reading the weight of a stabilised layer moves its power iteration
+            id(p): by_width * (by_depth if isinstance(layer, ResidualLinear) else 1.0)
+            for layer in model.transformer.blocks.modules()
+            if isinstance(layer, nn.Linear)
+            for p in layer.parameters()
+            if p.shape == (layer.out_features, layer.in_features)
+        }
         for group in list(optimizer.param_groups):
-            wide = [p for p in group["params"] if id(p) in matrices]
-            if wide:
-                group["params"] = [p for p in group["params"] if id(p) not in matrices]
-                optimizer.add_param_group({**group, "params": wide, "lr": group["lr"] * scale})
+            for share in sorted({shares.get(id(p), 1.0) for p in group["params"]} - {1.0}):
+                own = [p for p in group["params"] if shares.get(id(p)) == share]
+                group["params"] = [p for p in group["params"] if shares.get(id(p)) != share]
+                optimizer.add_param_group({**group, "params": own, "lr": group["lr"] * share})
         return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:

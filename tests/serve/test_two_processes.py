@@ -27,7 +27,13 @@ def folder(tmp_path_factory) -> Path:
     tokenizer = train(["def main():\n    return 1\n"] * 4, 270)
     torch.manual_seed(0)
     config = AeroConfig.from_notation(
-        "SM+ScFuFFN", "demo", vocab_size=tokenizer.vocab_size, context=12, hidden_size=16, initializer_range=0.2
+        "SM+ScFuFFN",
+        "demo",
+        vocab_size=tokenizer.vocab_size,
+        context=12,
+        hidden_size=16,
+        initializer_range=0.2,
+        scale="gpt2",
     )
     AeroForCausalLM(config).save_pretrained(folder / "run")
     tokenizer.save(folder / "run" / "tokenizer.json")

@@ -224,7 +224,7 @@ def test_the_presets_are_the_published_sizes(preset, family, published, paramete
     """Parameters as the checkpoints' pages count them."""
     config = MODELS[family][1](**published)
     with torch.device("meta"):
-        ours = AeroForCausalLM(AeroConfig.from_notation("SM+RMS+SiLU+GaFFN", preset))
+        ours = AeroForCausalLM(AeroConfig.from_notation("SM+RMS+SiLU+GaFFN", preset, scale="gpt2"))
         theirs = MODELS[family][0](config)
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters()) == parameters
     converted = convert_config(config)

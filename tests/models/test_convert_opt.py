@@ -76,7 +76,7 @@ def test_greedy_generation_equals_opt(use_cache):
 def test_the_preset_is_the_published_size():
     """Parameters of opt-125m's checkpoint: its two rows of positions before the first are not read."""
     with torch.device("meta"):
-        ours = AeroForCausalLM(AeroConfig.from_notation("SM+LN+R", "opt-125m"))
+        ours = AeroForCausalLM(AeroConfig.from_notation("SM+LN+R", "opt-125m", scale="gpt2"))
         theirs = OPTForCausalLM(OPTConfig())
     count = sum(p.numel() for p in ours.parameters())
     assert count == sum(p.numel() for p in theirs.parameters()) - 2 * 768 == 125_239_296 - 2 * 768

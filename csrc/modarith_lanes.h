@@ -239,7 +239,7 @@ struct IntegerSums {
     const V high = m.mul_lazy(L::carry(carried), s.c[2]);
     return m.full(L::add(m.halve(L::add(low, middle)), high));
   }
-  // The sum of at most four products of a < q with keys b, fully reduced. A key is held times 2^52, and a reduction divides by
+  // The sum of at most four products of a < q with keys b, fully reduced; q is below 2^50. A key is held times 2^52, and a reduction divides by
   // that (Montgomery 1985): lo is e q modulo 2^52, so hi less the high part of e q is exact, and between -q and q, as hi is
   // below 4 q^2 / 2^52 < q.
   template <typename M>

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from aero.cli import main as command
 from aero.cli.search import _price_run
 from aero.cost.budget import Budget, Deployment
 from aero.cost.machine import Computer, load_machine
@@ -24,6 +22,7 @@ from aero.train.callbacks import TrainingProgress
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
 from aero.wire.network import WAN
+from in_process import aero
 
 DEPLOYMENT = Deployment(WAN, Computer(load_machine("portable")))
 SETTINGS = TrainSettings(batch_size=2, precision="float32", valid_blocks=4, measure_every=0, save_every=2)
@@ -188,15 +187,6 @@ def test_the_figure_and_the_json_have_the_same_numbers(peaceful: tuple[Path, Fou
         on_axis = [p for p in written["figure"]["token"] if p["name"] == entry["name"]]
         assert [p["cost"] for p in on_axis] == ([entry["served"]["token"]["bytes"]] if entry["served"] else [])
         assert [p["perplexity"] for p in on_axis] == [t["perplexity"] for t in entry["trials"][-1:] if entry["served"]]
-
-
-def aero(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["aero", *map(str, arguments)])
-    try:
-        command.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_the_command(

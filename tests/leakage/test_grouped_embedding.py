@@ -5,17 +5,14 @@ import pytest
 
 from aero.kernels.prg import Prg
 from aero.kernels.rlwe import WEIGHTS
-from aero.mpc.party import Party
 from aero.mpc.protocols import embedding, grouped_embedding
 from aero.mpc.protocols.embedding import MAX_ERROR
 from aero.mpc.protocols.grouped_embedding import GroupedPlan, plan_grouped
-from aero.mpc.protocols.keys import exchange_keys
 from aero.mpc.protocols.linear import LinearPlan, prepare_answer, read_answer
-from mpc.parties import run_both
-from mpc.tables import load_table
+from leakage.uneven import LIMIT, uneven
+from mpc.tables import looked_up
 
 TOKENS, ROWS, COLUMNS, BITS = 64, 300, 32, 16
-LIMIT = 15 + 8 * np.sqrt(30)  # 15 degrees of freedom
 
 
 @pytest.fixture(scope="module")
@@ -25,29 +22,13 @@ def plan() -> GroupedPlan:
     return found[1]
 
 
-def looked_up(plan: GroupedPlan, ids: np.ndarray):
-    table = np.full((ROWS, COLUMNS), 1234)
-
-    def program(party: Party):
-        exchange_keys(party, plan.client_keys)
-        if party.is_client:
-            return plan.run(party, 8, ids)
-        return plan.run(party, 8, table=load_table(plan, table))
-
-    return run_both(program)
-
-
-def uneven(values: np.ndarray) -> float:
-    """Chi squared of the top four bits against uniform ones."""
-    counts = np.bincount((values >> np.uint64(BITS - 4)).reshape(-1).astype(np.int64), minlength=16)
-    expected = values.size / 16
-    return float(((counts - expected) ** 2 / expected).sum())
+TABLE = np.full((ROWS, COLUMNS), 1234)
 
 
 def test_both_shares_are_uniform_for_equal_rows(plan):
-    run = looked_up(plan, np.arange(TOKENS))
-    for share in run.results:
-        assert uneven(share.values) < LIMIT
+    run = looked_up(plan, TABLE, np.arange(TOKENS))
+    for share, _ in run.results:
+        assert uneven(share.values, BITS) < LIMIT
 
 
 def test_places_that_hold_nothing_are_shares_as_any_others(plan, monkeypatch):
@@ -59,9 +40,9 @@ def test_places_that_hold_nothing_are_shares_as_any_others(plan, monkeypatch):
         return found[-1]
 
     monkeypatch.setattr(grouped_embedding, "read_answer", read)
-    looked_up(plan, np.full(TOKENS, 7))
+    looked_up(plan, TABLE, np.full(TOKENS, 7))
     assert len(found) == 2 * plan.half + 1
-    assert uneven(np.concatenate(found[:-1])) < LIMIT
+    assert uneven(np.concatenate(found[:-1]), BITS) < LIMIT
 
 
 def test_without_the_masks_the_client_sees_rows(plan, monkeypatch):
@@ -72,12 +53,12 @@ def test_without_the_masks_the_client_sees_rows(plan, monkeypatch):
         return np.zeros_like(masks) if self.label == "server/masks" else masks
 
     monkeypatch.setattr(Prg, "uniform", unmasked)
-    run = looked_up(plan, np.arange(TOKENS))
-    assert uneven(run.results[0].values) > LIMIT
+    run = looked_up(plan, TABLE, np.arange(TOKENS))
+    assert uneven(run.results[0][0].values, BITS) > LIMIT
 
 
 def test_sizes_and_order_do_not_depend_on_the_ids(plan):
-    runs = [looked_up(plan, ids) for ids in (np.zeros(TOKENS, np.int64), np.arange(TOKENS) * 3)]
+    runs = [looked_up(plan, TABLE, ids) for ids in (np.zeros(TOKENS, np.int64), np.arange(TOKENS) * 3)]
     sizes = [[[len(frame) for frame in sent] for sent in run.sent] for run in runs]
     assert sizes[0] == sizes[1]
 
@@ -93,5 +74,5 @@ def test_what_the_server_multiplies_does_not_depend_on_the_ids(plan, monkeypatch
     monkeypatch.setattr(grouped_embedding, "prepare_answer", answer)
     for ids in (np.zeros(TOKENS, np.int64), np.arange(TOKENS) * 3):
         asked.append([])
-        looked_up(plan, ids)
+        looked_up(plan, TABLE, ids)
     assert asked[0] == asked[1] == [plan.product] * (2 * plan.half) + [plan.order]

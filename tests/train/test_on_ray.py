@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from aero.cli import main as command
 from aero.data.folder import DataFolder
 from aero.files.lock import AtWorkError, locked
 from aero.models import AeroConfig
@@ -26,6 +24,7 @@ from aero.train.many import Wanted, one_after_another
 from aero.train.on_ray import on_ray
 from aero.train.run_folder import RunInfo
 from aero.train.settings import TrainSettings
+from in_process import aero
 
 ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
 SETTINGS = TrainSettings(steps=600, batch_size=4, save_every=20, precision="float32", valid_blocks=8, measure_every=0)
@@ -178,15 +177,6 @@ def test_the_last_row_of_a_file_that_is_being_written(tmp_path: Path) -> None:
     assert last_row(path) == {"step": 1, "loss": 1.0}
     path.write_text(f"{rows[0]}\n{rows[1]}\n")
     assert last_row(path) == {"step": 2, "loss": 1.0}
-
-
-def aero(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["aero", *map(str, arguments)])
-    try:
-        command.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 
-from aero.kernels.rlwe import WEIGHTS
 from aero.mpc.dealer import insecure_ots
-from aero.mpc.fixed_point import from_ring, reduce_ring
+from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols import embedding
-from aero.mpc.protocols.embedding import EmbeddingPlan, plan_embedding
-from aero.mpc.protocols.keys import exchange_keys
+from aero.mpc.protocols.embedding import plan_embedding
 from mpc.parties import run_both
-from mpc.tables import load_table
+from mpc.tables import assert_looks_up
 
 
 def with_ots(program):
@@ -23,17 +21,6 @@ def with_ots(program):
         return program(party)
 
     return run
-
-
-def looked_up(plan: EmbeddingPlan, table: np.ndarray, ids: np.ndarray):
-    def program(party: Party):
-        exchange_keys(party, [WEIGHTS])
-        before = party.channel.traffic
-        given = (ids, None) if party.is_client else (None, load_table(plan, table))
-        share = plan.run(party, 16, *given)
-        return share, party.channel.traffic - before
-
-    return run_both(with_ots(program)).results
 
 
 SIZES = [(5, 37, 6), (1, 300, 16), (9, 256, 4), (3, 1, 5), (16, 1000, 8)]
@@ -49,17 +36,7 @@ def test_the_rows_of_the_ids(tokens, rows, columns, blocks, monkeypatch):
     table = rng.integers(-(1 << 18), 1 << 18, (rows, columns))
     ids = rng.integers(rows, size=tokens)
     ids[[0, -1]] = rows - 1, 0
-    (client, traffic), (server, _) = looked_up(plan, table, ids)
-    error = from_ring(reduce_ring(client.values + server.values - table[ids].astype(np.uint64), 22), 22)
-    assert np.abs(error).max() <= load_table(plan, table).noise.total <= plan.product.max_error
-    declared = plan.cost()
-    assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
-        declared.bytes_client_to_server,
-        declared.bytes_server_to_client,
-        declared.messages,
-    )
-    assert traffic.rounds == declared.rounds or traffic.rounds == 1  # the upload may travel with the keys
-    assert (client.bits, client.fraction_bits) == (server.bits, server.fraction_bits) == (22, 16)
+    assert_looks_up(plan, table, ids)
 
 
 def test_more_rows_are_cut_into_more_blocks():

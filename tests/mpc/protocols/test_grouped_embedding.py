@@ -7,7 +7,6 @@ import pytest
 
 from aero.kernels.lattice_cost import cost_of
 from aero.kernels.rlwe import WEIGHTS
-from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.party import Party, Role
 from aero.mpc.protocols import embedding, grouped_embedding
 from aero.mpc.protocols.embedding import MAX_ERROR, EmbeddingPlan, plan_embedding
@@ -21,26 +20,13 @@ from aero.mpc.protocols.grouped_embedding import (
     group_rows,
     plan_grouped,
 )
-from aero.mpc.protocols.keys import exchange_keys
-from mpc.parties import run_both
-from mpc.tables import load_table
+from mpc.tables import assert_looks_up, load_table
 
 
 def grouped(tokens: int, rows: int, columns: int, bits: int) -> GroupedPlan:
     found = plan_grouped(tokens, rows, columns, bits, WEIGHTS, MAX_ERROR, embedding.NETWORK_RATE)
     assert found is not None
     return found[1]
-
-
-def looked_up(plan: GroupedPlan, table: np.ndarray, ids: np.ndarray):
-    def program(party: Party):
-        exchange_keys(party, plan.client_keys)
-        before = party.channel.traffic
-        given = (ids, None) if party.is_client else (None, load_table(plan, table))
-        share = plan.run(party, 16, *given)
-        return share, party.channel.traffic - before
-
-    return run_both(program).results
 
 
 @pytest.mark.parametrize("half", [2, 4])
@@ -54,18 +40,8 @@ def test_the_rows_of_the_ids(tokens, rows, columns, bits, half, monkeypatch):
     ids = rng.integers(rows, size=tokens)
     ids[[0, -1]] = rows - 1, 0
     ids[1:8] = ids[9]
-    (client, traffic), (server, _) = looked_up(plan, table, ids)
-    error = from_ring(reduce_ring(client.values + server.values - table[ids].astype(np.uint64), bits), bits)
-    assert np.abs(error).max() <= load_table(plan, table).noise.total <= plan.product.max_error
-    declared = plan.cost()
-    assert (traffic.bytes_sent, traffic.bytes_received, traffic.messages) == (
-        declared.bytes_client_to_server,
-        declared.bytes_server_to_client,
-        declared.messages,
-    )
-    assert traffic.rounds == declared.rounds or traffic.rounds == 1  # the upload may travel with the keys
-    assert declared.rounds == 2 and declared.ots_from_server == 0
-    assert (client.bits, client.fraction_bits) == (server.bits, server.fraction_bits) == (bits, 16)
+    assert_looks_up(plan, table, ids)
+    assert plan.cost().rounds == 2 and plan.cost().ots_from_server == 0
 
 
 def test_groups_are_taken_for_many_ids_of_a_large_table():

@@ -18,7 +18,7 @@ from aero.graph.serialize import give_pages_back
 from aero.kernels.lattice_matmul import Columns, bytes_for, bytes_of, empty_part, packed_integers
 from aero.kernels.lattice_noise import ColumnSizes, Noise, NoRoomError, require_noise
 from aero.kernels.rlwe import Words
-from aero.mpc.protocols.embedding import MAX_BLOCKS, EmbeddingPlan, one_for_each_row, side_by_side
+from aero.mpc.protocols.embedding import MAX_BLOCKS, EmbeddingPlan, side_by_side
 from aero.mpc.protocols.grouped_embedding import MAX_HALF, GroupedPlan, LoadedTable, arranged, load_groups
 from aero.mpc.protocols.linear import LinearPlan, LoadedWeights, product_noise
 
@@ -129,10 +129,10 @@ class WeightStore:
     def _noise(self, plan: WeightPlan, matrices: Sequence[_Matrix]) -> Noise:
         if isinstance(plan, GroupedPlan):  # of a group, as if it had all rows: no number is larger for it
             whole = matrices[0].whole_sizes(plan)
-            return product_noise(plan.product, whole, nonzero=one_for_each_row(plan)) + plan.order_noise
+            return product_noise(plan.product, whole, nonzero=plan.one_for_each_row) + plan.order_noise
         if isinstance(plan, EmbeddingPlan):
             sizes = matrices[0].sizes_of(plan.blocks, side_by_side(plan, matrices[0].columns))
-            return product_noise(plan.product, sizes, nonzero=one_for_each_row(plan))
+            return product_noise(plan.product, sizes, nonzero=plan.one_for_each_row)
         sizes = ColumnSizes.joined([matrix.sizes_of(1, Columns((matrix.columns,))) for matrix in matrices])
         return product_noise(plan, sizes)
 
@@ -208,10 +208,11 @@ class _Matrix:
 
     def whole_sizes(self, plan: GroupedPlan) -> ColumnSizes:
         """Of a table's columns as they are, from those of its blocks where these are known."""
-        for blocks, sizes in self._sizes.items():
-            l1, l2 = (part.reshape(blocks, plan.columns).sum(axis=0)[None] for part in (sizes.l1, sizes.l2_squared))
-            return ColumnSizes(l1, l2, sizes.largest)
-        return self.sizes_of(1, Columns((self.columns[:, : plan.rows],)))
+        if not self._sizes:
+            return self.sizes_of(1, Columns((self.columns[:, : plan.rows],)))
+        blocks, sizes = next(iter(self._sizes.items()))
+        l1, l2 = (part.reshape(blocks, plan.columns).sum(axis=0)[None] for part in (sizes.l1, sizes.l2_squared))
+        return ColumnSizes(l1, l2, sizes.largest)
 
     def sizes_of(self, blocks: int, columns: Columns) -> ColumnSizes:
         if blocks not in self._sizes:

@@ -34,7 +34,6 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import reduce_ring
 from aero.mpc.ot.one_of import one_of_cost, receive_one_of, send_one_of
 from aero.mpc.party import Party, Role
-from aero.mpc.plan import KeyKinds, Plan
 from aero.mpc.protocols.grouped_embedding import GroupedPlan, plan_grouped
 from aero.mpc.protocols.linear import (
     LinearPlan,
@@ -45,6 +44,7 @@ from aero.mpc.protocols.linear import (
     read_answer,
     smallest_params,
 )
+from aero.mpc.protocols.look_up import LookUp
 from aero.mpc.share import Share
 
 MAX_BLOCKS = 32
@@ -56,44 +56,16 @@ NETWORK_RATE = 12e6
 
 
 @dataclass(frozen=True)
-class EmbeddingPlan(Plan[[int, NDArray[np.int64] | None, LoadedWeights | None], Share]):
-    """What both parties must agree on. tokens: T; rows: V; columns: d; blocks: B; product: [T, R] by [R, B d]."""
+class EmbeddingPlan(LookUp[LoadedWeights]):
+    """What both parties must agree on. blocks: B; product: [T, R] by [R, B d]."""
 
-    tokens: int
-    rows: int
-    columns: int
     blocks: int
-    product: LinearPlan
-
-    @property
-    def positions(self) -> int:
-        """R."""
-        return self.product.product.inner
-
-    @property
-    def output_bits(self) -> int:
-        return self.product.product.output_bits
-
-    @property
-    def client_keys(self) -> KeyKinds:
-        return self.product.client_keys
-
-    @property
-    def server_keys(self) -> KeyKinds:
-        return self.product.server_keys
 
     def cost(self) -> ProtocolCost:
         product = self.product.cost()
         if self.blocks == 1:
             return product
         return product | one_of_cost(Role.SERVER, self.tokens, self.blocks, self.columns, self.output_bits)
-
-    def check(
-        self, fraction_bits: int, ids: NDArray[np.int64] | None = None, table: LoadedWeights | None = None
-    ) -> None:
-        """The client gives int64 ids [T] below V, the server the table, loaded for this plan."""
-        if ids is not None and not (ids.shape == (self.tokens,) and ((ids >= 0) & (ids < self.rows)).all()):
-            raise ValueError(f"the client gives {self.tokens} ids from 0 to {self.rows - 1}")
 
     def _run(
         self,
@@ -106,8 +78,7 @@ class EmbeddingPlan(Plan[[int, NDArray[np.int64] | None, LoadedWeights | None], 
         bits, several = self.output_bits, self.blocks > 1
         stacked = (self.tokens, self.blocks, self.columns)
         if party.is_client:
-            if ids is None:
-                raise ValueError(f"the client gives {self.tokens} ids from 0 to {self.rows - 1}")
+            ids = self.wanted(ids)
             # Comparisons in place of a division, and of an index: neither time nor an address depends on an id.
             block = (ids[:, None] >= self.positions * np.arange(1, self.blocks)).sum(axis=1)
             hot = (ids - self.positions * block)[:, None] == np.arange(self.positions)
@@ -165,7 +136,7 @@ def _plan_blocks(
             kept=tokens == 1 or blocks == single,
         )
         linear = LinearPlan(product, prepared, MAX_ERROR, opened)
-        plan = EmbeddingPlan(tokens, rows, columns, blocks, linear)
+        plan = EmbeddingPlan(tokens, rows, columns, linear, blocks)
         chosen = (plan.cost().total_bytes - plan.product.cost().total_bytes) / NETWORK_RATE
         seconds = cost_of(product, prepared=prepared, bytes_per_second=NETWORK_RATE).seconds + chosen
         if best is None or seconds < best[0]:
@@ -182,9 +153,3 @@ def side_by_side(plan: EmbeddingPlan, columns: NDArray[Any]) -> Columns:
     """The blocks of the table, [R, B d], in the memory of its columns, integers [d, V + MAX_BLOCKS - 1], zeros last."""
     starts = range(0, plan.blocks * plan.positions, plan.positions)
     return Columns(tuple(columns[:, start : start + plan.positions] for start in starts))
-
-
-def one_for_each_row(plan: EmbeddingPlan | GroupedPlan) -> int:
-    """Of one row tile, how many of the client's messages are not zero: `nonzero` of `weight_noise`."""
-    product = plan.product.product
-    return min(product.rows, product.d0)

@@ -41,8 +41,9 @@ from aero.mpc.cost import ProtocolCost
 from aero.mpc.fixed_point import from_ring, reduce_ring
 from aero.mpc.hints import SERVER_NOISE
 from aero.mpc.party import Party
-from aero.mpc.plan import KeyKinds, Plan
+from aero.mpc.plan import KeyKinds
 from aero.mpc.protocols.linear import PARAMS, LinearPlan, LoadedWeights, ask, prepare_answer, product_cost, read_answer
+from aero.mpc.protocols.look_up import LookUp
 from aero.mpc.share import Share
 
 MISSED = 2.0**-40
@@ -59,15 +60,11 @@ _PLACING = 5e-5  # seconds a token, several times what finding places takes
 
 
 @dataclass(frozen=True)
-class GroupedPlan(Plan[[int, NDArray[np.int64] | None, "LoadedTable | None"], Share]):
-    """What both parties must agree on. tokens: T; rows: V; columns: d; half: H; product: [C, R] by [R, d], of each
-    group; order: [T, 2 H C] by [2 H C, d]."""
+class GroupedPlan(LookUp["LoadedTable"]):
+    """What both parties must agree on. product: [C, R] by [R, d], of each group; half: H; order: [T, 2 H C] by
+    [2 H C, d]."""
 
-    tokens: int
-    rows: int
-    columns: int
     half: int
-    product: LinearPlan
     order: LinearPlan
 
     @property
@@ -76,21 +73,8 @@ class GroupedPlan(Plan[[int, NDArray[np.int64] | None, "LoadedTable | None"], Sh
         return self.product.product.rows
 
     @property
-    def positions(self) -> int:
-        """R."""
-        return self.product.product.inner
-
-    @property
-    def output_bits(self) -> int:
-        return self.product.product.output_bits
-
-    @property
     def client_keys(self) -> KeyKinds:
-        return tuple(dict.fromkeys((*self.product.client_keys, *self.order.client_keys)))
-
-    @property
-    def server_keys(self) -> KeyKinds:
-        return ()
+        return tuple(dict.fromkeys((*super().client_keys, *self.order.client_keys)))
 
     @property
     def order_noise(self) -> Noise:
@@ -99,11 +83,6 @@ class GroupedPlan(Plan[[int, NDArray[np.int64] | None, "LoadedTable | None"], Sh
 
     def cost(self) -> ProtocolCost:
         return product_cost(*[self.product] * (2 * self.half), self.order)
-
-    def check(self, fraction_bits: int, ids: NDArray[np.int64] | None = None, table: LoadedTable | None = None) -> None:
-        """The client gives int64 ids [T] below V, the server the table, loaded for this plan."""
-        if ids is not None and not (ids.shape == (self.tokens,) and ((ids >= 0) & (ids < self.rows)).all()):
-            raise ValueError(f"the client gives {self.tokens} ids from 0 to {self.rows - 1}")
 
     def _run(
         self,
@@ -115,9 +94,7 @@ class GroupedPlan(Plan[[int, NDArray[np.int64] | None, "LoadedTable | None"], Sh
         """[table[ids]], [T, d]."""
         bits = self.output_bits
         if party.is_client:
-            if ids is None:
-                raise ValueError(f"the client gives {self.tokens} ids from 0 to {self.rows - 1}")
-            placed = self._place(ids)
+            placed = self._place(self.wanted(ids))
             for hot in self._one_hot(placed):
                 ask(party, self.product, Share(hot, bits))
             where = placed.where.reshape(self.tokens, -1)
@@ -180,9 +157,8 @@ def find_places(choices: NDArray[np.int64], groups: int, capacity: int) -> list[
     held: list[list[int]] = [[] for _ in range(groups)]
     pairs = choices.tolist()
     for item, pair in enumerate(pairs):
-        came: dict[int, tuple[int, int] | None] = dict.fromkeys(
-            pair
-        )  # group -> which item would move there, from where
+        # Of each group that was reached, which item would move there, and from where.
+        came: dict[int, tuple[int, int] | None] = dict.fromkeys(pair)
         queue = deque(came)
         while queue and len(held[queue[0]]) == capacity:
             group = queue.popleft()
@@ -308,7 +284,7 @@ def plan_grouped(
             for many, plan in ((2 * half, product), (1, order.product))
         )
         if best is None or seconds < best[0]:
-            best = seconds, GroupedPlan(tokens, rows, columns, half, LinearPlan(product, False, max_error), order)
+            best = seconds, GroupedPlan(tokens, rows, columns, LinearPlan(product, False, max_error), half, order)
     return best
 
 

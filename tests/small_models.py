@@ -1,9 +1,11 @@
 """Small models of every architecture, with weights that are not those of initialisation."""
 
 import copy
+from pathlib import Path
 
 import torch
 
+from aero.data.tokenizer import train
 from aero.models import AeroConfig, AeroForCausalLM
 from aero.models.notation import parse
 from aero.models.presets import TRAITS
@@ -36,6 +38,20 @@ def make_model(name: str, seed: int = 0, **overrides) -> AeroForCausalLM:
     with torch.no_grad():  # what is trained starts at 0 or 1, where a forgotten factor would not show
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def save_run(folder: Path, seed: int = 0) -> AeroForCausalLM:
+    """Write a run folder to be served, and return its model: untrained, but with logits that differ from each other.
+
+    They lie within some units, as the bounds of the tests that serve it demand: errors are relative to what passes.
+    """
+    tokenizer = train(["def main():\n    return 1\n"] * 4, 270)
+    torch.manual_seed(seed)
+    sizes = dict(vocab_size=tokenizer.vocab_size, context=12, hidden_size=16, initializer_range=0.2)
+    model = AeroForCausalLM(AeroConfig.from_notation("SM+ScFuFFN", "demo", scale="gpt2", **sizes))
+    model.save_pretrained(folder)
+    tokenizer.save(folder / "tokenizer.json")
     return model
 
 

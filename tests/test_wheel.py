@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import aero
 from aero.cli.server_process import server_process
 from aero.compiler.verify import model_logits
-from aero.data.tokenizer import train
-from aero.models import AeroConfig, AeroForCausalLM
 from aero.wire.keys import make_keys
+from small_models import save_run
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [
@@ -101,14 +99,7 @@ def test_its_kernels_are_as_defined(installed):
 
 def test_it_generates_privately(installed, tmp_path):
     make_keys(tmp_path / "keys")
-    tokenizer = train(["def main():\n    return 1\n"] * 4, 270)
-    torch.manual_seed(0)
-    config = AeroConfig.from_notation(
-        "SM+ScFuFFN", "demo", vocab_size=tokenizer.vocab_size, context=12, hidden_size=16, initializer_range=0.2
-    )
-    model = AeroForCausalLM(config)
-    model.save_pretrained(tmp_path / "run")
-    tokenizer.save(tmp_path / "run" / "tokenizer.json")
+    model = save_run(tmp_path / "run")
     assert run(installed, "-c", "import importlib.util as u; print(u.find_spec('torch'))").strip() == "None"
     with server_process(tmp_path / "run", tmp_path / "keys") as address:
         options = [

@@ -16,21 +16,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from aero.cli.logs import EventLog, LogFormat, events, start_log
 from aero.cli.serve import metrics_at, threads_of
 from aero.cli.served import serve_run
 from aero.compiler.folder import write
-from aero.data.tokenizer import train
-from aero.models import AeroConfig, AeroForCausalLM
 from aero.serve import metrics
 from aero.serve.metrics import ServerMetrics, memory_of, page
 from aero.serve.supervisor import Event
 from aero.wire import PeerClosedError
 from aero.wire.keys import make_keys
 from serve.test_attacks import PATIENCE, running
+from small_models import save_run
 
 STEP = {
     "line": "prefill: 4 tokens  0.50 s", "work": "prefill", "seconds": 0.5, "tokens": 4,
@@ -47,19 +45,13 @@ def models(tmp_path_factory):
     """Keys, and two compiled models that give other tokens: one and two."""
     home = tmp_path_factory.mktemp("models")
     make_keys(home / "keys")
-    tokenizer = train(["def main():\n    return 1\n"] * 4, 270)
     for seed, name in enumerate(("one", "two")):
-        torch.manual_seed(seed)
-        config = AeroConfig.from_notation(
-            "SM+ScFuFFN", "demo", vocab_size=tokenizer.vocab_size, context=12, hidden_size=16, initializer_range=0.2
-        )
-        model, folder = AeroForCausalLM(config), home / name
-        model.save_pretrained(home / f"run-{name}")
-        tokenizer.save(home / f"run-{name}" / "tokenizer.json")
-        served, _ = serve_run(home / f"run-{name}", model)
+        run, folder = home / f"run-{name}", home / name
+        model = save_run(run, seed)
+        served, _ = serve_run(run, model)
         folder.mkdir()
-        tokenizer.save(folder / "tokenizer.json")
-        write(folder, served.compiled, str(config.notation), plan=served.quantized.plan)
+        shutil.copy(run / "tokenizer.json", folder)
+        write(folder, served.compiled, str(model.config.notation), plan=served.quantized.plan)
     return home
 
 

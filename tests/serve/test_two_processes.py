@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from aero.compiler.verify import model_logits
-from aero.data.tokenizer import train
-from aero.models import AeroConfig, AeroForCausalLM
+from aero.models import AeroForCausalLM
 from aero.wire.keys import make_keys
+from small_models import save_run
 
 PATIENCE = 240
 
@@ -24,19 +23,7 @@ def folder(tmp_path_factory) -> Path:
     make_keys(folder / "keys")
     (folder / "keys" / "server" / "limits.toml").write_text("sessions = 100\n")  # the tests' clients are one
     make_keys(folder / "other-keys")
-    tokenizer = train(["def main():\n    return 1\n"] * 4, 270)
-    torch.manual_seed(0)
-    config = AeroConfig.from_notation(
-        "SM+ScFuFFN",
-        "demo",
-        vocab_size=tokenizer.vocab_size,
-        context=12,
-        hidden_size=16,
-        initializer_range=0.2,
-        scale="gpt2",
-    )
-    AeroForCausalLM(config).save_pretrained(folder / "run")
-    tokenizer.save(folder / "run" / "tokenizer.json")
+    save_run(folder / "run")
     return folder
 
 

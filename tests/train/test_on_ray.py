@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,11 @@ def test_a_worker_is_killed_in_the_middle_of_its_run(
     with on_ray() as train:
         found = train(runs, data, kill)
     assert killed and [info.status for info in found] == ["finished"] * 2
+    falls = 0  # the worker that was killed may have told of a step or two after its checkpoint, which come late
     for name, steps in after.items():
-        assert steps == sorted(steps) and steps[0] >= killed[name], "it went on from the checkpoint"
+        assert min(steps) >= killed[name], "it went on from the checkpoint"
+        falls += sum(later < earlier for earlier, later in pairwise(steps))
+    assert falls <= 1, "one worker began once more"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
